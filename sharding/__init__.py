@@ -1,0 +1,4 @@
+"""Data plane: passages to partitions to lane streams, and the routing table's storage.
+
+Knows nothing of Ray, DeepSpeed or models.
+"""

@@ -1,0 +1,154 @@
+"""The corpus manifest: every shard with its id range, checksum and counts."""
+
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sharding.errors import CorpusError
+from sharding.files import exists, join, read_json, write_json
+
+MANIFEST_NAME = "manifest.json"
+SHARD_NAME = re.compile(r"part-(\d{5,})-([0-9a-f]{12})\.tar")
+
+_FORMAT, _VERSION = "polyprag-corpus", 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A contiguous range of passage ids, and the tar shard that holds them."""
+
+    index: int
+    first_id: int
+    num_passages: int
+    file: str  # name inside the corpus directory: part-<index>-<first 12 hex of sha256>.tar
+    num_bytes: int
+    sha256: str
+    augmented: bool = False
+    counts: dict[str, int] = field(default_factory=dict)  # examples of each kind, after augment
+
+    def check(self) -> None:
+        """Raises `ValueError` naming the field that can't be."""
+        name = SHARD_NAME.fullmatch(self.file)
+        if name is None:
+            raise ValueError("file must be part-<index>-<hash>.tar, with no directory in it")
+        _require(_SHA256.fullmatch(self.sha256) is not None, "sha256", "64 hex digits")
+        _require(int(name[1]) == self.index, "file", f"named for partition {self.index}")
+        _require(self.sha256.startswith(name[2]), "file", "named for its sha256")
+        _require(self.num_passages > 0, "num_passages", "at least 1")
+        _require(self.num_bytes > 0, "num_bytes", "at least 1")
+        _require(_is_counts(self.counts), "counts", "whole numbers of 0 or more by name")
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusManifest:
+    """What a corpus directory holds; written last, so that what it names is there."""
+
+    source: list[str]
+    num_passages: int
+    partition_size: int
+    partitions: tuple[Partition, ...]
+    source_sha256: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)  # lines left out, by reason
+    augmentation: dict[str, Any] | None = None  # how the rewrites and QAs were made
+    format: str = _FORMAT
+    version: int = _VERSION
+
+    def save(self, corpus_dir: str | Path, *, name: str = MANIFEST_NAME) -> None:
+        """Writes `corpus_dir/manifest.json`, atomically."""
+        write_json(join(corpus_dir, name), asdict(self))
+
+    @classmethod
+    def load(cls, corpus_dir: str | Path, *, name: str = MANIFEST_NAME) -> "CorpusManifest":
+        """Reads and checks `corpus_dir/manifest.json`.
+
+        Raises:
+            CorpusError: It isn't there, or says something that can't be; names the field.
+        """
+        url = join(corpus_dir, name)
+        if not exists(url):
+            raise CorpusError(f"{url}: no such file; run `polyprag prepare` first")
+        values = read_json(url)
+        _check_format(values, url)
+        partitions = values.get("partitions")
+        if not isinstance(partitions, list):
+            raise CorpusError(f"{url}: partitions must be a list; run `polyprag prepare` again")
+        parsed = tuple(
+            _build(Partition, values=part, where=f"{url}: partitions[{i}]")
+            for i, part in enumerate(partitions)
+        )
+        return _build(CorpusManifest, values=values | {"partitions": parsed}, where=url)
+
+    def check(self) -> None:
+        """Raises `ValueError` naming the field that can't be."""
+        _require(_are_strings(self.source), "source", "a list of strings")
+        _require(_are_strings(self.source_sha256), "source_sha256", "a list of strings")
+        _require(self.partition_size > 0, "partition_size", "at least 1")
+        _require(_is_counts(self.skipped), "skipped", "whole numbers of 0 or more by reason")
+        next_id = 0
+        for position, part in enumerate(self.partitions):
+            _require(part.index == position, f"partitions[{position}].index", f"{position}")
+            _require(part.first_id == next_id, f"partitions[{position}].first_id", f"{next_id}")
+            next_id += part.num_passages
+        _require(self.num_passages == next_id, "num_passages", f"the partitions' sum, {next_id}")
+        names = {part.file for part in self.partitions}
+        _require(len(names) == len(self.partitions), "partitions", "of different file names")
+
+
+def _check_format(values: Any, url: str) -> None:
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        raise CorpusError(f'{url}: not a corpus manifest (format must be "{_FORMAT}")')
+    if values.get("version") != _VERSION:
+        raise CorpusError(
+            f"{url}: version {values.get('version')!r} can't be read by this polyprag, which reads "
+            f"version {_VERSION}; prepare the corpus again or install the polyprag that wrote it"
+        )
+
+
+# How a field's JSON value is checked, by the field's annotation.
+_TYPES: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    str: (str,),
+    bool: (bool,),
+    list[str]: (list,),
+    dict[str, int]: (dict,),
+    dict[str, Any] | None: (dict, type(None)),
+    tuple[Partition, ...]: (tuple,),
+}
+
+
+T = TypeVar("T", Partition, CorpusManifest)
+
+
+def _build(cls: type[T], *, values: Any, where: str) -> T:
+    """A checked dataclass from JSON values; unknown and missing fields are refused."""
+    if not isinstance(values, dict):
+        raise CorpusError(f"{where}: must be a JSON object; run `polyprag prepare` again")
+    odd = values.keys() ^ {field.name for field in fields(cls)}
+    if odd:
+        names = ", ".join(sorted(str(name) for name in odd))
+        raise CorpusError(f"{where}: missing or unknown fields: {names}; prepare again")
+    try:
+        for spec in fields(cls):
+            kinds = _TYPES[spec.type]
+            allowed = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+            _require(type(values[spec.name]) in kinds, spec.name, f"of type {allowed}")
+        built = cls(**values)
+        built.check()
+    except ValueError as error:
+        raise CorpusError(f"{where}: {error}; run `polyprag prepare` again") from error
+    return built
+
+
+def _require(ok: bool, name: str, allowed: str) -> None:
+    if not ok:
+        raise ValueError(f"{name} must be {allowed}")
+
+
+def _are_strings(values: list[str]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _is_counts(counts: dict[str, int]) -> bool:
+    return all(type(number) is int and number >= 0 for number in counts.values())

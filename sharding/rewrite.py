@@ -1,0 +1,106 @@
+"""Rewrite a corpus's shards in place, safely stopped and continued at any moment.
+
+New shards go beside the old ones under their own hash's name; the manifest that names them is
+saved next, and only then do the old ones go. So the manifest never names a shard that isn't there.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sharding.files import join, remove
+from sharding.manifest import CorpusManifest, Partition
+from sharding.partitions import read_partition, remove_unnamed_shards, write_partition
+from sharding.passages import Record
+
+SAVE_EVERY_S = 2.0  # saving after each shard would be quadratic in the number of shards
+
+
+def rewrite_partitions(
+    corpus_dir: str | Path,
+    transform: Callable[[list[Record]], list[Record]],
+    *,
+    needs: Callable[[Partition], bool],
+    describe: dict[str, Any],
+    count: Callable[[Record], dict[str, int]],
+    progress: Callable[[int], None] | None = None,
+) -> CorpusManifest:
+    """Replaces the records of every partition that needs it, and marks it as augmented.
+
+    Run again after a stop: partitions that were finished no longer need it, if `needs` looks at
+    `augmented` or `counts`. A stop loses at most the last `SAVE_EVERY_S` seconds of work.
+
+    Args:
+        corpus_dir: A prepared corpus.
+        transform: New records of a partition, of the same passages in the same order.
+        needs: Whether a partition is to be rewritten.
+        describe: How, for `manifest.augmentation`.
+        count: A new record's training examples by kind; their sums become the partition's counts.
+        progress: Called with the number of passages done since its last call, with those of the
+            partitions that needed nothing too.
+
+    Returns:
+        The manifest that was saved.
+
+    Raises:
+        CorpusError: A shard is damaged; those before it are kept as rewritten.
+    """
+    manifest = CorpusManifest.load(corpus_dir)
+    waiting = [partition.index for partition in manifest.partitions if needs(partition)]
+    # What waits counts as not augmented from the first save on: after a stop in the middle, what
+    # `describe` says would else also be said of shards that hold an earlier augmentation.
+    partitions = list(manifest.partitions)
+    for index in waiting:
+        partitions[index] = replace(partitions[index], augmented=False, counts={})
+    if progress:
+        progress(manifest.num_passages - sum(partitions[i].num_passages for i in waiting))
+
+    def save() -> CorpusManifest:
+        saved = replace(manifest, partitions=tuple(partitions), augmentation=describe)
+        saved.save(corpus_dir)
+        return saved
+
+    replaced: list[str] = []
+    saved_at = time.monotonic()
+    try:
+        for index in waiting:
+            partitions[index] = _rewritten(corpus_dir, partitions[index], transform, count)
+            replaced.append(manifest.partitions[index].file)
+            if progress:
+                progress(partitions[index].num_passages)
+            if time.monotonic() - saved_at >= SAVE_EVERY_S:
+                _remove_replaced(corpus_dir, save(), replaced)
+                replaced.clear()
+                saved_at = time.monotonic()
+    finally:
+        saved = save()
+        remove_unnamed_shards(corpus_dir, saved)
+    return saved
+
+
+def _remove_replaced(corpus_dir: str | Path, manifest: CorpusManifest, names: list[str]) -> None:
+    kept = {partition.file for partition in manifest.partitions}
+    for name in names:
+        if name not in kept:  # the same bytes again keep their name
+            remove(join(corpus_dir, name))
+
+
+def _rewritten(
+    corpus_dir: str | Path,
+    partition: Partition,
+    transform: Callable[[list[Record]], list[Record]],
+    count: Callable[[Record], dict[str, int]],
+) -> Partition:
+    before = list(read_partition(corpus_dir, partition, verify=True))
+    after = transform(before)
+    if [record.passage for record in after] != [record.passage for record in before]:
+        raise ValueError(f"partition {partition.index}: transform changed the passages")
+    counts: Counter[str] = Counter()
+    for record in after:
+        counts.update(count(record))
+    return write_partition(
+        corpus_dir, partition.index, records=after, augmented=True, counts=dict(counts)
+    )
