@@ -1,0 +1,81 @@
+# Every target brings .venv up to date first; nothing outside this folder is changed.
+#   make quickstart   install, encode real passages, answer from the weights
+#   make test         all tests            (make test ARGS="-m 'not slow' -x")
+#   make lint         ruff, mypy --strict, import-linter, codespell
+#   make docs         write docs/cli.md anew, check every link in the documents
+#   make bench        the benchmarks
+#   make install-gpu  put faiss-gpu in faiss-cpu's place
+#   make clean        remove builds and caches (make distclean: and .venv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+# DeepSpeed builds its kernels at run time and looks for `ninja` on the PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help install install-gpu quickstart test lint format docs bench clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints-cpu.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: $(PYTHON) isn't on the PATH: install Python 3.11 or newer, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@command -v "$${CXX:-c++}" >/dev/null || { \
+	  echo "error: no C++ compiler ($${CXX:-c++}) on the PATH; DeepSpeed builds its kernels with one." >&2; \
+	  echo "       Debian, Ubuntu: sudo apt-get install g++    Fedora: sudo dnf install gcc-c++" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig; p = sysconfig.get_paths()["include"]; raise SystemExit(not os.path.exists(os.path.join(p, "Python.h")))' || { \
+	  echo "error: this Python lacks its C headers (Python.h), which DeepSpeed's kernels are built with." >&2; \
+	  echo "       Debian, Ubuntu: sudo apt-get install python3-dev    Fedora: sudo dnf install python3-devel" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "error: $(PYTHON) can't make a virtual environment; Debian, Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into $(VENV) (some minutes the first time) ..."
+	@$(BIN)/python -m pip install -q -c constraints-cpu.txt -e '.[dev]'
+	@touch $@
+
+# Both packages fill the same `faiss` folder, so the CPU one has to go first.
+install-gpu: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints-cpu.txt -e '.[gpu,dev]'
+	$(BIN)/python -m pip uninstall -q -y faiss-cpu faiss-gpu
+	$(BIN)/python -m pip install -q 'faiss-gpu>=1.15'
+
+quickstart: $(STAMP)
+	@bash examples/quickstart.sh
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python docs/cli_page.py
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+bench: $(STAMP)
+	@set -e; for script in benchmarks/bench_*.py; do \
+	  test -e "$$script" || { echo "error: benchmarks/ has no bench_*.py" >&2; exit 1; }; \
+	  echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

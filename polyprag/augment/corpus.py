@@ -1,0 +1,150 @@
+"""Augment a run's corpus partition by partition; a partition that is done isn't done again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from polyprag.augment.prompt import EMPTY
+from polyprag.config import AugmentConfig, Config
+from polyprag.errors import ConfigError
+from polyprag.examples import count_examples
+from sharding.files import join
+from sharding.manifest import CorpusManifest
+from sharding.passages import Augmentation, Passage, Record
+from sharding.rewrite import rewrite_partitions
+
+# Beside the kinds of example, a partition's counts have the passages that got no augmentation: no
+# pattern of `rules` matched, or every attempt of a model failed.
+_WITHOUT = "without_augmentation"
+
+Writer = Callable[[Sequence[Passage]], list[Augmentation]]
+
+
+def augment_corpus(
+    run_dir: str | Path, config: Config, *, progress: Callable[[int], None] | None = None
+) -> CorpusManifest:
+    """Write rewrites and question-answer pairs into `run_dir`'s corpus.
+
+    Finished partitions are kept, so the same call continues what was interrupted.
+
+    Args:
+        run_dir: RUN, prepared.
+        config: `augment` says who writes and how many.
+        progress: called with the number of passages done since its last call; those that were done
+            before count too.
+
+    Returns:
+        The manifest, every partition augmented; see `num_without_augmentation`.
+
+    Raises:
+        ConfigError: the corpus was augmented with other settings, or the backend can't be used.
+        CorpusError: there is no corpus, or a shard is damaged.
+    """
+    corpus_dir = join(run_dir, "corpus")
+    manifest = CorpusManifest.load(corpus_dir)
+    settings = describe(config)
+    _refuse_other_settings(corpus_dir, manifest.augmentation, settings)
+    if all(partition.augmented for partition in manifest.partitions):
+        if progress is not None:
+            progress(manifest.num_passages)
+        return manifest
+    write = _writer(config)
+
+    def transform(records: list[Record]) -> list[Record]:
+        written = write([record.passage for record in records])
+        return [
+            replace(record, augmentation=augmentation)
+            for record, augmentation in zip(records, written, strict=True)
+        ]
+
+    return rewrite_partitions(
+        corpus_dir,
+        transform,
+        needs=lambda partition: not partition.augmented,
+        describe=settings,
+        count=_counts,
+        progress=progress,
+    )
+
+
+def num_without_augmentation(manifest: CorpusManifest) -> int:
+    """Return how many passages have neither rewrites nor questions and are learnt as plain text."""
+    return sum(partition.counts.get(_WITHOUT, 0) for partition in manifest.partitions)
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """Return the settings that decide what is written; recorded in the manifest."""
+    augment = config.augment
+    settings: dict[str, Any] = {
+        "backend": augment.backend,
+        "num_rewrites": augment.num_rewrites,
+        "num_qas": augment.num_qas,
+    }
+    if augment.backend == "rules":
+        return settings
+    settings |= {"max_new_tokens": augment.max_new_tokens, "temperature": augment.temperature}
+    if augment.backend == "hf":
+        return settings | {"model": augment.model or config.model.path}
+    return settings | {"model": augment.model, "endpoint": _without_secrets(augment.base_url)}
+
+
+def _refuse_other_settings(
+    corpus_dir: str, recorded: dict[str, Any] | None, settings: dict[str, Any]
+) -> None:
+    if recorded is None or recorded == settings:
+        return
+    different = sorted(
+        name
+        for name in recorded.keys() | settings.keys()
+        if recorded.get(name) != settings.get(name)
+    )
+    changes = ", ".join(
+        f"{name} {recorded.get(name)!r} there and {settings.get(name)!r} now" for name in different
+    )
+    raise ConfigError(
+        f"{corpus_dir} is augmented with other settings (augment: {changes}): use the same "
+        "settings, or prepare another RUN"
+    )
+
+
+def _writer(config: Config) -> Writer:
+    """Return the backend; its packages are imported only when it is the chosen one."""
+    if config.augment.backend == "hf":
+        from polyprag.augment.hf import load_writer
+
+        return load_writer(config)
+    if config.augment.backend == "openai":
+        from polyprag.augment.openai import OpenAIWriter
+
+        return OpenAIWriter(config.augment)
+    return _rules_writer(config.augment)
+
+
+def _rules_writer(augment: AugmentConfig) -> Writer:
+    from polyprag.augment import rules
+
+    def write(passages: Sequence[Passage]) -> list[Augmentation]:
+        return [
+            rules.augment(
+                passage, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas, seed=0
+            )
+            for passage in passages
+        ]
+
+    return write
+
+
+def _counts(record: Record) -> dict[str, int]:
+    is_without = record.augmentation is None or record.augmentation == EMPTY
+    return count_examples(record) | {_WITHOUT: int(is_without)}
+
+
+def _without_secrets(base_url: str | None) -> str | None:
+    """Return an endpoint's URL without a user, a password or a query."""
+    if base_url is None:
+        return None
+    parts = urlsplit(base_url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"

@@ -1,0 +1,99 @@
+"""Augmentation by a local causal LM: batched, checked, and retried by sampling."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from polyprag.augment.prompt import instruction, write_with_retries
+from polyprag.base_model import load_base
+from polyprag.config import AugmentConfig, Config
+from polyprag.errors import ConfigError
+from polyprag.generation import continuations
+from polyprag.prompts import prompt_ids
+from polyprag.window import first_characters, largest_fitting, prompt_tokens
+from sharding.passages import Augmentation, Passage
+
+
+class HFWriter:
+    """Writes augmentations with a transformers model that is already loaded."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: AugmentConfig
+    ) -> None:
+        """Use `model`; chat models are asked through their template, others are continued."""
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self._chat = bool(tokenizer.chat_template)
+
+    def __call__(self, passages: Sequence[Passage]) -> list[Augmentation]:
+        """Return one augmentation a passage; empty where every attempt failed.
+
+        Raises:
+            ConfigError: the request alone doesn't fit the model's window.
+        """
+        return write_with_retries(passages, self.complete, self.config)
+
+    @torch.inference_mode()
+    def complete(self, passages: Sequence[Passage], attempt: int) -> list[str]:
+        """Return the model's text for each passage: greedy at attempt 0, sampled afterwards.
+
+        Sampling is seeded by the first passage of each batch and the attempt, so that a partition
+        that is written again gets the same text.
+        """
+        ids = [self._request_ids(passage) for passage in passages]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        replies = [""] * len(ids)
+        for start in range(0, len(order), self.config.batch_size):
+            batch = order[start : start + self.config.batch_size]
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(passages[batch[0]].id * 1000 + attempt)
+                texts = continuations(
+                    self.model,
+                    self.tokenizer,
+                    [ids[i] for i in batch],
+                    max_new_tokens=self.config.max_new_tokens,
+                    temperature=self.config.temperature if attempt else 0.0,
+                )
+            for i, text in zip(batch, texts, strict=True):
+                replies[i] = text
+        return replies
+
+    def _request_ids(self, passage: Passage) -> list[int]:
+        """Return the request's token ids, the passage cut where the window is too short for it."""
+        max_tokens = prompt_tokens(self.model.config, self.config.max_new_tokens)
+
+        def ids_with(num_characters: int) -> list[int]:
+            text = instruction(
+                replace(passage, text=first_characters(passage.text, num_characters)),
+                num_rewrites=self.config.num_rewrites,
+                num_qas=self.config.num_qas,
+            )
+            if self._chat:
+                message = [{"role": "user", "content": text}]
+                prompt = self.tokenizer.apply_chat_template(
+                    message, add_generation_prompt=True, tokenize=False
+                )
+                return prompt_ids(self.tokenizer, str(prompt), chat=True)
+            return prompt_ids(self.tokenizer, f"{text}\n\nJSON:\n")
+
+        num_characters = largest_fitting(
+            lambda n: max_tokens is None or len(ids_with(n)) <= max_tokens, len(passage.text)
+        )
+        if num_characters is None:
+            raise ConfigError(
+                f"augment.max_new_tokens={self.config.max_new_tokens} leaves {max_tokens} of the "
+                "model's window for the request, which is too few: lower it, or set augment.model "
+                "to a model with a longer window"
+            )
+        return ids_with(num_characters)
+
+
+def load_writer(config: Config) -> HFWriter:
+    """Return a writer with `augment.model` (by default `model.path`) loaded."""
+    source = config.model
+    if config.augment.model is not None:
+        source = replace(config.model, path=config.augment.model, revision=None)
+    model, tokenizer = load_base(source)
+    return HFWriter(model, tokenizer, config.augment)

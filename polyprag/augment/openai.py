@@ -1,0 +1,119 @@
+"""Augmentation by an OpenAI-compatible endpoint, with a bounded number of requests at once."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+
+from polyprag.augment.prompt import instruction, write_with_retries
+from polyprag.config import AugmentConfig
+from polyprag.errors import ConfigError, PolypragError
+from sharding.passages import Augmentation, Passage
+
+_TIMEOUT_SECONDS = 120.0
+_NO_KEY = "none"  # sent to an endpoint of one's own that wants no key
+
+
+class EndpointError(PolypragError):
+    """The endpoint can't be reached, or refuses every request; what is written so far stays."""
+
+
+class OpenAIWriter:
+    """Writes augmentations through the chat completions of an OpenAI-compatible server."""
+
+    def __init__(self, config: AugmentConfig) -> None:
+        """Make the client; nothing is sent yet.
+
+        Args:
+            config: `model`, `base_url` (default OpenAI's own) and `api_key_env`, the name of the
+                environment variable with the key. `batch_size` bounds the requests under way, and
+                `max_retries` how often the client repeats one that failed on the way.
+
+        Raises:
+            ConfigError: `augment.model` isn't set, or there is no key for OpenAI's own endpoint.
+        """
+        if not config.model:
+            raise ConfigError(
+                "augment.model isn't set: with augment.backend=openai it is the name that the "
+                "endpoint knows the model by"
+            )
+        key = os.environ.get(config.api_key_env)
+        if not key and not config.base_url:
+            raise ConfigError(
+                f"augment.api_key_env={config.api_key_env!r}: there is no such environment "
+                "variable; set it to the endpoint's key, or set augment.base_url to a server that "
+                "needs none"
+            )
+        self.config, self._model = config, config.model
+        self._client = openai.OpenAI(
+            api_key=key or _NO_KEY,
+            base_url=config.base_url or "https://api.openai.com/v1",
+            max_retries=config.max_retries,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        self._has_succeeded = False
+
+    def __call__(self, passages: Sequence[Passage]) -> list[Augmentation]:
+        """Return one augmentation a passage; empty where every attempt failed.
+
+        Raises:
+            EndpointError: see `complete`.
+        """
+        return write_with_retries(passages, self.complete, self.config)
+
+    def complete(self, passages: Sequence[Passage], attempt: int) -> list[str]:
+        """Return the replies, asked for concurrently; sampled when `attempt` is above 0.
+
+        A request that the endpoint refuses as such (a content filter, say) has an empty reply.
+
+        Raises:
+            EndpointError: the endpoint can't be reached, refuses the key or the model, or has
+                refused every request so far.
+        """
+        temperature = self.config.temperature if attempt else 0.0
+        refusals: list[openai.APIStatusError] = []
+
+        def reply_to(passage: Passage) -> str:
+            try:
+                return self._reply(passage, temperature)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refusals.append(error)
+                return ""
+
+        with ThreadPoolExecutor(self.config.batch_size) as pool:
+            requests = [pool.submit(reply_to, passage) for passage in passages]
+            try:
+                replies = [request.result() for request in requests]
+            except openai.OpenAIError as error:
+                raise self._unusable(error) from error
+            finally:  # after an error, what waits in the queue isn't sent any more
+                pool.shutdown(wait=False, cancel_futures=True)
+        self._has_succeeded = self._has_succeeded or len(refusals) < len(passages)
+        if refusals and not self._has_succeeded:
+            raise self._unusable(refusals[0]) from refusals[0]
+        return replies
+
+    def _reply(self, passage: Passage, temperature: float) -> str:
+        request = instruction(
+            passage, num_rewrites=self.config.num_rewrites, num_qas=self.config.num_qas
+        )
+        limit = self.config.max_new_tokens
+        completion = self._client.chat.completions.create(
+            model=self._model,
+            messages=[{"role": "user", "content": request}],
+            temperature=temperature,
+            # OpenAI's newer models take the one name only, most other servers only the other.
+            max_tokens=limit if self.config.base_url else openai.omit,
+            max_completion_tokens=openai.omit if self.config.base_url else limit,
+        )
+        return (completion.choices[0].message.content or "") if completion.choices else ""
+
+    def _unusable(self, error: openai.OpenAIError) -> EndpointError:
+        reason = " ".join(str(error).split())[:300]
+        return EndpointError(
+            f"augment.model={self._model!r} at {self._client.base_url.host} gave no usable reply: "
+            f"{type(error).__name__}: {reason}. Check augment.base_url, augment.model and the key "
+            f"in ${self.config.api_key_env}, then run the same command again: finished partitions "
+            "are kept"
+        )

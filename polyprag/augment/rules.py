@@ -1,0 +1,81 @@
+"""Rewrites and question-answer pairs from a passage's lead facts, without any model.
+
+Deterministic in (passage, seed): the same corpus gets the same augmentation on any number of workers.
+"""
+
+import random
+from dataclasses import dataclass
+
+from polyprag.augment.facts import Fact, extract_facts, subject_name
+from polyprag.augment.phrasings import PHRASINGS
+from sharding.passages import QA, Augmentation, Passage
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutQuestion:
+    """A question on a lead fact in a wording that no training example uses."""
+
+    kind: str
+    question: str
+    answer: str
+
+
+def _statement(fact: Fact, subject: str, rng: random.Random) -> str:
+    statement = rng.choice(PHRASINGS[fact.kind].statements).format(x=subject, v=fact.value)
+    # "a American actor" -> "an American actor"
+    for vowel in "AEIOaeio":
+        statement = statement.replace(f" a {vowel}", f" an {vowel}")
+    return statement
+
+
+def augment(
+    passage: Passage, *, num_rewrites: int = 1, num_qas: int = 3, seed: int = 0
+) -> Augmentation:
+    """Writes a passage's augmentation from its lead facts.
+
+    Every fact is asked for once before any is asked for a second time, in another wording.
+
+    Args:
+        passage: the passage; nothing else is looked at.
+        num_rewrites: rewrites, each stating all facts in another wording and order.
+        num_qas: question-answer pairs at most; fewer where the wordings run out.
+        seed: chooses wordings and order.
+
+    Returns:
+        The augmentation; empty where the passage matches no pattern.
+    """
+    facts = extract_facts(passage)
+    if not facts:
+        return Augmentation(rewrites=(), qas=())
+    subject = subject_name(passage.title)
+    rng = random.Random(f"{seed}/{passage.key}/{passage.title}")
+    rewrites = []
+    for _ in range(num_rewrites):
+        order = rng.sample(facts, len(facts))
+        rewrites.append(" ".join(_statement(fact, subject, rng) for fact in order))
+    wordings = {
+        fact: rng.sample(PHRASINGS[fact.kind].questions, len(PHRASINGS[fact.kind].questions))
+        for fact in facts
+    }
+    rounds = max(len(options) for options in wordings.values())
+    asked = [
+        QA(
+            question=wordings[fact][turn].format(x=subject),
+            answer=fact.value,
+            full_answer=_statement(fact, subject, rng),
+        )
+        for turn in range(rounds)
+        for fact in facts
+        if turn < len(wordings[fact])
+    ]
+    return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked[:num_qas]))
+
+
+def held_out_questions(passage: Passage) -> list[HeldOutQuestion]:
+    """Every lead fact asked for in every held-out wording."""
+    subject = subject_name(passage.title)
+    return [
+        HeldOutQuestion(fact.kind, wording.format(x=subject), fact.value)
+        for fact in extract_facts(passage)
+        for wording in PHRASINGS[fact.kind].held_out
+    ]

@@ -1,0 +1,117 @@
+"""Loading the frozen base model and its tokenizer from a directory or the hub."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from polyprag.config import ModelConfig
+from polyprag.errors import ConfigError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def load_base(
+    config: ModelConfig, *, device: str | torch.device | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the base model in eval mode, and its tokenizer.
+
+    Only safetensors weights and code that transformers ships are loaded. A tokenizer that has no
+    padding token pads with EOS.
+
+    Args:
+        config: path or hub name, revision, dtype.
+        device: where to put the model; the current GPU when there is one, else the CPU.
+
+    Returns:
+        The model and the tokenizer.
+
+    Raises:
+        ConfigError: `model.path` isn't a causal LM that can be loaded; names why and what to do.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer = load_tokenizer(config)
+    try:
+        result: Any = AutoModelForCausalLM.from_pretrained(
+            config.path,
+            dtype=_dtype(config, place),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # so that they are reported, and refused below
+            output_loading_info=True,
+            **_source(config),
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _cannot_load(config, error) from error
+    loaded, info = result
+    _check_weights(config, missing=info["missing_keys"], mismatched=info["mismatched_keys"])
+    model = cast(PreTrainedModel, loaded)
+    return model.to(place).eval(), tokenizer  # type: ignore[arg-type]
+
+
+def _check_weights(
+    config: ModelConfig, *, missing: Iterable[str], mismatched: Iterable[tuple[object, ...]]
+) -> None:
+    """Refuse what transformers would fill with random numbers after a mere warning."""
+    bad = sorted({*missing, *(str(key[0]) for key in mismatched)})
+    if bad:
+        raise ConfigError(
+            f"model.path={config.path!r} can't be used: {len(bad)} of its weights are missing or "
+            f"of another shape than config.json says, such as {bad[0]!r}; copy the model again, "
+            "config.json and all of its .safetensors files"
+        )
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """Load the base model's tokenizer alone; see `load_base`."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.path, **_source(config))
+    except (OSError, ValueError) as error:
+        raise _cannot_load(config, error) from error
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            f"model.path={config.path!r} can't be used: its tokenizer has no EOS token, which "
+            "ends every example and answer; set eos_token in its tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _source(config: ModelConfig) -> dict[str, object]:
+    is_local = Path(config.path).is_dir()
+    return {
+        "revision": None if is_local else config.revision,
+        "local_files_only": is_local,  # a directory never makes a call to the hub
+        "trust_remote_code": False,
+    }
+
+
+def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return _DTYPES[config.dtype]
+
+
+def _cannot_load(config: ModelConfig, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())
+    if Path(config.path).is_dir():
+        remedy = "it needs config.json, the tokenizer's files and weights as .safetensors"
+        if "trust_remote_code" in reason:
+            remedy = "polyprag never runs a model's own code; take one that transformers ships"
+    else:
+        remedy = (
+            f"{Path(config.path).absolute()} isn't a directory, and the hub gave no model of that "
+            "name; check the path, or the name and the network (a gated model also needs "
+            "`hf auth login`)"
+        )
+    if len(reason) > 300:
+        reason = reason[:300] + " ..."
+    return ConfigError(f"model.path={config.path!r} can't be loaded: {remedy} [{reason}]")

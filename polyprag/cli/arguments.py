@@ -1,0 +1,72 @@
+"""What the commands' arguments have in common: RUN, --config and trailing key=value."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from polyprag.config import Config
+
+_OVERRIDE = re.compile(r"[A-Za-z]\w*(\.\w+)+=", re.ASCII)
+_BARE = re.compile(r"([A-Za-z]\w*)=", re.ASCII)
+
+run_argument = click.argument("run", metavar="RUN")
+overrides_argument = click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+config_option = click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="FILE",
+    help="A YAML file, or the name of a shipped config (`polyprag config list`). May be given "
+    "several times, later ones win. Without it, the settings saved in RUN hold.",
+)
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts trailing arguments into plain ones and `section.key=value` ones, each in order.
+
+    A file whose name looks like an override is written `./name`.
+    """
+    overrides = [text for text in arguments if _OVERRIDE.match(text)]
+    return [text for text in arguments if not _OVERRIDE.match(text)], overrides
+
+
+def only_overrides(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments, all of which must be `section.key=value`.
+
+    Raises:
+        click.UsageError: one isn't; the likely key is named.
+    """
+    plain, overrides = split_overrides(arguments)
+    for text in plain:
+        refuse_bare_override(text)
+        raise click.UsageError(f"unexpected argument {text!r}: settings are section.key=value")
+    return overrides
+
+
+def refuse_bare_override(text: str) -> None:
+    """Raises click.UsageError if the text is `key=value` without the key's section."""
+    bare = _BARE.match(text)
+    if bare is None:
+        return
+    from polyprag.config_files import nearest_key
+
+    near = nearest_key(bare[1])
+    hint = f"did you mean {near}={text[bare.end() :]}?" if near else "keys are section.key"
+    raise click.UsageError(f"{text!r} lacks the key's section: {hint}")
+
+
+def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "Config":
+    """Returns the config that a command on a run directory works with.
+
+    Raises:
+        click.UsageError: RUN was left out.
+        ConfigError: see `polyprag.config_files.load_config`.
+    """
+    from polyprag.config_files import load_config
+
+    if _OVERRIDE.match(run):
+        raise click.UsageError(f"RUN is missing: the run directory comes before {run!r}")
+    return load_config(configs, overrides, run)

@@ -1,0 +1,122 @@
+"""`polyprag ask`: answers with the passages behind them and their mixture of experts."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from polyprag.cli.arguments import config_option, run_argument, settings_of, split_overrides
+
+if TYPE_CHECKING:
+    from polyprag.answering import Answer
+
+MODES = ("closed", "rag", "poly", "combine")  # the controls are for evaluate
+_SHOWN_CHARACTERS = 76
+
+
+@click.command("ask")
+@run_argument
+@click.argument("arguments", nargs=-1, metavar='"QUESTION"... [KEY=VALUE]...')
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="poly",
+    show_default=True,
+    help="closed: the base model alone. rag: passages in the prompt. poly: passages in the "
+    "weights. combine: both.",
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Passages for each question.  [default: retrieval.top_k]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a question, a line each.")
+@config_option
+def command(
+    run: str,
+    arguments: tuple[str, ...],
+    mode: str,
+    top_k: int | None,
+    as_json: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Answer questions from RUN.
+
+    \b
+    Examples:
+      polyprag ask runs/wiki "Where was Ada Lovelace born?"
+      polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode rag --top-k 5
+      polyprag ask runs/wiki "Who directed Alien?" --json retrieval.method=hybrid
+    """
+    questions, overrides = split_overrides(arguments)
+    config = settings_of(run, configs, overrides)
+    if not questions:
+        raise click.UsageError('name at least one question after RUN, in quotes: "..."')
+    if any(not question.strip() for question in questions):
+        raise click.UsageError("a question is empty")
+    from polyprag.answering import MODES as ALL_MODES
+    from polyprag.answering import Answerer
+
+    chosen = next(known for known in ALL_MODES if known == mode)
+    answerer = Answerer.open(run, config, modes=[chosen])
+    answers = answerer.answer(questions, mode=chosen, k=top_k)
+    for question, answer in zip(questions, answers, strict=True):
+        if as_json:
+            click.echo(json.dumps(as_record(question, answer), ensure_ascii=False))
+        else:
+            print_answer(question, answer)
+
+
+def expert_shares(answer: "Answer") -> list[float]:
+    """Returns each expert's share of the mixture, (K,) summing to 1: mean |gate| over the sites."""
+    if answer.gates is None:
+        return []
+    weights = abs(answer.gates).mean(axis=0)
+    return [float(weight) for weight in weights / max(float(weights.sum()), 1e-12)]
+
+
+def as_record(question: str, answer: "Answer") -> dict[str, Any]:
+    """Returns what --json prints for one question."""
+    hits = answer.hits
+    found = [] if hits is None else zip(hits.passages, hits.scores, strict=True)
+    return {
+        "question": question,
+        "answer": answer.text,
+        "mode": answer.mode,
+        "passages": [
+            {"id": p.id, "key": p.key, "title": p.title, "text": p.text, "score": float(score)}
+            for p, score in found
+        ],
+        "experts": [round(share, 6) for share in expert_shares(answer)],
+        "latency_ms": round(answer.latency.total_ms, 3),
+    }
+
+
+def print_answer(question: str, answer: "Answer") -> None:
+    """Prints what is shown for one question without --json."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from polyprag.report import mixture_bars
+
+    console = Console(highlight=False)
+    lines = [Text(_line(question), style="bold"), Text(f"  {_line(answer.text) or '(nothing)'}")]
+    if answer.hits is not None:
+        for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
+            line = _line(f"{passage.title}: {passage.text}")
+            if len(line) > _SHOWN_CHARACTERS:
+                line = line[: _SHOWN_CHARACTERS - 3] + "..."
+            lines.append(Text(f"  {float(score):9.3f}  {line}"))
+        if not answer.hits.passages:
+            lines.append(Text("  no passage was found"))
+    if answer.gates is not None:
+        lines += [Text("  ") + bars for bars in mixture_bars(answer.gates)]
+    lines.append(Text(f"  {answer.mode}, {answer.latency.total_ms:.0f} ms\n", style="dim"))
+    for each in lines:
+        console.print(each, soft_wrap=True)
+
+
+def _line(text: str) -> str:
+    """Text from elsewhere as one line that can't move the cursor or color the terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,0 +1,95 @@
+"""`polyprag evaluate`: every method's score on a question file, as files and as a table."""
+
+import click
+
+from polyprag.cli.arguments import (
+    config_option,
+    only_overrides,
+    overrides_argument,
+    run_argument,
+    settings_of,
+)
+
+
+@click.command("evaluate")
+@run_argument
+@overrides_argument
+@click.option(
+    "--questions",
+    "questions_path",
+    required=True,
+    metavar="FILE.jsonl",
+    help="JSON lines with id, question, answers and, where known, passages.",
+)
+@click.option(
+    "--methods",
+    default="closed,rag,poly,combine",
+    show_default=True,
+    metavar="NAME,...",
+    help="Also: the controls poly-wrong-row (other passages' rows) and poly-uniform (all "
+    "experts alike).",
+)
+@click.option("--out", "out_dir", required=True, metavar="DIR", help="Where the results go.")
+@click.option(
+    "--gold-passages",
+    is_flag=True,
+    help="Use each question's own supporting passages in place of retrieval.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Passages for each question.  [default: retrieval.top_k]",
+)
+@config_option
+def command(
+    run: str,
+    arguments: tuple[str, ...],
+    questions_path: str,
+    methods: str,
+    out_dir: str,
+    gold_passages: bool,
+    limit: int | None,
+    top_k: int | None,
+    configs: tuple[str, ...],
+) -> None:
+    """Score RUN on a question file.
+
+    Writes DIR/results.json with F1, exact match, answer presence, a 95 % interval of F1,
+    counts and latency for each method, and every prediction in
+    DIR/predictions-METHOD.jsonl.
+
+    \b
+    Examples:
+      polyprag evaluate runs/wiki --questions popqa.jsonl --out results/popqa
+      polyprag evaluate runs/wiki --questions popqa.jsonl --out results/controls \\
+          --methods poly,poly-wrong-row,poly-uniform --gold-passages --limit 200
+    """
+    config = settings_of(run, configs, only_overrides(arguments))
+    from rich.console import Console
+
+    from polyprag.evaluate import evaluate, parse_methods
+    from polyprag.progress import progress
+    from polyprag.report import results_table
+
+    with progress(None, "evaluating", unit="questions") as advance:
+        done: dict[str, int] = {}
+
+        def tell(method: str, so_far: int, total: int) -> None:
+            advance(so_far - done.get(method, 0))
+            done[method] = so_far
+
+        results = evaluate(
+            run,
+            config,
+            questions_path=questions_path,
+            methods=parse_methods(methods),
+            out_dir=out_dir,
+            top_k=top_k,
+            gold_passages=gold_passages,
+            limit=limit,
+            progress=tell,
+        )
+    Console().print(results_table(results))
+    click.echo(f"{out_dir}: results.json, predictions-*.jsonl")

@@ -1,0 +1,67 @@
+"""`polyprag index`: BM25 and FAISS over the passages, with the routing rows beside them."""
+
+import importlib.metadata
+
+import click
+
+from polyprag.cli.arguments import (
+    config_option,
+    only_overrides,
+    overrides_argument,
+    run_argument,
+    settings_of,
+)
+
+
+def faiss_conflict() -> str | None:
+    """Returns what to do when faiss-cpu and a GPU build of faiss lie over each other, else None.
+
+    Both fill the folder `faiss`, so the one installed last is used and taking either away breaks
+    the other; pip knows no way to say that one replaces the other.
+    """
+    names = {
+        str(distribution.metadata["Name"]).lower()
+        for distribution in importlib.metadata.distributions()
+    }
+    gpu = sorted(name for name in names if name.startswith("faiss-gpu"))
+    if "faiss-cpu" not in names or not gpu:
+        return None
+    return (
+        f"faiss-cpu and {gpu[0]} are both installed and overwrite each other; run "
+        f"`pip uninstall -y faiss-cpu {gpu[0]}`, then `pip install {gpu[0]}`"
+    )
+
+
+@click.command("index")
+@run_argument
+@overrides_argument
+@config_option
+def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> None:
+    """Build RUN/index: BM25, FAISS and the routing rows.
+
+    The rows come from RUN/encoding; without one the index still serves closed and rag.
+
+    \b
+    Examples:
+      polyprag index runs/wiki
+      polyprag index runs/wiki index.encoder=sentence index.encoder_path=BAAI/bge-small-en-v1.5
+      polyprag index runs/dpr index.factory=IVF16384,PQ64
+    """
+    from polyprag.config_files import save_config
+    from polyprag.index.build import build_index
+    from polyprag.progress import progress
+    from sharding.files import join
+    from sharding.manifest import CorpusManifest
+
+    config = settings_of(run, configs, only_overrides(arguments))
+    conflict = faiss_conflict()
+    if conflict:
+        click.echo(f"warning: {conflict}", err=True)
+    total = CorpusManifest.load(join(run, "corpus")).num_passages
+    with progress(total, "indexing", unit="passages") as advance:
+        manifest = build_index(run, config, advance)
+    save_config(config, run)
+    rows = "with their routing rows" if "rows" in manifest.components else "not encoded yet"
+    click.echo(
+        f'{join(run, "index")}: {total:,} passages, {rows}\nnext: polyprag ask {run} "a question"'
+    )

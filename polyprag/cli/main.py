@@ -1,0 +1,87 @@
+"""The `polyprag` group: finds commands when they are asked for, and turns errors into one line.
+
+Exit status: 0 done, 2 a mistake that the user can mend, 130 interrupted, 1 a bug (with traceback).
+"""
+
+import errno
+import importlib
+from typing import Any
+
+import click
+
+from polyprag import __version__
+from polyprag.errors import PolypragError
+
+COMMANDS = (  # in the order of a run
+    "prepare",
+    "augment",
+    "encode",
+    "index",
+    "ask",
+    "questions",
+    "evaluate",
+    "report",
+    "config",
+)
+_ENVIRONMENT = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR)
+
+
+class UserError(click.ClickException):
+    """A mistake shown as one line on stderr."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Prints `error: ...` to stderr."""
+        click.echo(f"error: {self.message}", err=True, file=file)
+
+
+class CommandGroup(click.Group):
+    """Imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a run goes through them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, from `polyprag.cli.<name>.command`."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"polyprag.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; user errors and interrupts end it without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except PolypragError as error:
+            raise UserError(str(error)) from None
+        except OSError as error:
+            if error.errno not in _ENVIRONMENT:
+                raise
+            raise UserError(": ".join(filter(None, [error.filename, error.strerror]))) from None
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted: run the same command again to continue", err=True)
+            raise click.exceptions.Exit(130) from None
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="polyprag %(version)s")
+def main() -> None:
+    """Encode passages into weights, then answer questions from them.
+
+    All commands work on a run directory RUN and can be stopped and run again: they keep
+    what is done. The usual order:
+
+    \b
+      polyprag prepare  RUN passages.jsonl --config quickstart
+      polyprag augment  RUN
+      polyprag encode   RUN
+      polyprag index    RUN
+      polyprag ask      RUN "Where was Ada Lovelace born?"
+      polyprag evaluate RUN --questions questions.jsonl --out results/
+
+    Settings come from --config files and key=value arguments, which prepare saves in RUN
+    for the commands after it. `polyprag config show` lists them all.
+    """

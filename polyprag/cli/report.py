@@ -1,0 +1,49 @@
+"""`polyprag report`: an evaluation's table, sample answers with their mixtures, and a picture."""
+
+import click
+
+from polyprag.cli.arguments import (
+    config_option,
+    only_overrides,
+    overrides_argument,
+    run_argument,
+    settings_of,
+)
+
+
+@click.command("report")
+@run_argument
+@overrides_argument
+@click.option(
+    "--results", required=True, metavar="DIR", help="Where `polyprag evaluate` wrote results.json."
+)
+@click.option(
+    "--questions",
+    "questions_path",
+    required=True,
+    metavar="FILE.jsonl",
+    help="What the three sample questions are taken from.",
+)
+@click.option("--picture", required=True, metavar="FILE.png", help="Where the picture goes.")
+@config_option
+def command(
+    run: str,
+    arguments: tuple[str, ...],
+    results: str,
+    questions_path: str,
+    picture: str,
+    configs: tuple[str, ...],
+) -> None:
+    """Show an evaluation: its table, three sample answers, and a picture.
+
+    Each sample comes with the passages behind it and its mixture of experts.
+
+    \b
+    Examples:
+      polyprag report runs/wiki --results results/popqa --questions popqa.jsonl \\
+          --picture popqa.png
+    """
+    config = settings_of(run, configs, only_overrides(arguments))
+    from polyprag.report import report_run
+
+    report_run(run, config, results_dir=results, questions_path=questions_path, picture=picture)

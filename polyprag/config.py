@@ -1,0 +1,279 @@
+"""Every setting of a run: one dataclass per concern, checked when it is made.
+
+Merging (defaults < YAML < key=value) is `polyprag.config_files`.
+"""
+
+from dataclasses import dataclass, field
+
+from polyprag.errors import ConfigError
+
+
+def _require(ok: bool, key: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"{key}={value!r} can't be used: it must be {allowed}")
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, key, value, "one of " + ", ".join(allowed))
+
+
+@dataclass
+class ModelConfig:
+    """The frozen base model, loaded by `AutoModelForCausalLM.from_pretrained`."""
+
+    path: str = "examples/tiny-base"  # a directory or a hub name
+    revision: str | None = None
+    dtype: str = "auto"  # auto: fp32 on CPU, bf16 on GPU
+
+    def __post_init__(self) -> None:
+        _require(bool(self.path), "model.path", self.path, "a directory or a hub name")
+        _one_of("model.dtype", self.dtype, ("auto", "fp32", "bf16"))
+
+
+@dataclass
+class DataConfig:
+    """How passages become partitions, lanes and microbatches."""
+
+    partition_size: int = 256  # passages in a partition (one tar shard)
+    lanes: int = 8  # canonical slots of the global batch; bounds the number of workers
+    microbatch: int = 4  # examples that a lane adds to one global step
+    max_length: int = 512  # tokens; longer examples lose the end of their passage
+    prefetch: int = 2  # microbatches that a lane reads ahead
+
+    def __post_init__(self) -> None:
+        for key in ("partition_size", "lanes", "microbatch", "prefetch"):
+            _require(getattr(self, key) >= 1, f"data.{key}", getattr(self, key), "at least 1")
+        _require(self.max_length >= 16, "data.max_length", self.max_length, "at least 16 tokens")
+
+
+@dataclass
+class AugmentConfig:
+    """Who writes the rewrites and question-answer pairs, and how many (PRAG: 1 and 3)."""
+
+    backend: str = "rules"  # rules | hf | openai
+    num_rewrites: int = 1
+    num_qas: int = 3
+    model: str | None = None  # hf: path or hub name (default model.path); openai: model name
+    base_url: str | None = None  # openai: endpoint
+    api_key_env: str = "OPENAI_API_KEY"
+    batch_size: int = 8
+    max_new_tokens: int = 512
+    max_retries: int = 3
+    temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        _one_of("augment.backend", self.backend, ("rules", "hf", "openai"))
+        for key in ("num_rewrites", "num_qas", "max_retries"):
+            _require(getattr(self, key) >= 0, f"augment.{key}", getattr(self, key), "0 or more")
+        for key in ("batch_size", "max_new_tokens"):
+            _require(getattr(self, key) >= 1, f"augment.{key}", getattr(self, key), "at least 1")
+        _require(self.temperature >= 0, "augment.temperature", self.temperature, "0 or more")
+
+
+@dataclass
+class ExpertsConfig:
+    """The pool of K LoRA experts on each targeted Linear."""
+
+    num: int = 16
+    rank: int = 2
+    alpha: float = 32.0  # the scale is alpha / rank
+    targets: list[str] = field(default_factory=lambda: ["gate_proj", "up_proj", "down_proj"])
+
+    def __post_init__(self) -> None:
+        for key in ("num", "rank"):
+            _require(getattr(self, key) >= 1, f"experts.{key}", getattr(self, key), "at least 1")
+        _require(self.alpha > 0, "experts.alpha", self.alpha, "above 0")
+        _require(bool(self.targets), "experts.targets", self.targets, "a list of module names")
+
+
+@dataclass
+class RouterConfig:
+    """What a routing row is and how it becomes gates."""
+
+    granularity: str = "module"  # model | layer | module: how many sites a row has
+    gate: str = "linear"  # linear | tanh | softmax | sigmoid
+    top_k: int = 0  # experts kept per site; 0 keeps all
+    init_std: float = 1.0  # rows are drawn from N(0, init_std^2)
+    relaxed_bernoulli: bool = False  # sample sigmoid gates while training
+    temperature: float = 1.0  # of the RelaxedBernoulli
+
+    def __post_init__(self) -> None:
+        _one_of("router.granularity", self.granularity, ("model", "layer", "module"))
+        _one_of("router.gate", self.gate, ("linear", "tanh", "softmax", "sigmoid"))
+        _require(self.top_k >= 0, "router.top_k", self.top_k, "0 (all experts) or more")
+        _require(self.init_std >= 0, "router.init_std", self.init_std, "0 or more")
+        _require(self.temperature > 0, "router.temperature", self.temperature, "above 0")
+        _require(
+            not self.relaxed_bernoulli or self.gate == "sigmoid",
+            "router.relaxed_bernoulli",
+            self.relaxed_bernoulli,
+            "false unless router.gate=sigmoid",
+        )
+
+
+@dataclass
+class TrainConfig:
+    """The joint optimisation of experts and routing rows."""
+
+    epochs: int = 4
+    seed: int = 0
+    experts_lr: float = 5e-3
+    rows_lr: float = 0.1
+    weight_decay: float = 0.0  # on the experts; rows have none
+    beta1: float = 0.9
+    beta2: float = 0.999
+    grad_clip: float = 1.0  # global norm over the experts; 0 turns it off
+    schedule: str = "constant"  # constant | linear | cosine
+    warmup_ratio: float = 0.0
+    loss_on: str = "all"  # all | answer
+    max_tokens: int = 8192  # of one physical batch, padding included
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
+        for key in ("experts_lr", "rows_lr", "weight_decay", "grad_clip"):
+            _require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+        for key in ("beta1", "beta2", "warmup_ratio"):
+            _require(0 <= getattr(self, key) < 1, f"train.{key}", getattr(self, key), "in [0, 1)")
+        _one_of("train.schedule", self.schedule, ("constant", "linear", "cosine"))
+        _one_of("train.loss_on", self.loss_on, ("all", "answer"))
+        _require(self.max_tokens >= 16, "train.max_tokens", self.max_tokens, "at least 16")
+
+
+@dataclass
+class CheckpointConfig:
+    """How often training state is made durable."""
+
+    every_steps: int = 500
+
+    def __post_init__(self) -> None:
+        _require(self.every_steps >= 1, "checkpoint.every_steps", self.every_steps, "at least 1")
+
+
+@dataclass
+class DeepSpeedConfig:
+    """ZeRO over the experts (and, at stage 3, the frozen base)."""
+
+    stage: int = 2
+    config: str | None = None  # a YAML file of further DeepSpeed keys, merged over ours
+
+    def __post_init__(self) -> None:
+        _require(self.stage in (1, 2, 3), "deepspeed.stage", self.stage, "1, 2 or 3")
+
+
+@dataclass
+class ClusterConfig:
+    """Where and on how many workers encoding runs."""
+
+    workers: int = 2
+    address: str | None = None  # of a running Ray cluster; none starts a local one
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+    max_failures: int = 3  # restarts of the worker group before the run gives up
+
+    def __post_init__(self) -> None:
+        for key in ("workers", "cpus_per_worker"):
+            _require(getattr(self, key) >= 1, f"cluster.{key}", getattr(self, key), "at least 1")
+        _require(
+            self.gpus_per_worker >= 0, "cluster.gpus_per_worker", self.gpus_per_worker, "0 or more"
+        )
+        _require(
+            self.max_failures >= -1, "cluster.max_failures", self.max_failures, "-1 (any) or more"
+        )
+
+
+@dataclass
+class IndexConfig:
+    """What `polyprag index` builds."""
+
+    encoder: str = "lsa"  # lsa | base (hidden states) | sentence (sentence-transformers)
+    encoder_path: str | None = None  # sentence: a directory or a hub name
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    lsa_dims: int = 256
+    lsa_sketch: float = 0.5  # share of them that are random projections: keeps rare names apart
+    factory: str = "Flat"  # a FAISS factory string, inner product on unit vectors
+    gpu: str = "auto"  # auto | never
+    batch_size: int = 64
+    language: str = "english"  # stemmer and stop words of BM25 and LSA; none: neither
+    bm25_k1: float = 0.9
+    bm25_b: float = 0.4
+    bm25_title_weight: int = 2  # how often a title's words count
+
+    def __post_init__(self) -> None:
+        _one_of("index.encoder", self.encoder, ("lsa", "base", "sentence"))
+        _one_of("index.gpu", self.gpu, ("auto", "never"))
+        _require(
+            self.encoder != "sentence" or bool(self.encoder_path),
+            "index.encoder_path",
+            self.encoder_path,
+            "a sentence-transformers directory or hub name when index.encoder=sentence",
+        )
+        for key in ("lsa_dims", "batch_size", "bm25_title_weight"):
+            _require(getattr(self, key) >= 1, f"index.{key}", getattr(self, key), "at least 1")
+        _require(0 <= self.lsa_sketch < 1, "index.lsa_sketch", self.lsa_sketch, "in [0, 1)")
+        _require(self.bm25_k1 >= 0, "index.bm25_k1", self.bm25_k1, "0 or more")
+        _require(0 <= self.bm25_b <= 1, "index.bm25_b", self.bm25_b, "in [0, 1]")
+
+
+@dataclass
+class RetrievalConfig:
+    """How passages are found and their rows combined into one mixture."""
+
+    method: str = "bm25"  # bm25 | dense | hybrid (reciprocal-rank fusion)
+    top_k: int = 3
+    mixture: str = "softmax"  # softmax (of the scores) | mean | sum
+    temperature: float = 1.0  # of the score softmax
+
+    def __post_init__(self) -> None:
+        _one_of("retrieval.method", self.method, ("bm25", "dense", "hybrid"))
+        _one_of("retrieval.mixture", self.mixture, ("softmax", "mean", "sum"))
+        _require(self.top_k >= 1, "retrieval.top_k", self.top_k, "at least 1")
+        _require(self.temperature > 0, "retrieval.temperature", self.temperature, "above 0")
+
+
+@dataclass
+class GenerationConfig:
+    """How answers are decoded (greedy)."""
+
+    max_new_tokens: int = 32
+    batch_size: int = 32
+    prompt: str = "auto"  # auto | plain | chat; auto: chat where the tokenizer has a template
+
+    def __post_init__(self) -> None:
+        for key in ("max_new_tokens", "batch_size"):
+            _require(
+                getattr(self, key) >= 1, f"generation.{key}", getattr(self, key), "at least 1"
+            )
+        _one_of("generation.prompt", self.prompt, ("auto", "plain", "chat"))
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
+    router: RouterConfig = field(default_factory=RouterConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.router.top_k <= self.experts.num,
+            "router.top_k",
+            self.router.top_k,
+            f"at most experts.num={self.experts.num}",
+        )
+        _require(
+            self.cluster.workers <= self.data.lanes,
+            "cluster.workers",
+            self.cluster.workers,
+            f"at most data.lanes={self.data.lanes} (every worker needs a lane)",
+        )

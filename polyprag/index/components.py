@@ -1,0 +1,146 @@
+"""The parts of an index on disk: each a directory named for what it was made from.
+
+A part is built under a temporary name and renamed, so whatever carries its name is whole: a build
+that was killed goes on with the parts it lacks, and a new encoding rebuilds the rows alone.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from polyprag.errors import CorpusError, RunError
+from sharding.files import read_json, sha256_of, write_json
+
+DIRECTORY_NAME = re.compile(r"(passages|bm25|dense|rows)-[0-9a-f]{12}")
+SMALL_FILE = 16 << 20  # bytes; up to this size a file's checksum is verified whenever it is opened
+
+_FILE_NAME = re.compile(r"\w[\w.-]*")
+_SUMMARY = "component.json"  # written last
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file's size and checksum."""
+
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part's directory in the index, and its files by name."""
+
+    directory: str
+    files: dict[str, StoredFile]
+
+    @classmethod
+    def parse(cls, values: Any, *, where: str) -> "Component":
+        """A checked component from JSON values.
+
+        Raises:
+            RunError: the values, read from `where`, aren't a component's.
+        """
+        try:
+            files = {
+                name: StoredFile(int(file["num_bytes"]), str(file["sha256"]))
+                for name, file in values["files"].items()
+            }
+            directory = str(values["directory"])
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise RunError(f"{where}: not a part of an index; {REMEDY}") from error
+        if not DIRECTORY_NAME.fullmatch(directory) or not all(map(_FILE_NAME.fullmatch, files)):
+            raise RunError(f"{where}: names files outside the index; {REMEDY}")
+        return cls(directory, files)
+
+    def verify(self, index_dir: Path, *, whole: bool = False) -> None:
+        """Makes sure that the files are those that were written.
+
+        Args:
+            index_dir: RUN/index.
+            whole: whether large files are hashed too; else only their size is checked.
+
+        Raises:
+            RunError: a file is missing, truncated or changed; names it.
+        """
+        for name, stored in self.files.items():
+            path = index_dir / self.directory / name
+            if not path.is_file():
+                raise RunError(f"{path}: no such file; {REMEDY}")
+            if path.stat().st_size != stored.num_bytes:
+                raise RunError(
+                    f"{path}: holds {path.stat().st_size} bytes where the index's manifest says "
+                    f"{stored.num_bytes}; {REMEDY}"
+                )
+            if (whole or stored.num_bytes <= SMALL_FILE) and sha256_of(path) != stored.sha256:
+                raise RunError(f"{path}: SHA-256 differs from the index's manifest; {REMEDY}")
+
+
+def keep_or_make(
+    index_dir: Path, name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
+) -> tuple[Component, bool]:
+    """The component made from something: the one on disk if it is sound, else a new one.
+
+    Args:
+        index_dir: RUN/index, which exists.
+        name: passages, bm25, dense or rows.
+        made_from: JSON values that decide the component's contents.
+        write: fills an empty directory.
+
+    Returns:
+        The component, and whether it was there already.
+    """
+    key = json.dumps({"name": name, **made_from}, sort_keys=True)
+    directory = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    found = _finished(index_dir, directory)
+    if found is not None:
+        return found, True
+    temporary = index_dir / f".{directory}.{secrets.token_hex(4)}.tmp"
+    temporary.mkdir()
+    try:
+        write(temporary)
+        for path in temporary.iterdir():
+            _sync(path)
+        files = {
+            path.name: StoredFile(path.stat().st_size, sha256_of(path))
+            for path in sorted(temporary.iterdir())
+        }
+        component = Component(directory, files)
+        write_json(temporary / _SUMMARY, asdict(component))
+        if (index_dir / directory).exists():  # damaged, or `_finished` had returned it
+            shutil.rmtree(index_dir / directory)
+        os.rename(temporary, index_dir / directory)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync(index_dir)
+    return component, False
+
+
+def _finished(index_dir: Path, directory: str) -> Component | None:
+    summary = index_dir / directory / _SUMMARY
+    if not summary.is_file():
+        return None
+    try:
+        component = Component.parse(read_json(summary), where=str(summary))
+        component.verify(index_dir)
+    except (RunError, CorpusError):
+        return None
+    return component if component.directory == directory else None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+REMEDY = "run `polyprag index RUN` again"

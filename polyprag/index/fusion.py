@@ -1,0 +1,60 @@
+"""Rankings, how the best of many scores are taken, and how rankings are fused."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+RRF_CONSTANT = 60  # Cormack, Clarke and Buettcher, SIGIR 2009
+
+
+class Ranking(NamedTuple):
+    """Passages, best first; equal scores in the order of their ids.
+
+    Attributes:
+        ids: (n,) int64 passage ids, each once.
+        scores: (n,) float32, falling.
+    """
+
+    ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+
+def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:
+    """The best k of candidates given in any order."""
+    ids_n = np.asarray(ids, dtype=np.int64)
+    scores_n = np.asarray(scores, dtype=np.float32)
+    order = np.lexsort((ids_n, -scores_n))[:k]
+    return Ranking(ids_n[order], scores_n[order])
+
+
+def best_of_scores(scores: npt.NDArray[np.float32], *, k: int) -> Ranking:
+    """The best k of all N passages among those that score above 0.
+
+    Args:
+        scores: (N,) one score a passage.
+        k: at least 1; fewer are returned where fewer passages score above 0.
+    """
+    threshold = np.float32(0)
+    if k < len(scores):
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    candidates = np.flatnonzero((scores >= threshold) & (scores > 0))
+    return ranking_of(candidates, scores[candidates], k=k)
+
+
+def reciprocal_rank_fusion(
+    rankings: Sequence[Ranking], *, k: int, constant: int = RRF_CONSTANT
+) -> Ranking:
+    """Fuses rankings by the sum of 1 / (constant + rank), ranks counted from 1.
+
+    Args:
+        rankings: of the same query by different methods, each deeper than k where it can be.
+        k: how many passages to return at most.
+        constant: larger values let lower ranks count more.
+    """
+    fused: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, passage_id in enumerate(ranking.ids.tolist(), start=1):
+            fused[passage_id] = fused.get(passage_id, 0.0) + 1.0 / (constant + rank)
+    return ranking_of(list(fused), list(fused.values()), k=k)

@@ -1,0 +1,197 @@
+"""Searching a run's index: ids, scores, routing rows and passages in one call.
+
+N passages, k hits, S sites, K experts.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.errors import ConfigError, RunError
+from polyprag.index.bm25 import BM25Index
+from polyprag.index.components import REMEDY
+from polyprag.index.dense import DenseIndex
+from polyprag.index.fusion import Ranking, reciprocal_rank_fusion
+from polyprag.index.manifest import IndexManifest
+from polyprag.index.passages import PassageStore
+from polyprag.index.rows import RowTable
+from polyprag.index.run_dir import CORPUS, ENCODING, INDEX, local_run
+from sharding.files import sha256_of
+from sharding.manifest import MANIFEST_NAME
+from sharding.passages import Passage
+
+METHODS = ("bm25", "dense", "hybrid")
+_FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What a search found, best first.
+
+    Attributes:
+        ids: (k,) int64 passage ids.
+        scores: (k,) float32, falling; comparable within one search only.
+        rows: (k, S, K) float32 routing rows, no gate applied; None without an encoding.
+        passages: the k passages.
+    """
+
+    ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.float32] | None
+    passages: tuple[Passage, ...]
+
+
+class Index:
+    """An opened index. What it holds is mapped from disk; threads may share it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        manifest: IndexManifest,
+        store: PassageStore,
+        rows: RowTable | None,
+        gpu: str,
+    ) -> None:
+        """Puts opened parts together; use `Index.open`."""
+        self._directory, self._manifest, self._gpu = directory, manifest, gpu
+        self._store, self._rows = store, rows
+        self._bm25: BM25Index | None = None
+        self._dense: DenseIndex | None = None
+        self._opening = threading.Lock()
+
+    @classmethod
+    def open(cls, run_dir: str | Path, *, gpu: str = "auto", verify: bool = False) -> Self:
+        """Opens RUN/index; BM25 and the dense index are opened by the first search with them.
+
+        Args:
+            run_dir: RUN, on a local disk. RUN/corpus and RUN/encoding needn't be there; where they
+                are, the index must have been built from them.
+            gpu: `auto` puts the dense index on the GPUs that FAISS sees; `never` doesn't.
+            verify: whether the checksums of large files are verified too.
+
+        Raises:
+            RunError: the index is missing, damaged, or older than the corpus or the encoding.
+        """
+        run = local_run(run_dir)
+        manifest = IndexManifest.load(run / INDEX)
+        for name, built_from in (
+            (CORPUS, manifest.corpus_sha256),
+            (ENCODING, manifest.encoding_sha256),
+        ):
+            source = run / name / MANIFEST_NAME
+            if source.is_file() and sha256_of(source) != built_from:
+                raise RunError(f"{run / name} has changed since {run / INDEX} was built: {REMEDY}")
+        for component in manifest.components.values():
+            component.verify(run / INDEX, whole=verify)
+
+        def part(name: str) -> Path:
+            return run / INDEX / manifest.components[name].directory
+
+        store = PassageStore.open(part("passages"), num_passages=manifest.num_passages)
+        rows = None
+        if "rows" in manifest.components:
+            rows = RowTable.open(part("rows"), num_passages=manifest.num_passages)
+        return cls(run / INDEX, manifest=manifest, store=store, rows=rows, gpu=gpu)
+
+    @property
+    def num_passages(self) -> int:
+        """N."""
+        return len(self._store)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether an encoding's routing rows are attached."""
+        return self._rows is not None
+
+    def search(self, queries: Sequence[str], *, k: int, method: str = "bm25") -> list[Hits]:
+        """Finds the best passages of each query.
+
+        Args:
+            queries: questions or other texts.
+            k: at least 1. Fewer hits are returned where fewer passages have anything in common
+                with the query, none included.
+            method: `bm25`; `dense`: inner product of unit vectors; `hybrid`: reciprocal-rank
+                fusion of both.
+
+        Returns:
+            Hits for each query, in the order of the queries.
+
+        Raises:
+            ConfigError: there is no such method, or k is below 1.
+            RunError: a part of the index is damaged.
+        """
+        if method not in METHODS:
+            raise ConfigError(
+                f"retrieval.method={method!r} can't be used: it must be one of {', '.join(METHODS)}"
+            )
+        if k < 1:
+            raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
+        if not queries:
+            return []
+        return [self._hits(ranking) for ranking in self._rankings(queries, k, method)]
+
+    def _rankings(self, queries: Sequence[str], k: int, method: str) -> list[Ranking]:
+        if method == "bm25":
+            return [self._opened_bm25().search(query, k=k) for query in queries]
+        if method == "dense":
+            return self._opened_dense().search(queries, k=k)
+        depth = max(k, _FUSED_DEPTH)
+        both = (self._rankings(queries, depth, "bm25"), self._rankings(queries, depth, "dense"))
+        return [reciprocal_rank_fusion(pair, k=k) for pair in zip(*both, strict=True)]
+
+    def _hits(self, ranking: Ranking) -> Hits:
+        return Hits(
+            ids=ranking.ids,
+            scores=ranking.scores,
+            rows=self.rows_of(ranking.ids),
+            passages=tuple(self._store[i] for i in ranking.ids.tolist()),
+        )
+
+    def get(self, ids: Sequence[int]) -> Hits:
+        """Given passages as hits, in their order, all with a score of 1.
+
+        Raises:
+            IndexError: there is no passage of such an id.
+        """
+        return self._hits(Ranking(np.asarray(ids, np.int64), np.ones(len(ids), np.float32)))
+
+    def passage(self, passage_id: int) -> Passage:
+        """The passage of an id; `IndexError` where there is none."""
+        return self._store[passage_id]
+
+    def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32] | None:
+        """The routing rows (n, S, K) of passages (n,), no gate applied; None without an encoding.
+
+        Raises:
+            IndexError: there is no passage of such an id.
+        """
+        wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.num_passages:
+            raise IndexError(f"ids must be in 0 to {self.num_passages - 1}: {wanted.tolist()}")
+        return None if self._rows is None else self._rows.take(wanted)
+
+    def find(self, title: str, text: str) -> int | None:
+        """The id of the passage with this title and text, white space apart; else None."""
+        return self._store.find(title, text)
+
+    def _opened_bm25(self) -> BM25Index:
+        with self._opening:
+            if self._bm25 is None:
+                directory = self._directory / self._manifest.components["bm25"].directory
+                self._bm25 = BM25Index.open(directory, num_passages=self.num_passages)
+            return self._bm25
+
+    def _opened_dense(self) -> DenseIndex:
+        with self._opening:
+            if self._dense is None:
+                directory = self._directory / self._manifest.components["dense"].directory
+                self._dense = DenseIndex.open(
+                    directory, num_passages=self.num_passages, gpu=self._gpu
+                )
+            return self._dense

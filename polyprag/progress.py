@@ -1,0 +1,146 @@
+"""Progress of a stage on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+_SECONDS_BETWEEN_LINES = 5.0
+_RATE_OVER_SECONDS = 30.0  # a slow start, such as loading a model, soon stops counting
+
+
+class Advance(Protocol):
+    """Tells that further units are done, and what is worth knowing about them."""
+
+    def __call__(self, done: int, note: str = "", /) -> None:
+        """Counts `done` further units; `note` is shown beside the rate until the next call."""
+
+
+@contextmanager
+def progress(
+    total: int | None,
+    description: str,
+    *,
+    unit: str,
+    start: int = 0,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Advance]:
+    """Shows how far a stage is, its rate and the time left.
+
+    Args:
+        total: how many units there will be; None if nobody knows.
+        description: what is being done, such as "preparing".
+        unit: what is counted, in the plural.
+        start: units that were done before; they don't count for the rate.
+        stream: where to show it; stderr by default.
+        clock: seconds, for the plain lines.
+
+    Yields:
+        A function that takes the number of further units done, and a note such as the loss.
+    """
+    stream = sys.stderr if stream is None else stream
+    if stream.isatty():
+        with _bar(total, description, unit, start, stream) as advance:
+            yield advance
+    else:
+        with _lines(total, description, unit, start, stream, clock) as advance:
+            yield advance
+
+
+@contextmanager
+def _bar(
+    total: int | None, description: str, unit: str, start: int, stream: TextIO
+) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class CountColumn(ProgressColumn):
+        """`1,200/3,000 passages  400/s`."""
+
+        def render(self, task: Task) -> Text:
+            return Text(_count(int(task.completed), total, unit, task.finished_speed or task.speed))
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        CountColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(file=stream)) as bar:
+        task = bar.add_task(description, total=total, completed=start, note="")
+
+        def advance(done: int, note: str = "", /) -> None:
+            bar.update(task, advance=done, note=escape(note))
+
+        yield advance
+
+
+@contextmanager
+def _lines(
+    total: int | None,
+    description: str,
+    unit: str,
+    start: int,
+    stream: TextIO,
+    clock: Callable[[], float],
+) -> Iterator[Advance]:
+    started = shown = clock()
+    finished = start
+    last_note = ""
+    samples = deque([(started, start)])  # (time, units done), about one a second
+
+    def rate_since(sample: tuple[float, int]) -> float | None:
+        passed = clock() - sample[0]
+        return (finished - sample[1]) / passed if passed > 0 else None
+
+    def line(rate: float | None) -> str:
+        text = f"{description}: {_count(finished, total, unit, rate)}"
+        if last_note:
+            text += f", {last_note}"
+        if total is not None and rate and finished < total:
+            text += f", {_duration((total - finished) / rate)} left"
+        return text
+
+    def advance(done: int, note: str = "", /) -> None:
+        nonlocal finished, shown, last_note
+        finished, last_note = finished + done, note
+        now = clock()
+        while len(samples) > 1 and samples[1][0] <= now - _RATE_OVER_SECONDS:
+            samples.popleft()
+        if now - shown >= _SECONDS_BETWEEN_LINES:
+            shown = now
+            print(line(rate_since(samples[0])), file=stream, flush=True)
+        if now - samples[-1][0] >= 1:
+            samples.append((now, finished))
+
+    yield advance
+    whole = line(rate_since((started, start)))
+    print(f"{whole}, {_duration(clock() - started)} in all", file=stream, flush=True)
+
+
+def _count(done: int, total: int | None, unit: str, rate: float | None) -> str:
+    text = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+    if not rate:
+        return f"{text} {unit}"
+    return f"{text} {unit}, {rate:,.0f}/s" if rate >= 10 else f"{text} {unit}, {rate:.2g}/s"
+
+
+def _duration(seconds: float) -> str:
+    minutes, whole = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}"

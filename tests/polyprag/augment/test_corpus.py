@@ -1,0 +1,124 @@
+"""The driver over a prepared corpus: what is done stays, what is missing is written."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from polyprag.augment import augment_corpus, num_without_augmentation, rules
+from polyprag.augment import corpus as driver
+from polyprag.augment.corpus import describe
+from polyprag.config import AugmentConfig, Config
+from polyprag.errors import ConfigError, CorpusError
+from polyprag.examples import count_examples
+from sharding.manifest import CorpusManifest
+from sharding.partitions import read_partition
+from sharding.passages import Augmentation, Passage, Record
+from sharding.prepare import prepare
+
+TEXTS = [
+    ("Ada Byrd", "Ada Byrd (born 3 May 1931 in London) is an English actress."),
+    ("Bo Lind", "Bo Lind (born 7 June 1950) is a Swedish footballer."),
+    ("Nothing", "Lorem ipsum dolor sit amet."),
+    ("The Kite", "The Kite is a 1961 Italian film directed by Carla Monti."),
+    ("Cy Roe", "Cy Roe (born 9 July 1960) is an American painter."),
+]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    source = tmp_path / "passages.jsonl"
+    source.write_text(
+        "\n".join(
+            json.dumps({"id": f"k{i}", "title": title, "text": text})
+            for i, (title, text) in enumerate(TEXTS)
+        )
+    )
+    prepare([str(source)], tmp_path / "run" / "corpus", partition_size=2, on_error="stop")
+    return tmp_path / "run"
+
+
+def _records(run_dir: Path) -> list[Record]:
+    manifest = CorpusManifest.load(run_dir / "corpus")
+    return [
+        record
+        for partition in manifest.partitions
+        for record in read_partition(run_dir / "corpus", partition, verify=True)
+    ]
+
+
+def test_rules_reach_every_shard_and_are_counted(run_dir: Path) -> None:
+    advanced: list[int] = []
+    manifest = augment_corpus(run_dir, Config(), progress=advanced.append)
+    records = _records(run_dir)
+    assert sum(advanced) == len(TEXTS)
+    assert [record.augmentation for record in records] == [
+        rules.augment(record.passage, num_rewrites=1, num_qas=3, seed=0) for record in records
+    ]
+    assert all(partition.augmented for partition in manifest.partitions)
+    for kind in ("passage_qa", "qa", "passage"):
+        total = sum(partition.counts[kind] for partition in manifest.partitions)
+        assert total == sum(count_examples(record)[kind] for record in records)
+    empty = Augmentation(rewrites=(), qas=())
+    assert num_without_augmentation(manifest) == sum(r.augmentation == empty for r in records) >= 1
+    assert manifest.augmentation == {"backend": "rules", "num_rewrites": 1, "num_qas": 3}
+
+
+def test_a_stopped_run_goes_on_with_what_is_missing(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def writing(passages: Sequence[Passage]) -> list[Augmentation]:
+        if len(asked) >= 2:
+            raise KeyboardInterrupt
+        asked.extend(passage.id for passage in passages)
+        return [Augmentation(rewrites=(passage.title,), qas=()) for passage in passages]
+
+    monkeypatch.setattr(driver, "_writer", lambda config: writing)
+    with pytest.raises(KeyboardInterrupt):
+        augment_corpus(run_dir, Config())
+    assert asked == [0, 1]
+    partitions = CorpusManifest.load(run_dir / "corpus").partitions
+    assert [partition.augmented for partition in partitions] == [True, False, False]
+
+    again: list[int] = []
+
+    def finishing(passages: Sequence[Passage]) -> list[Augmentation]:
+        again.extend(passage.id for passage in passages)
+        return [Augmentation(rewrites=(passage.title,), qas=()) for passage in passages]
+
+    monkeypatch.setattr(driver, "_writer", lambda config: finishing)
+    augment_corpus(run_dir, Config())
+    assert again == [2, 3, 4]
+    assert [record.augmentation for record in _records(run_dir)] == [
+        Augmentation(rewrites=(title,), qas=()) for title, _ in TEXTS
+    ]
+    again.clear()
+    augment_corpus(run_dir, Config())
+    assert again == []
+
+
+def test_other_settings_than_the_recorded_ones_are_refused(run_dir: Path) -> None:
+    augment_corpus(run_dir, Config())
+    other = Config(augment=AugmentConfig(num_qas=5))
+    with pytest.raises(ConfigError, match="num_qas 3 there and 5 now"):
+        augment_corpus(run_dir, other)
+
+
+def test_a_run_that_is_not_prepared_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"manifest\.json"):
+        augment_corpus(tmp_path, Config())
+
+
+def test_recorded_settings_hold_no_secret() -> None:
+    config = Config(
+        augment=AugmentConfig(
+            backend="openai", model="m", base_url="https://user:secret@host:8000/v1?key=secret"
+        )
+    )
+    assert describe(config)["endpoint"] == "https://host:8000/v1"
+    assert "secret" not in json.dumps(describe(config))
+    local = Config(augment=AugmentConfig(backend="hf"))
+    assert describe(local)["model"] == local.model.path

@@ -1,0 +1,154 @@
+"""The official client against a small server on the loopback interface."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from polyprag.augment.openai import EndpointError, OpenAIWriter
+from polyprag.augment.prompt import EMPTY
+from polyprag.config import AugmentConfig
+from polyprag.errors import ConfigError
+from sharding.passages import Passage
+
+PASSAGES = [Passage(id=i, key=str(i), title=f"T{i}", text=f"Text {i}.") for i in range(6)]
+
+
+class Endpoint:
+    """Answers /v1/chat/completions as `reply(title, request)` says: a text, or a status code."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.most_at_once = 0
+        self.reply: Callable[[str, dict[str, Any]], str | int] = lambda title, request: good(title)
+        self._under_way = 0
+        self._lock = threading.Lock()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                endpoint._answer(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        title = re.search(r"Title: (\w+)", body["messages"][0]["content"])
+        assert title is not None and handler.path == "/v1/chat/completions"
+        with self._lock:
+            self.requests.append(body)
+            self.keys.add(handler.headers["Authorization"])
+            self._under_way += 1
+            self.most_at_once = max(self.most_at_once, self._under_way)
+        time.sleep(0.02)
+        with self._lock:
+            self._under_way -= 1
+        said = self.reply(title[1], body)
+        message = {"role": "assistant", "content": said}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        value = {"id": "c", "object": "chat.completion", "created": 0, "model": "m"}
+        value |= {"choices": [choice]} if isinstance(said, str) else {"error": {"message": "no"}}
+        data = json.dumps(value).encode()
+        handler.send_response(said if isinstance(said, int) else 200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+
+def good(title: str) -> str:
+    qa = {"question": f"Who is {title}?", "answer": title, "full_answer": f"{title}."}
+    return json.dumps({"rewrites": [f"Again {title}."], "qas": [qa]})
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    served = Endpoint()
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
+
+
+def _config(url: str, **settings: Any) -> AugmentConfig:
+    wanted: dict[str, Any] = {
+        "backend": "openai",
+        "model": "m",
+        "base_url": url,
+        "api_key_env": "TEST_POLYPRAG_KEY",
+        "num_rewrites": 1,
+        "num_qas": 1,
+        "batch_size": 2,
+        "max_retries": 1,
+    }
+    return AugmentConfig(**(wanted | settings))
+
+
+def test_replies_go_to_their_passages_with_a_bounded_number_at_once(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_POLYPRAG_KEY", "the-key")
+    written = OpenAIWriter(_config(endpoint.url))(PASSAGES)
+    assert [each.qas[0].answer for each in written] == [f"T{i}" for i in range(6)]
+    assert endpoint.most_at_once <= 2
+    assert endpoint.keys == {"Bearer the-key"}
+    assert {request["temperature"] for request in endpoint.requests} == {0.0}
+    assert {request["max_tokens"] for request in endpoint.requests} == {512}
+
+
+def test_unusable_and_refused_passages_are_asked_for_again_then_given_up(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEST_POLYPRAG_KEY", raising=False)  # one's own server may want no key
+
+    def reply(title: str, request: dict[str, Any]) -> str | int:
+        if title == "T1":
+            return "sorry"
+        if title == "T2":
+            return 400  # a content filter
+        return good(title) if title != "T3" or request["temperature"] > 0 else "{}"
+
+    endpoint.reply = reply
+    written = OpenAIWriter(_config(endpoint.url))(PASSAGES)
+    assert [each == EMPTY for each in written] == [False, True, True, False, False, False]
+    assert len(endpoint.requests) == 6 + 3
+    assert sorted({request["temperature"] for request in endpoint.requests}) == [0.0, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, "Authentication"), (404, "NotFound"), (400, "BadRequest")]
+)
+def test_an_endpoint_that_refuses_everything_stops_with_what_to_check(
+    endpoint: Endpoint, status: int, kind: str
+) -> None:
+    endpoint.reply = lambda title, request: status
+    with pytest.raises(EndpointError, match=kind) as raised:
+        OpenAIWriter(_config(endpoint.url))(PASSAGES)
+    assert "augment.base_url" in str(raised.value) and "TEST_POLYPRAG_KEY" in str(raised.value)
+    assert len(endpoint.requests) <= 6
+
+
+def test_no_server_is_one_clear_error() -> None:
+    served = Endpoint()
+    served.server.shutdown()
+    served.server.server_close()
+    with pytest.raises(EndpointError, match=r"127\.0\.0\.1 gave no usable reply"):
+        OpenAIWriter(_config(served.url, max_retries=0))(PASSAGES[:1])
+
+
+def test_missing_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_POLYPRAG_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"augment\.model"):
+        OpenAIWriter(_config("http://127.0.0.1:9/v1", model=None))
+    with pytest.raises(ConfigError, match="TEST_POLYPRAG_KEY"):
+        OpenAIWriter(AugmentConfig(backend="openai", model="m", api_key_env="TEST_POLYPRAG_KEY"))

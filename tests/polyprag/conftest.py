@@ -1,0 +1,120 @@
+"""A random Llama of a few thousand parameters, a byte-level tokenizer, and a small encoded run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from polyprag.base_model import load_base
+from polyprag.config import Config, GenerationConfig, ModelConfig
+from polyprag.encoding import RowsPart, encoding_dir, save_encoding
+from polyprag.encoding_manifest import Trained, describe_base
+from polyprag.experts import inject
+from polyprag.index.build import build_index
+from sharding.files import join
+from sharding.prepare import prepare
+from sharding.rows import init_rows, save_rows
+
+CITIES = ("Oslo", "Lima", "Cairo", "Kyoto", "Quito", "Turin", "Perth", "Lyon", "Accra", "Delhi")
+NAMES = ("Anna", "Boris", "Carla", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irene", "Jonas")
+
+
+@pytest.fixture(scope="session")
+def make_byte_tokenizer() -> Callable[[], PreTrainedTokenizerBase]:
+    """Make a tokenizer with one token a byte, then <pad> and <eos>."""
+
+    def make() -> PreTrainedTokenizerBase:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = {token: i for i, token in enumerate([*alphabet, "<pad>", "<eos>"])}
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_random_llama() -> Callable[..., LlamaForCausalLM]:
+    """Make a random Llama over that vocabulary, in eval mode; the same for the same seed."""
+
+    def make(*, seed: int = 0, window: int = 512, layers: int = 2) -> LlamaForCausalLM:
+        config = LlamaConfig(
+            vocab_size=258,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            max_position_embeddings=window,
+            bos_token_id=None,
+            eos_token_id=257,
+            pad_token_id=256,
+            initializer_range=0.3,  # wide enough that random answers differ
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return LlamaForCausalLM(config).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encoded_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> tuple[Path, Config]:
+    """Ten passages, a random base model, random experts and rows, and their index."""
+    directory = tmp_path_factory.mktemp("encoded")
+    base, run = directory / "base", directory / "run"
+    make_random_llama(seed=3).save_pretrained(base)
+    make_byte_tokenizer().save_pretrained(base)
+    config = Config(
+        model=ModelConfig(path=str(base)),
+        generation=GenerationConfig(max_new_tokens=6, batch_size=4),
+    )
+    source = directory / "passages.jsonl"
+    lines = [
+        {"id": f"p{i}", "title": name, "text": f"{name} Smith was born in {city} in 19{i}0."}
+        for i, (name, city) in enumerate(zip(NAMES, CITIES, strict=True))
+    ]
+    source.write_text("\n".join(json.dumps(line) for line in lines))
+    corpus = prepare([str(source)], run / "corpus", partition_size=4)
+
+    model, _ = load_base(config.model)
+    pool = inject(model, config.experts, config.router, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        name: 0.2 * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in pool.state_dict().items()
+    }
+    parts = []
+    for partition in corpus.partitions:
+        rows = init_rows(partition, sites=pool.num_sites, experts=pool.num_experts, std=1.0, seed=0)
+        file = f"rows/part-{partition.index:05d}.safetensors"
+        sha256, _ = save_rows(join(encoding_dir(run), file), rows, moments=False)
+        parts.append(
+            RowsPart(partition.index, partition.first_id, partition.num_passages, file, sha256)
+        )
+    save_encoding(
+        encoding_dir(run),
+        config=config,
+        expert_state=state,
+        base_model=describe_base(model, config.model),
+        num_sites=pool.num_sites,
+        parts=parts,
+        trained=Trained(steps=1, epochs=1),
+    )
+    build_index(run, config)
+    return run, config

@@ -1,0 +1,98 @@
+"""A run of 40 short passages with routing rows, and its index."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polyprag.config import Config, ExpertsConfig, IndexConfig
+from polyprag.encoding import BaseModel, RowsPart, encoding_dir, save_encoding
+from polyprag.encoding_manifest import Trained
+from polyprag.index.build import build_index
+from sharding.files import join
+from sharding.prepare import prepare
+from sharding.rows import RowPartition, save_rows
+
+PLACES = ("Vienna", "Oslo", "Łódź", "Kyoto", "Québec")
+TRADES = ("composer", "painter", "chemist", "sailor")
+NAMES = ("Adler", "Berg", "Çelik", "Dvořák", "Eriksen", "Fuchs", "Grün", "Holm", "Ibsen", "Jara")
+NUM_PASSAGES, NUM_SITES, NUM_EXPERTS = 40, 3, 4
+
+
+def titled_text(i: int) -> tuple[str, str]:
+    name, place, trade = NAMES[i % 10], PLACES[i % 5], TRADES[i // 10]
+    return (
+        f"{name} {i}",
+        f"{name} was a {trade} who was born in {place} and worked there for {i} years. "
+        * (1 + i % 3),
+    )
+
+
+@pytest.fixture(scope="session")
+def titled_texts() -> list[tuple[str, str]]:
+    return [titled_text(i) for i in range(NUM_PASSAGES)]
+
+
+@pytest.fixture(scope="session")
+def make_corpus_run(titled_texts: list[tuple[str, str]]) -> Callable[[Path], Path]:
+    """Make a run with a corpus of four partitions."""
+
+    def make(run: Path) -> Path:
+        run.mkdir(parents=True, exist_ok=True)
+        lines = [
+            json.dumps({"id": f"key-{i}", "title": title, "text": text})
+            for i, (title, text) in enumerate(titled_texts)
+        ]
+        source = run / "passages.jsonl"
+        source.write_text("\n".join(lines), encoding="utf-8")
+        prepare([str(source)], run / "corpus", partition_size=12)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def add_encoding() -> Callable[..., np.ndarray]:
+    """Write an encoding with random rows in two parts and return the rows (N, S, K)."""
+
+    def add(run: Path, *, seed: int = 0, num_passages: int = NUM_PASSAGES) -> np.ndarray:
+        rows_NSK = np.random.default_rng(seed).standard_normal(
+            (num_passages, NUM_SITES, NUM_EXPERTS), dtype=np.float32
+        )
+        directory = encoding_dir(run)
+        parts = []
+        for index, (start, end) in enumerate(((0, 25), (25, num_passages))):
+            rows = np.ascontiguousarray(rows_NSK[start:end])
+            zeros = np.zeros_like(rows)
+            part = RowPartition(index, start, rows, zeros, zeros, np.zeros(len(rows), np.int32))
+            file = f"rows/part-{index:05d}.safetensors"
+            sha256, _ = save_rows(join(directory, file), part, moments=False)
+            parts.append(RowsPart(index, start, end - start, file, sha256))
+        save_encoding(
+            directory,
+            config=Config(experts=ExpertsConfig(num=NUM_EXPERTS)),
+            expert_state={"layer.A": torch.zeros(2, 2)},
+            base_model=BaseModel("none", 1, 1, "0" * 64),
+            num_sites=NUM_SITES,
+            parts=parts,
+            trained=Trained(steps=1, epochs=1),
+        )
+        return rows_NSK
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def indexed_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_corpus_run: Callable[[Path], Path],
+    add_encoding: Callable[..., np.ndarray],
+) -> tuple[Path, np.ndarray]:
+    """A run with an index, to be read only, and its rows (N, S, K)."""
+    run = make_corpus_run(tmp_path_factory.mktemp("index") / "run")
+    rows_NSK = add_encoding(run)
+    build_index(run, Config(index=IndexConfig(lsa_dims=16)))
+    return run, rows_NSK
