@@ -1,0 +1,1 @@
+"""Ray and DeepSpeed: jobs that run the data plane and the method on many nodes."""

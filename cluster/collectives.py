@@ -1,0 +1,77 @@
+"""What workers tell each other besides gradients: a few numbers a step, JSON at checkpoints."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+
+from polyprag.errors import PolypragError, RunError
+
+T = TypeVar("T")
+
+
+def _device() -> torch.device:
+    backend = distributed.get_backend()
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if backend == "nccl"
+        else torch.device("cpu")
+    )
+
+
+def gather_numbers(numbers: Sequence[float]) -> torch.Tensor:
+    """Every worker's numbers, float64 of shape (world_size, len(numbers)), on every worker."""
+    mine = torch.tensor(numbers, dtype=torch.float64, device=_device())
+    everyone = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(everyone, mine)
+    return torch.stack(everyone).cpu()
+
+
+def gather_json(value: Any) -> list[Any]:
+    """Every worker's value, by rank, on every worker; JSON rather than pickle.
+
+    Args:
+        value: anything that `json` writes.
+    """
+    data = json.dumps(value).encode()
+    sizes = gather_numbers([len(data)])[:, 0].long()
+    longest = max(int(sizes.max()), 1)
+    mine = torch.zeros(longest, dtype=torch.uint8)
+    mine[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    mine = mine.to(_device())
+    everyone = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(everyone, mine)
+    return [
+        json.loads(bytes(row[: int(size)].cpu().numpy()))
+        for row, size in zip(everyone, sizes, strict=True)
+    ]
+
+
+def raise_together(error: PolypragError | None) -> None:
+    """Raises on every worker what any of them met; returns when none did.
+
+    Raises:
+        PolypragError: its own error, or that of the first worker that had one.
+    """
+    messages = gather_json(str(error) if error else None)
+    first = next((message for message in messages if message), None)
+    if first is not None:
+        raise error or RunError(first)
+
+
+def together(work: Callable[[], T]) -> T:
+    """Does work on every worker, none of it collective; a user's error on one is raised on all.
+
+    Raises:
+        PolypragError: see `raise_together`.
+    """
+    result: list[T] = []
+    error = None
+    try:
+        result.append(work())
+    except PolypragError as raised:
+        error = raised
+    raise_together(error)
+    return result[0]

@@ -1,0 +1,191 @@
+"""DeepSpeed ZeRO over the experts; their state in and out of it at any stage and world size."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from polyprag.config import Config
+from polyprag.config_files import read_yaml
+from polyprag.errors import ConfigError
+from polyprag.experts import ExpertPool
+from polyprag.loss import causal_loss_sum
+
+# Keys that the training loop depends on; a further DeepSpeed config may not set them.
+_OURS = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "optimizer",
+    "scheduler",
+    "fp16",
+    "bf16",
+)
+
+
+class GatedLanguageModel(nn.Module):
+    """The base model with its experts as one module: a batch and gates give a summed loss."""
+
+    def __init__(self, model: PreTrainedModel, pool: ExpertPool) -> None:
+        """Keeps both; `pool` is injected in `model` already."""
+        super().__init__()
+        self.model = model
+        self._pool = pool
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, gates: Tensor
+    ) -> Tensor:
+        """Returns the summed loss of (B, T) tokens under gates (B, S, K), a float32 scalar."""
+        with self._pool.gated(gates):
+            logits = self.model(
+                input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            ).logits
+        loss, _ = causal_loss_sum(logits, labels)
+        return loss
+
+
+def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
+    """The DeepSpeed config of a run: ours, with the keys of `deepspeed.config` merged in.
+
+    Raises:
+        ConfigError: that file sets a key that the training loop decides.
+    """
+    further = read_yaml(config.deepspeed.config) if config.deepspeed.config else {}
+    for key in _OURS:
+        if key in further:
+            raise ConfigError(
+                f"{config.deepspeed.config}: {key} is decided by polyprag's own settings "
+                "(train.*, data.*, model.dtype); remove it"
+            )
+    zero = {"stage": config.deepspeed.stage, **further.pop("zero_optimization", {})}
+    if zero["stage"] != config.deepspeed.stage:
+        raise ConfigError(
+            f"{config.deepspeed.config}: zero_optimization.stage={zero['stage']} contradicts "
+            f"deepspeed.stage={config.deepspeed.stage}; set deepspeed.stage"
+        )
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": world_size,
+        "gradient_clipping": config.train.grad_clip,
+        "zero_optimization": zero,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": config.train.experts_lr,
+                "betas": [config.train.beta1, config.train.beta2],
+                "weight_decay": config.train.weight_decay,
+                "torch_adam": True,
+            },
+        },
+        "steps_per_print": 2**31,
+        **further,
+    }
+
+
+class ExpertEngine:
+    """A DeepSpeed engine around the gated model, with what the training loop needs of it."""
+
+    def __init__(self, model: PreTrainedModel, pool: ExpertPool, config: Config) -> None:
+        """Initialises DeepSpeed in the process group that exists already.
+
+        Args:
+            model: with `pool` injected; on this worker's device.
+            pool: holds the weights to start from.
+            config: the run's settings.
+        """
+        # Imported here: DeepSpeed chooses its accelerator when it is imported.
+        if not torch.cuda.is_available():
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        import deepspeed
+
+        # Its shared-memory all-reduce would be compiled on first use (a minute), leaves segments
+        # behind when a worker is killed, and serves one machine only; gloo does all three better.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self._pool = pool
+        self._stage = config.deepspeed.stage
+        self._names = [name for name, _ in pool.named_parameters()]
+        settings = deepspeed_config(config, world_size=torch.distributed.get_world_size())
+        self._engine, *_ = deepspeed.initialize(
+            model=GatedLanguageModel(model, pool),
+            model_parameters=pool.parameters(),
+            config=settings,
+            dist_init_required=False,
+        )
+        self._engine.train()
+
+    def loss_sum(self, *, is_last: bool, **batch: Tensor) -> Tensor:
+        """Runs a physical batch forward; `is_last` tells whether the global step ends with it."""
+        self._engine.set_gradient_accumulation_boundary(is_last)
+        loss: Tensor = self._engine(**batch)
+        return loss
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulates gradients of a loss that is already normalised."""
+        self._engine.backward(loss, scale_wrt_gas=False)
+
+    def step(self, *, rate: float) -> None:
+        """Updates the experts with a learning rate; the gradients are averaged over workers."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        self._engine.step()
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches must be."""
+        return torch.device(self._engine.device)
+
+    def export_state(self) -> dict[str, Tensor]:
+        """The experts with their Adam moments, whole; every worker must call it.
+
+        Returns:
+            `NAME`, `NAME.exp_avg` and `NAME.exp_avg_sq` for every expert weight NAME, float32 on
+            the CPU.
+        """
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        state = {}
+        for name, parameter in self._pool.named_parameters():
+            state[name] = safe_get_full_fp32_param(parameter)
+            for moment in ("exp_avg", "exp_avg_sq"):
+                state[f"{name}.{moment}"] = safe_get_full_optimizer_state(parameter, moment)
+        return {
+            name: tensor.detach().to("cpu", torch.float32, copy=True)
+            for name, tensor in state.items()
+        }
+
+    def import_state(self, state: dict[str, Tensor], *, step: int) -> None:
+        """Puts an exported state in, bit for bit; every worker must call it with the same state.
+
+        Args:
+            state: what `export_state` gave, at any stage and world size.
+            step: optimiser steps behind it; Adam's bias correction depends on it.
+        """
+        import deepspeed
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        for name, parameter in self._pool.named_parameters():
+            safe_set_full_fp32_param(parameter, state[name])
+            for moment in ("exp_avg", "exp_avg_sq"):
+                safe_set_full_optimizer_state(parameter, state[f"{name}.{moment}"], moment)
+            # The copy that the forward pass reads is another one than the optimiser's.
+            if self._stage == 3:
+                with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+                    parameter.data.copy_(state[name])
+            else:
+                parameter.data.copy_(state[name])
+        self.set_optimizer_step(step)
+
+    def set_optimizer_step(self, step: int) -> None:
+        """Sets Adam's step count, which DeepSpeed's own warm-up step has moved."""
+        inner = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
+        for entry in inner.state.values():
+            if "step" in entry:
+                entry["step"] = (
+                    torch.full_like(entry["step"], step)
+                    if isinstance(entry["step"], Tensor)
+                    else step
+                )

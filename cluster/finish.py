@@ -1,0 +1,69 @@
+"""Turning the trained state into the encoding that everything after it reads."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import distributed
+from transformers import PreTrainedModel
+
+from cluster.collectives import gather_json
+from cluster.engine import ExpertEngine
+from cluster.plan import EncodePlan
+from polyprag.config import Config
+from polyprag.encoding import encoding_dir, save_encoding
+from polyprag.encoding_manifest import RowsPart, Trained, describe_base
+from sharding.files import join, list_names, remove
+from sharding.manifest import CorpusManifest
+from sharding.plan import lanes_of_worker, partitions_of_lane
+from sharding.rows import RowPartition, save_rows
+
+
+def write_encoding(
+    run_dir: str | Path,
+    *,
+    config: Config,
+    manifest: CorpusManifest,
+    plan: EncodePlan,
+    engine: ExpertEngine,
+    model: PreTrainedModel,
+    num_sites: int,
+    rows_of: Callable[[int], RowPartition],
+    step: int,
+) -> None:
+    """Writes `RUN/encoding`; every worker must call it and writes the rows that it owns.
+
+    Rows get names with the step in them (hexadecimal), so an encoding that is there stays whole
+    until the new manifest replaces the old.
+    """
+    directory = encoding_dir(run_dir)
+    mine = []
+    lanes = lanes_of_worker(
+        distributed.get_rank(), world_size=distributed.get_world_size(), num_lanes=plan.num_lanes
+    )
+    for lane in lanes:
+        for index in partitions_of_lane(
+            lane, num_partitions=len(manifest.partitions), num_lanes=plan.num_lanes
+        ):
+            part = manifest.partitions[index]
+            name = f"rows/part-{index:05d}-{step:012x}.safetensors"
+            sha256, _ = save_rows(join(directory, name), rows_of(index), moments=False)
+            mine.append(asdict(RowsPart(index, part.first_id, part.num_passages, name, sha256)))
+    state = engine.export_state()
+    gathered = [entry for worker in gather_json(mine) for entry in worker]
+    if distributed.get_rank() == 0:
+        parts = sorted((RowsPart(**entry) for entry in gathered), key=lambda part: part.index)
+        save_encoding(
+            directory,
+            config=config,
+            expert_state={n: t for n, t in state.items() if ".exp_avg" not in n},
+            base_model=describe_base(model, config.model),
+            num_sites=num_sites,
+            parts=parts,
+            trained=Trained(steps=step, epochs=plan.epochs),
+        )
+        keep = {part.file for part in parts}
+        for name in list_names(join(directory, "rows")):
+            if f"rows/{name}" not in keep:
+                remove(join(directory, "rows", name))
+    distributed.barrier()

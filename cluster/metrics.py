@@ -1,0 +1,114 @@
+"""The record of a run: one line for each global step, each step once, however often it resumed."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from sharding.files import atomic_write, exists, join, open_url
+
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """What one global step did.
+
+    Attributes:
+        step: from 1; the number of global steps done.
+        epoch: from 0.
+        loss: mean over the step's tokens, in nats.
+        examples: in the global batch.
+        tokens: in the global batch, padding excluded.
+        seconds: wall time of the step.
+        world_size: workers that took part.
+        experts_lr: learning rate of the experts.
+        rows_lr: learning rate of the routing rows.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    examples: int
+    tokens: int
+    seconds: float
+    world_size: int
+    experts_lr: float
+    rows_lr: float
+
+
+class MetricsLog:
+    """Appends to `RUN/logs/metrics.jsonl` and TensorBoard; one worker writes it.
+
+    An object store can't append, so there the file is written anew at each checkpoint.
+    """
+
+    def __init__(self, logs_dir: str, *, resumed_step: int) -> None:
+        """Opens the log, dropping what a run that died wrote after its last checkpoint.
+
+        Args:
+            logs_dir: `RUN/logs`.
+            resumed_step: the step that training goes on from; 0 at the start.
+        """
+        self._url = join(logs_dir, METRICS_FILE)
+        self._lines = [line for line in read_lines(self._url) if _step_of(line) <= resumed_step]
+        self._is_local = "://" not in self._url
+        self._file: IO[Any] | None = None
+        self._rewrite()
+        if self._is_local:
+            self._file = open(self._url, "a", encoding="utf-8")  # noqa: SIM115 - lives with the log
+        self._tensorboard = _tensorboard(logs_dir, resumed_step) if self._is_local else None
+
+    def _rewrite(self) -> None:
+        with atomic_write(self._url, "w") as file:
+            file.writelines(self._lines)
+
+    def write(self, metrics: StepMetrics) -> None:
+        """Adds a step."""
+        line = json.dumps(asdict(metrics)) + "\n"
+        if self._file is None:
+            self._lines.append(line)
+        else:
+            self._file.write(line)
+            self._file.flush()
+        if self._tensorboard is not None:
+            for name in ("loss", "experts_lr", "rows_lr"):
+                self._tensorboard.add_scalar(name, getattr(metrics, name), metrics.step)
+            rate = metrics.tokens / max(metrics.seconds, 1e-9)
+            self._tensorboard.add_scalar("tokens_per_second", rate, metrics.step)
+
+    def sync(self) -> None:
+        """Makes what was written durable; called with every checkpoint."""
+        if self._file is None:
+            self._rewrite()
+        else:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Syncs and closes."""
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def read_lines(url: str) -> list[str]:
+    """The whole lines of a metrics file; a last line that was cut off by a crash is left out."""
+    if not exists(url):
+        return []
+    with open_url(url, "r") as file:
+        lines = file.readlines()
+    return [line for line in lines if line.endswith("\n")]
+
+
+def _step_of(line: str) -> int:
+    return int(json.loads(line)["step"])
+
+
+def _tensorboard(logs_dir: str, resumed_step: int) -> Any:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(  # type: ignore[no-untyped-call]
+        join(logs_dir, "tensorboard"), purge_step=resumed_step + 1
+    )

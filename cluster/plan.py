@@ -1,0 +1,87 @@
+"""What an encoding run will do, worked out from the corpus manifest and the config alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polyprag.config import Config
+from polyprag.errors import RunError
+from polyprag.examples import num_examples
+from sharding.manifest import CorpusManifest
+from sharding.plan import Cursor, lane_cursor_at, partition_order, partitions_of_lane
+from sharding.plan import steps_per_epoch as lane_steps_per_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class EncodePlan:
+    """The steps of a run; equal on every worker and whatever their number.
+
+    Attributes:
+        examples: of each partition, by index.
+        num_lanes: canonical slots of the global batch.
+        microbatch: examples that a lane adds to a step.
+        epochs: passes over the corpus.
+        seed: decides the order of the data.
+        steps_per_epoch: the same in every epoch.
+    """
+
+    examples: tuple[int, ...]
+    num_lanes: int
+    microbatch: int
+    epochs: int
+    seed: int
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Global steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    def cursor_at(self, step: int) -> Cursor:
+        """Where every lane goes on after `step` global steps, without reading anything."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        lanes = []
+        for lane in range(self.num_lanes):
+            order = self.lane_order(lane, epoch=epoch)
+            sizes = [self.examples[partition] for partition in order]
+            lanes.append(lane_cursor_at(within, sizes, microbatch=self.microbatch))
+        return Cursor(epoch=epoch, step=within, lanes=tuple(lanes))
+
+    def lane_order(self, lane: int, *, epoch: int) -> Sequence[int]:
+        """The partitions of a lane in the order in which it reads them in an epoch."""
+        partitions = partitions_of_lane(
+            lane, num_partitions=len(self.examples), num_lanes=self.num_lanes
+        )
+        return partition_order(self.seed, epoch, lane=lane, partitions=partitions)
+
+
+def plan_encoding(manifest: CorpusManifest, config: Config, *, corpus_url: str) -> EncodePlan:
+    """Plans a run.
+
+    Args:
+        manifest: of the corpus; every partition must have been augmented.
+        config: the run's settings.
+        corpus_url: named in errors.
+
+    Raises:
+        RunError: the corpus is empty or not yet augmented.
+    """
+    bare = [part.index for part in manifest.partitions if not part.augmented]
+    if bare:
+        raise RunError(
+            f"{corpus_url}: {len(bare)} of {len(manifest.partitions)} partitions have no "
+            f"augmentation (the first is {bare[0]}); run `polyprag augment RUN`"
+        )
+    examples = tuple(num_examples(part.counts) for part in manifest.partitions)
+    if sum(examples) == 0:
+        raise RunError(f"{corpus_url}: no examples to train on; prepare a corpus with passages")
+    steps = lane_steps_per_epoch(
+        examples, num_lanes=config.data.lanes, microbatch=config.data.microbatch
+    )
+    return EncodePlan(
+        examples=examples,
+        num_lanes=config.data.lanes,
+        microbatch=config.data.microbatch,
+        epochs=config.train.epochs,
+        seed=config.train.seed,
+        steps_per_epoch=steps,
+    )

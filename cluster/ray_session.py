@@ -1,0 +1,75 @@
+"""Starting Ray on this machine, or joining a cluster that runs already."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polyprag.config import ClusterConfig
+from polyprag.errors import RunError
+
+# A local object store holds nothing but the workers' settings.
+_OBJECT_STORE_BYTES = 100 * 2**20
+
+
+@contextmanager
+def ray_session(config: ClusterConfig) -> Iterator[None]:
+    """Connects to Ray for the length of the block.
+
+    Args:
+        config: `address` joins a cluster; without one Ray starts here, with enough logical CPUs
+            for the workers however few cores there are, and stops with the block.
+
+    Raises:
+        RunError: nothing answers at the address.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if ray.is_initialized():
+        yield
+        return
+    if config.address is None:
+        needed = config.workers * config.cpus_per_worker + 1
+        ray.init(
+            num_cpus=max(needed, os.cpu_count() or 1),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+        _tighten_token()
+    else:
+        try:
+            ray.init(address=config.address, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"cluster.address={config.address!r}: no Ray cluster answers there ({error}); "
+                "start one (`ray start --head`), or leave cluster.address=null to start one here"
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _tighten_token() -> None:
+    """Takes others' access to Ray's authentication token away; Ray writes it world-readable."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file() and stat.S_IMODE(token.stat().st_mode) & 0o077:
+        token.chmod(0o600)
+
+
+def worker_environment(config: ClusterConfig) -> dict[str, str]:
+    """The environment variables that every worker starts with."""
+    environment = {
+        "OMP_NUM_THREADS": str(config.cpus_per_worker),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
+    if config.gpus_per_worker == 0:
+        environment["DS_ACCELERATOR"] = "cpu"
+    if config.address is None:
+        environment["PATH"] = os.environ.get("PATH", "")
+    return environment

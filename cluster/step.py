@@ -1,0 +1,160 @@
+"""One global step of the joint training, as each worker runs it in a process group.
+
+A global step takes one microbatch from each lane. A worker joins its lanes' examples into physical
+batches of like length; all workers run equally many of them (an empty one weighs nothing), so that
+no collective waits for ever. The loss is normalised by the tokens of the whole global batch, so
+neither the losses nor the weights depend on the number of workers.
+
+Shapes: B examples, M passages of a step on this worker, S sites, K experts.
+"""
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cluster.collectives import gather_numbers, raise_together
+from cluster.engine import ExpertEngine
+from cluster.lane_reader import LaneExamples, LaneReader
+from cluster.learning_rate import rate_factor
+from cluster.metrics import StepMetrics
+from cluster.plan import EncodePlan
+from cluster.worker_rows import WorkerRows
+from polyprag.batching import length_groups, pad_batch
+from polyprag.config import Config
+from polyprag.errors import PolypragError
+from polyprag.examples import IGNORED, Example
+from polyprag.router import gates as gates_of
+
+
+def train_step(
+    engine: ExpertEngine,
+    rows: WorkerRows,
+    reader: LaneReader,
+    *,
+    plan: EncodePlan,
+    config: Config,
+    step: int,
+    pad_id: int,
+) -> StepMetrics:
+    """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
+
+    Args:
+        engine: the experts and their optimiser.
+        rows: this worker's routing rows and their optimiser.
+        reader: this worker's lanes.
+        plan: of the run.
+        config: of the run.
+        step: global steps done before this one.
+        pad_id: token id on padding.
+
+    Returns:
+        What the step did over all workers.
+
+    Raises:
+        PolypragError: on every worker, when one of them can't read its lanes.
+    """
+    started = time.monotonic()
+    lanes, error = _read(reader)
+    examples = [example for lane in lanes for example in lane.examples]
+    groups = length_groups([len(example) for example in examples], config.train.max_tokens)
+    counted = sum(int((example.labels[1:] != IGNORED).sum()) for example in examples)
+    tokens = sum(len(example) for example in examples)
+    everyone = gather_numbers([counted, tokens, len(examples), len(groups), error is not None])
+    if everyone[:, 4].any():
+        raise_together(error)
+    world_size, num_batches = len(everyone), int(everyone[:, 3].max())
+    total_counted = max(float(everyone[:, 0].sum()), 1.0)
+
+    ids = np.unique(np.array([example.passage_id for example in examples], np.int64))
+    leaf_MSK = rows.gather(ids).requires_grad_()
+    gates_MSK = _gates(leaf_MSK, ids, lanes, config, step=step)
+    # The graph from rows to gates is walked once a step, whatever the number of physical batches.
+    used_MSK = gates_MSK.detach().to(engine.device).requires_grad_()
+    loss_sum = 0.0
+    for index in range(num_batches):
+        group = [examples[i] for i in groups[index]] if index < len(groups) else []
+        batch = _batch(group, ids, used_MSK, pad_id=pad_id)
+        loss = engine.loss_sum(is_last=index == num_batches - 1, **batch)
+        # DeepSpeed averages over workers; the sum over all workers is what is wanted.
+        engine.backward(loss * (world_size / total_counted))
+        loss_sum += float(loss.detach())
+    factor = rate_factor(
+        step,
+        plan.total_steps,
+        schedule=config.train.schedule,
+        warmup_ratio=config.train.warmup_ratio,
+    )
+    engine.step(rate=config.train.experts_lr * factor)
+    if used_MSK.grad is not None:
+        gates_MSK.backward(used_MSK.grad.to(gates_MSK.device) / world_size)
+    if leaf_MSK.grad is not None:
+        rows.update(ids, leaf_MSK.grad, rate=config.train.rows_lr * factor)
+    return StepMetrics(
+        step=step + 1,
+        epoch=step // plan.steps_per_epoch,
+        loss=float(gather_numbers([loss_sum]).sum()) / total_counted,
+        examples=int(everyone[:, 2].sum()),
+        tokens=int(everyone[:, 1].sum()),
+        seconds=round(time.monotonic() - started, 4),
+        world_size=world_size,
+        experts_lr=config.train.experts_lr * factor,
+        rows_lr=config.train.rows_lr * factor,
+    )
+
+
+def _read(reader: LaneReader) -> tuple[list[LaneExamples], PolypragError | None]:
+    """The step's examples, or the error that every worker must hear of before it is raised."""
+    try:
+        return reader.next_step(), None
+    except PolypragError as error:
+        return [], error
+
+
+def _gates(
+    leaf_MSK: Tensor,
+    ids: npt.NDArray[np.int64],
+    lanes: list[LaneExamples],
+    config: Config,
+    *,
+    step: int,
+) -> Tensor:
+    """The gates of the step's rows, (M, S, K), with their graph."""
+    if not config.router.relaxed_bernoulli:
+        return gates_of(leaf_MSK, config.router, training=True)
+    # Noise is drawn lane by lane, so that it does not depend on which worker has the lane; a
+    # passage belongs to one lane.
+    gates_MSK = torch.zeros_like(leaf_MSK)
+    for lane in lanes:
+        of_lane = np.unique([example.passage_id for example in lane.examples])
+        at = torch.from_numpy(np.searchsorted(ids, of_lane))
+        seed = np.random.SeedSequence(config.train.seed, spawn_key=(step, lane.lane))
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        sampled = gates_of(leaf_MSK[at], config.router, training=True, generator=generator)
+        gates_MSK = gates_MSK.index_copy(0, at, sampled)
+    return gates_MSK
+
+
+def _batch(
+    group: list[Example], ids: npt.NDArray[np.int64], gates_MSK: Tensor, *, pad_id: int
+) -> dict[str, Tensor]:
+    """A physical batch on the gates' device; an empty group gives one token without a loss."""
+    device = gates_MSK.device
+    if not group:
+        token = torch.full((1, 1), pad_id, dtype=torch.int64, device=device)
+        return {
+            "input_ids": token,
+            "attention_mask": torch.ones_like(token),
+            "labels": torch.full_like(token, IGNORED),
+            "gates": gates_MSK.new_zeros((1, *gates_MSK.shape[1:])),
+        }
+    padded = pad_batch(group, pad_id)
+    at = np.searchsorted(ids, [example.passage_id for example in group])
+    return {
+        "input_ids": padded.input_ids.to(device),
+        "attention_mask": padded.attention_mask.to(device),
+        "labels": padded.labels.to(device),
+        "gates": gates_MSK[torch.from_numpy(at).to(device)],
+    }
