@@ -91,10 +91,10 @@ def expand(
         return [_plain_passage(text, tokenizer, max_length) for text in shown]
 
     chat = uses_chat(tokenizer, prompt_style)
+    answers = [completion_ids(tokenizer, qa.answer, chat=chat) for qa in augmentation.qas]
     examples = []
     for text in (*shown, None):
-        for qa in augmentation.qas:
-            answer = completion_ids(tokenizer, qa.answer, chat=chat)
+        for qa, answer in zip(augmentation.qas, answers, strict=True):
             prompt = _prompt_that_fits(
                 tokenizer, qa.question, text, room=max_length - len(answer), chat=chat
             )

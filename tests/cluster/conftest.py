@@ -1,0 +1,189 @@
+"""A small augmented corpus, a random base model, and workers as plain processes."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import distributed
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from polyprag.augment.corpus import augment_corpus
+from polyprag.config import Config
+from polyprag.config_files import load_config
+from sharding.prepare import prepare
+
+PEOPLE = [
+    ("Ada Lind", "Oslo", "painter", 1901),
+    ("Boris Maks", "Lima", "chemist", 1912),
+    ("Carla Nuri", "Cairo", "singer", 1923),
+    ("Dario Pek", "Kyoto", "lawyer", 1934),
+    ("Edith Quon", "Quito", "sculptor", 1945),
+    ("Felix Rahn", "Turin", "botanist", 1956),
+    ("Greta Sol", "Perth", "dancer", 1967),
+    ("Hugo Tam", "Lyon", "composer", 1978),
+    ("Irene Ulm", "Accra", "jurist", 1989),
+    ("Jonas Vik", "Delhi", "geologist", 1990),
+    ("Klara Wen", "Bern", "novelist", 1891),
+]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A prepared run and the settings to train it with."""
+
+    run: Path
+    base: Path
+
+    def copy(self, name: str) -> "Workplace":
+        """The same corpus as another run."""
+        target = self.run.with_name(name)
+        shutil.copytree(self.run, target)
+        return Workplace(target, self.base)
+
+    def overrides(self, **changed: Any) -> list[str]:
+        """Settings as `section.key=value`, `__` for the dot."""
+        values: dict[str, Any] = {
+            "model__path": self.base,
+            "data__lanes": 3,
+            "data__microbatch": 2,
+            "experts__num": 4,
+            "train__epochs": 1,
+            "train__experts_lr": 0.01,
+            "train__max_tokens": 600,
+            "checkpoint__every_steps": 5,
+        } | changed
+        return [f"{key.replace('__', '.')}={value}" for key, value in values.items()]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of the run's metrics file."""
+        text = (self.run / "logs" / "metrics.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def losses(self) -> list[float]:
+        """The loss of every step."""
+        return [line["loss"] for line in self.metrics()]
+
+
+@pytest.fixture(scope="session")
+def made_workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    directory = tmp_path_factory.mktemp("cluster")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*alphabet, "<pad>", "<eos>"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    base = directory / "base"
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"
+    ).save_pretrained(base)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=258,
+                hidden_size=16,
+                intermediate_size=24,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                bos_token_id=None,
+                eos_token_id=257,
+                pad_token_id=256,
+            )
+        ).save_pretrained(base)
+    source = directory / "passages.jsonl"
+    with source.open("w", encoding="utf-8") as file:
+        for number, (name, city, job, year) in enumerate(PEOPLE):
+            text = f"{name} (born {year} in {city}) is a Swedish {job}."
+            file.write(json.dumps({"id": f"p{number}", "title": name, "text": text}) + "\n")
+    run = directory / "run"
+    prepare([str(source)], run / "corpus", partition_size=2)
+    augment_corpus(run, Config())
+    return Workplace(run, base)
+
+
+@pytest.fixture
+def workplace(made_workplace: Workplace, tmp_path: Path) -> Workplace:
+    """A fresh run with its own copy of the corpus."""
+    run = tmp_path / "run"
+    shutil.copytree(made_workplace.run, run)
+    return Workplace(run, made_workplace.base)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _worker(rank: int, world_size: int, port: int, task: Callable[..., None], args: Any) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        DS_ACCELERATOR="cpu",
+    )
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    try:
+        task(*args)
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.fixture
+def spawn() -> Callable[..., None]:
+    """Runs `task(*args)` in every process of a group; an error in one fails the call."""
+
+    def spawn(task: Callable[..., None], *args: Any, world_size: int) -> None:
+        mp.spawn(_worker, (world_size, free_port(), task, args), nprocs=world_size)
+
+    return spawn
+
+
+def train(run: Path, overrides: list[str]) -> None:
+    """One worker's training; what `spawn` runs."""
+    from cluster.training import train_encoding
+
+    train_encoding(str(run), load_config([], overrides))
+
+
+def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
+    """The same, but every worker dies when it comes to a step."""
+    import cluster.training as training
+
+    real = training.train_step
+
+    def dying(*args: Any, step: int, **kwargs: Any) -> Any:
+        if step == fatal_step:
+            os._exit(0)
+        return real(*args, step=step, **kwargs)
+
+    training.train_step = dying  # type: ignore[assignment]
+    training.train_encoding(str(run), load_config([], overrides))
+
+
+@pytest.fixture
+def train_workers(spawn: Callable[..., None]) -> Callable[..., None]:
+    """Trains a workplace's run on so many workers, with changed settings."""
+
+    def train_workers(
+        place: Workplace, *, world_size: int, die_at: int | None = None, **changed: Any
+    ) -> None:
+        overrides = place.overrides(**changed)
+        if die_at is None:
+            spawn(train, place.run, overrides, world_size=world_size)
+        else:
+            spawn(train_until, place.run, overrides, die_at, world_size=world_size)
+
+    return train_workers
