@@ -20,6 +20,7 @@ _IDENTITY = (
     "data.lanes",
     "data.microbatch",
     "data.max_length",
+    "data.formats",
     "experts.num",
     "experts.rank",
     "experts.alpha",

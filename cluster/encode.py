@@ -148,8 +148,7 @@ def _shown_progress(run_dir: str, plan: EncodePlan, *, start: int) -> Iterator[N
     """Shows what the workers write to the run's metrics while the block runs."""
     url = join(run_dir, "logs", METRICS_FILE)
     stop = threading.Event()
-    with progress(plan.total_steps, "encoding", unit="steps") as advance:
-        advance(start)
+    with progress(plan.total_steps, "encoding", unit="steps", start=start) as advance:
         thread = threading.Thread(
             target=_follow, args=(url, stop, advance), kwargs={"start": start}, daemon=True
         )

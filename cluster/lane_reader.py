@@ -64,7 +64,7 @@ class LaneReader:
                 epoch=cursor.epoch,
                 microbatch=plan.microbatch,
                 expand=examples_of,
-                num_examples=lambda part: num_examples(part.counts),
+                num_examples=lambda part: num_examples(part.counts, config.data.formats),
                 cursor=cursor.lanes[lane],
                 prefetch=config.data.prefetch,
             )

@@ -71,7 +71,7 @@ def plan_encoding(manifest: CorpusManifest, config: Config, *, corpus_url: str) 
             f"{corpus_url}: {len(bare)} of {len(manifest.partitions)} partitions have no "
             f"augmentation (the first is {bare[0]}); run `polyprag augment RUN`"
         )
-    examples = tuple(num_examples(part.counts) for part in manifest.partitions)
+    examples = tuple(num_examples(part.counts, config.data.formats) for part in manifest.partitions)
     if sum(examples) == 0:
         raise RunError(f"{corpus_url}: no examples to train on; prepare a corpus with passages")
     steps = lane_steps_per_epoch(

@@ -39,8 +39,14 @@ class DataConfig:
     microbatch: int = 4  # examples that a lane adds to one global step
     max_length: int = 512  # tokens; longer examples lose the end of their passage
     prefetch: int = 2  # microbatches that a lane reads ahead
+    # What a passage is trained with: passage_qa (each text with each question), qa (each question
+    # alone), passage (each text alone). A passage without questions comes as its texts in any case.
+    formats: list[str] = field(default_factory=lambda: ["passage_qa", "qa"])
 
     def __post_init__(self) -> None:
+        _require(bool(self.formats), "data.formats", self.formats, "a list of one or more formats")
+        for name in self.formats:
+            _one_of("data.formats", name, ("passage_qa", "qa", "passage"))
         for key in ("partition_size", "lanes", "microbatch", "prefetch"):
             _require(getattr(self, key) >= 1, f"data.{key}", getattr(self, key), "at least 1")
         _require(self.max_length >= 16, "data.max_length", self.max_length, "at least 16 tokens")
@@ -241,9 +247,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         for key in ("max_new_tokens", "batch_size"):
-            _require(
-                getattr(self, key) >= 1, f"generation.{key}", getattr(self, key), "at least 1"
-            )
+            _require(getattr(self, key) >= 1, f"generation.{key}", getattr(self, key), "at least 1")
         _one_of("generation.prompt", self.prompt, ("auto", "plain", "chat"))
 
 

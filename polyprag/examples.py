@@ -1,10 +1,11 @@
 """Training sequences of a passage, in PRAG's formats (arXiv 2501.15915, section 3.1).
 
-Each text (the passage, each rewrite) comes with each question and its answer; each question comes
-alone with its answer; a passage that has no questions comes as plain text.
+`passage_qa`: each text (the passage, each rewrite) with each question and its answer. `qa`: each
+question alone with its answer. `passage`: each text alone, which is also what a passage without
+questions comes as. `data.formats` chooses among them; PRAG uses the first two.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,6 @@ from polyprag.prompts import (
 from sharding.passages import Passage, Record
 
 IGNORED = -100  # the label of a token that has no loss
-KINDS = ("passage_qa", "qa", "passage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,25 @@ class Example:
 
 
 def count_examples(record: Record) -> dict[str, int]:
-    """Return how many examples of each kind `expand` makes of a record."""
+    """Return how many examples a record has in each format, whatever formats a run uses.
+
+    `bare_passage` counts the texts of a passage without questions, which are always used.
+    """
     augmentation = record.augmentation
     texts = 1 + (len(augmentation.rewrites) if augmentation else 0)
     qas = len(augmentation.qas) if augmentation else 0
-    return {"passage_qa": texts * qas, "qa": qas, "passage": 0 if qas else texts}
+    return {
+        "passage_qa": texts * qas,
+        "qa": qas,
+        "passage": texts,
+        "bare_passage": 0 if qas else texts,
+    }
 
 
-def num_examples(counts: Mapping[str, int]) -> int:
-    """Return the number of examples behind a partition's `counts`; other keys don't matter."""
-    return sum(counts.get(kind, 0) for kind in KINDS)
+def num_examples(counts: Mapping[str, int], formats: Collection[str]) -> int:
+    """Return how many examples `expand` makes of what was counted, with `data.formats`."""
+    bare = 0 if "passage" in formats else counts.get("bare_passage", 0)
+    return bare + sum(counts.get(name, 0) for name in formats)
 
 
 def expand(
@@ -71,13 +80,13 @@ def expand(
     Args:
         record: a passage with or without augmentation.
         tokenizer: the base model's.
-        config: for `max_length`. A longer sequence loses the end of its passage text; one whose
-            question and answer alone are too long loses its beginning.
+        config: for `formats` and `max_length`. A longer sequence loses the end of its passage text;
+            one whose question and answer alone are too long loses its beginning.
         loss_on: `all` tokens, or the `answer` and EOS only. Plain passages always count in full.
         prompt_style: `generation.prompt`, so that training sees what answering will ask.
 
     Returns:
-        `num_examples(count_examples(record))` examples, all ending with EOS.
+        `num_examples(count_examples(record), config.formats)` examples, all ending with EOS.
 
     Raises:
         ConfigError: `prompt_style` is chat and the tokenizer has no template.
@@ -87,13 +96,18 @@ def expand(
     texts = [passage.text, *(augmentation.rewrites if augmentation else ())]
     shown = [Passage(id=passage.id, key=passage.key, title=passage.title, text=t) for t in texts]
     max_length = config.max_length
-    if augmentation is None or not augmentation.qas:
-        return [_plain_passage(text, tokenizer, max_length) for text in shown]
+    examples = []
+    has_qas = augmentation is not None and bool(augmentation.qas)
+    if "passage" in config.formats or not has_qas:
+        examples += [_plain_passage(text, tokenizer, max_length) for text in shown]
+    if augmentation is None:
+        return examples
 
     chat = uses_chat(tokenizer, prompt_style)
     answers = [completion_ids(tokenizer, qa.answer, chat=chat) for qa in augmentation.qas]
-    examples = []
-    for text in (*shown, None):
+    with_text = shown if "passage_qa" in config.formats else []
+    alone = [None] if "qa" in config.formats else []
+    for text in (*with_text, *alone):
         for qa, answer in zip(augmentation.qas, answers, strict=True):
             prompt = _prompt_that_fits(
                 tokenizer, qa.question, text, room=max_length - len(answer), chat=chat

@@ -50,7 +50,7 @@ def write_lead_questions(run_dir: str | Path, out: str | Path, *, limit: int | N
     """
     questions = list(lead_questions(join(str(run_dir), "corpus")))
     if not questions:
-        raise RunError(f"{run_dir}: no lead facts were found in the corpus; write questions by hand")
+        raise RunError(f"{run_dir}: no lead facts are in the corpus; write questions by hand")
     if limit is not None and limit < len(questions):
         questions = [questions[i * len(questions) // limit] for i in range(limit)]
     with atomic_write(out, "w") as file:

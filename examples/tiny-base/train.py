@@ -3,12 +3,12 @@
     python examples/tiny-base/train.py --passages wikipedia.jsonl --exclude popqa.jsonl \
         --exclude hotpotqa.jsonl --exclude 2wikimultihopqa.jsonl --out /tmp/tiny-base
 
-A Llama of a few million parameters learns two things: how such paragraphs are written, and to answer
-questions on their lead facts from a passage in its prompt. One training sequence is one to three
-passages followed by several questions; each question attends to the passages and to itself only, so
-that the passages are computed once for all of them. Questions without a passage teach the form of an
-answer. No passage of an --exclude file, by title, is ever seen, nor are the held-out wordings of
-`polyprag.augment.phrasings`, nor the development passages (every 14th).
+A Llama of a few million parameters learns two things: how such paragraphs are written, and to
+answer questions on their lead facts from a passage in its prompt. One training sequence is one to
+three passages followed by several questions; each question attends to the passages and to itself
+only, so that the passages are computed once for all of them. Questions without a passage teach the
+form of an answer. No passage of an --exclude file, by title, is ever seen, nor are the held-out
+wordings of `polyprag.augment.phrasings`, nor the development passages (every 14th).
 """
 
 import argparse

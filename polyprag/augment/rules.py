@@ -1,6 +1,6 @@
 """Rewrites and question-answer pairs from a passage's lead facts, without any model.
 
-Deterministic in (passage, seed): the same corpus gets the same augmentation on any number of workers.
+Deterministic in (passage, seed), so that a corpus gets the same augmentation wherever it is made.
 """
 
 import random

@@ -22,7 +22,7 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
       polyprag augment runs/wiki augment.backend=openai augment.model=my-model \\
           augment.base_url=http://127.0.0.1:8000/v1
     """
-    from polyprag.augment import augment_corpus, num_without_augmentation
+    from polyprag.augment.corpus import augment_corpus, num_without_augmentation
     from polyprag.cli.arguments import settings_of
     from polyprag.config_files import save_config
     from polyprag.progress import progress
@@ -31,9 +31,8 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
 
     config = settings_of(run, configs, only_overrides(arguments))
     corpus_dir = join(run, "corpus")
-    partitions = CorpusManifest.load(corpus_dir).partitions
-    waiting = sum(each.num_passages for each in partitions if not each.augmented)
-    with progress(waiting, "augmenting", unit="passages") as advance:
+    num_passages = CorpusManifest.load(corpus_dir).num_passages
+    with progress(num_passages, "augmenting", unit="passages") as advance:
         manifest = augment_corpus(run, config, progress=advance)
     save_config(config, run)
     without = num_without_augmentation(manifest)

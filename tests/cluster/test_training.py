@@ -68,9 +68,7 @@ def reference_losses(run: Path, config: Config, *, steps: int) -> list[float]:
             part = manifest.partitions[index]
             records = read_partition(run / "corpus", part)
             examples = [e for r in records for e in expand(r, tokenizer, config.data)]
-            order = example_order(
-                config.train.seed, 0, partition=index, num_examples=len(examples)
-            )
+            order = example_order(config.train.seed, 0, partition=index, num_examples=len(examples))
             stream += [examples[i] for i in order]
         lanes.append(stream)
     losses = []
@@ -94,9 +92,7 @@ def reference_losses(run: Path, config: Config, *, steps: int) -> list[float]:
     return losses
 
 
-def test_losses_equal_those_of_a_plain_pytorch_loop(
-    workplace: Any, train_workers: Train
-) -> None:
+def test_losses_equal_those_of_a_plain_pytorch_loop(workplace: Any, train_workers: Train) -> None:
     train_workers(workplace, world_size=1)
     config = load_config([], workplace.overrides())
     expected = reference_losses(workplace.run, config, steps=8)
@@ -159,9 +155,7 @@ def test_checkpoint_keeps_unchanged_partitions_and_no_stray_files(
         assert load_file(directory / entry["file"])["steps"].min() >= 1
 
 
-def test_an_example_counts_once_an_epoch_in_every_row(
-    workplace: Any, train_workers: Train
-) -> None:
+def test_an_example_counts_once_an_epoch_in_every_row(workplace: Any, train_workers: Train) -> None:
     train_workers(workplace, world_size=2, train__epochs=2)
     manifest = CorpusManifest.load(workplace.run / "corpus")
     total = sum(line["examples"] for line in workplace.metrics())

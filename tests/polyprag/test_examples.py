@@ -43,7 +43,12 @@ def test_every_text_with_every_question_then_every_question_alone(
     ] + [f"Question: {qa.question}\nAnswer: {qa.answer}<eos>" for qa in QAS]
     assert texts(tokenizer, examples) == expected
     # PRAG's defaults, 1 rewrite and 3 questions, give 9.
-    assert count_examples(AUGMENTED) == {"passage_qa": 6, "qa": 3, "passage": 0}
+    assert count_examples(AUGMENTED) == {
+        "passage_qa": 6,
+        "qa": 3,
+        "passage": 2,
+        "bare_passage": 0,
+    }
     assert {example.passage_id for example in examples} == {7}
     assert {example.input_ids.dtype for example in examples} == {np.dtype(np.int32)}
 
@@ -73,14 +78,28 @@ def test_without_questions_each_text_comes_alone_with_loss_on_all_of_it(
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(num_rewrites=st.integers(0, 3), num_qas=st.integers(0, 4))
+@given(
+    num_rewrites=st.integers(0, 3),
+    num_qas=st.integers(0, 4),
+    formats=st.lists(st.sampled_from(["passage_qa", "qa", "passage"]), min_size=1, unique=True),
+)
 def test_counts_foretell_what_expand_makes(
-    tokenizer: PreTrainedTokenizerBase, num_rewrites: int, num_qas: int
+    tokenizer: PreTrainedTokenizerBase, num_rewrites: int, num_qas: int, formats: list[str]
 ) -> None:
     qas = tuple(QA(f"Q{i}?", f"a{i}", f"a{i}.") for i in range(num_qas))
     record = Record(PASSAGE, Augmentation(("Again.",) * num_rewrites, qas))
     counts = count_examples(record)
-    assert num_examples(counts | {"passages": 1}) == len(expand(record, tokenizer, DataConfig()))
+    examples = expand(record, tokenizer, DataConfig(formats=formats))
+    assert num_examples(counts | {"other": 1}, formats) == len(examples)
+
+
+def test_formats_choose_what_a_passage_is_trained_with(tokenizer: PreTrainedTokenizerBase) -> None:
+    examples = expand(AUGMENTED, tokenizer, DataConfig(formats=["passage", "qa"]))
+    assert texts(tokenizer, examples) == [
+        f"Passage: Ada Lovelace. {PASSAGE.text}<eos>",
+        "Passage: Ada Lovelace. The English mathematician Ada.<eos>",
+        *[f"Question: {qa.question}\nAnswer: {qa.answer}<eos>" for qa in QAS],
+    ]
 
 
 def test_loss_on_answer_leaves_out_everything_before_it(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from polyprag.augment import augment_corpus, num_without_augmentation, rules
 from polyprag.augment import corpus as driver
-from polyprag.augment.corpus import describe
+from polyprag.augment import rules
+from polyprag.augment.corpus import augment_corpus, describe, num_without_augmentation
 from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError, CorpusError
 from polyprag.examples import count_examples
@@ -57,7 +57,7 @@ def test_rules_reach_every_shard_and_are_counted(run_dir: Path) -> None:
         rules.augment(record.passage, num_rewrites=1, num_qas=3, seed=0) for record in records
     ]
     assert all(partition.augmented for partition in manifest.partitions)
-    for kind in ("passage_qa", "qa", "passage"):
+    for kind in ("passage_qa", "qa", "passage", "bare_passage"):
         total = sum(partition.counts[kind] for partition in manifest.partitions)
         assert total == sum(count_examples(record)[kind] for record in records)
     empty = Augmentation(rewrites=(), qas=())

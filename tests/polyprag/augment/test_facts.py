@@ -1,0 +1,125 @@
+"""Lead facts read off real kinds of sentences."""
+
+# ruff: noqa: RUF001 - the dashes of real text
+
+import pytest
+
+from polyprag.augment.facts import extract_facts, subject_name, tidy
+from sharding.passages import Passage
+
+
+def facts_of(title: str, text: str) -> dict[str, str]:
+    passage = Passage(id=0, key="k", title=title, text=text)
+    return {fact.kind: fact.value for fact in extract_facts(passage)}
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "expected"),
+    [
+        (
+            "Jeff Fabry",
+            "Jeff Fabry (born April 14, 1973 in Hanford, California) is an American amputee and "
+            "Paralympic archer. He won bronze medals.",
+            {
+                "born_place": "Hanford, California",
+                "born_date": "April 14, 1973",
+                "nationality": "American",
+                "occupation": "amputee",
+                "occupations": "amputee and Paralympic archer",
+            },
+        ),
+        (
+            "Johann Gregor Memhardt",
+            "Johann Gregor Memhardt or Memhard (1607 in Linz an der Donau – 1678 in Berlin) was a "
+            "master builder, architect and politician.",
+            {
+                "born_place": "Linz an der Donau",
+                "occupation": "master builder",
+                "occupations": "master builder, architect and politician",
+                "born_date": "1607",
+                "died_date": "1678",
+                "died_place": "Berlin",
+            },
+        ),
+        (
+            "Dallas M. Fitzgerald",
+            "Dallas M. Fitzgerald (August 13, 1876 - May 9, 1940) was an American motion picture "
+            "director and producer, primarily in the silent era.",
+            {
+                "occupation": "motion picture director",
+                "nationality": "American",
+                "occupations": "motion picture director and producer",
+                "born_date": "August 13, 1876",
+                "died_date": "May 9, 1940",
+            },
+        ),
+        (
+            "Paul Lieber",
+            "Paul Lieber is an American film, television and theatre actor.",
+            {
+                "occupation": "film actor",
+                "nationality": "American",
+                "occupations": "film actor, television actor and theatre actor",
+            },
+        ),
+        (
+            "Din Joe Crowley",
+            "Denis Joseph Crowley (1945 – 19 February 2016) was an Irish Gaelic footballer who "
+            "played as a midfielder for the Kerry senior team.\nBorn in Rathmore, County Kerry, "
+            "Crowley was introduced to Gaelic football in his youth.",
+            {
+                "born_place": "Rathmore, County Kerry",
+                "occupation": "Gaelic footballer",
+                "nationality": "Irish",
+                "born_date": "1945",
+                "died_date": "19 February 2016",
+                "team": "Kerry",
+                "position": "midfielder",
+            },
+        ),
+        (
+            "Thru Different Eyes",
+            "Thru Different Eyes is a 1942 American drama film directed by Thomas Z. Loring and "
+            "written by Samuel G. Engel. The film stars Frank Craven, Mary Howard and June Walker.",
+            {
+                "director": "Thomas Z. Loring",
+                "year": "1942",
+                "work_country": "American",
+                "starring": "Frank Craven",
+                "writer": "Samuel G. Engel",
+                "description": "1942 American drama film",
+            },
+        ),
+        (
+            "Nils Olaf Chrisander",
+            "Nils Olaf Chrisander( born Waldemar Olaf Chrisander, 14 February 1884 – 5 June 1947) "
+            "was a Swedish actor and film director.",
+            {
+                "occupation": "actor",
+                "nationality": "Swedish",
+                "occupations": "actor and film director",
+                "born_date": "14 February 1884",
+                "died_date": "5 June 1947",
+            },
+        ),
+        ("Nothing", "", {}),
+        ("Silence", "Quiet reigns.", {}),
+    ],
+)
+def test_lead_facts(title: str, text: str, expected: dict[str, str]) -> None:
+    assert facts_of(title, text) == expected
+
+
+def test_every_answer_is_worded_as_in_the_passage() -> None:
+    text = "Hans Voigt (born Dresden, East Germany, 7 June 1962) is a German Lutheran bishop."
+    for kind, value in facts_of("Hans Voigt", text).items():
+        assert value in text, kind
+
+
+def test_subject_is_the_title_without_its_disambiguation() -> None:
+    assert subject_name("Joe English (loyalist)") == "Joe English"
+    assert subject_name("(Romance) in the Digital Age") == "(Romance) in the Digital Age"
+
+
+def test_tidy_mends_spaces_at_brackets_and_hyphens() -> None:
+    assert tidy("Lai Pak- hoi( 1889–1950)\n was") == "Lai Pak-hoi (1889–1950) was"

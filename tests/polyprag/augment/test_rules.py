@@ -1,0 +1,67 @@
+"""Augmentation by rules: deterministic, from the passage alone, and never in a held-out wording."""
+
+from polyprag.augment.phrasings import PHRASINGS
+from polyprag.augment.rules import augment, held_out_questions
+from sharding.passages import Passage
+
+PASSAGE = Passage(
+    id=3,
+    key="fabry",
+    title="Jeff Fabry (archer)",
+    text="Jeff Fabry (born April 14, 1973 in Hanford, California) is an American archer.",
+)
+
+
+def test_same_passage_and_seed_give_the_same_augmentation() -> None:
+    again = Passage(id=99, key=PASSAGE.key, title=PASSAGE.title, text=PASSAGE.text)
+    assert augment(PASSAGE, num_qas=5, seed=1) == augment(again, num_qas=5, seed=1)
+    assert augment(PASSAGE, num_qas=5, seed=1) != augment(PASSAGE, num_qas=5, seed=2)
+
+
+def test_each_fact_is_asked_once_before_any_is_asked_twice() -> None:
+    qas = augment(PASSAGE, num_qas=8).qas
+    answers = [qa.answer for qa in qas]
+    assert sorted(answers[:4]) == ["American", "April 14, 1973", "Hanford, California", "archer"]
+    assert sorted(answers[4:]) == sorted(answers[:4])
+    assert len({qa.question for qa in qas}) == 8
+    for qa in qas:
+        assert "Jeff Fabry" in qa.question
+        assert "(archer)" not in qa.question
+        assert qa.answer in qa.full_answer
+
+
+def test_numbers_of_rewrites_and_questions_are_kept() -> None:
+    made = augment(PASSAGE, num_rewrites=2, num_qas=3)
+    assert (len(made.rewrites), len(made.qas)) == (2, 3)
+    for rewrite in made.rewrites:
+        assert "Hanford, California" in rewrite
+        assert (
+            "an American" in rewrite or "is American" in rewrite or "Fabry is American" in rewrite
+        )
+    assert augment(PASSAGE, num_rewrites=0, num_qas=0).qas == ()
+
+
+def test_a_passage_without_facts_gets_nothing() -> None:
+    bare = Passage(id=0, key="x", title="X", text="Quiet reigns.")
+    made = augment(bare)
+    assert (made.rewrites, made.qas) == ((), ())
+    assert held_out_questions(bare) == []
+
+
+def test_held_out_wordings_are_never_trained_on() -> None:
+    for kind, phrasing in PHRASINGS.items():
+        trained = {question.casefold() for question in phrasing.questions}
+        held_out = {question.casefold() for question in phrasing.held_out}
+        assert len(held_out) >= 2, kind
+        assert not trained & held_out, kind
+    trained_questions = {qa.question for qa in augment(PASSAGE, num_qas=100).qas}
+    asked = {question.question for question in held_out_questions(PASSAGE)}
+    assert not trained_questions & asked
+
+
+def test_popqa_templates_are_held_out() -> None:
+    assert "In what city was {x} born?" in PHRASINGS["born_place"].held_out
+    assert "What is {x}'s occupation?" in PHRASINGS["occupation"].held_out
+    everything = {q for p in PHRASINGS.values() for q in p.questions}
+    assert "In what city was {x} born?" not in everything
+    assert "What is {x}'s occupation?" not in everything
