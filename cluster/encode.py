@@ -104,6 +104,8 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
     with ray_session(config.cluster), tempfile.TemporaryDirectory() as storage:
         import ray.train
         from ray.train.torch import TorchTrainer
+        from ray.train.v2.api.config import RunConfig
+        from ray.train.v2.api.exceptions import TrainingFailedError
 
         resources = {"CPU": float(config.cluster.cpus_per_worker)}
         if config.cluster.gpus_per_worker:
@@ -116,7 +118,7 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
                 use_gpu=config.cluster.gpus_per_worker > 0,
                 resources_per_worker=resources,
             ),
-            run_config=ray.train.RunConfig(
+            run_config=RunConfig(
                 # Ray's own bookkeeping; our checkpoints are in the run directory.
                 storage_path=storage,
                 failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
@@ -126,7 +128,7 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
         with _shown_progress(run_dir, plan, start=start):
             try:
                 result = trainer.fit()
-            except ray.train.v2.api.exceptions.TrainingFailedError as error:
+            except TrainingFailedError as error:
                 raise RunError(_failure(run_dir, config, error)) from error
     outcome = result.metrics or {}
     if "error" in outcome:

@@ -109,6 +109,4 @@ def _step_of(line: str) -> int:
 def _tensorboard(logs_dir: str, resumed_step: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    return SummaryWriter(  # type: ignore[no-untyped-call]
-        join(logs_dir, "tensorboard"), purge_step=resumed_step + 1
-    )
+    return SummaryWriter(join(logs_dir, "tensorboard"), purge_step=resumed_step + 1)

@@ -89,7 +89,7 @@ def train_step(
     )
     engine.step(rate=config.train.experts_lr * factor)
     if used_MSK.grad is not None:
-        gates_MSK.backward(used_MSK.grad.to(gates_MSK.device) / world_size)
+        torch.autograd.backward(gates_MSK, used_MSK.grad.to(gates_MSK.device) / world_size)
     if leaf_MSK.grad is not None:
         rows.update(ids, leaf_MSK.grad, rate=config.train.rows_lr * factor)
     return StepMetrics(

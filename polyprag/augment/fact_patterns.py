@@ -133,31 +133,8 @@ DESCRIPTION_END = re.compile(
     r"| developed\b| and$| by$| in$| of$| for$| the$"
 )
 FIELDS = frozenset(
-    [
-        "film",
-        "stage",
-        "television",
-        "theatre",
-        "theater",
-        "radio",
-        "tv",
-        "broadway",
-        "drum",
-        "rock",
-        "pop",
-        "jazz",
-        "folk",
-        "country",
-        "opera",
-        "screen",
-        "theatrical",
-        "voice",
-        "r&b",
-        "track",
-        "silent",
-        "baseball",
-        "football",
-    ]
+    "film,stage,television,theatre,theater,radio,tv,broadway,drum,rock,pop,jazz,folk,country,opera,"  # noqa: SIM905
+    "screen,theatrical,voice,r&b,track,silent,baseball,football".split(",")
 )
 PERSON_WORD = re.compile(
     r"\b(?:\w+(?:er|or|ist|ian|man|woman|eur|ress)|athlete|poet|judge|saint|nun|monk|king|queen|duke|"

@@ -23,7 +23,7 @@ from sharding.prepare import prepare
 
 PEOPLE = [
     ("Ada Lind", "Oslo", "painter", 1901),
-    ("Boris Maks", "Lima", "chemist", 1912),
+    ("Boris Mak", "Lima", "chemist", 1912),
     ("Carla Nuri", "Cairo", "singer", 1923),
     ("Dario Pek", "Kyoto", "lawyer", 1934),
     ("Edith Quon", "Quito", "sculptor", 1945),

@@ -19,15 +19,6 @@ NUM_LAYERS, K, RANK, ALPHA = 2, 4, 2, 6.0
 TARGETS = ["gate_proj", "up_proj", "down_proj"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads gain nothing at this size, and lose much where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def tiny_llama(**changes: object) -> LlamaForCausalLM:
     torch.manual_seed(0)
     sizes = dict(
