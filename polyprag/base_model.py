@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as hf_logging
 
 from polyprag.config import ModelConfig
 from polyprag.errors import ConfigError
@@ -37,6 +38,8 @@ def load_base(
     Raises:
         ConfigError: `model.path` isn't a causal LM that can be loaded; names why and what to do.
     """
+    if Path(config.path).is_dir():
+        hf_logging.disable_progress_bar()  # a bar over the tensors of one local file
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = load_tokenizer(config)
     try:

@@ -66,7 +66,7 @@ def test_one_worker_on_ray_gives_the_losses_of_two(workplace: Any) -> None:
         done = encode(place, f"cluster.workers={workers}")
         assert done.returncode == 0, done.stderr
         assert "steps" in done.stderr  # the progress lines
-    np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=2e-5)
+    np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=5e-4)
 
 
 def test_other_settings_than_the_checkpoints_are_refused(

@@ -1,0 +1,238 @@
+"""Is the knowledge in the weights, and in the routing? Poly-PRAG beside its rivals and controls.
+
+    python benchmarks/bench_quality.py [--quick] [--json FILE]
+
+Encodes the passages of examples/popqa and asks (a) PopQA's questions with retrieved rows and (b)
+questions on the passages' lead facts in wordings that no training saw, with the passage's own row.
+Rivals in the same run: the base model alone, with the passages in its prompt, with another
+passage's row, with all experts alike, and PRAG: one LoRA trained for each passage, on a sample.
+"""
+
+import json
+import os
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from reporting import Goal, finish, options, show
+from torch import distributed
+
+from polyprag.answering import MODES
+from polyprag.augment.corpus import augment_corpus
+from polyprag.base_model import load_base
+from polyprag.batching import pad_batch
+from polyprag.config import Config
+from polyprag.config_files import load_config, save_config
+from polyprag.evaluate import evaluate, parse_methods
+from polyprag.examples import expand
+from polyprag.generation import generate
+from polyprag.index.build import build_index
+from polyprag.lead_questions import write_lead_questions
+from polyprag.loss import causal_loss_sum
+from polyprag.metrics import score
+from polyprag.prompts import render_prompt
+from polyprag.questions import Question, read_questions
+from sharding.manifest import CorpusManifest
+from sharding.partitions import read_partition
+from sharding.passages import Record
+from sharding.prepare import prepare
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "examples" / "popqa"
+
+
+def encode_here(run: Path, config: Config) -> float:
+    """Trains in this process, a process group of one; returns the seconds."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    from cluster.training import train_encoding
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+    distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=0, world_size=1
+    )
+    started = time.monotonic()
+    train_encoding(str(run), config)
+    distributed.destroy_process_group()
+    return time.monotonic() - started
+
+
+def quick_data(directory: Path, *, num_questions: int) -> tuple[Path, Path]:
+    """The first questions and their passages only."""
+    lines = (DATA / "questions.jsonl").read_text(encoding="utf-8").splitlines()[:num_questions]
+    wanted = {(p["title"], p["text"]) for line in lines for p in json.loads(line)["passages"]}
+    kept = []
+    for line in (DATA / "passages.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if (row["title"], row["text"]) in wanted:
+            kept.append(line)
+    passages, questions = directory / "passages.jsonl", directory / "questions.jsonl"
+    passages.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    questions.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return passages, questions
+
+
+def prag(
+    records: list[Record], questions: dict[str, list[Question]], config: Config
+) -> dict[str, float]:
+    """One LoRA for each passage, trained on the passage's own examples, asked its own questions.
+
+    The published way: rank 2, one full batch of the passage's examples a step; as many steps as
+    the encoding has epochs, and four times as many.
+    """
+    base, tokenizer = load_base(config.model)
+    lora = LoraConfig(
+        r=config.experts.rank,
+        lora_alpha=config.experts.alpha,
+        target_modules=config.experts.targets,
+        task_type="CAUSAL_LM",
+    )
+    model = get_peft_model(base, lora)
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    scores: list[float] = []
+    started = time.monotonic()
+    for record in records:
+        for layer in layers:
+            layer.reset_lora_parameters("default", True)
+        optimizer = torch.optim.AdamW(weights, lr=config.train.experts_lr, weight_decay=0.0)
+        batch = pad_batch(
+            expand(record, tokenizer, config.data, loss_on=config.train.loss_on),
+            int(tokenizer.pad_token_id),
+        )
+        model.train()
+        for _ in range(config.train.epochs):
+            logits = model(batch.input_ids, attention_mask=batch.attention_mask).logits
+            total, count = causal_loss_sum(logits, batch.labels)
+            (total / count).backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        model.eval()
+        asked = questions[record.passage.text]
+        prompts = [render_prompt(tokenizer, question.question) for question in asked]
+        answers = generate(model, tokenizer, prompts, config=config.generation)
+        scores += [
+            score(answer, question.answers).f1
+            for answer, question in zip(answers, asked, strict=True)
+        ]
+    return {
+        "f1": sum(scores) / len(scores),
+        "n": len(scores),
+        "seconds_a_passage": (time.monotonic() - started) / len(records),
+        "bytes_a_passage": sum(weight.numel() for weight in weights) * 4,
+    }
+
+
+def poly_on(predictions: Path, ids: set[str]) -> float:
+    """Mean F1 of some of the predictions."""
+    lines = map(json.loads, predictions.read_text(encoding="utf-8").splitlines())
+    f1 = [line["f1"] for line in lines if line["id"] in ids]
+    return sum(f1) / len(f1)
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    args = options(__doc__.splitlines()[0]).parse_args()
+    os.chdir(ROOT)  # the model's path is relative to it
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        passages, questions = DATA / "passages.jsonl", DATA / "questions.jsonl"
+        if args.quick:
+            passages, questions = quick_data(directory, num_questions=40)
+        config = load_config(["quickstart"], ["data.partition_size=16"] if args.quick else [])
+        run = directory / "run"
+        prepare([str(passages)], run / "corpus", partition_size=config.data.partition_size)
+        augment_corpus(run, config)
+        save_config(config, run)
+        seconds = encode_here(run, config)
+        build_index(run, config)
+        results = evaluate(
+            run, config, questions_path=questions, methods=MODES, out_dir=directory / "popqa"
+        )
+        lead = directory / "lead.jsonl"
+        write_lead_questions(run, lead, limit=100 if args.quick else 600)
+        on_lead = evaluate(
+            run,
+            config,
+            questions_path=lead,
+            methods=parse_methods("closed,rag,poly,poly-wrong-row"),
+            out_dir=directory / "lead",
+            gold_passages=True,
+        )
+        report(args, config, run, directory, results, on_lead, seconds)
+
+
+def report(
+    args: Any,
+    config: Config,
+    run: Path,
+    directory: Path,
+    results: dict[str, dict[str, Any]],
+    on_lead: dict[str, dict[str, Any]],
+    seconds: float,
+) -> None:
+    """Runs PRAG on a sample, prints the tables and writes the JSON."""
+    manifest = CorpusManifest.load(run / "corpus")
+    by_text: dict[str, list[Question]] = {}
+    for question in read_questions(directory / "lead.jsonl"):
+        by_text.setdefault(question.gold[0].text, []).append(question)
+    records = [
+        record
+        for part in manifest.partitions
+        for record in read_partition(run / "corpus", part)
+        if record.passage.text in by_text and record.augmentation and record.augmentation.qas
+    ][:: 2 if args.quick else 4][: 8 if args.quick else 60]
+    sample = {q.id for record in records for q in by_text[record.passage.text]}
+    rival = prag(records, by_text, config)
+    poly_bytes = sum(path.stat().st_size for path in (run / "encoding").rglob("*.safetensors"))
+    ours = {
+        "f1": poly_on(directory / "lead" / "predictions-poly.jsonl", sample),
+        "n": len(sample),
+        "seconds_a_passage": seconds / manifest.num_passages,
+        "bytes_a_passage": poly_bytes / manifest.num_passages,
+    }
+    for title, table in (
+        ("PopQA, retrieved passages", results),
+        ("lead facts, unseen wordings, own passage", on_lead),
+    ):
+        rows = [
+            (method, r["f1"], f"{r['ci95'][0]:.3f}-{r['ci95'][1]:.3f}", r["em"], r["contains"])
+            for method, r in table.items()
+        ]
+        show(title, ("method", "F1", "95 %", "EM", "contains"), rows)
+    columns = ("F1", "seconds_a_passage", "bytes_a_passage")
+    rows = [
+        (name, *(r[key] for key in ("f1", "seconds_a_passage", "bytes_a_passage")))
+        for name, r in (("Poly-PRAG", ours), ("PRAG", rival))
+    ]
+    show(f"{len(records)} passages, the same questions", ("method", *columns), rows)
+
+    poly, closed = results["poly"], results["closed"]
+    others = ("closed", "poly-wrong-row", "poly-uniform")
+    gap = poly["ci95"][0] - max(results[name]["ci95"][1] for name in others)
+    ratio = poly["f1"] / max(closed["f1"], 1e-9)
+    own = on_lead["poly"]["f1"]
+    goals = [
+        Goal("PopQA: poly F1 / closed-book F1", ratio, ">= 3", ratio >= 3),
+        Goal("PopQA: poly's interval above the controls' by", gap, "> 0", gap > 0),
+        Goal("lead facts in unseen wordings, own row: F1", own, ">= 0.8", own >= 0.8),
+    ]
+    whole = {
+        "popqa": results,
+        "lead_facts": on_lead,
+        "prag_sample": {"poly": ours, "prag": rival},
+        "encode_seconds_one_process": seconds,
+    }
+    finish(whole, goals, args.json)
+
+
+if __name__ == "__main__":
+    main()
