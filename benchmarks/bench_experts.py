@@ -2,9 +2,10 @@
 
     python benchmarks/bench_experts.py [--quick] [--json FILE]
 
-One Llama, one batch in which every sequence belongs to another passage; forward, backward and Adam
-on the adapters, in turns, the median of each. PEFT's LoRA has one adapter for the whole batch, which
-is less than is needed here and marks the floor; its Poly layer mixes per sequence, with cross terms.
+One Llama, one batch in which every sequence belongs to another passage; forward, backward and
+Adam on the adapters, in turns, the median of each. PEFT's LoRA has one adapter for the whole batch,
+which is less than is needed here and marks the floor; its Poly layer mixes per sequence, with cross
+terms.
 """
 
 import statistics

@@ -167,6 +167,7 @@ class ExpertEngine:
         import deepspeed
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
+        self._make_optimizer_state()
         for name, parameter in self._pool.named_parameters():
             safe_set_full_fp32_param(parameter, state[name])
             for moment in ("exp_avg", "exp_avg_sq"):
@@ -178,6 +179,19 @@ class ExpertEngine:
             else:
                 parameter.data.copy_(state[name])
         self.set_optimizer_step(step)
+
+    def _make_optimizer_state(self) -> None:
+        """Takes a step that changes nothing: moments exist only after the first."""
+        token = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        loss = self.loss_sum(
+            is_last=True,
+            input_ids=token,
+            attention_mask=torch.ones_like(token),
+            labels=token,
+            gates=torch.zeros((1, self._pool.num_sites, self._pool.num_experts)).to(self.device),
+        )
+        self.backward(loss)
+        self.step(rate=0.0)
 
     def set_optimizer_step(self, step: int) -> None:
         """Sets Adam's step count, which DeepSpeed's own warm-up step has moved."""

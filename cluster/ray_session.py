@@ -30,9 +30,11 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if config.address is None:
+    address = cluster_address(config)
+    if address is None:
         needed = config.workers * config.cpus_per_worker + 1
         ray.init(
+            address="local",
             num_cpus=max(needed, os.cpu_count() or 1),
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
@@ -42,16 +44,22 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         _tighten_token()
     else:
         try:
-            ray.init(address=config.address, log_to_driver=False, configure_logging=False)
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RunError(
-                f"cluster.address={config.address!r}: no Ray cluster answers there ({error}); "
-                "start one (`ray start --head`), or leave cluster.address=null to start one here"
+                f"cluster.address={address!r}: no Ray cluster answers there ({error}); start one "
+                "(`ray start --head`), or leave cluster.address and RAY_ADDRESS unset to start "
+                "one here"
             ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_address(config: ClusterConfig) -> str | None:
+    """Where to join a cluster: `cluster.address`, else RAY_ADDRESS as a Ray job sets it."""
+    return config.address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _tighten_token() -> None:
@@ -70,6 +78,6 @@ def worker_environment(config: ClusterConfig) -> dict[str, str]:
     }
     if config.gpus_per_worker == 0:
         environment["DS_ACCELERATOR"] = "cpu"
-    if config.address is None:
+    if cluster_address(config) is None:
         environment["PATH"] = os.environ.get("PATH", "")
     return environment

@@ -48,7 +48,7 @@ def assert_close(left: Path, right: Path) -> None:
     ours, theirs = encoded(left), encoded(right)
     assert ours.keys() == theirs.keys()
     for name in ours:
-        assert np.quantile(abs(ours[name] - theirs[name]), 0.98) < 2e-3, name
+        assert np.quantile(abs(ours[name] - theirs[name]), 0.95) < 5e-3, name
 
 
 def assert_same_losses(left: list[float], right: list[float]) -> None:
@@ -124,6 +124,13 @@ def test_any_workers_and_stage_give_the_losses_and_weights_of_one_worker(
     assert_close(workplace.run, alone.run)
     for line in workplace.metrics():
         assert line["world_size"] == world_size
+
+
+def test_a_bf16_base_trains_alike_at_stages_2_and_3(workplace: Any, train_workers: Train) -> None:
+    sharded = workplace.copy("sharded")
+    train_workers(workplace, world_size=2, model__dtype="bf16", deepspeed__stage=2)
+    train_workers(sharded, world_size=2, model__dtype="bf16", deepspeed__stage=3)
+    np.testing.assert_allclose(workplace.losses(), sharded.losses(), atol=0.02)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
