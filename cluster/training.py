@@ -1,5 +1,6 @@
 """Training an encoding from its checkpoint to its end, in a process group of any size."""
 
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from polyprag.row_optimizer import RowAdam
 from sharding.files import join
 from sharding.manifest import CorpusManifest
 from sharding.rows import RowPartition, init_rows
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,13 @@ def train_encoding(run_dir: str, config: Config) -> int:
     else:
         engine.import_state(run.expert_state, step=step)
     rows = _worker_rows(run, config, directory)
+    _LOG.info(
+        "worker %d of %d trains from step %d to %d",
+        distributed.get_rank(),
+        distributed.get_world_size(),
+        step,
+        plan.total_steps,
+    )
     with ExitStack() as stack:
         log = None
         if distributed.get_rank() == 0:

@@ -1,7 +1,6 @@
 """What Ray Train runs on every worker."""
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,5 +52,5 @@ def _log_to_file(run_dir: str, rank: int) -> None:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
-    print(f"log: {path}", file=sys.stderr)
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("cluster").setLevel(logging.INFO)

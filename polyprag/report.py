@@ -98,7 +98,7 @@ def sample_answers(
 def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:
     """Return results.json as a table: a row a method, scores in percent, latency in ms."""
     table = Table(title=title, title_justify="left")
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for header in ("F1", "95 % interval", "EM", "contains", "n", "ms p50", "ms p95"):
         table.add_column(header, justify="right")
     for method, result in results.items():

@@ -316,12 +316,17 @@ def main() -> None:
     parser.add_argument("--muon-lr", type=float, default=6e-3)
     parser.add_argument("--adam-lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="a model that this script made, to go on from")
     args = parser.parse_args()
 
     training, _ = read_passages(args.passages, titles_of_questions(args.exclude))
     torch.manual_seed(args.seed)
-    tokenizer = train_tokenizer([tidy(p.title + ". " + p.text) for p in training], args.vocab)
-    model = new_model(args, tokenizer)
+    if args.start is None:
+        tokenizer = train_tokenizer([tidy(p.title + ". " + p.text) for p in training], args.vocab)
+        model = new_model(args, tokenizer)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start)
+        model = LlamaForCausalLM.from_pretrained(args.start)
     print(f"{len(training):,} passages, {model.num_parameters():,} parameters", flush=True)
     optimizers = optimizers_of(model, args)
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
