@@ -324,7 +324,7 @@ def test_config_commands_show_validate_copy_and_list(tmp_path: Path) -> None:
     path.write_text(shown.stdout)
     assert load_config(path) == load_config("quickstart", ["train.epochs=9"])
 
-    assert "ok: 32 examples a step (4 lanes of 8)" in polyprag("config", "validate", path).output
+    assert "ok: 64 examples a step (4 lanes of 16)" in polyprag("config", "validate", path).output
     path.write_text("train: {epochs: 0}\n")
     assert polyprag("config", "validate", path).exit_code == 2
 
@@ -352,7 +352,17 @@ def test_commands_choices_are_the_method_s_modes() -> None:
     from polyprag.cli.ask import MODES
 
     assert set(MODES) < set(METHOD_MODES)
-    assert set(COMMANDS) == {"prepare", "augment", "encode", "index", "ask", "evaluate", "config"}
+    assert set(COMMANDS) == {
+        "prepare",
+        "augment",
+        "encode",
+        "index",
+        "ask",
+        "questions",
+        "evaluate",
+        "report",
+        "config",
+    }
 
 
 def test_two_builds_of_faiss_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
