@@ -104,7 +104,6 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
     with ray_session(config.cluster), tempfile.TemporaryDirectory() as storage:
         import ray.train
         from ray.train.torch import TorchTrainer
-        from ray.train.v2.api.config import RunConfig
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         resources = {"CPU": float(config.cluster.cpus_per_worker)}
@@ -118,7 +117,7 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
                 use_gpu=config.cluster.gpus_per_worker > 0,
                 resources_per_worker=resources,
             ),
-            run_config=RunConfig(
+            run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the first version's
                 # Ray's own bookkeeping; our checkpoints are in the run directory.
                 storage_path=storage,
                 failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),

@@ -39,7 +39,8 @@ def load_base(
         ConfigError: `model.path` isn't a causal LM that can be loaded; names why and what to do.
     """
     if Path(config.path).is_dir():
-        hf_logging.disable_progress_bar()  # a bar over the tensors of one local file
+        # A bar over the tensors of one local file.
+        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = load_tokenizer(config)
     try:
