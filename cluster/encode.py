@@ -127,6 +127,9 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
         with _shown_progress(run_dir, plan, start=start):
             try:
                 result = trainer.fit()
+            except SystemExit:
+                # Ray's own handler of Ctrl-C ends the workers and then the process.
+                raise KeyboardInterrupt from None
             except TrainingFailedError as error:
                 raise RunError(_failure(run_dir, config, error)) from error
     outcome = result.metrics or {}

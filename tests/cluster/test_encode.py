@@ -60,6 +60,27 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
 
 
 @pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
+    with subprocess.Popen(
+        [COMMAND, "encode", str(workplace.run), *workplace.overrides(), "train.epochs=500"],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        deadline = time.monotonic() + 200
+        while not (workplace.run / "checkpoints" / "manifest.json").exists():
+            assert running.poll() is None, "encode ended before its first checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "run the same command again to continue" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
 def test_one_worker_on_ray_gives_the_losses_of_two(workplace: Any) -> None:
     alone = workplace.copy("alone")
     for place, workers in ((workplace, 2), (alone, 1)):
