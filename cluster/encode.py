@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,7 +100,7 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
     # Read when ray.train is imported.
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    with ray_session(config.cluster), tempfile.TemporaryDirectory() as storage:
+    with ray_session(config.cluster):
         import ray.train
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.exceptions import TrainingFailedError
@@ -118,8 +117,8 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
                 resources_per_worker=resources,
             ),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the first version's
-                # Ray's own bookkeeping; our checkpoints are in the run directory.
-                storage_path=storage,
+                # Ray's own bookkeeping, which every node must see; our checkpoints are elsewhere.
+                storage_path=join(run_dir, "logs", "ray"),
                 failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
                 worker_runtime_env={"env_vars": worker_environment(config.cluster)},
             ),
