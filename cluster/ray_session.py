@@ -1,6 +1,7 @@
 """Starting Ray on this machine, or joining a cluster that runs already."""
 
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from polyprag.errors import RunError
 
 # A local object store holds nothing but the workers' settings.
 _OBJECT_STORE_BYTES = 100 * 2**20
+_KNOCK_SECONDS = 20.0
 
 
 @contextmanager
@@ -44,11 +46,13 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         _tighten_token()
     else:
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise RunError(
                 f"cluster.address={address!r}: no Ray cluster answers there ({error}); start one "
-                "(`ray start --head`), or leave cluster.address and RAY_ADDRESS unset to start "
+                "(`ray start --head`), give its token where it has one (RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN_PATH), or leave cluster.address and RAY_ADDRESS unset to start "
                 "one here"
             ) from error
     try:
@@ -60,6 +64,13 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 def cluster_address(config: ClusterConfig) -> str | None:
     """Where to join a cluster: `cluster.address`, else RAY_ADDRESS as a Ray job sets it."""
     return config.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` when nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _tighten_token() -> None:

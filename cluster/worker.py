@@ -1,6 +1,7 @@
 """What Ray Train runs on every worker."""
 
 import logging
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from polyprag.config import Config
 from polyprag.errors import PolypragError
 from sharding.files import join
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ def train_on_worker(settings: dict[str, Any]) -> None:
     task: WorkerTask = settings["task"]
     rank = ray.train.get_context().get_world_rank()
     _log_to_file(task.run_dir, rank)
+    node = ray.get_runtime_context().get_node_id()
+    _LOG.info("worker %d runs on %s, Ray node %s", rank, socket.gethostname(), node)
     try:
         outcome: dict[str, Any] = {"step": train_encoding(task.run_dir, task.config)}
     except PolypragError as error:
