@@ -3,15 +3,20 @@
 #   make test         all tests            (make test ARGS="-m 'not slow' -x")
 #   make lint         ruff, mypy --strict, import-linter, codespell
 #   make docs         write docs/cli.md anew, check every link in the documents
-#   make bench        the benchmarks
+#   make bench        the benchmarks, with the libraries that they compare with (in .venv-rivals)
 #   make install-gpu  put faiss-gpu in faiss-cpu's place
-#   make clean        remove builds and caches (make distclean: and .venv)
+#   make clean        remove builds and caches (make distclean: and the environments)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+
+# Every script in benchmarks/ but the modules that several of them, or data_plane.py, are made of.
+BENCHMARKS := $(filter-out benchmarks/reporting.py benchmarks/data_plane_%,$(sort $(wildcard benchmarks/*.py)))
+RIVALS := .venv-rivals
+RIVALS_STAMP := $(RIVALS)/.installed
 
 .PHONY: help install install-gpu quickstart test lint format docs bench clean distclean
 .DEFAULT_GOAL := help
@@ -59,14 +64,21 @@ docs: $(STAMP)
 	$(BIN)/python docs/cli_page.py
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-bench: $(STAMP)
-	@set -e; for script in benchmarks/bench_*.py; do \
-	  test -e "$$script" || { echo "error: benchmarks/ has no bench_*.py" >&2; exit 1; }; \
+bench: $(STAMP) $(RIVALS_STAMP)
+	@set -e; for script in $(BENCHMARKS); do \
 	  echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+# What the data plane is compared with; mosaicml-streaming can't stand beside the pins.
+$(RIVALS_STAMP): $(STAMP) benchmarks/requirements-data-plane.txt benchmarks/requirements-data-plane-mosaicml.txt
+	@echo "installing the rivals into $(VENV) and $(RIVALS) ..."
+	@$(BIN)/python -m pip install -q -c constraints-cpu.txt -r benchmarks/requirements-data-plane.txt
+	@$(BIN)/python -m venv $(RIVALS)
+	@$(RIVALS)/bin/python -m pip install -q -r benchmarks/requirements-data-plane-mosaicml.txt
+	@touch $@
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*' -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(RIVALS)

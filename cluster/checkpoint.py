@@ -19,7 +19,7 @@ from cluster.collectives import gather_json
 from cluster.engine import ExpertEngine
 from cluster.worker_rows import WorkerRows
 from polyprag.errors import RunError
-from sharding.files import atomic_write, join, list_names, open_url, remove
+from sharding.files import atomic_write, join, list_names, read_bytes, remove
 from sharding.plan import Cursor
 from sharding.rows import RowPartition, load_rows, save_rows
 
@@ -100,8 +100,7 @@ def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[st
         RunError: the file is damaged.
     """
     url = join(directory, checkpoint.experts.file)
-    with open_url(url) as file:
-        data: bytes = file.read()
+    data = read_bytes(url)
     remedy = f"the checkpoint is damaged: copy it again, or delete {directory} to train anew"
     if hashlib.sha256(data).hexdigest() != checkpoint.experts.sha256:
         raise RunError(f"{url}: SHA-256 differs from the manifest's; {remedy}")

@@ -96,7 +96,14 @@ class CheckpointManifest:
                 experts=_state_file(values["experts"]),
                 rows={int(index): _state_file(entry) for index, entry in values["rows"].items()},
             )
-        except (CorpusError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (
+            CorpusError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise RunError(
                 f"{url}: not a checkpoint that this polyprag can continue ({error}); "
                 f"delete {directory} to train from the start"

@@ -49,13 +49,14 @@ def gather_json(value: Any) -> list[Any]:
     ]
 
 
-def raise_together(error: PolypragError | None) -> None:
+def raise_together(error: Exception | None) -> None:
     """Raises on every worker what any of them met; returns when none did.
 
     Raises:
-        PolypragError: its own error, or that of the first worker that had one.
+        Exception: its own error, or a `RunError` that says what the first worker met that had one.
     """
-    messages = gather_json(str(error) if error else None)
+    said = str(error) if isinstance(error, PolypragError) else repr(error)
+    messages = gather_json(said if error else None)
     first = next((message for message in messages if message), None)
     if first is not None:
         raise error or RunError(first)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from cluster.checkpoint_manifest import CheckpointManifest, check_identity, identity_of
 from cluster.engine import deepspeed_config
@@ -19,8 +20,9 @@ from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import ConfigError, CorpusError, RunError
 from polyprag.progress import progress
-from sharding.files import exists, join, open_url
+from sharding.files import exists, join, list_sizes, read_bytes, size_of
 from sharding.manifest import CorpusManifest
+from sharding.urls import filesystem_of, is_local, local_path
 
 _TAIL_BYTES = 4096
 
@@ -59,15 +61,16 @@ def encode(run_dir: str, config: Config) -> None:
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
     """Local paths made absolute: workers run in other directories."""
-    if "://" not in run_dir:
-        run_dir = os.path.abspath(run_dir)
+    path = local_path(run_dir)
+    run_dir = run_dir if path is None else os.path.abspath(path)
     if os.path.isdir(config.model.path):
         config = replace(
             config, model=replace(config.model, path=os.path.abspath(config.model.path))
         )
     if config.deepspeed.config is not None:
         file = locate(config.deepspeed.config)
-        file = os.path.abspath(file) if "://" not in file else file
+        path = local_path(file)
+        file = file if path is None else os.path.abspath(path)
         config = replace(config, deepspeed=replace(config.deepspeed, config=file))
     return run_dir, config
 
@@ -85,10 +88,15 @@ def _check_shards(corpus_url: str, manifest: CorpusManifest) -> None:
     Raises:
         CorpusError: names the shard.
     """
+    sizes = list_sizes(corpus_url)  # one listing, where the shards' own sizes take hours on S3
     for part in manifest.partitions:
         url = join(corpus_url, part.file)
-        with open_url(url) as file:
-            size = file.seek(0, os.SEEK_END)
+        size = sizes.get(part.file)
+        if size is None:
+            raise CorpusError(
+                f"{url}: no such file: copy the shard again, or run `polyprag prepare` into a "
+                "new run"
+            )
         if size != part.num_bytes:
             raise CorpusError(
                 f"{url}: has {size} bytes where the manifest says {part.num_bytes}: the shard is "
@@ -118,7 +126,7 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
             ),
             run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the first version's
                 # Ray's own bookkeeping, which every node must see; our checkpoints are elsewhere.
-                storage_path=join(run_dir, "logs", "ray"),
+                **_ray_storage(join(run_dir, "logs", "ray")),
                 failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
                 worker_runtime_env={"env_vars": worker_environment(config.cluster)},
             ),
@@ -134,6 +142,16 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
     outcome = result.metrics or {}
     if "error" in outcome:
         raise RunError(outcome["error"])
+
+
+def _ray_storage(url: str) -> dict[str, Any]:
+    """Where Ray keeps its storage; behind a URL with fsspec's settings, as all other files."""
+    if is_local(url):
+        return {"storage_path": url}
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    fs, path = filesystem_of(url)
+    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(fs))}
 
 
 def _failure(run_dir: str, config: Config, error: Exception) -> str:
@@ -164,7 +182,7 @@ def _shown_progress(run_dir: str, plan: EncodePlan, *, start: int) -> Iterator[N
 
 
 def _follow(url: str, stop: threading.Event, advance: Callable[..., None], *, start: int) -> None:
-    seconds = 15.0 if "://" in url else 1.0
+    seconds = 1.0 if is_local(url) else 15.0
     shown = start
     ended = False
     while not ended:
@@ -184,9 +202,6 @@ def _last_metrics(url: str) -> StepMetrics | None:
     """The last whole line of a metrics file, however the file came to be."""
     if not exists(url):
         return None
-    with open_url(url) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL_BYTES))
-        tail: bytes = file.read()
+    tail = read_bytes(url, offset=max(0, size_of(url) - _TAIL_BYTES))
     lines = tail.split(b"\n")[:-1]
     return StepMetrics(**json.loads(lines[-1])) if lines else None

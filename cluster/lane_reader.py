@@ -1,94 +1,51 @@
-"""The lanes of one worker, read side by side: what it trains on in each global step."""
-
-from dataclasses import dataclass
-from typing import Self
+"""What this worker trains on: its lanes of one epoch, from a cursor on."""
 
 from torch import distributed
 from transformers import PreTrainedTokenizerBase
 
 from cluster.plan import EncodePlan
 from polyprag.config import Config
-from polyprag.examples import Example, expand, num_examples
-from sharding.files import join
-from sharding.manifest import CorpusManifest
-from sharding.passages import Record
-from sharding.plan import lanes_of_worker
-from sharding.stream import LaneStream
+from polyprag.examples import Example, ExampleMaker, num_examples
+from sharding.corpus import Corpus
+from sharding.plan import Cursor
+from sharding.stream import WorkerStream
 
 
-@dataclass(frozen=True, slots=True)
-class LaneExamples:
-    """What one lane adds to a step."""
+def open_lanes(
+    corpus: Corpus,
+    plan: EncodePlan,
+    config: Config,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    cursor: Cursor,
+) -> WorkerStream[Example]:
+    """Starts to read this process's lanes; close the stream afterwards.
 
-    lane: int
-    examples: tuple[Example, ...]
+    Args:
+        corpus: of the run.
+        plan: of the run.
+        config: of the run.
+        tokenizer: the base model's.
+        cursor: where to go on; the stream ends with its epoch.
 
-
-class LaneReader:
-    """This worker's lanes of one epoch, from a step on."""
-
-    def __init__(
-        self,
-        run_dir: str,
-        manifest: CorpusManifest,
-        plan: EncodePlan,
-        config: Config,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        step: int,
-    ) -> None:
-        """Opens the lanes' streams at a global step; close it afterwards."""
-
-        def examples_of(record: Record) -> list[Example]:
-            return expand(
-                record,
-                tokenizer,
-                config.data,
-                loss_on=config.train.loss_on,
-                prompt_style=config.generation.prompt,
-            )
-
-        cursor = plan.cursor_at(step)
-        lanes = lanes_of_worker(
-            distributed.get_rank(),
-            world_size=distributed.get_world_size(),
-            num_lanes=plan.num_lanes,
-        )
-        self._streams = {
-            lane: LaneStream(
-                join(run_dir, "corpus"),
-                manifest,
-                lane,
-                num_lanes=plan.num_lanes,
-                seed=plan.seed,
-                epoch=cursor.epoch,
-                microbatch=plan.microbatch,
-                expand=examples_of,
-                num_examples=lambda part: num_examples(part.counts, config.data.formats),
-                cursor=cursor.lanes[lane],
-                prefetch=config.data.prefetch,
-            )
-            for lane in lanes
-        }
-
-    def next_step(self) -> list[LaneExamples]:
-        """Every lane's next microbatch; a lane that has ended gives none."""
-        taken = []
-        for lane, stream in self._streams.items():
-            batch = next(stream, None)
-            if batch is not None:
-                taken.append(LaneExamples(lane, batch.items))
-        return taken
-
-    def close(self) -> None:
-        """Stops reading ahead."""
-        for stream in self._streams.values():
-            stream.close()
-
-    def __enter__(self) -> Self:
-        """Nothing to do: reading began when it was made."""
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Closes."""
-        self.close()
+    Raises:
+        CorpusError: the cursor is of another corpus or config.
+    """
+    formats = config.data.formats
+    return WorkerStream(
+        corpus,
+        rank=distributed.get_rank(),
+        world_size=distributed.get_world_size(),
+        num_lanes=plan.num_lanes,
+        seed=plan.seed,
+        microbatch=plan.microbatch,
+        expand=ExampleMaker(
+            tokenizer,
+            config.data,
+            loss_on=config.train.loss_on,
+            prompt_style=config.generation.prompt,
+        ),
+        num_examples=lambda partition: num_examples(partition.counts, formats),
+        cursor=cursor,
+        prefetch=config.data.prefetch,
+    )

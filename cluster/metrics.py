@@ -2,12 +2,16 @@
 
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-from sharding.files import atomic_write, exists, join, open_url
+from sharding.files import atomic_write, exists, join, read_bytes
+from sharding.remote import upload
+from sharding.urls import local_path
 
 METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_DIRECTORY = "tensorboard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class StepMetrics:
 class MetricsLog:
     """Appends to `RUN/logs/metrics.jsonl` and TensorBoard; one worker writes it.
 
-    An object store can't append, so there the file is written anew at each checkpoint.
+    An object store can't append, so there the file is written anew at each checkpoint, and
+    TensorBoard's files are written to this machine's disk and uploaded as often.
     """
 
     def __init__(self, logs_dir: str, *, resumed_step: int) -> None:
@@ -52,12 +57,18 @@ class MetricsLog:
         """
         self._url = join(logs_dir, METRICS_FILE)
         self._lines = [line for line in read_lines(self._url) if _step_of(line) <= resumed_step]
-        self._is_local = "://" not in self._url
         self._file: IO[Any] | None = None
+        self._events_url = join(logs_dir, TENSORBOARD_DIRECTORY)
+        self._local_events: tempfile.TemporaryDirectory[str] | None = None
         self._rewrite()
-        if self._is_local:
-            self._file = open(self._url, "a", encoding="utf-8")  # noqa: SIM115 - lives with the log
-        self._tensorboard = _tensorboard(logs_dir, resumed_step) if self._is_local else None
+        path = local_path(self._url)
+        if path is not None:
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - lives with the log
+            events = local_path(self._events_url)
+        else:
+            self._local_events = tempfile.TemporaryDirectory(prefix="polyprag-")
+            events = self._local_events.name
+        self._tensorboard = _tensorboard(events, resumed_step)
 
     def _rewrite(self) -> None:
         with atomic_write(self._url, "w") as file:
@@ -71,34 +82,39 @@ class MetricsLog:
         else:
             self._file.write(line)
             self._file.flush()
-        if self._tensorboard is not None:
-            for name in ("loss", "experts_lr", "rows_lr"):
-                self._tensorboard.add_scalar(name, getattr(metrics, name), metrics.step)
-            rate = metrics.tokens / max(metrics.seconds, 1e-9)
-            self._tensorboard.add_scalar("tokens_per_second", rate, metrics.step)
+        for name in ("loss", "experts_lr", "rows_lr"):
+            self._tensorboard.add_scalar(name, getattr(metrics, name), metrics.step)
+        rate = metrics.tokens / max(metrics.seconds, 1e-9)
+        self._tensorboard.add_scalar("tokens_per_second", rate, metrics.step)
 
     def sync(self) -> None:
         """Makes what was written durable; called with every checkpoint."""
-        if self._file is None:
-            self._rewrite()
-        else:
+        if self._file is not None:
             os.fsync(self._file.fileno())
+            return
+        self._rewrite()
+        if self._local_events is not None:
+            self._tensorboard.flush()
+            for name in os.listdir(self._local_events.name):
+                upload(join(self._local_events.name, name), join(self._events_url, name))
 
     def close(self) -> None:
         """Syncs and closes."""
-        self.sync()
-        if self._file is not None:
-            self._file.close()
-        if self._tensorboard is not None:
+        try:
+            self.sync()
+        finally:
+            if self._file is not None:
+                self._file.close()
             self._tensorboard.close()
+            if self._local_events is not None:
+                self._local_events.cleanup()
 
 
 def read_lines(url: str) -> list[str]:
     """The whole lines of a metrics file; a last line that was cut off by a crash is left out."""
     if not exists(url):
         return []
-    with open_url(url, "r") as file:
-        lines = file.readlines()
+    lines = read_bytes(url).decode().splitlines(keepends=True)
     return [line for line in lines if line.endswith("\n")]
 
 
@@ -106,7 +122,7 @@ def _step_of(line: str) -> int:
     return int(json.loads(line)["step"])
 
 
-def _tensorboard(logs_dir: str, resumed_step: int) -> Any:
+def _tensorboard(directory: str | None, resumed_step: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    return SummaryWriter(join(logs_dir, "tensorboard"), purge_step=resumed_step + 1)
+    return SummaryWriter(directory, purge_step=resumed_step + 1)

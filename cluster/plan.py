@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.examples import num_examples
-from sharding.manifest import CorpusManifest
+from sharding.manifest import CorpusManifest, Partition
 from sharding.plan import Cursor, lane_cursor_at, partition_order, partitions_of_lane
 from sharding.plan import steps_per_epoch as lane_steps_per_epoch
 
@@ -63,7 +63,7 @@ def plan_encoding(manifest: CorpusManifest, config: Config, *, corpus_url: str) 
         corpus_url: named in errors.
 
     Raises:
-        RunError: the corpus is empty or not yet augmented.
+        RunError: the corpus is not yet augmented, or the manifest counts no examples somewhere.
     """
     bare = [part.index for part in manifest.partitions if not part.augmented]
     if bare:
@@ -71,14 +71,38 @@ def plan_encoding(manifest: CorpusManifest, config: Config, *, corpus_url: str) 
             f"{corpus_url}: {len(bare)} of {len(manifest.partitions)} partitions have no "
             f"augmentation (the first is {bare[0]}); run `polyprag augment RUN`"
         )
-    examples = tuple(num_examples(part.counts, config.data.formats) for part in manifest.partitions)
+    examples = [counted_examples(part, config) for part in manifest.partitions]
+    if 0 in examples:  # every passage gives some: it would silently never be read
+        raise RunError(
+            f"{corpus_url}: the manifest counts no examples in partition {examples.index(0)}; run "
+            "`polyprag verify RUN --repair`, which counts them again"
+        )
+    return plan_of(examples, config, corpus_url=corpus_url)
+
+
+def counted_examples(partition: Partition, config: Config) -> int:
+    """The examples of an augmented partition, as its manifest entry counts them."""
+    return num_examples(partition.counts, config.data.formats)
+
+
+def plan_of(examples: Sequence[int], config: Config, *, corpus_url: str) -> EncodePlan:
+    """Plans a run over partitions of so many examples.
+
+    Args:
+        examples: of each partition, by index.
+        config: the run's settings.
+        corpus_url: named in errors.
+
+    Raises:
+        RunError: there are no examples.
+    """
     if sum(examples) == 0:
         raise RunError(f"{corpus_url}: no examples to train on; prepare a corpus with passages")
     steps = lane_steps_per_epoch(
         examples, num_lanes=config.data.lanes, microbatch=config.data.microbatch
     )
     return EncodePlan(
-        examples=examples,
+        examples=tuple(examples),
         num_lanes=config.data.lanes,
         microbatch=config.data.microbatch,
         epochs=config.train.epochs,

@@ -9,6 +9,7 @@ Shapes: B examples, M passages of a step on this worker, S sites, K experts.
 """
 
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +18,22 @@ from torch import Tensor
 
 from cluster.collectives import gather_numbers, raise_together
 from cluster.engine import ExpertEngine
-from cluster.lane_reader import LaneExamples, LaneReader
 from cluster.learning_rate import rate_factor
 from cluster.metrics import StepMetrics
 from cluster.plan import EncodePlan
 from cluster.worker_rows import WorkerRows
 from polyprag.batching import length_groups, pad_batch
 from polyprag.config import Config
-from polyprag.errors import PolypragError
 from polyprag.examples import IGNORED, Example
 from polyprag.router import gates as gates_of
+from sharding.lane import LaneBatch
+from sharding.stream import StepBatch
 
 
 def train_step(
     engine: ExpertEngine,
     rows: WorkerRows,
-    reader: LaneReader,
+    batches: Iterator[StepBatch[Example]],
     *,
     plan: EncodePlan,
     config: Config,
@@ -44,7 +45,7 @@ def train_step(
     Args:
         engine: the experts and their optimiser.
         rows: this worker's routing rows and their optimiser.
-        reader: this worker's lanes.
+        batches: this worker's lanes, step by step.
         plan: of the run.
         config: of the run.
         step: global steps done before this one.
@@ -57,8 +58,8 @@ def train_step(
         PolypragError: on every worker, when one of them can't read its lanes.
     """
     started = time.monotonic()
-    lanes, error = _read(reader)
-    examples = [example for lane in lanes for example in lane.examples]
+    lanes, error = _read(batches)
+    examples = [example for lane in lanes for example in lane.items]
     groups = length_groups([len(example) for example in examples], config.train.max_tokens)
     counted = sum(int((example.labels[1:] != IGNORED).sum()) for example in examples)
     tokens = sum(len(example) for example in examples)
@@ -105,18 +106,20 @@ def train_step(
     )
 
 
-def _read(reader: LaneReader) -> tuple[list[LaneExamples], PolypragError | None]:
+def _read(
+    batches: Iterator[StepBatch[Example]],
+) -> tuple[tuple[LaneBatch[Example], ...], Exception | None]:
     """The step's examples, or the error that every worker must hear of before it is raised."""
     try:
-        return reader.next_step(), None
-    except PolypragError as error:
-        return [], error
+        return next(batches).lanes, None
+    except Exception as error:  # whatever it is: they would wait for this worker for ever
+        return (), error
 
 
 def _gates(
     leaf_MSK: Tensor,
     ids: npt.NDArray[np.int64],
-    lanes: list[LaneExamples],
+    lanes: Sequence[LaneBatch[Example]],
     config: Config,
     *,
     step: int,
@@ -128,7 +131,7 @@ def _gates(
     # passage belongs to one lane.
     gates_MSK = torch.zeros_like(leaf_MSK)
     for lane in lanes:
-        of_lane = np.unique([example.passage_id for example in lane.examples])
+        of_lane = np.unique([example.passage_id for example in lane.items])
         at = torch.from_numpy(np.searchsorted(ids, of_lane))
         seed = np.random.SeedSequence(config.train.seed, spawn_key=(step, lane.lane))
         generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))

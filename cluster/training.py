@@ -13,7 +13,7 @@ from cluster.checkpoint_manifest import CheckpointManifest, check_identity, iden
 from cluster.collectives import together
 from cluster.engine import ExpertEngine
 from cluster.finish import write_encoding
-from cluster.lane_reader import LaneReader
+from cluster.lane_reader import open_lanes
 from cluster.metrics import MetricsLog
 from cluster.plan import EncodePlan, plan_encoding
 from cluster.step import train_step
@@ -23,8 +23,9 @@ from polyprag.config import Config
 from polyprag.encoding_manifest import describe_base
 from polyprag.experts import ExpertPool, inject
 from polyprag.row_optimizer import RowAdam
+from sharding.cache import cache_for
+from sharding.corpus import Corpus
 from sharding.files import join
-from sharding.manifest import CorpusManifest
 from sharding.rows import RowPartition, init_rows
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 class _Run:
     """What a worker holds before the first collective."""
 
-    manifest: CorpusManifest
+    corpus: Corpus
     plan: EncodePlan
     identity: dict[str, Any]
     checkpoint: CheckpointManifest | None
@@ -46,7 +47,10 @@ class _Run:
 
 def _load(run_dir: str, config: Config) -> _Run:
     corpus_url, directory = join(run_dir, "corpus"), join(run_dir, "checkpoints")
-    manifest = CorpusManifest.load(corpus_url)
+    data = config.data
+    cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
+    corpus = Corpus.open(corpus_url, cache=cache)
+    manifest = corpus.manifest
     plan = plan_encoding(manifest, config, corpus_url=corpus_url)
     model, tokenizer = load_base(config.model)
     identity = identity_of(config, manifest, describe_base(model, config.model))
@@ -56,7 +60,7 @@ def _load(run_dir: str, config: Config) -> _Run:
         check_identity(checkpoint, identity, run_dir)
         state = load_expert_state(directory, checkpoint)
     pool = inject(model, config.experts, config.router, seed=config.train.seed)
-    return _Run(manifest, plan, identity, checkpoint, state, model, tokenizer, pool)
+    return _Run(corpus, plan, identity, checkpoint, state, model, tokenizer, pool)
 
 
 def train_encoding(run_dir: str, config: Config) -> int:
@@ -98,14 +102,14 @@ def train_encoding(run_dir: str, config: Config) -> int:
             stack.callback(log.close)
         while step < plan.total_steps:
             epoch_end = (step // plan.steps_per_epoch + 1) * plan.steps_per_epoch
-            with LaneReader(
-                run_dir, run.manifest, plan, config, run.tokenizer, step=step
-            ) as reader:
+            with open_lanes(
+                run.corpus, plan, config, run.tokenizer, cursor=plan.cursor_at(step)
+            ) as batches:
                 while step < epoch_end:
                     metrics = train_step(
                         engine,
                         rows,
-                        reader,
+                        batches,
                         plan=plan,
                         config=config,
                         step=step,
@@ -130,7 +134,7 @@ def train_encoding(run_dir: str, config: Config) -> int:
     write_encoding(
         run_dir,
         config=config,
-        manifest=run.manifest,
+        manifest=run.corpus.manifest,
         plan=plan,
         engine=engine,
         model=run.model,
@@ -150,7 +154,7 @@ def _worker_rows(run: _Run, config: Config, directory: str) -> WorkerRows:
             if saved is not None:
                 return saved
         return init_rows(
-            run.manifest.partitions[index],
+            run.corpus.manifest.partitions[index],
             sites=sites,
             experts=experts,
             std=config.router.init_std,
@@ -158,4 +162,4 @@ def _worker_rows(run: _Run, config: Config, directory: str) -> WorkerRows:
         )
 
     optimizer = RowAdam(lr=config.train.rows_lr, betas=(config.train.beta1, config.train.beta2))
-    return WorkerRows(run.manifest, shape=(sites, experts), load=load, optimizer=optimizer)
+    return WorkerRows(run.corpus.manifest, shape=(sites, experts), load=load, optimizer=optimizer)

@@ -2,13 +2,19 @@
 
 import logging
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from polyprag.config import Config
-from polyprag.errors import PolypragError
+from polyprag.errors import CorpusError, PolypragError
 from sharding.files import join
+from sharding.remote import upload
+from sharding.urls import local_path
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,27 +41,47 @@ def train_on_worker(settings: dict[str, Any]) -> None:
 
     task: WorkerTask = settings["task"]
     rank = ray.train.get_context().get_world_rank()
-    _log_to_file(task.run_dir, rank)
     node = ray.get_runtime_context().get_node_id()
-    _LOG.info("worker %d runs on %s, Ray node %s", rank, socket.gethostname(), node)
-    try:
-        outcome: dict[str, Any] = {"step": train_encoding(task.run_dir, task.config)}
-    except PolypragError as error:
-        outcome = {"error": str(error)}
-    except Exception:
-        logging.exception("worker %d failed", rank)
-        raise
+    with _log_to_file(task.run_dir, rank):
+        _LOG.info("worker %d runs on %s, Ray node %s", rank, socket.gethostname(), node)
+        try:
+            outcome: dict[str, Any] = {"step": train_encoding(task.run_dir, task.config)}
+        except PolypragError as error:
+            outcome = {"error": str(error)}
+        except Exception:
+            _LOG.exception("worker %d failed", rank)
+            raise
     ray.train.report(outcome)
 
 
-def _log_to_file(run_dir: str, rank: int) -> None:
-    """Sends this process's log to `RUN/logs/worker-RANK.log` where RUN is a directory."""
-    if "://" in run_dir:
-        return
-    path = Path(join(run_dir, "logs", f"worker-{rank}.log"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("cluster").setLevel(logging.INFO)
+@contextmanager
+def _log_to_file(run_dir: str, rank: int) -> Iterator[None]:
+    """Sends this process's log to `RUN/logs/worker-RANK.log`.
+
+    An object store can't append, so there each start of a worker has a file of its own, which is
+    uploaded when the block ends; a worker that is killed leaves none.
+    """
+    path = local_path(join(run_dir, "logs", f"worker-{rank}.log"))
+    with ExitStack() as stack:
+        if path is None:
+            started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            url = join(run_dir, "logs", f"worker-{rank}-{started}.log")
+            path = join(stack.enter_context(TemporaryDirectory(prefix="polyprag-")), "worker.log")
+            stack.callback(_try_upload, path, url)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+        stack.callback(handler.close)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(handler)
+        stack.callback(logging.getLogger().removeHandler, handler)
+        logging.getLogger().setLevel(logging.WARNING)
+        logging.getLogger("cluster").setLevel(logging.INFO)
+        yield
+
+
+def _try_upload(path: str, url: str) -> None:
+    """Uploads a log; a storage that fails mustn't hide what the log is about."""
+    try:
+        upload(path, url)
+    except CorpusError as error:
+        _LOG.warning("%s", error)

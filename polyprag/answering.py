@@ -124,7 +124,14 @@ class Answerer:
             RunError: the index or the encoding is missing, or they don't belong together.
             ConfigError: the base model can't be loaded.
         """
-        index = Index.open(run_dir, gpu=config.index.gpu) if set(modes) != {"closed"} else None
+        index = None
+        if set(modes) != {"closed"}:
+            index = Index.open(
+                run_dir,
+                gpu=config.index.gpu,
+                cache_dir=config.data.cache_dir,
+                cache_gb=config.data.cache_gb,
+            )
         if MIXES.isdisjoint(modes):
             model, tokenizer = load_base(config.model)
             return cls(model, tokenizer, config, index=index)

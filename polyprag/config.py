@@ -39,6 +39,8 @@ class DataConfig:
     microbatch: int = 4  # examples that a lane adds to one global step
     max_length: int = 512  # tokens; longer examples lose the end of their passage
     prefetch: int = 2  # microbatches that a lane reads ahead
+    cache_dir: str | None = None  # what is read of a remote run; none: ~/.cache/polyprag
+    cache_gb: float = 20.0  # a machine's shards there, and its index parts, each; 0 keeps no shards
     # What a passage is trained with: passage_qa (each text with each question), qa (each question
     # alone), passage (each text alone). A passage without questions comes as its texts in any case.
     formats: list[str] = field(default_factory=lambda: ["passage_qa", "qa"])
@@ -49,6 +51,7 @@ class DataConfig:
             _one_of("data.formats", name, ("passage_qa", "qa", "passage"))
         for key in ("partition_size", "lanes", "microbatch", "prefetch"):
             _require(getattr(self, key) >= 1, f"data.{key}", getattr(self, key), "at least 1")
+        _require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 (no cache) or more")
         _require(self.max_length >= 16, "data.max_length", self.max_length, "at least 16 tokens")
 
 
@@ -279,5 +282,6 @@ class Config:
             self.cluster.workers <= self.data.lanes,
             "cluster.workers",
             self.cluster.workers,
-            f"at most data.lanes={self.data.lanes} (every worker needs a lane)",
+            f"at most data.lanes={self.data.lanes}, as every worker needs a lane: use fewer "
+            "workers, or more lanes (chosen before the first checkpoint)",
         )

@@ -4,6 +4,7 @@ Rows are read through a memory map of the parts that are asked for, so an encodi
 passages opens at once. Every file is checked against its checksum when it is first read.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,14 +24,17 @@ from polyprag.encoding_manifest import (
     RowsPart,
     Trained,
 )
-from polyprag.errors import RunError
-from sharding.files import atomic_write, exists, join, open_url, sha256_of
+from polyprag.errors import CorpusError, RunError
+from sharding.files import atomic_write, exists, join, read_bytes, sha256_of
 from sharding.rows import load_rows
+from sharding.urls import local_path
 
 __all__ = ["BaseModel", "Encoding", "EncodingManifest", "RowsPart", "encoding_dir", "save_encoding"]
 
 _EXPERTS_FILE = "experts.safetensors"
 _MAX_OPEN_PARTS = 512  # a process may hold some 65,000 maps in all
+_MAX_LOADED_PARTS = 16  # of a remote encoding, whose parts are held in memory
+_OTHER_SHA256 = "SHA-256 differs from the manifest's"
 _DAMAGED = "it is damaged or from another run: run `polyprag encode RUN` again"
 
 
@@ -64,8 +68,9 @@ def save_encoding(
         The manifest as saved.
     """
     experts_url = join(directory, _EXPERTS_FILE)
+    data = save({name: tensor.contiguous() for name, tensor in expert_state.items()})
     with atomic_write(experts_url) as file:
-        file.write(save({name: tensor.contiguous() for name, tensor in expert_state.items()}))
+        file.write(data)
     save_config(config, directory)
     manifest = EncodingManifest(
         base_model=base_model,
@@ -74,7 +79,7 @@ def save_encoding(
         num_experts=config.experts.num,
         rank=config.experts.rank,
         parts=tuple(parts),
-        experts=ExpertsFile(_EXPERTS_FILE, sha256_of(experts_url)),
+        experts=ExpertsFile(_EXPERTS_FILE, hashlib.sha256(data).hexdigest()),
         trained=trained,
     )
     manifest.save(directory)
@@ -119,10 +124,14 @@ class Encoding:
             RunError: the file is missing or damaged.
         """
         url = join(self._directory, self.manifest.experts.file)
-        self._check(url, self.manifest.experts.sha256)
         try:
-            with open_url(url) as file:
-                return dict(load(file.read()))
+            data = read_bytes(url)
+        except CorpusError as error:
+            raise RunError(f"{error}; {_DAMAGED}") from error
+        if hashlib.sha256(data).hexdigest() != self.manifest.experts.sha256:
+            raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")
+        try:
+            return dict(load(data))
         except SafetensorError as error:
             raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
 
@@ -178,12 +187,16 @@ class Encoding:
         if position not in self._open_parts:
             part = self.manifest.parts[position]
             url = join(self._directory, part.file)
-            self._check(url, part.sha256)
-            rows = _map_rows(Path(url)) if Path(url).is_file() else load_rows(url).rows
+            path = local_path(url)
+            if path is None:
+                rows, limit = load_rows(url, sha256=part.sha256).rows, _MAX_LOADED_PARTS
+            else:
+                self._check(url, part.sha256)
+                rows, limit = _map_rows(Path(path)), _MAX_OPEN_PARTS
             expected = (part.num_passages, self.manifest.num_sites, self.manifest.num_experts)
             if rows.shape != expected:
                 raise RunError(f"{url}: rows of shape {rows.shape}, not {expected}; {_DAMAGED}")
-            while len(self._open_parts) >= _MAX_OPEN_PARTS:
+            while len(self._open_parts) >= limit:
                 self._open_parts.pop(next(iter(self._open_parts)))
             self._open_parts[position] = rows
         return self._open_parts[position]
@@ -194,7 +207,7 @@ class Encoding:
         if not exists(url):
             raise RunError(f"{url}: no such file; {_DAMAGED}")
         if sha256_of(url) != sha256:
-            raise RunError(f"{url}: SHA-256 differs from the manifest's; {_DAMAGED}")
+            raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")
         self._checked.add(url)
 
 

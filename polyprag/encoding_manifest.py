@@ -5,14 +5,14 @@ import re
 import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-from transformers import PreTrainedModel
-from transformers.utils.hub import cached_file
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from polyprag.config import ModelConfig
 from polyprag.errors import RunError
 from sharding.files import exists, join, read_json, sha256_of, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-encoding", 1
@@ -129,8 +129,10 @@ class EncodingManifest:
             _require(_SHA256.fullmatch(sha256) is not None, "sha256", "64 hex digits")
 
 
-def describe_base(model: PreTrainedModel, config: ModelConfig) -> BaseModel:
+def describe_base(model: "PreTrainedModel", config: ModelConfig) -> BaseModel:
     """Return what a manifest says of the base model that `load_base(config)` gave."""
+    from transformers.utils.hub import cached_file  # seconds, which reading a manifest needn't take
+
     is_local = Path(config.path).is_dir()
     revision = None if is_local else config.revision
     found = cached_file(config.path, "config.json", revision=revision, local_files_only=True)

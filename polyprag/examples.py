@@ -5,23 +5,26 @@ question alone with its answer. `passage`: each text alone, which is also what a
 questions comes as. `data.formats` chooses among them; PRAG uses the first two.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import DataConfig
 from polyprag.prompts import (
-    completion_ids,
+    all_completion_ids,
+    all_prompt_ids,
     one_line,
     passage_block,
     prompt_ids,
     render_prompt,
     uses_chat,
 )
-from sharding.passages import Passage, Record
+from sharding.passages import QA, Passage, Record
 
 IGNORED = -100  # the label of a token that has no loss
 
@@ -62,9 +65,138 @@ def count_examples(record: Record) -> dict[str, int]:
 
 
 def num_examples(counts: Mapping[str, int], formats: Collection[str]) -> int:
-    """Return how many examples `expand` makes of what was counted, with `data.formats`."""
+    """Return how many examples are made of what was counted, with `data.formats`."""
     bare = 0 if "passage" in formats else counts.get("bare_passage", 0)
     return bare + sum(counts.get(name, 0) for name in formats)
+
+
+class ExampleMaker:
+    """Makes the examples of records, any of them at any time; several threads may use it at once.
+
+    A record's examples are, in this order and as far as `formats` has them: its texts alone, each
+    text with each question, each question alone.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: DataConfig,
+        *,
+        loss_on: str = "all",
+        prompt_style: str = "auto",
+    ) -> None:
+        """Tokenises nothing yet.
+
+        Args:
+            tokenizer: the base model's.
+            config: for `formats` and `max_length`. A longer sequence loses the end of its passage
+                text; one whose question and answer alone are too long loses its beginning.
+            loss_on: `all` tokens, or the `answer` and EOS only. Plain passages always count in
+                full.
+            prompt_style: `generation.prompt`, so that training sees what answering will ask.
+
+        Raises:
+            ConfigError: `prompt_style` is chat and the tokenizer has no template.
+        """
+        self._tokenizer, self._loss_on = tokenizer, loss_on
+        self._formats, self._max_length = config.formats, config.max_length
+        self._chat = uses_chat(tokenizer, prompt_style)
+        # A fast tokenizer drops its file's truncation and padding at its first call; were that in
+        # the midst of another thread's call, it would fail ("Already borrowed").
+        tokenizer("")
+
+    def count(self, record: Record) -> int:
+        """Return how many examples a record has."""
+        return num_examples(count_examples(record), self._formats)
+
+    def make(self, wanted: Sequence[tuple[Record, int]]) -> list[Example]:
+        """Return examples, all ending with EOS; the tokenizer is called for all of them together.
+
+        Args:
+            wanted: of each, the record, and its number among the record's examples from 0.
+        """
+        parts = [self._part(record, number) for record, number in wanted]
+        asked = [(part, part.qa) for part in parts if part.qa is not None]
+        plain = [_plain_text(part.text) for part in parts if part.qa is None and part.text]
+        asking = [
+            render_prompt(
+                self._tokenizer,
+                qa.question,
+                passages=[part.text] if part.text else [],
+                chat=self._chat,
+            )
+            for part, qa in asked
+        ]
+        of_plain = iter(all_prompt_ids(self._tokenizer, plain))
+        prompts = iter(all_prompt_ids(self._tokenizer, asking, chat=self._chat))
+        answers = iter(
+            all_completion_ids(self._tokenizer, [qa.answer for _, qa in asked], chat=self._chat)
+        )
+        return [
+            self._plain_example(part, next(of_plain))
+            if part.qa is None
+            else self._qa_example(part, part.qa, next(prompts), next(answers))
+            for part in parts
+        ]
+
+    def _part(self, record: Record, number: int) -> "_Part":
+        """What the record's example of this number is made of."""
+        passage, augmentation = record.passage, record.augmentation
+        qas = augmentation.qas if augmentation else ()
+        num_texts = 1 + (len(augmentation.rewrites) if augmentation else 0)
+
+        def text(index: int) -> Passage:
+            if index == 0 or augmentation is None:
+                return passage
+            return structs.replace(passage, text=augmentation.rewrites[index - 1])
+
+        if "passage" in self._formats or not qas:
+            if number < num_texts:
+                return _Part(passage.id, text(number), None)
+            number -= num_texts
+        if "passage_qa" in self._formats:
+            if number < num_texts * len(qas):
+                at_text, at_qa = divmod(number, len(qas))
+                return _Part(passage.id, text(at_text), qas[at_qa])
+            number -= num_texts * len(qas)
+        return _Part(passage.id, None, qas[number])
+
+    def _plain_example(self, part: "_Part", ids: list[int]) -> Example:
+        kept = ids[: self._max_length - 1]
+        return _example(part.passage_id, [*kept, int(self._tokenizer.eos_token_id)])
+
+    def _qa_example(self, part: "_Part", qa: QA, prompt: list[int], answer: list[int]) -> Example:
+        room = self._max_length - len(answer)
+        if part.text and len(prompt) > room:
+            prompt = self._prompt_that_fits(qa.question, part.text, room=room)
+        ids = (prompt + answer)[-self._max_length :]
+        num_ignored = len(ids) - len(answer) if self._loss_on == "answer" else 0
+        return _example(part.passage_id, ids, num_ignored=num_ignored)
+
+    def _prompt_that_fits(self, question: str, passage: Passage, *, room: int) -> list[int]:
+        """Return the prompt's ids, the passage text cut at a word so that they are at most `room`.
+
+        It is known that the whole text doesn't fit.
+        """
+        text = one_line(passage.text)
+
+        def ids_with(num_chars: int) -> list[int]:
+            cut = text[:num_chars]
+            if num_chars < len(text) and " " in cut and text[num_chars] != " ":
+                cut = cut.rpartition(" ")[0]
+            shown = structs.replace(passage, text=cut)
+            prompt = render_prompt(self._tokenizer, question, passages=[shown], chat=self._chat)
+            return prompt_ids(self._tokenizer, prompt, chat=self._chat)
+
+        return _longest_that_fits(ids_with, len(text), room)
+
+
+class _Part(NamedTuple):
+    """What one example is made of: a text, a question, or both."""
+
+    passage_id: int
+    text: Passage | None
+    qa: QA | None
 
 
 def expand(
@@ -75,47 +207,9 @@ def expand(
     loss_on: str = "all",
     prompt_style: str = "auto",
 ) -> list[Example]:
-    """Return a record's examples, in a fixed order.
-
-    Args:
-        record: a passage with or without augmentation.
-        tokenizer: the base model's.
-        config: for `formats` and `max_length`. A longer sequence loses the end of its passage text;
-            one whose question and answer alone are too long loses its beginning.
-        loss_on: `all` tokens, or the `answer` and EOS only. Plain passages always count in full.
-        prompt_style: `generation.prompt`, so that training sees what answering will ask.
-
-    Returns:
-        `num_examples(count_examples(record), config.formats)` examples, all ending with EOS.
-
-    Raises:
-        ConfigError: `prompt_style` is chat and the tokenizer has no template.
-    """
-    passage = record.passage
-    augmentation = record.augmentation
-    texts = [passage.text, *(augmentation.rewrites if augmentation else ())]
-    shown = [Passage(id=passage.id, key=passage.key, title=passage.title, text=t) for t in texts]
-    max_length = config.max_length
-    examples = []
-    has_qas = augmentation is not None and bool(augmentation.qas)
-    if "passage" in config.formats or not has_qas:
-        examples += [_plain_passage(text, tokenizer, max_length) for text in shown]
-    if augmentation is None:
-        return examples
-
-    chat = uses_chat(tokenizer, prompt_style)
-    answers = [completion_ids(tokenizer, qa.answer, chat=chat) for qa in augmentation.qas]
-    with_text = shown if "passage_qa" in config.formats else []
-    alone = [None] if "qa" in config.formats else []
-    for text in (*with_text, *alone):
-        for qa, answer in zip(augmentation.qas, answers, strict=True):
-            prompt = _prompt_that_fits(
-                tokenizer, qa.question, text, room=max_length - len(answer), chat=chat
-            )
-            ids = (prompt + answer)[-max_length:]
-            num_ignored = len(ids) - len(answer) if loss_on == "answer" else 0
-            examples.append(_example(passage.id, ids, num_ignored=num_ignored))
-    return examples
+    """Return all of a record's examples, in their order; see `ExampleMaker`."""
+    maker = ExampleMaker(tokenizer, config, loss_on=loss_on, prompt_style=prompt_style)
+    return maker.make([(record, number) for number in range(maker.count(record))])
 
 
 def _example(passage_id: int, ids: list[int], *, num_ignored: int = 0) -> Example:
@@ -125,37 +219,8 @@ def _example(passage_id: int, ids: list[int], *, num_ignored: int = 0) -> Exampl
     return Example(passage_id, input_ids, labels)
 
 
-def _plain_passage(
-    passage: Passage, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Example:
-    text = passage_block(passage.title, passage.text).rstrip("\n")
-    ids = prompt_ids(tokenizer, text)[: max_length - 1]
-    return _example(passage.id, [*ids, int(tokenizer.eos_token_id)])
-
-
-def _prompt_that_fits(
-    tokenizer: PreTrainedTokenizerBase,
-    question: str,
-    passage: Passage | None,
-    *,
-    room: int,
-    chat: bool,
-) -> list[int]:
-    """Return the prompt's ids, the passage text cut at a word so that they are at most `room`."""
-    if passage is None:
-        return prompt_ids(tokenizer, render_prompt(tokenizer, question, chat=chat), chat=chat)
-    text = one_line(passage.text)
-
-    def ids_with(num_chars: int) -> list[int]:
-        cut = text[:num_chars]
-        if num_chars < len(text) and " " in cut and text[num_chars] != " ":
-            cut = cut.rpartition(" ")[0]
-        shown = Passage(id=passage.id, key=passage.key, title=passage.title, text=cut)
-        prompt = render_prompt(tokenizer, question, passages=[shown], chat=chat)
-        return prompt_ids(tokenizer, prompt, chat=chat)
-
-    whole = ids_with(len(text))
-    return whole if len(whole) <= room else _longest_that_fits(ids_with, len(text), room)
+def _plain_text(passage: Passage) -> str:
+    return passage_block(passage.title, passage.text).rstrip("\n")
 
 
 def _longest_that_fits(ids_with: Callable[[int], list[int]], too_many: int, room: int) -> list[int]:

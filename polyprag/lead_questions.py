@@ -11,27 +11,22 @@ from typing import Any
 
 from polyprag.augment.rules import held_out_questions
 from polyprag.errors import RunError
+from sharding.corpus import Corpus
 from sharding.files import atomic_write, join
-from sharding.manifest import CorpusManifest
-from sharding.partitions import read_partition
 
 
 def lead_questions(corpus_dir: str | Path) -> Iterator[dict[str, Any]]:
     """Every held-out question on every lead fact of a corpus, as lines of a question file."""
-    manifest = CorpusManifest.load(corpus_dir)
-    for partition in manifest.partitions:
-        for record in read_partition(corpus_dir, partition):
-            passage = record.passage
-            for number, asked in enumerate(held_out_questions(passage)):
-                yield {
-                    "id": f"{passage.key}-{number}",
-                    "question": asked.question,
-                    "answers": [asked.answer],
-                    "property": asked.kind,
-                    "passages": [
-                        {"title": passage.title, "text": passage.text, "is_supporting": True}
-                    ],
-                }
+    for record in Corpus.open(corpus_dir).iterate():
+        passage = record.passage
+        for number, asked in enumerate(held_out_questions(passage)):
+            yield {
+                "id": f"{passage.key}-{number}",
+                "question": asked.question,
+                "answers": [asked.answer],
+                "property": asked.kind,
+                "passages": [{"title": passage.title, "text": passage.text, "is_supporting": True}],
+            }
 
 
 def write_lead_questions(run_dir: str | Path, out: str | Path, *, limit: int | None = None) -> int:

@@ -97,15 +97,33 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool = 
 
     A chat template writes its own BOS, so special tokens are added to plain prompts only.
     """
-    ids = list(tokenizer(prompt, add_special_tokens=not chat)["input_ids"])
-    if not chat and ids and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    return ids
+    return all_prompt_ids(tokenizer, [prompt], chat=chat)[0]
+
+
+def all_prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, chat: bool = False
+) -> list[list[int]]:
+    """Return `prompt_ids` of each prompt, by one call of the tokenizer."""
+    if not prompts:
+        return []
+    encoded = tokenizer(list(prompts), add_special_tokens=not chat)["input_ids"]
+    eos = None if chat else tokenizer.eos_token_id
+    return [list(ids[:-1] if ids and ids[-1] == eos else ids) for ids in encoded]
 
 
 def completion_ids(
     tokenizer: PreTrainedTokenizerBase, answer: str, *, chat: bool = False
 ) -> list[int]:
     """Return the token ids of the answer as it follows the prompt, ended by EOS."""
-    ids = list(tokenizer(completion(answer, chat=chat), add_special_tokens=False)["input_ids"])
-    return [*ids, int(tokenizer.eos_token_id)]
+    return all_completion_ids(tokenizer, [answer], chat=chat)[0]
+
+
+def all_completion_ids(
+    tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], *, chat: bool = False
+) -> list[list[int]]:
+    """Return `completion_ids` of each answer, by one call of the tokenizer."""
+    if not answers:
+        return []
+    texts = [completion(answer, chat=chat) for answer in answers]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [[*ids, int(tokenizer.eos_token_id)] for ids in encoded]

@@ -1,11 +1,12 @@
-"""Open, write atomically and hash files that may lie on disk or behind any fsspec URL.
+"""Read, write atomically, list and hash files that lie on disk or behind any fsspec URL.
 
-Every file of a run is opened here, so that `pipe:` and shell URLs are refused in one place, and
-every file is written to a temporary name first, so that a reader never meets half of one.
+Every file of a run is opened here, so that URLs that run commands are refused, requests to remote
+storage are repeated, and nobody meets half of a file: in one place each.
 """
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -15,40 +16,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
+import msgspec
 
 from sharding.errors import CorpusError
+from sharding.remote import (
+    info,
+    list_remote,
+    newest_remote,
+    open_remote,
+    read_remote,
+    remote_size,
+    remove_remote,
+    write_remote,
+)
+from sharding.urls import local_path
 
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a killed `atomic_write` leaves
-
-_REFUSED = ("pipe", "shell", "exec")
-
-
-def _local_path(url: str | Path) -> str | None:
-    """The path that a URL without a protocol (or with `file://`) means, else None."""
-    text = os.fspath(url)
-    if isinstance(url, Path):
-        return text
-    scheme = text.strip().split(":", 1)[0].lower()
-    if ":" in text and scheme in _REFUSED:
-        raise CorpusError(
-            f"{text}: {scheme}: URLs run commands and are refused; give a file or URL"
-        )
-    if text.startswith("file://"):
-        return text.removeprefix("file://")
-    return None if "://" in text or "::" in text else text
-
-
-def _remote(url: str | Path) -> tuple[Any, str]:
-    """The fsspec file system of a URL and the path in it."""
-    try:
-        fs, path = fsspec.core.url_to_fs(os.fspath(url))
-    except (ImportError, ValueError) as error:
-        raise CorpusError(
-            f"{url}: can't be opened: {error}; install the file system's package "
-            "(for s3:// that is `pip install polyprag[s3]`) or check the URL"
-        ) from error
-    return fs, str(path)
 
 
 def join(url: str | Path, *parts: str) -> str:
@@ -57,11 +40,11 @@ def join(url: str | Path, *parts: str) -> str:
 
 
 def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
-    """Opens a path or fsspec URL.
+    """Opens a file for reading, seekable; of a remote one, blocks are fetched as they are read.
 
     Args:
         url: A path or any fsspec URL; `pipe:` and the like are refused.
-        mode: As of `open`; text modes are UTF-8.
+        mode: "rb", or "r" for text in UTF-8.
 
     Returns:
         An open file.
@@ -69,51 +52,130 @@ def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
     Raises:
         CorpusError: The file isn't there, can't be read, or its file system isn't installed.
     """
-    encoding = None if "b" in mode else "utf-8"
-    path = _local_path(url)
+    if mode not in ("r", "rb"):
+        raise ValueError(f"mode {mode!r}: files are read here and written by atomic_write")
+    path = local_path(url)
     try:
-        if path is not None:
-            return open(path, mode, encoding=encoding)
-        fs, remote = _remote(url)
-        opened: IO[Any] = fs.open(remote, mode, **({"encoding": encoding} if encoding else {}))
-        return opened
-    except FileNotFoundError as error:
-        raise CorpusError(f"{url}: no such file; check the path") from error
+        binary = open_remote(url) if path is None else open(path, "rb")  # noqa: SIM115
     except OSError as error:
-        raise CorpusError(
-            f"{url}: can't be opened: {error.strerror or error}; check the path and its permissions"
-        ) from error
+        raise _cannot_read(url, error) from error
+    return binary if mode == "rb" else io.TextIOWrapper(binary, encoding="utf-8")
+
+
+def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -> bytes:
+    """The bytes of a file, or a range of them (one request where it is remote).
+
+    Args:
+        url: A path or any fsspec URL.
+        offset: The first byte, from 0; nothing is there behind the file's end.
+        length: How many at most; None for all that follow.
+
+    Raises:
+        CorpusError: As of `open_url`.
+    """
+    path = local_path(url)
+    try:
+        if path is None:
+            return read_remote(url, offset=offset, length=length)
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
+    except OSError as error:
+        raise _cannot_read(url, error) from error
+
+
+def size_of(url: str | Path) -> int:
+    """A file's bytes.
+
+    Raises:
+        CorpusError: As of `open_url`.
+    """
+    path = local_path(url)
+    try:
+        return remote_size(url) if path is None else os.path.getsize(path)
+    except OSError as error:
+        raise _cannot_read(url, error) from error
 
 
 def exists(url: str | Path) -> bool:
     """Whether there is a file or directory of that name."""
-    path = _local_path(url)
+    path = local_path(url)
     if path is not None:
         return os.path.exists(path)
-    fs, remote = _remote(url)
-    return bool(fs.exists(remote))
+    try:
+        info(url)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def list_sizes(url: str | Path) -> dict[str, int]:
+    """The bytes of what lies in a directory by its name, sorted; none when there is no directory.
+
+    Raises:
+        CorpusError: The storage refuses, or can't list, as http(s):// can't.
+    """
+    path = local_path(url)
+    if path is None:
+        return list_remote(url)
+    if not os.path.isdir(path):
+        return {}
+    with os.scandir(path) as entries:
+        return dict(sorted((entry.name, entry.stat().st_size) for entry in entries))
 
 
 def list_names(url: str | Path) -> list[str]:
     """The sorted names of what lies in a directory; none when there is no such directory."""
-    path = _local_path(url)
+    path = local_path(url)
     if path is not None:
         return sorted(os.listdir(path)) if os.path.isdir(path) else []
-    fs, remote = _remote(url)
-    if not fs.exists(remote):
-        return []
-    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(remote, detail=False))
+    return list(list_sizes(url))
+
+
+def newest_change(url: str | Path) -> float | None:
+    """When a file of a directory was last written, in seconds since 1970; 0 when there is none.
+
+    Returns:
+        None where the storage doesn't tell.
+
+    Raises:
+        CorpusError: As of `list_sizes`.
+    """
+    path = local_path(url)
+    if path is None:
+        return newest_remote(url)
+    if not os.path.isdir(path):
+        return 0.0
+    with os.scandir(path) as entries:
+        return max((entry.stat().st_mtime for entry in entries if entry.is_file()), default=0.0)
 
 
 def remove(url: str | Path) -> None:
     """Deletes a file; nothing happens when it isn't there."""
-    path = _local_path(url)
+    path = local_path(url)
     with suppress(FileNotFoundError):
         if path is not None:
             os.remove(path)
         else:
-            fs, remote = _remote(url)
-            fs.rm_file(remote)
+            remove_remote(url)
+
+
+def remove_directory(url: str | Path) -> None:
+    """Deletes the files in a directory, and it; nothing happens when it isn't there."""
+    for name in list_names(url):
+        remove(join(url, name))
+    path = local_path(url)
+    if path is not None:
+        with suppress(FileNotFoundError):
+            os.rmdir(path)
+
+
+def _cannot_read(url: str | Path, error: OSError) -> CorpusError:
+    if isinstance(error, FileNotFoundError):
+        return CorpusError(f"{url}: no such file; check the path")
+    return CorpusError(
+        f"{url}: can't be opened: {error.strerror or error}; check the path and its permissions"
+    )
 
 
 def sha256_of(url: str | Path) -> str:
@@ -123,22 +185,28 @@ def sha256_of(url: str | Path) -> str:
 
 
 @contextmanager
-def atomic_write(url: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
     """Writes a file that appears under its name whole or not at all.
 
     The bytes go to a hidden temporary name beside it, are flushed to disk, and are renamed when
-    the block ends; when the block raises, the temporary file goes and the old file stays.
+    the block ends; when the block raises, the temporary file goes and the old file stays. For a
+    remote file they go to this machine's temporary directory and are uploaded when the block ends.
 
     Args:
         url: A path or fsspec URL; missing parent directories are made.
         mode: "wb" or "w" (UTF-8).
+        durable: Whether the file must survive a power cut right after. One that is checked and can
+            be made again needn't, and waits for no disk.
 
     Yields:
         The open temporary file.
+
+    Raises:
+        CorpusError: The place can't be written to, or only read, as http(s)://.
     """
-    path = _local_path(url)
+    path = local_path(url)
     if path is None:
-        with _atomic_remote(url, mode) as file:
+        with write_remote(url, mode) as file:
             yield file
         return
     parent, name = os.path.split(os.path.abspath(path))
@@ -152,8 +220,9 @@ def atomic_write(url: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     try:
         with file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
         with suppress(FileNotFoundError):
@@ -161,7 +230,8 @@ def atomic_write(url: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _cannot_write(url, error) from error
         raise
-    _sync_directory(parent)
+    if durable:
+        _sync_directory(parent)
 
 
 def _cannot_write(url: str | Path, error: OSError) -> CorpusError:
@@ -184,20 +254,15 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def _atomic_remote(url: str | Path, mode: str) -> Iterator[IO[Any]]:
-    fs, path = _remote(url)
-    parent, _, name = path.rpartition("/")
-    fs.makedirs(parent, exist_ok=True)
-    temporary = f"{parent}/{_temporary_name(name)}"
-    try:
-        with fs.open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
-            yield file
-        fs.mv(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            fs.rm_file(temporary)
-        raise
+def download(url: str | Path, path: str | Path) -> None:
+    """Copies a file to a local path, which mustn't be in use: half of it shows meanwhile.
+
+    Raises:
+        CorpusError: As of `open_url`.
+    """
+    with open_url(url) as source, open(path, "wb") as target:
+        while block := source.read(1 << 20):
+            target.write(block)
 
 
 def write_json(url: str | Path, value: Any) -> None:
@@ -213,16 +278,19 @@ def read_json(url: str | Path) -> Any:
     Raises:
         CorpusError: The file isn't there or isn't JSON; names the file and line.
     """
-    with open_url(url) as file:
-        data = file.read()
+    data = read_bytes(url)
     try:
-        return json.loads(data)
-    except json.JSONDecodeError as error:
-        raise CorpusError(
-            f"{url}:{error.lineno}: not valid JSON ({error.msg}); the file is damaged: "
-            "run the stage that wrote it again"
-        ) from error
+        # Unlike `json` it refuses NaN, lone surrogates and other encodings than UTF-8, all of which
+        # would fail only when the value is written again.
+        return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
         raise CorpusError(
-            f"{url}: not valid JSON ({error}); run the stage that wrote it"
+            f"{url}{_line_of(error, data)}: not valid JSON ({error}); the file is damaged: run the "
+            "stage that wrote it again"
         ) from error
+
+
+def _line_of(error: Exception, data: bytes) -> str:
+    """`:LINE` of what `msgspec` says of a byte; empty where it says nothing."""
+    found = re.search(r"\(byte (\d+)\)", str(error))
+    return ":" + str(data.count(b"\n", 0, int(found[1])) + 1) if found else ""

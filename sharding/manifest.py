@@ -1,17 +1,19 @@
 """The corpus manifest: every shard with its id range, checksum and counts."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sharding.errors import CorpusError
 from sharding.files import exists, join, read_json, write_json
+from sharding.tar import MAX_ID
 
 MANIFEST_NAME = "manifest.json"
-SHARD_NAME = re.compile(r"part-(\d{5,})-([0-9a-f]{12})\.tar")
+SHARD_NAME = re.compile(r"part-([0-9]{5,})-([0-9a-f]{12})\.tar")
 
-_FORMAT, _VERSION = "polyprag-corpus", 1
+FORMAT, VERSION = "polyprag-corpus", 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -50,10 +52,11 @@ class CorpusManifest:
     partition_size: int
     partitions: tuple[Partition, ...]
     source_sha256: list[str] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)  # lines left out, by reason
+    options: dict[str, Any] = field(default_factory=dict)  # how it was prepared
+    skipped: dict[str, int] = field(default_factory=dict)  # passages left out, by reason
     augmentation: dict[str, Any] | None = None  # how the rewrites and QAs were made
-    format: str = _FORMAT
-    version: int = _VERSION
+    format: str = FORMAT
+    version: int = VERSION
 
     def save(self, corpus_dir: str | Path, *, name: str = MANIFEST_NAME) -> None:
         """Writes `corpus_dir/manifest.json`, atomically."""
@@ -67,18 +70,15 @@ class CorpusManifest:
             CorpusError: It isn't there, or says something that can't be; names the field.
         """
         url = join(corpus_dir, name)
-        if not exists(url):
-            raise CorpusError(f"{url}: no such file; run `polyprag prepare` first")
-        values = read_json(url)
-        _check_format(values, url)
+        values = read_manifest(url)
         partitions = values.get("partitions")
         if not isinstance(partitions, list):
             raise CorpusError(f"{url}: partitions must be a list; run `polyprag prepare` again")
         parsed = tuple(
-            _build(Partition, values=part, where=f"{url}: partitions[{i}]")
+            build(Partition, values=part, where=f"{url}: partitions[{i}]")
             for i, part in enumerate(partitions)
         )
-        return _build(CorpusManifest, values=values | {"partitions": parsed}, where=url)
+        return build(CorpusManifest, values=values | {"partitions": parsed}, where=url)
 
     def check(self) -> None:
         """Raises `ValueError` naming the field that can't be."""
@@ -86,23 +86,51 @@ class CorpusManifest:
         _require(_are_strings(self.source_sha256), "source_sha256", "a list of strings")
         _require(self.partition_size > 0, "partition_size", "at least 1")
         _require(_is_counts(self.skipped), "skipped", "whole numbers of 0 or more by reason")
+        for wrong in self.contradictions():
+            raise ValueError(wrong)
+
+    def contradictions(self) -> Iterator[str]:
+        """All that the partitions say against each other, such as ids that two of them hold."""
         next_id = 0
+        seen: set[str] = set()
         for position, part in enumerate(self.partitions):
-            _require(part.index == position, f"partitions[{position}].index", f"{position}")
-            _require(part.first_id == next_id, f"partitions[{position}].first_id", f"{next_id}")
-            next_id += part.num_passages
-        _require(self.num_passages == next_id, "num_passages", f"the partitions' sum, {next_id}")
-        names = {part.file for part in self.partitions}
-        _require(len(names) == len(self.partitions), "partitions", "of different file names")
+            where = f"partitions[{position}]"
+            if part.index != position:
+                yield f"{where}.index must be {position}"
+            if part.first_id != next_id:
+                yield f"{where}.first_id must be {next_id}"
+            if part.file in seen:
+                yield f"{where}: partitions must be of different file names"
+            seen.add(part.file)
+            next_id = part.first_id + part.num_passages
+        if not 0 <= next_id <= MAX_ID + 1:
+            yield f"num_passages must be at most {MAX_ID + 1}"
+        total = sum(part.num_passages for part in self.partitions)
+        if self.num_passages != total:
+            yield f"num_passages must be the partitions' sum, {total}"
+
+
+def read_manifest(url: str) -> dict[str, Any]:
+    """The JSON values of a manifest of this version.
+
+    Raises:
+        CorpusError: It isn't there, isn't JSON, or isn't a manifest of this version.
+    """
+    if not exists(url):
+        raise CorpusError(f"{url}: no such file; run `polyprag prepare` first")
+    values = read_json(url)
+    _check_format(values, url)
+    checked: dict[str, Any] = values
+    return checked
 
 
 def _check_format(values: Any, url: str) -> None:
-    if not isinstance(values, dict) or values.get("format") != _FORMAT:
-        raise CorpusError(f'{url}: not a corpus manifest (format must be "{_FORMAT}")')
-    if values.get("version") != _VERSION:
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CorpusError(f'{url}: not a corpus manifest (format must be "{FORMAT}")')
+    if values.get("version") != VERSION:
         raise CorpusError(
             f"{url}: version {values.get('version')!r} can't be read by this polyprag, which reads "
-            f"version {_VERSION}; prepare the corpus again or install the polyprag that wrote it"
+            f"version {VERSION}; prepare the corpus again or install the polyprag that wrote it"
         )
 
 
@@ -113,6 +141,7 @@ _TYPES: dict[Any, tuple[type, ...]] = {
     bool: (bool,),
     list[str]: (list,),
     dict[str, int]: (dict,),
+    dict[str, Any]: (dict,),
     dict[str, Any] | None: (dict, type(None)),
     tuple[Partition, ...]: (tuple,),
 }
@@ -121,8 +150,12 @@ _TYPES: dict[Any, tuple[type, ...]] = {
 T = TypeVar("T", Partition, CorpusManifest)
 
 
-def _build(cls: type[T], *, values: Any, where: str) -> T:
-    """A checked dataclass from JSON values; unknown and missing fields are refused."""
+def build(cls: type[T], *, values: Any, where: str) -> T:
+    """A checked `Partition` or `CorpusManifest` from JSON values.
+
+    Raises:
+        CorpusError: A field is unknown, missing or can't be; names `where` and the first such one.
+    """
     if not isinstance(values, dict):
         raise CorpusError(f"{where}: must be a JSON object; run `polyprag prepare` again")
     odd = values.keys() ^ {field.name for field in fields(cls)}

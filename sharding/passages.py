@@ -1,14 +1,16 @@
 """A passage, what was written about it, and their JSON form inside the shards."""
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
 
 from sharding.errors import CorpusError
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+# None of these can be part of a reference cycle, so that the garbage collector needn't look at
+# them: with hundreds of thousands of records alive it would look often, and for long.
+class Passage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A text with an id: dense from 0 in the corpus; `key` is the source's own id."""
 
     id: int
@@ -17,8 +19,7 @@ class Passage:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class QA:
+class QA(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A question about a passage, its short answer, and the answer as a whole sentence."""
 
     question: str
@@ -26,20 +27,32 @@ class QA:
     full_answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
+class Augmentation(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What was written about a passage: other wordings, and question-answer pairs."""
 
     rewrites: tuple[str, ...]
     qas: tuple[QA, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What a shard keeps for one passage; no augmentation before `augment` has run."""
 
     passage: Passage
     augmentation: Augmentation | None = None
+
+
+class _Document(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A record as the JSON object has it."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    key: str
+    title: str
+    text: str
+    augmentation: Augmentation | None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Document).decode
 
 
 def to_json(record: Record) -> bytes:
@@ -48,18 +61,19 @@ def to_json(record: Record) -> bytes:
     Raises:
         CorpusError: A text can't be UTF-8 (a lone surrogate); names the passage.
     """
-    fields: dict[str, Any] = asdict(record.passage)
-    fields["augmentation"] = None if record.augmentation is None else asdict(record.augmentation)
+    passage = record.passage
     try:
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(
+            _Document(passage.id, passage.key, passage.title, passage.text, record.augmentation)
+        )
     except UnicodeEncodeError as error:
         raise CorpusError(
-            f"passage {record.passage.id} (key {record.passage.key!r}) or its augmentation holds "
+            f"passage {passage.id} (key {passage.key!r}) or its augmentation holds "
             f"a character that isn't valid Unicode ({error.reason}); remove it"
         ) from error
 
 
-def from_json(data: bytes, *, where: str) -> Record:
+def from_json(data: bytes | memoryview, *, where: str) -> Record:
     """The record in a shard member's bytes, every field checked.
 
     Args:
@@ -70,53 +84,31 @@ def from_json(data: bytes, *, where: str) -> Record:
         CorpusError: The bytes aren't a record; names `where` and the field.
     """
     try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = _decode(data)
+    except msgspec.ValidationError as error:
+        raise CorpusError(f"{where}: {error}; prepare the corpus again") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorpusError(f"{where}: not valid JSON ({error}); prepare the corpus again") from error
-    _check_keys(fields, {"id", "key", "title", "text", "augmentation"}, where)
-    if type(fields["id"]) is not int or fields["id"] < 0:
-        raise _wrong(where, "id", "an integer of 0 or more")
-    passage = Passage(
-        fields["id"],
-        _string(fields, "key", where),
-        _string(fields, "title", where),
-        _string(fields, "text", where),
-    )
-    return Record(passage, _augmentation(fields["augmentation"], where))
+    passage = Passage(document.id, document.key, document.title, document.text)
+    return Record(passage, document.augmentation)
 
 
-def _augmentation(fields: Any, where: str) -> Augmentation | None:
-    if fields is None:
-        return None
-    where = f"{where}, augmentation"
-    _check_keys(fields, {"rewrites", "qas"}, where)
-    rewrites, qas = fields["rewrites"], fields["qas"]
-    if not isinstance(rewrites, list) or not all(isinstance(text, str) for text in rewrites):
-        raise _wrong(where, "rewrites", "a list of strings")
-    if not isinstance(qas, list):
-        raise _wrong(where, "qas", "a list")
-    return Augmentation(tuple(rewrites), tuple(_qa(qa, f"{where}, qas") for qa in qas))
+def parse_records(documents: Sequence[memoryview], *, first_id: int) -> list[Record]:
+    """The records of consecutive members, without a word on what is wrong where one isn't.
 
-
-def _qa(fields: Any, where: str) -> QA:
-    _check_keys(fields, {"question", "answer", "full_answer"}, where)
-    return QA(*(_string(fields, name, where) for name in ("question", "answer", "full_answer")))
-
-
-def _check_keys(fields: Any, expected: set[str], where: str) -> None:
-    if not isinstance(fields, dict):
-        raise CorpusError(f"{where}: must be a JSON object, not {type(fields).__name__}")
-    if fields.keys() != expected:
-        odd = ", ".join(sorted(str(name) for name in fields.keys() ^ expected))
-        raise CorpusError(f"{where}: missing or unknown fields: {odd}; prepare the corpus again")
-
-
-def _string(fields: dict[str, Any], name: str, where: str) -> str:
-    value = fields[name]
-    if not isinstance(value, str):
-        raise _wrong(where, name, "a string")
-    return value
-
-
-def _wrong(where: str, name: str, allowed: str) -> CorpusError:
-    return CorpusError(f"{where}: {name} must be {allowed}; prepare the corpus again")
+    Raises:
+        ValueError: One of them isn't a record of the id that is its turn; `from_json` and a look
+            at the ids, one after the other, tell which.
+    """
+    records: list[Record] = []
+    add = records.append
+    try:
+        for expected, data in enumerate(documents, start=first_id):
+            document = _decode(data)
+            if document.id != expected:
+                raise ValueError(f"holds passage {document.id} in the place of {expected}")
+            passage = Passage(expected, document.key, document.title, document.text)
+            add(Record(passage, document.augmentation))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    return records

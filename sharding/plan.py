@@ -78,13 +78,40 @@ def lane_of(partition: int, num_lanes: int) -> int:
 
 
 def lanes_of_worker(rank: int, *, world_size: int, num_lanes: int) -> list[int]:
-    """A worker's lanes: a contiguous run, and no worker has two more than another."""
-    return list(range(rank * num_lanes // world_size, (rank + 1) * num_lanes // world_size))
+    """A worker's lanes, ascending; no worker has two more than another.
+
+    Every `world_size`-th lane: with equal partitions the lanes with one more of them come first,
+    so that they too are shared evenly, and the workers differ by one microbatch at most in every
+    step of the epoch, its last ones included.
+
+    Raises:
+        CorpusError: There are more workers than lanes.
+    """
+    if not 1 <= world_size <= num_lanes:
+        raise CorpusError(
+            f"{num_lanes} lanes can't be shared by {world_size} workers, each of which needs one "
+            f"at least; use 1 to {num_lanes} workers, or more data.lanes in a new run"
+        )
+    return list(range(rank, num_lanes, world_size))
 
 
 def partitions_of_lane(lane: int, *, num_partitions: int, num_lanes: int) -> list[int]:
     """A lane's partitions, ascending."""
     return list(range(lane, num_partitions, num_lanes))
+
+
+def partitions_of_worker(
+    rank: int, *, world_size: int, num_partitions: int, num_lanes: int
+) -> list[int]:
+    """A worker's partitions, ascending: those of its lanes."""
+    lanes = lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
+    return sorted(
+        partition
+        for lane in lanes
+        for partition in partitions_of_lane(
+            lane, num_partitions=num_partitions, num_lanes=num_lanes
+        )
+    )
 
 
 def partition_order(seed: int, epoch: int, *, lane: int, partitions: Sequence[int]) -> list[int]:
@@ -116,8 +143,13 @@ def steps_per_epoch(
         num_lanes: Of the whole stream.
         microbatch: Examples that a lane gives a step; a lane's last one may be smaller.
     """
-    sizes = [sum(examples_per_partition[lane::num_lanes]) for lane in range(num_lanes)]
+    sizes = lane_sizes(examples_per_partition, num_lanes=num_lanes)
     return max(-(-size // microbatch) for size in sizes)
+
+
+def lane_sizes(examples_per_partition: Sequence[int], *, num_lanes: int) -> list[int]:
+    """The examples of every lane in an epoch."""
+    return [sum(examples_per_partition[lane::num_lanes]) for lane in range(num_lanes)]
 
 
 def lane_cursor_at(

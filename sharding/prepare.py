@@ -1,25 +1,40 @@
-"""Turn corpus files into a corpus directory: shards and a manifest, in constant memory.
+"""Turn corpus files into a corpus directory on any number of workers: parse, number, pack.
 
-Stopping at any time is fine: run again, what was written is kept. `progress.json` lists it until
-the manifest, which is written last, takes its place.
+Workers parse parts of the input into splits in `work/`: passages without ids, and hashes of their
+keys. From the hashes, which are all that is kept of a passage here (8 bytes, 16 while they are
+sorted; more for dropping duplicates and cutting texts), the passages that stay are found and
+numbered. Workers then pack them into shards. So ids and bytes are the same on any
+number of workers, and a run that was stopped or killed goes on with the splits and shards it has.
+
+`work/` takes about as much room as the shards, and is removed when the manifest is written.
 """
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sharding.bad_row import BadRow, OnError
+from sharding.duplicates import Duplicates, find_duplicates
 from sharding.errors import CorpusError
-from sharding.files import exists, join, remove, sha256_of
-from sharding.key_set import KeySet
+from sharding.field_map import FieldMap
+from sharding.files import exists, join, remove_directory, sha256_of
 from sharding.manifest import MANIFEST_NAME, CorpusManifest, Partition
-from sharding.partitions import check_shard, remove_unnamed_shards, write_partition
-from sharding.passages import Passage, Record
-from sharding.readers import OnError, check_readable, read_passages
+from sharding.numbering import pack_plan
+from sharding.pack_task import PackTask, pack
+from sharding.parse_input import SPLIT_BYTES, ParsedFile, parse_input
+from sharding.parse_task import ParseOptions, SplitInfo
+from sharding.partitions import check_shard, remove_unnamed_shards
+from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.sources import SourceFile, expand
+from sharding.split_file import load_split
+from sharding.task_pool import InlinePool, TaskPool
 
-PROGRESS_NAME = "progress.json"
-SAVE_EVERY_S = 5.0  # saving after each shard would be quadratic in the number of shards
+WORK_DIR = "work"
 
 
 def prepare(
@@ -27,22 +42,34 @@ def prepare(
     corpus_dir: str | Path,
     *,
     partition_size: int,
+    fields: FieldMap | None = None,
+    chunk_words: int | None = None,
+    drop_duplicates: bool = False,
     on_error: OnError = "stop",
     overwrite: bool = False,
-    progress: Callable[[int], None] | None = None,
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+    split_bytes: int = SPLIT_BYTES,
 ) -> CorpusManifest:
     """Makes a corpus of the passages in some files, in their order.
 
-    The same files again (by their content) change nothing: the corpus is checked and kept, with
-    whatever augmentation it has.
+    The same files again (by their content) with the same options change nothing: the corpus is
+    checked and kept, with whatever augmentation it has.
 
     Args:
-        sources: Paths or URLs of corpus files; see `readers.read_passages` for the formats.
-        corpus_dir: Where shards and manifest go.
+        sources: Paths or URLs of corpus files, directories or globs; see `sources.expand`.
+        corpus_dir: Where shards and manifest go. Workers on other machines must see it and the
+            sources under the same names.
         partition_size: Passages in a shard.
-        on_error: Whether a bad line is an error or is left out and counted.
+        fields: The files' names for id, title and text.
+        chunk_words: Cuts longer texts into passages of about as many words; see `chunking`.
+        drop_duplicates: Whether of passages with equal title and text only the first stays.
+        on_error: Whether a bad row, or an id that was there before, is an error or is left out and
+            counted.
         overwrite: Whether another corpus in that directory may be replaced.
-        progress: Called with the number of passages done since its last call.
+        pool: Who does the work; this process, by default.
+        show: Shows the stages.
+        split_bytes: Bytes of input after which work is saved.
 
     Returns:
         The manifest that was saved.
@@ -50,97 +77,64 @@ def prepare(
     Raises:
         CorpusError: A source can't be read, or the directory holds another corpus.
     """
+    if chunk_words is not None and chunk_words < 1:
+        raise CorpusError(f"passages of {chunk_words} words can't be cut; give at least 1")
     if not sources:
-        raise CorpusError("no corpus file was named; give at least one .jsonl or .tsv file")
-    for source in sources:
-        check_readable(source)
-    hashes = [sha256_of(source) for source in sources]
-    progress = progress or (lambda _: None)
+        raise CorpusError("no corpus file was named; give at least one")
+    files = expand([str(source) for source in sources])
+    options = ParseOptions(fields or FieldMap(), chunk_words, drop_duplicates, on_error)
+    pool = pool or InlinePool()
+    corpus_dir = str(corpus_dir)
     if exists(join(corpus_dir, MANIFEST_NAME)) and not overwrite:
         manifest = CorpusManifest.load(corpus_dir)
-        _check_same(corpus_dir, manifest, hashes, partition_size=partition_size, on_error=on_error)
-        for partition in manifest.partitions:
-            check_shard(corpus_dir, partition)
-            progress(partition.num_passages)
-        _tidy(corpus_dir, manifest)
-        return manifest
-
-    manifest = _written(
-        sources,
-        corpus_dir,
-        hashes=hashes,
-        partition_size=partition_size,
-        on_error=on_error,
-        progress=progress,
-    )
-    manifest.save(corpus_dir)
-    _tidy(corpus_dir, manifest)
+        _check_same(
+            corpus_dir,
+            manifest,
+            list(pool.map(sha256_of, [file.url for file in files])),
+            partition_size=partition_size,
+            options=options,
+        )
+        with show(manifest.num_passages, "checking", unit="passages") as advance:
+            checks = pool.map(partial(check_shard, corpus_dir), manifest.partitions)
+            for partition, _ in zip(manifest.partitions, checks, strict=True):
+                advance(partition.num_passages)
+    else:
+        manifest = _made(
+            files,
+            corpus_dir,
+            options=options,
+            partition_size=partition_size,
+            pool=pool,
+            show=show,
+            split_bytes=split_bytes,
+        )
+        manifest.save(corpus_dir)
+    remove_directory(join(corpus_dir, WORK_DIR))
+    remove_unnamed_shards(corpus_dir, manifest)
     return manifest
 
 
-def _written(
-    sources: Sequence[str],
-    corpus_dir: str | Path,
-    *,
-    hashes: list[str],
-    partition_size: int,
-    on_error: OnError,
-    progress: Callable[[int], None],
-) -> CorpusManifest:
-    """Writes the shards, keeping those of a stopped run; the manifest isn't saved yet."""
-    skipped: Counter[str] = Counter()
-    records = _records(sources, on_error, skipped)
-    begun = _begun(corpus_dir, hashes, partition_size)
-
-    def manifest_of(partitions: list[Partition]) -> CorpusManifest:
-        return CorpusManifest(
-            source=list(sources),
-            source_sha256=hashes,
-            num_passages=sum(partition.num_passages for partition in partitions),
-            partition_size=partition_size,
-            partitions=tuple(partitions),
-            skipped=dict(sorted(skipped.items())),
-        )
-
-    partitions: list[Partition] = []
-    saved_at = time.monotonic()
-    try:
-        while batch := list(islice(records, partition_size)):
-            partitions.append(_partition(corpus_dir, batch, len(partitions), begun))
-            progress(len(batch))
-            if time.monotonic() - saved_at >= SAVE_EVERY_S:
-                manifest_of(partitions).save(corpus_dir, name=PROGRESS_NAME)
-                saved_at = time.monotonic()
-    except BaseException:
-        if partitions:
-            manifest_of(partitions).save(corpus_dir, name=PROGRESS_NAME)
-        raise
-    if not partitions:
-        raise CorpusError(f"{', '.join(sources)}: no passages in it; nothing was written")
-    return manifest_of(partitions)
-
-
-def _tidy(corpus_dir: str | Path, manifest: CorpusManifest) -> None:
-    """Removes what stopped runs left, now that the manifest says what counts."""
-    remove(join(corpus_dir, PROGRESS_NAME))
-    remove_unnamed_shards(corpus_dir, manifest)
-
-
 def _check_same(
-    corpus_dir: str | Path,
+    corpus_dir: str,
     manifest: CorpusManifest,
     hashes: list[str],
     *,
     partition_size: int,
-    on_error: OnError,
+    options: ParseOptions,
 ) -> None:
     """Refuses when the corpus that is there isn't the one asked for."""
+    now = _described(options)
+    different = [name for name in now if manifest.options.get(name) != now[name]]
+    bad_rows = sum(n for reason, n in manifest.skipped.items() if reason != "duplicate text")
     if manifest.source_sha256 != hashes:
-        what = f"from other files ({', '.join(manifest.source)})"
+        what = f"from other files ({', '.join(manifest.source[:5])})"
     elif manifest.partition_size != partition_size:
         what = f"with data.partition_size={manifest.partition_size}"
-    elif manifest.skipped and on_error == "stop":
-        what = f"with --on-error skip, which left out {sum(manifest.skipped.values())} lines"
+    elif different:
+        name = different[0]
+        what = f"with {name}={manifest.options.get(name)!r}, and this is {now[name]!r}"
+    elif bad_rows and options.on_error == "stop":
+        what = f"with --on-error skip, which left out {bad_rows} lines"
     else:
         return
     raise CorpusError(
@@ -149,34 +143,108 @@ def _check_same(
     )
 
 
-def _records(sources: Sequence[str], on_error: OnError, skipped: Counter[str]) -> Iterator[Record]:
-    seen = KeySet()
-    next_id = 0
-    for source in sources:
-        passages = read_passages(source, on_error=on_error, skipped=skipped, seen=seen)
-        for key, title, text in passages:
-            yield Record(Passage(next_id, key, title, text))
-            next_id += 1
+def _described(options: ParseOptions) -> dict[str, Any]:
+    """The options that decide what a corpus holds, for its manifest.
+
+    What becomes of bad rows isn't one: it is seen from the manifest's `skipped`.
+    """
+    described = asdict(options)
+    del described["on_error"]
+    return described
 
 
-def _begun(corpus_dir: str | Path, hashes: list[str], partition_size: int) -> tuple[Partition, ...]:
-    """The shards that a stopped run over the same files had written."""
-    try:
-        manifest = CorpusManifest.load(corpus_dir, name=PROGRESS_NAME)
-    except CorpusError:  # none was stopped here, or its list is of no use
-        return ()
-    same = (manifest.source_sha256, manifest.partition_size) == (hashes, partition_size)
-    return manifest.partitions if same else ()
+def _made(
+    files: list[SourceFile],
+    corpus_dir: str,
+    *,
+    options: ParseOptions,
+    partition_size: int,
+    pool: TaskPool,
+    show: ShowProgress,
+    split_bytes: int,
+) -> CorpusManifest:
+    """Writes the shards, keeping those of a stopped run; the manifest isn't saved yet."""
+    work_dir = join(corpus_dir, WORK_DIR)
+    parsed = parse_input(
+        files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
+    )
+    splits = [split for file in parsed for split in file.splits]
+    names = ", ".join(file.url for file in files[:5])
+    if not any(split.num_passages for split in splits):
+        remove_directory(work_dir)
+        raise CorpusError(f"{names}: no passages in it; nothing was written")
+    duplicates = find_duplicates(splits)
+    if options.on_error == "stop" and len(duplicates.ids):
+        raise _duplicate(parsed, int(duplicates.ids[0]))
+    tasks = _pack_tasks(corpus_dir, splits, duplicates, partition_size=partition_size)
+    partitions: list[Partition] = []
+    total = sum(split.num_passages for split in splits)
+    total -= len(duplicates.ids) + len(duplicates.texts)
+    with show(total, "writing partitions", unit="passages") as advance:
+        for written in pool.map(pack, tasks):
+            partitions += written
+            advance(sum(partition.num_passages for partition in written))
+    return CorpusManifest(
+        source=[file.url for file in files],
+        source_sha256=[file.sha256 for file in parsed],
+        num_passages=total,
+        partition_size=partition_size,
+        partitions=tuple(partitions),
+        options=_described(options) | {"on_error": options.on_error},
+        skipped=_skipped(splits, duplicates),
+    )
 
 
-def _partition(
-    corpus_dir: str | Path, records: list[Record], index: int, begun: tuple[Partition, ...]
-) -> Partition:
-    """A shard of these records: the one that was written before the stop, or a new one."""
-    if index < len(begun) and begun[index].num_passages == len(records):
-        try:
-            check_shard(corpus_dir, begun[index])
-            return begun[index]
-        except CorpusError:  # lost or damaged since: written again
-            pass
-    return write_partition(corpus_dir, index, records=records)
+def _pack_tasks(
+    corpus_dir: str, splits: list[SplitInfo], duplicates: Duplicates, *, partition_size: int
+) -> Iterator[PackTask]:
+    sizes = [split.num_passages for split in splits]
+    left_out: NDArray[np.int64] = np.sort(np.concatenate([duplicates.ids, duplicates.texts]))
+    plan = pack_plan(
+        sizes, left_out, partition_size=partition_size, pack_size=max(1, sum(sizes) // len(sizes))
+    )
+    for part in plan:
+        yield PackTask(
+            corpus_dir,
+            join(corpus_dir, WORK_DIR),
+            part.first_partition,
+            part.first_id,
+            part.sizes,
+            [(splits[p.split].url, splits[p.split].key, p.passages) for p in part.pieces],
+        )
+
+
+def _duplicate(parsed: list[ParsedFile], position: int) -> CorpusError:
+    """The error for the passage at a position in the order of the input."""
+    for file in parsed:
+        lines_before = 0
+        for split in file.splits:
+            if position < split.num_passages:
+                return _duplicate_in(split, position).error(
+                    file.file.url, lines_before=lines_before
+                )
+            position -= split.num_passages
+            lines_before += split.num_lines
+    raise ValueError(f"position {position} is behind the last passage")
+
+
+def _duplicate_in(split: SplitInfo, at: int) -> BadRow:
+    from msgspec.json import decode
+
+    whole = load_split(split.url, key=split.key)
+    if whole is None:
+        raise CorpusError(f"{split.url}: lost or damaged; run `polyprag prepare` again")
+    begin, end = whole.body_offsets()[at : at + 2].tolist()
+    key = decode(whole.bodies[begin:end])["key"]
+    return BadRow(int(whole.columns["lines"][at]), "duplicate id", repr(key))
+
+
+def _skipped(splits: list[SplitInfo], duplicates: Duplicates) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for split in splits:
+        for reason, count in split.skipped.items():
+            counts[reason] = counts.get(reason, 0) + count
+    for reason, found in (("duplicate id", duplicates.ids), ("duplicate text", duplicates.texts)):
+        if len(found):
+            counts[reason] = len(found)
+    return dict(sorted(counts.items()))

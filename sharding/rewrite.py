@@ -8,13 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sharding.corpus import records_in
 from sharding.files import join, remove
 from sharding.manifest import CorpusManifest, Partition
-from sharding.partitions import read_partition, remove_unnamed_shards, write_partition
+from sharding.partitions import read_shard, remove_unnamed_shards, write_partition
 from sharding.passages import Record
+from sharding.shard_index import index_name
+from sharding.task_pool import InlinePool, TaskPool
 
 SAVE_EVERY_S = 2.0  # saving after each shard would be quadratic in the number of shards
 
@@ -27,6 +31,7 @@ def rewrite_partitions(
     describe: dict[str, Any],
     count: Callable[[Record], dict[str, int]],
     progress: Callable[[int], None] | None = None,
+    pool: TaskPool | None = None,
 ) -> CorpusManifest:
     """Replaces the records of every partition that needs it, and marks it as augmented.
 
@@ -35,12 +40,14 @@ def rewrite_partitions(
 
     Args:
         corpus_dir: A prepared corpus.
-        transform: New records of a partition, of the same passages in the same order.
+        transform: New records of a partition, of the same passages in the same order. For other
+            processes to do it, it and `count` must be functions of a module, or partial ones.
         needs: Whether a partition is to be rewritten.
         describe: How, for `manifest.augmentation`.
         count: A new record's training examples by kind; their sums become the partition's counts.
         progress: Called with the number of passages done since its last call, with those of the
             partitions that needed nothing too.
+        pool: Who does the work; this process, by default.
 
     Returns:
         The manifest that was saved.
@@ -65,12 +72,16 @@ def rewrite_partitions(
 
     replaced: list[str] = []
     saved_at = time.monotonic()
+    rewritten = (pool or InlinePool()).map(
+        partial(_rewritten, str(corpus_dir), transform=transform, count=count),
+        [manifest.partitions[index] for index in waiting],
+    )
     try:
-        for index in waiting:
-            partitions[index] = _rewritten(corpus_dir, partitions[index], transform, count)
-            replaced.append(manifest.partitions[index].file)
+        for partition in rewritten:
+            partitions[partition.index] = partition
+            replaced.append(manifest.partitions[partition.index].file)
             if progress:
-                progress(partitions[index].num_passages)
+                progress(partition.num_passages)
             if time.monotonic() - saved_at >= SAVE_EVERY_S:
                 _remove_replaced(corpus_dir, save(), replaced)
                 replaced.clear()
@@ -86,15 +97,18 @@ def _remove_replaced(corpus_dir: str | Path, manifest: CorpusManifest, names: li
     for name in names:
         if name not in kept:  # the same bytes again keep their name
             remove(join(corpus_dir, name))
+            remove(join(corpus_dir, index_name(name)))
 
 
 def _rewritten(
-    corpus_dir: str | Path,
+    corpus_dir: str,
     partition: Partition,
+    *,
     transform: Callable[[list[Record]], list[Record]],
     count: Callable[[Record], dict[str, int]],
 ) -> Partition:
-    before = list(read_partition(corpus_dir, partition, verify=True))
+    url = join(corpus_dir, partition.file)
+    before = records_in(read_shard(url, partition), partition, url=url)
     after = transform(before)
     if [record.passage for record in after] != [record.passage for record in before]:
         raise ValueError(f"partition {partition.index}: transform changed the passages")

@@ -1,10 +1,12 @@
 """Augment a run's corpus partition by partition; a partition that is done isn't done again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig, Config
@@ -14,6 +16,7 @@ from sharding.files import join
 from sharding.manifest import CorpusManifest
 from sharding.passages import Augmentation, Passage, Record
 from sharding.rewrite import rewrite_partitions
+from sharding.task_pool import TaskPool
 
 # Beside the kinds of example, a partition's counts have the passages that got no augmentation: no
 # pattern of `rules` matched, or every attempt of a model failed.
@@ -23,7 +26,11 @@ Writer = Callable[[Sequence[Passage]], list[Augmentation]]
 
 
 def augment_corpus(
-    run_dir: str | Path, config: Config, *, progress: Callable[[int], None] | None = None
+    run_dir: str | Path,
+    config: Config,
+    *,
+    progress: Callable[[int], None] | None = None,
+    pool: TaskPool | None = None,
 ) -> CorpusManifest:
     """Write rewrites and question-answer pairs into `run_dir`'s corpus.
 
@@ -34,6 +41,7 @@ def augment_corpus(
         config: `augment` says who writes and how many.
         progress: called with the number of passages done since its last call; those that were done
             before count too.
+        pool: who does the work, this process by default; for `rules`, which needs no model.
 
     Returns:
         The manifest, every partition augmented; see `num_without_augmentation`.
@@ -50,22 +58,14 @@ def augment_corpus(
         if progress is not None:
             progress(manifest.num_passages)
         return manifest
-    write = _writer(config)
-
-    def transform(records: list[Record]) -> list[Record]:
-        written = write([record.passage for record in records])
-        return [
-            replace(record, augmentation=augmentation)
-            for record, augmentation in zip(records, written, strict=True)
-        ]
-
     return rewrite_partitions(
         corpus_dir,
-        transform,
+        partial(_augmented, write=_writer(config)),
         needs=lambda partition: not partition.augmented,
         describe=settings,
-        count=_counts,
+        count=counts_of,
         progress=progress,
+        pool=pool,
     )
 
 
@@ -125,18 +125,19 @@ def _writer(config: Config) -> Writer:
 def _rules_writer(augment: AugmentConfig) -> Writer:
     from polyprag.augment import rules
 
-    def write(passages: Sequence[Passage]) -> list[Augmentation]:
-        return [
-            rules.augment(
-                passage, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas, seed=0
-            )
-            for passage in passages
-        ]
-
-    return write
+    return partial(rules.augment_all, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas)
 
 
-def _counts(record: Record) -> dict[str, int]:
+def _augmented(records: list[Record], *, write: Writer) -> list[Record]:
+    written = write([record.passage for record in records])
+    return [
+        replace(record, augmentation=augmentation)
+        for record, augmentation in zip(records, written, strict=True)
+    ]
+
+
+def counts_of(record: Record) -> dict[str, int]:
+    """Return what a record adds to its partition's counts in the manifest."""
     is_without = record.augmentation is None or record.augmentation == EMPTY
     return count_examples(record) | {_WITHOUT: int(is_without)}
 

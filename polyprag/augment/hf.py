@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from msgspec import structs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.augment.prompt import instruction, write_with_retries
@@ -66,7 +67,7 @@ class HFWriter:
 
         def ids_with(num_characters: int) -> list[int]:
             text = instruction(
-                replace(passage, text=first_characters(passage.text, num_characters)),
+                structs.replace(passage, text=first_characters(passage.text, num_characters)),
                 num_rewrites=self.config.num_rewrites,
                 num_qas=self.config.num_qas,
             )

@@ -4,6 +4,7 @@ Deterministic in (passage, seed), so that a corpus gets the same augmentation wh
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyprag.augment.facts import Fact, extract_facts, subject_name
@@ -69,6 +70,13 @@ def augment(
         if turn < len(wordings[fact])
     ]
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked[:num_qas]))
+
+
+def augment_all(
+    passages: Sequence[Passage], *, num_rewrites: int, num_qas: int
+) -> list[Augmentation]:
+    """The augmentation of each of several passages."""
+    return [augment(passage, num_rewrites=num_rewrites, num_qas=num_qas) for passage in passages]
 
 
 def held_out_questions(passage: Passage) -> list[HeldOutQuestion]:

@@ -15,12 +15,14 @@ from polyprag.errors import PolypragError
 COMMANDS = (  # in the order of a run
     "prepare",
     "augment",
+    "plan",
     "encode",
     "index",
     "ask",
     "questions",
     "evaluate",
     "report",
+    "verify",
     "config",
 )
 _ENVIRONMENT = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR)

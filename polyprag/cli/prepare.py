@@ -1,4 +1,4 @@
-"""`polyprag prepare`: a passage file becomes the partitions that everything else reads."""
+"""`polyprag prepare`: passage files become the partitions that everything else reads."""
 
 from typing import TYPE_CHECKING
 
@@ -11,14 +11,37 @@ from polyprag.cli.arguments import (
     settings_of,
     split_overrides,
 )
+from polyprag.cli.workers import absolute, is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.readers import OnError
+    from sharding.bad_row import OnError
 
 
 @click.command("prepare")
 @run_argument
 @click.argument("arguments", nargs=-1, metavar="SOURCE... [KEY=VALUE]...")
+@workers_option
+@ray_option
+@click.option(
+    "--map",
+    "field_map",
+    metavar="FIELD=NAME,...",
+    help="The source's names for id, title and text, where they are others: id=_id,text=contents. "
+    "`title=` says that there are no titles.",
+)
+@click.option(
+    "--chunk-words",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Cut texts into passages of N words with the text's title. A last one of less than N/2 "
+    "words stays with the passage before it. The passages of a cut text get the ids ID#1, ID#2 "
+    "and so on.",
+)
+@click.option(
+    "--drop-duplicates",
+    is_flag=True,
+    help="Keep only the first of passages with the same title and text.",
+)
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
@@ -32,25 +55,39 @@ if TYPE_CHECKING:
 def command(
     run: str,
     arguments: tuple[str, ...],
+    workers: int | None,
+    use_ray: bool,
+    field_map: str | None,
+    chunk_words: int | None,
+    drop_duplicates: bool,
     on_error: "OnError",
     overwrite: bool,
     configs: tuple[str, ...],
 ) -> None:
     """Cut passage files into partitions in RUN/corpus.
 
-    A SOURCE is JSON lines with the fields id, title and text (.jsonl, .jsonl.gz), or DPR's
-    table with the columns id, text and title (.tsv, .tsv.gz). Paths and URLs both work.
+    A SOURCE is JSON lines with the fields id, title and text (.jsonl), DPR's table with the
+    columns id, text and title (.tsv), either also as .gz or .zst, a Parquet file, a directory
+    that `datasets` saved, or a directory or a glob of such files. Paths and URLs both work.
+
+    Ids and partitions don't depend on the number of workers. While it runs, RUN/corpus/work
+    takes about as much room as the partitions.
 
     \b
     Examples:
       polyprag prepare runs/wiki passages.jsonl --config quickstart
       polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m --on-error skip
-      polyprag prepare s3://bucket/run part-1.jsonl.gz part-2.jsonl.gz data.partition_size=4096
+      polyprag prepare runs/beir corpus.jsonl.zst --map id=_id --drop-duplicates
+      polyprag prepare runs/articles 'articles/*.parquet' --chunk-words 100 --workers 16
+      polyprag prepare s3://bucket/run s3://bucket/passages --ray data.partition_size=4096
     """
     from polyprag.config_files import save_config
     from polyprag.progress import progress
+    from sharding.field_map import parse_field_map
     from sharding.files import exists, join
+    from sharding.parse_input import SPLIT_BYTES
     from sharding.prepare import prepare
+    from sharding.sources import expand, num_parts
 
     sources, overrides = split_overrides(arguments)
     config = settings_of(run, configs, overrides)
@@ -59,20 +96,27 @@ def command(
             refuse_bare_override(source)
     if not sources:
         raise click.UsageError("name at least one passage file after RUN")
-    corpus_dir = join(run, "corpus")
-    with progress(None, "preparing", unit="passages") as advance:
+    fields = parse_field_map(field_map) if field_map is not None else None
+    on_ray = is_on_ray(config.cluster, use_ray)
+    place = absolute if on_ray else str  # workers of a cluster run in other directories
+    at_most = None if on_ray else num_parts(expand(sources), part_bytes=SPLIT_BYTES)
+    with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
         manifest = prepare(
-            sources,
-            corpus_dir,
+            [place(source) for source in sources],
+            place(join(run, "corpus")),
             partition_size=config.data.partition_size,
+            fields=fields,
+            chunk_words=chunk_words,
+            drop_duplicates=drop_duplicates,
             on_error=on_error,
             overwrite=overwrite,
-            progress=advance,
+            pool=pool,
+            show=progress,
         )
     save_config(config, run)
     for reason, count in manifest.skipped.items():
         click.echo(f"skipped {count:,} passages: {reason}")
     click.echo(
-        f"{corpus_dir}: {manifest.num_passages:,} passages in {len(manifest.partitions):,} "
-        f"partitions\nnext: polyprag augment {run}"
+        f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "
+        f"{len(manifest.partitions):,} partitions\nnext: polyprag augment {run}"
     )

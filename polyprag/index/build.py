@@ -5,10 +5,7 @@ says which belong to the index. So a build that is stopped goes on where it was,
 date does nothing, and a search sees the old index until the new one is whole.
 """
 
-import fcntl
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +17,13 @@ from polyprag.index.components import Component, keep_or_make
 from polyprag.index.dense import encoder_settings, write_dense
 from polyprag.index.manifest import IndexManifest
 from polyprag.index.passages import PassageStore, write_passages
+from polyprag.index.place import IndexPlace, only_build, place_of
 from polyprag.index.rows import write_rows
-from polyprag.index.run_dir import CORPUS, ENCODING, INDEX, local_run
-from sharding.files import sha256_of
-from sharding.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.partitions import read_partition
-from sharding.passages import Passage
+from polyprag.index.run_dir import CORPUS, ENCODING
+from sharding.cache import cache_for
+from sharding.corpus import Corpus
+from sharding.files import exists, join, sha256_of
+from sharding.manifest import MANIFEST_NAME
 
 _ROWS_AT_A_TIME = 1024
 T = TypeVar("T")
@@ -39,9 +37,9 @@ def build_index(
     """Brings RUN/index up to date with the corpus, the encoding and the config.
 
     Args:
-        run_dir: RUN on a local disk, with a corpus; the rows of its encoding are attached where it
+        run_dir: RUN, a path or URL, with a corpus; the rows of its encoding are attached where it
             has one.
-        config: `index`, and `model` for index.encoder=base.
+        config: `index`, `model` for index.encoder=base, and `data.cache_dir` and `cache_gb`.
         progress: called with a number of further passages; they add up to the corpus.
 
     Returns:
@@ -52,28 +50,30 @@ def build_index(
         RunError: the encoding is damaged or of other passages, or another build is running.
         ConfigError: the encoder or the FAISS factory string can't be used.
     """
-    run = local_run(run_dir)
-    corpus = CorpusManifest.load(run / CORPUS)
-    corpus_sha256 = sha256_of(run / CORPUS / MANIFEST_NAME)
-    has_encoding = (run / ENCODING / MANIFEST_NAME).is_file()
-    (run / INDEX).mkdir(exist_ok=True)
-    with _only_build(run / INDEX):
-        build = _Build(run, config, corpus, _Progress(progress, parts=4 if has_encoding else 3))
+    data = config.data
+    place = place_of(run_dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
+    corpus_url, encoding_url = join(run_dir, CORPUS), join(run_dir, ENCODING)
+    cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
+    corpus = Corpus.open(corpus_url, cache=cache)
+    num_passages = corpus.manifest.num_passages
+    corpus_sha256 = sha256_of(join(corpus_url, MANIFEST_NAME))
+    has_encoding = exists(join(encoding_url, MANIFEST_NAME))
+    with only_build(place):
+        advance = _Progress(progress, parts=4 if has_encoding else 3)
+        build = _Build(run_dir, place, config, corpus, advance)
         components = {"passages": build.passages(corpus_sha256)}
-        store = PassageStore.open(
-            run / INDEX / components["passages"].directory, num_passages=corpus.num_passages
-        )
+        store = PassageStore.open(place.local(components["passages"]), num_passages=num_passages)
         # Of the passages' contents, which augmenting the corpus doesn't change.
         contents = {name: file.sha256 for name, file in components["passages"].files.items()}
         components["bm25"] = build.bm25(store, contents)
         components["dense"] = build.dense(store, contents)
         encoding_sha256 = None
         if has_encoding:
-            encoding_sha256 = sha256_of(run / ENCODING / MANIFEST_NAME)
+            encoding_sha256 = sha256_of(join(encoding_url, MANIFEST_NAME))
             components["rows"] = build.rows(encoding_sha256)
-        manifest = IndexManifest(corpus.num_passages, corpus_sha256, encoding_sha256, components)
-        manifest.save(run / INDEX)
-        _remove_others(run / INDEX, components)
+        manifest = IndexManifest(num_passages, corpus_sha256, encoding_sha256, components)
+        manifest.save(place.url)
+        place.remove_others(components)
     return manifest
 
 
@@ -81,27 +81,30 @@ class _Build:
     """What the parts' builds have in common."""
 
     def __init__(
-        self, run: Path, config: Config, corpus: CorpusManifest, progress: "_Progress"
+        self,
+        run_dir: str | Path,
+        place: IndexPlace,
+        config: Config,
+        corpus: Corpus,
+        progress: "_Progress",
     ) -> None:
-        self._run, self._config, self._corpus, self._progress = run, config, corpus, progress
+        self._run, self._place, self._config = run_dir, place, config
+        self._corpus, self._progress = corpus, progress
+        self._num_passages = corpus.manifest.num_passages
 
     def _component(self, name: str, write: Callable[[Path], None], **made_from: Any) -> Component:
         component, was_there = keep_or_make(
-            self._run / INDEX, name, made_from={"layout": _LAYOUT, **made_from}, write=write
+            self._place, name, made_from={"layout": _LAYOUT, **made_from}, write=write
         )
         if was_there:
-            self._progress.advance(self._corpus.num_passages)
+            self._progress.advance(self._num_passages)
         return component
 
     def passages(self, corpus_sha256: str) -> Component:
-        def read() -> Iterator[Passage]:
-            for partition in self._corpus.partitions:
-                for record in read_partition(self._run / CORPUS, partition, verify=True):
-                    yield record.passage
-                self._progress.advance(partition.num_passages)
-
         def write(directory: Path) -> None:
-            write_passages(directory, read(), num_passages=self._corpus.num_passages)
+            records = self._progress.counted(self._corpus.iterate())
+            passages = (record.passage for record in records)
+            write_passages(directory, passages, num_passages=self._num_passages)
 
         return self._component("passages", write, corpus=corpus_sha256)
 
@@ -135,10 +138,10 @@ class _Build:
             encoding.manifest.num_sites,
             encoding.manifest.num_experts,
         )
-        if shape[0] != self._corpus.num_passages:
+        if shape[0] != self._num_passages:
             raise RunError(
-                f"{self._run / ENCODING} holds the rows of {shape[0]} passages and "
-                f"{self._run / CORPUS} has {self._corpus.num_passages}: run `polyprag encode RUN` "
+                f"{join(self._run, ENCODING)} holds the rows of {shape[0]} passages and "
+                f"{self._corpus.directory} has {self._num_passages}: run `polyprag encode RUN` "
                 "again, or take away the encoding"
             )
 
@@ -172,24 +175,3 @@ class _Progress:
         for item in items:
             yield item
             self.advance(1)
-
-
-@contextmanager
-def _only_build(index_dir: Path) -> Iterator[None]:
-    """Keeps two builds from removing each other's parts; the lock goes with the process."""
-    with open(index_dir / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{index_dir}: another `polyprag index` is building it; wait until it has ended"
-            ) from error
-        yield
-
-
-def _remove_others(index_dir: Path, components: dict[str, Component]) -> None:
-    """Deletes parts of earlier indexes and of builds that were killed."""
-    kept = {component.directory for component in components.values()}
-    for path in index_dir.iterdir():
-        if path.is_dir() and path.name not in kept:
-            shutil.rmtree(path, ignore_errors=True)

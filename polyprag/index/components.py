@@ -13,16 +13,20 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyprag.errors import CorpusError, RunError
 from sharding.files import read_json, sha256_of, write_json
 
+if TYPE_CHECKING:
+    from polyprag.index.place import IndexPlace
+
 DIRECTORY_NAME = re.compile(r"(passages|bm25|dense|rows)-[0-9a-f]{12}")
 SMALL_FILE = 16 << 20  # bytes; up to this size a file's checksum is verified whenever it is opened
 
+SUMMARY = "component.json"  # written last
+
 _FILE_NAME = re.compile(r"\w[\w.-]*")
-_SUMMARY = "component.json"  # written last
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +63,38 @@ class Component:
             raise RunError(f"{where}: names files outside the index; {REMEDY}")
         return cls(directory, files)
 
-    def verify(self, index_dir: Path, *, whole: bool = False) -> None:
+    def verify(self, directory: Path, *, whole: bool = False, shown: str | None = None) -> None:
         """Makes sure that the files are those that were written.
 
         Args:
-            index_dir: RUN/index.
+            directory: where they are.
             whole: whether large files are hashed too; else only their size is checked.
+            shown: the directory that errors name.
 
         Raises:
             RunError: a file is missing, truncated or changed; names it.
         """
         for name, stored in self.files.items():
-            path = index_dir / self.directory / name
+            path = directory / name
+            where = f"{shown or directory}/{name}"
             if not path.is_file():
-                raise RunError(f"{path}: no such file; {REMEDY}")
+                raise RunError(f"{where}: no such file; {REMEDY}")
             if path.stat().st_size != stored.num_bytes:
                 raise RunError(
-                    f"{path}: holds {path.stat().st_size} bytes where the index's manifest says "
+                    f"{where}: holds {path.stat().st_size} bytes where the index's manifest says "
                     f"{stored.num_bytes}; {REMEDY}"
                 )
             if (whole or stored.num_bytes <= SMALL_FILE) and sha256_of(path) != stored.sha256:
-                raise RunError(f"{path}: SHA-256 differs from the index's manifest; {REMEDY}")
+                raise RunError(f"{where}: SHA-256 differs from the index's manifest; {REMEDY}")
 
 
 def keep_or_make(
-    index_dir: Path, name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
+    place: "IndexPlace", name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
 ) -> tuple[Component, bool]:
-    """The component made from something: the one on disk if it is sound, else a new one.
+    """The component made from something: the one that is there if it is sound, else a new one.
 
     Args:
-        index_dir: RUN/index, which exists.
+        place: RUN/index.
         name: passages, bm25, dense or rows.
         made_from: JSON values that decide the component's contents.
         write: fills an empty directory.
@@ -98,10 +104,10 @@ def keep_or_make(
     """
     key = json.dumps({"name": name, **made_from}, sort_keys=True)
     directory = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    found = _finished(index_dir, directory)
+    found = place.finished(directory)
     if found is not None:
         return found, True
-    temporary = index_dir / f".{directory}.{secrets.token_hex(4)}.tmp"
+    temporary = place.scratch() / f".{directory}.{secrets.token_hex(4)}.tmp"
     temporary.mkdir()
     try:
         write(temporary)
@@ -112,27 +118,38 @@ def keep_or_make(
             for path in sorted(temporary.iterdir())
         }
         component = Component(directory, files)
-        write_json(temporary / _SUMMARY, asdict(component))
-        if (index_dir / directory).exists():  # damaged, or `_finished` had returned it
-            shutil.rmtree(index_dir / directory)
-        os.rename(temporary, index_dir / directory)
+        write_json(temporary / SUMMARY, asdict(component))
+        place.keep(temporary, component)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(index_dir)
+    _sync(temporary.parent)
     return component, False
 
 
-def _finished(index_dir: Path, directory: str) -> Component | None:
-    summary = index_dir / directory / _SUMMARY
-    if not summary.is_file():
+def read_summary(url: str | Path, directory: str) -> Component:
+    """A component from its `SUMMARY` file.
+
+    Raises:
+        RunError: it isn't of a component of that directory name.
+        CorpusError: it can't be read.
+    """
+    component = Component.parse(read_json(url), where=str(url))
+    if component.directory != directory:
+        raise RunError(f"{url}: is of {component.directory}; {REMEDY}")
+    return component
+
+
+def whole_component(directory: Path) -> Component | None:
+    """The component in a local directory, if it is sound."""
+    if not (directory / SUMMARY).is_file():
         return None
     try:
-        component = Component.parse(read_json(summary), where=str(summary))
-        component.verify(index_dir)
+        component = read_summary(directory / SUMMARY, directory.name)
+        component.verify(directory)
     except (RunError, CorpusError):
         return None
-    return component if component.directory == directory else None
+    return component
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from polyprag.errors import RunError
 from polyprag.index.components import REMEDY, Component
-from sharding.files import read_json, write_json
+from sharding.files import exists, join, read_json, write_json
 
 _NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-index", 1
@@ -31,19 +31,19 @@ class IndexManifest:
     encoding_sha256: str | None
     components: dict[str, Component]
 
-    def save(self, index_dir: Path) -> None:
+    def save(self, index_dir: str | Path) -> None:
         """Writes `index_dir/manifest.json`, atomically."""
-        write_json(index_dir / _NAME, {"format": _FORMAT, "version": _VERSION, **asdict(self)})
+        write_json(join(index_dir, _NAME), {"format": _FORMAT, "version": _VERSION, **asdict(self)})
 
     @classmethod
-    def load(cls, index_dir: Path) -> "IndexManifest":
+    def load(cls, index_dir: str | Path) -> "IndexManifest":
         """Reads and checks `index_dir/manifest.json`.
 
         Raises:
             RunError: it isn't there, or says something that can't be.
         """
-        path = index_dir / _NAME
-        if not path.is_file():
+        path = join(index_dir, _NAME)
+        if not exists(path):
             raise RunError(f"{path}: no such file; run `polyprag index RUN` first")
         values = read_json(path)
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
@@ -56,7 +56,7 @@ class IndexManifest:
         return cls._parse(values, path)
 
     @classmethod
-    def _parse(cls, values: dict[str, Any], path: Path) -> "IndexManifest":
+    def _parse(cls, values: dict[str, Any], path: str) -> "IndexManifest":
         num_passages, parts = values.get("num_passages"), values.get("components")
         corpus: Any = values.get("corpus_sha256")
         encoding: Any = values.get("encoding_sha256")

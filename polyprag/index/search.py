@@ -4,7 +4,7 @@ N passages, k hits, S sites, K experts.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,9 +19,10 @@ from polyprag.index.dense import DenseIndex
 from polyprag.index.fusion import Ranking, reciprocal_rank_fusion
 from polyprag.index.manifest import IndexManifest
 from polyprag.index.passages import PassageStore
+from polyprag.index.place import IndexPlace, place_of
 from polyprag.index.rows import RowTable
-from polyprag.index.run_dir import CORPUS, ENCODING, INDEX, local_run
-from sharding.files import sha256_of
+from polyprag.index.run_dir import CORPUS, ENCODING
+from sharding.files import exists, join, sha256_of
 from sharding.manifest import MANIFEST_NAME
 from sharding.passages import Passage
 
@@ -51,53 +52,63 @@ class Index:
 
     def __init__(
         self,
-        directory: Path,
+        place: IndexPlace,
         *,
-        manifest: IndexManifest,
+        parts: Mapping[str, Path],
         store: PassageStore,
         rows: RowTable | None,
         gpu: str,
     ) -> None:
         """Puts opened parts together; use `Index.open`."""
-        self._directory, self._manifest, self._gpu = directory, manifest, gpu
+        self._place = place  # which keeps its parts from being deleted
+        self._parts, self._gpu = parts, gpu
         self._store, self._rows = store, rows
         self._bm25: BM25Index | None = None
         self._dense: DenseIndex | None = None
         self._opening = threading.Lock()
 
     @classmethod
-    def open(cls, run_dir: str | Path, *, gpu: str = "auto", verify: bool = False) -> Self:
+    def open(
+        cls,
+        run_dir: str | Path,
+        *,
+        gpu: str = "auto",
+        verify: bool = False,
+        cache_dir: str | None = None,
+        cache_gb: float = 20.0,
+    ) -> Self:
         """Opens RUN/index; BM25 and the dense index are opened by the first search with them.
 
         Args:
-            run_dir: RUN, on a local disk. RUN/corpus and RUN/encoding needn't be there; where they
+            run_dir: RUN, a path or URL. RUN/corpus and RUN/encoding needn't be there; where they
                 are, the index must have been built from them.
             gpu: `auto` puts the dense index on the GPUs that FAISS sees; `never` doesn't.
             verify: whether the checksums of large files are verified too.
+            cache_dir: `data.cache_dir`: where a remote run's parts are copied to.
+            cache_gb: `data.cache_gb`.
 
         Raises:
             RunError: the index is missing, damaged, or older than the corpus or the encoding.
         """
-        run = local_run(run_dir)
-        manifest = IndexManifest.load(run / INDEX)
+        place = place_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
+        manifest = IndexManifest.load(place.url)
         for name, built_from in (
             (CORPUS, manifest.corpus_sha256),
             (ENCODING, manifest.encoding_sha256),
         ):
-            source = run / name / MANIFEST_NAME
-            if source.is_file() and sha256_of(source) != built_from:
-                raise RunError(f"{run / name} has changed since {run / INDEX} was built: {REMEDY}")
-        for component in manifest.components.values():
-            component.verify(run / INDEX, whole=verify)
-
-        def part(name: str) -> Path:
-            return run / INDEX / manifest.components[name].directory
-
-        store = PassageStore.open(part("passages"), num_passages=manifest.num_passages)
+            source = join(run_dir, name)
+            url = join(source, MANIFEST_NAME)
+            if exists(url) and sha256_of(url) != built_from:
+                raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
+        parts = {
+            name: place.local(component, whole=verify)
+            for name, component in manifest.components.items()
+        }
+        store = PassageStore.open(parts["passages"], num_passages=manifest.num_passages)
         rows = None
-        if "rows" in manifest.components:
-            rows = RowTable.open(part("rows"), num_passages=manifest.num_passages)
-        return cls(run / INDEX, manifest=manifest, store=store, rows=rows, gpu=gpu)
+        if "rows" in parts:
+            rows = RowTable.open(parts["rows"], num_passages=manifest.num_passages)
+        return cls(place, parts=parts, store=store, rows=rows, gpu=gpu)
 
     @property
     def num_passages(self) -> int:
@@ -183,15 +194,13 @@ class Index:
     def _opened_bm25(self) -> BM25Index:
         with self._opening:
             if self._bm25 is None:
-                directory = self._directory / self._manifest.components["bm25"].directory
-                self._bm25 = BM25Index.open(directory, num_passages=self.num_passages)
+                self._bm25 = BM25Index.open(self._parts["bm25"], num_passages=self.num_passages)
             return self._bm25
 
     def _opened_dense(self) -> DenseIndex:
         with self._opening:
             if self._dense is None:
-                directory = self._directory / self._manifest.components["dense"].directory
                 self._dense = DenseIndex.open(
-                    directory, num_passages=self.num_passages, gpu=self._gpu
+                    self._parts["dense"], num_passages=self.num_passages, gpu=self._gpu
                 )
             return self._dense

@@ -18,7 +18,7 @@ COMMAND = str(Path(sys.executable).with_name("polyprag"))
 
 @pytest.fixture
 def two_nodes(tmp_path: Path) -> Iterator[str]:
-    """The address of a cluster of two nodes with one CPU each, so that no node takes two workers."""
+    """The address of a cluster of two nodes, each with a CPU for one worker."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cluster.metrics import MetricsLog, StepMetrics, read_lines
+from sharding.files import list_names, read_bytes
 
 
 def metrics(step: int, loss: float = 1.0) -> StepMetrics:
@@ -29,5 +30,21 @@ def test_remote_logs_appear_with_each_sync() -> None:
     log.write(metrics(1))
     log.sync()
     log.write(metrics(2))
+    assert len(read_lines("memory://metrics-test/logs/metrics.jsonl")) == 1
     log.close()
     assert len(read_lines("memory://metrics-test/logs/metrics.jsonl")) == 2
+
+
+def test_remote_tensorboard_files_hold_every_step(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = f"memory://metrics-test/{tmp_path.name}"
+    log = MetricsLog(logs, resumed_step=0)
+    log.write(metrics(1, loss=3.0))
+    log.sync()
+    log.write(metrics(2, loss=2.0))
+    log.close()
+    (name,) = list_names(f"{logs}/tensorboard")
+    (tmp_path / name).write_bytes(read_bytes(f"{logs}/tensorboard/{name}"))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 3.0), (2, 2.0)]

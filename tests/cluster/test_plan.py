@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.plan import EncodePlan, plan_encoding
+from cluster.plan import EncodePlan, plan_encoding, plan_of
 from polyprag.config import Config, DataConfig, TrainConfig
 from polyprag.errors import RunError
 from sharding.manifest import CorpusManifest, Partition
@@ -58,7 +58,7 @@ def test_cursor_at_any_step_equals_a_walk(
         train=TrainConfig(epochs=epochs, seed=3),
         cluster=replace(Config().cluster, workers=1),
     )
-    plan = plan_encoding(manifest_of(counts), config, corpus_url="corpus")
+    plan = plan_of(counts, config, corpus_url="corpus")
     assert plan.total_steps == epochs * plan.steps_per_epoch
     step = data.draw(st.integers(0, plan.total_steps - 1))
     cursor = plan.cursor_at(step)
@@ -71,6 +71,11 @@ def test_a_corpus_that_is_not_augmented_is_refused() -> None:
         plan_encoding(manifest_of([3], augmented=False), Config(), corpus_url="corpus")
 
 
+def test_a_partition_that_counts_no_examples_is_refused() -> None:
+    with pytest.raises(RunError, match="no examples in partition 1"):
+        plan_encoding(manifest_of([2, 0, 1]), Config(), corpus_url="corpus")
+
+
 def test_a_corpus_without_examples_is_refused() -> None:
-    with pytest.raises(RunError, match="no examples"):
-        plan_encoding(manifest_of([0, 0]), Config(), corpus_url="corpus")
+    with pytest.raises(RunError, match="no examples to train on"):
+        plan_of([0, 0], Config(), corpus_url="corpus")

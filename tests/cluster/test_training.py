@@ -20,8 +20,8 @@ from polyprag.examples import Example, expand
 from polyprag.experts import inject
 from polyprag.loss import causal_loss_sum
 from polyprag.router import gates
+from sharding.corpus import Corpus
 from sharding.manifest import CorpusManifest
-from sharding.partitions import read_partition
 from sharding.plan import example_order
 from sharding.rows import init_rows
 
@@ -79,8 +79,7 @@ def reference_losses(run: Path, config: Config, *, steps: int) -> list[float]:
     for lane in range(config.data.lanes):
         stream: list[Example] = []
         for index in plan.lane_order(lane, epoch=0):
-            part = manifest.partitions[index]
-            records = read_partition(run / "corpus", part)
+            records = Corpus.open(run / "corpus").records(manifest.partitions[index])
             examples = [e for r in records for e in expand(r, tokenizer, config.data)]
             order = example_order(config.train.seed, 0, partition=index, num_examples=len(examples))
             stream += [examples[i] for i in order]

@@ -355,12 +355,14 @@ def test_commands_choices_are_the_method_s_modes() -> None:
     assert set(COMMANDS) == {
         "prepare",
         "augment",
+        "plan",
         "encode",
         "index",
         "ask",
         "questions",
         "evaluate",
         "report",
+        "verify",
         "config",
     }
 

@@ -1,6 +1,7 @@
 """PRAG's example formats: counts, labels, truncation."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import DataConfig
-from polyprag.examples import Example, count_examples, expand, num_examples
+from polyprag.examples import Example, ExampleMaker, count_examples, expand, num_examples
 from polyprag.prompts import qa_prompt
 from sharding.passages import QA, Augmentation, Passage, Record
 
@@ -91,6 +92,53 @@ def test_counts_foretell_what_expand_makes(
     counts = count_examples(record)
     examples = expand(record, tokenizer, DataConfig(formats=formats))
     assert num_examples(counts | {"other": 1}, formats) == len(examples)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    formats=st.lists(st.sampled_from(["passage_qa", "qa", "passage"]), min_size=1, unique=True),
+    max_length=st.sampled_from([40, 512]),
+    loss_on=st.sampled_from(["all", "answer"]),
+    data=st.data(),
+)
+def test_any_examples_are_made_together_as_they_are_made_one_by_one(
+    tokenizer: PreTrainedTokenizerBase,
+    formats: list[str],
+    max_length: int,
+    loss_on: str,
+    data: st.DataObject,
+) -> None:
+    """Whatever the others in the call are, and wherever a stream begins."""
+    maker = ExampleMaker(
+        tokenizer, DataConfig(formats=formats, max_length=max_length), loss_on=loss_on
+    )
+    records = [AUGMENTED, Record(PASSAGE), Record(PASSAGE, Augmentation(("Again.",), QAS[:1]))]
+    everything = [(record, i) for record in records for i in range(maker.count(record))]
+    wanted = data.draw(st.lists(st.sampled_from(everything), max_size=9))
+    together = maker.make(wanted)
+    assert len(together) == len(wanted)
+    for example, pair in zip(together, wanted, strict=True):
+        (alone,) = maker.make([pair])
+        assert np.array_equal(example.input_ids, alone.input_ids)
+        assert np.array_equal(example.labels, alone.labels)
+
+
+def test_threads_may_share_a_tokenizer_whose_file_truncates_and_pads(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    alone = texts(tokenizer, expand(AUGMENTED, tokenizer, DataConfig()))
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    tokenizer.backend_tokenizer.enable_padding(length=600)
+    maker = ExampleMaker(tokenizer, DataConfig())
+    # Nothing is left that a thread's first call would change under another thread's.
+    assert tokenizer.backend_tokenizer.truncation is None
+    assert tokenizer.backend_tokenizer.padding is None
+    wanted = [(AUGMENTED, i) for i in range(maker.count(AUGMENTED))]
+    with ThreadPoolExecutor(4) as pool:
+        for made in pool.map(maker.make, [wanted] * 40):
+            assert texts(tokenizer, made) == alone
 
 
 def test_formats_choose_what_a_passage_is_trained_with(tokenizer: PreTrainedTokenizerBase) -> None:

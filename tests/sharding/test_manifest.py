@@ -23,6 +23,7 @@ MANIFEST = CorpusManifest(
     num_passages=5,
     partition_size=2,
     partitions=(partition(0, 0, 2), partition(1, 2, 2), partition(2, 4, 1)),
+    options={"chunk_words": 100, "fields": {"id": "_id"}},
     skipped={"empty text": 1},
     augmentation={"backend": "rules"},
 )
@@ -34,7 +35,7 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["manifest.json"]
     saved = json.loads((tmp_path / "manifest.json").read_text())
     assert saved["format"] == "polyprag-corpus"
-    assert saved["version"] == 1
+    assert saved["version"] == 2
 
 
 def test_a_missing_manifest_says_which_command_makes_it(tmp_path: Path) -> None:
@@ -57,7 +58,8 @@ SHA = MANIFEST.partitions[0].sha256
     ("change", "named"),
     [
         (top(format="other"), "format"),
-        (top(version=2), "version 2"),
+        (top(version=1), "version 1 can't be read.*version 2; prepare the corpus again"),
+        (top(options=None), "options"),
         (top(num_passages=6), "num_passages"),
         (top(num_passages="5"), "num_passages"),
         (top(partition_size=0), "partition_size"),
@@ -97,6 +99,17 @@ def test_what_cannot_be_is_refused_by_name(
     (tmp_path / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(CorpusError, match=rf"manifest\.json: .*{named}"):
         CorpusManifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("num_passages", [10**12, 10**30])
+def test_ids_have_twelve_digits_at_most(num_passages: int) -> None:
+    """Larger ones would overflow where the partitions behind them are read."""
+    first, second, _ = MANIFEST.partitions
+    huge = replace(first, num_passages=num_passages)
+    then = replace(second, first_id=num_passages)
+    manifest = replace(MANIFEST, partitions=(huge, then), num_passages=num_passages + 2)
+    with pytest.raises(ValueError, match="num_passages must be at most"):
+        manifest.check()
 
 
 def test_no_two_partitions_share_a_file() -> None:

@@ -13,9 +13,11 @@ from sharding.plan import (
     example_order,
     lane_cursor_at,
     lane_of,
+    lane_sizes,
     lanes_of_worker,
     partition_order,
     partitions_of_lane,
+    partitions_of_worker,
     steps_per_epoch,
 )
 
@@ -43,6 +45,61 @@ def test_every_partition_belongs_to_one_lane(num_partitions: int, num_lanes: int
             for partition in range(num_partitions)
             if lane_of(partition, num_lanes) == lane
         ]
+
+
+@given(st.integers(0, 60), lane_counts, st.data())
+def test_every_partition_belongs_to_one_worker_whatever_divides(
+    num_partitions: int, num_lanes: int, data: st.DataObject
+) -> None:
+    world_size = data.draw(st.integers(1, num_lanes))
+    owners: dict[int, list[int]] = {partition: [] for partition in range(num_partitions)}
+    for rank in range(world_size):
+        partitions = partitions_of_worker(
+            rank, world_size=world_size, num_partitions=num_partitions, num_lanes=num_lanes
+        )
+        assert partitions == sorted(partitions)
+        lanes = lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
+        assert {lane_of(partition, num_lanes) for partition in partitions} <= set(lanes)
+        for partition in partitions:
+            owners[partition].append(rank)
+    assert all(len(ranks) == 1 for ranks in owners.values())
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 8), lane_counts, st.data())
+def test_equal_partitions_leave_workers_within_a_microbatch_in_every_step(
+    num_partitions: int, size: int, missing: int, num_lanes: int, data: st.DataObject
+) -> None:
+    """To the epoch's last step; the last partition may be smaller."""
+    world_size = data.draw(st.integers(1, num_lanes))
+    microbatch = data.draw(st.integers(1, 4))
+    examples = [size] * (num_partitions - 1) + [max(1, size - missing)]
+    steps = steps_per_epoch(examples, num_lanes=num_lanes, microbatch=microbatch)
+    left = lane_sizes(examples, num_lanes=num_lanes)
+    for _ in range(steps):
+        microbatches = [
+            sum(
+                left[lane] > 0
+                for lane in lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
+            )
+            for rank in range(world_size)
+        ]
+        assert 1 <= max(microbatches) <= min(microbatches) + 1
+        left = [max(0, count - microbatch) for count in left]
+    assert not any(left)
+
+
+@pytest.mark.parametrize("world_size", [0, 4])
+def test_workers_without_a_lane_are_refused(world_size: int) -> None:
+    with pytest.raises(CorpusError, match=r"3 lanes .* 1 to 3 workers"):
+        lanes_of_worker(0, world_size=world_size, num_lanes=3)
+
+
+def test_a_cursor_in_a_huge_corpus_takes_no_longer_than_its_lane_is_long() -> None:
+    """21 M passages, 150 M examples: nothing is read or replayed, however far the step."""
+    in_order = [57_344] * 10
+    step = 10 * 57_344 // 4 - 1
+    assert lane_cursor_at(step, in_order, microbatch=4) == LaneCursor(9, 57_340)
+    assert lane_cursor_at(step + 1, in_order, microbatch=4) == LaneCursor(10, 0)
 
 
 @given(seeds, st.integers(0, 50), st.integers(0, 30))

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from sharding import rewrite
+from sharding.corpus import Corpus
 from sharding.files import list_names
 from sharding.manifest import CorpusManifest, Partition
-from sharding.partitions import check_shard, read_partition
+from sharding.partitions import check_shard
 from sharding.passages import QA, Augmentation, Record
 from sharding.rewrite import rewrite_partitions
 
@@ -22,7 +24,7 @@ RULES, MODEL = {"backend": "rules"}, {"backend": "hf"}
 def augment_by(backend: str) -> Callable[[list[Record]], list[Record]]:
     def transform(records: list[Record]) -> list[Record]:
         return [
-            replace(
+            structs.replace(
                 record,
                 augmentation=Augmentation(
                     (f"{record.passage.text} by {backend}",),
@@ -61,11 +63,9 @@ def corpus_dir(tmp_path: Path, make_corpus: MakeCorpus) -> Path:
 
 
 def rewrites(corpus_dir: Path) -> list[str | None]:
-    manifest = CorpusManifest.load(corpus_dir)
     return [
         record.augmentation.rewrites[0] if record.augmentation else None
-        for part in manifest.partitions
-        for record in read_partition(corpus_dir, part, verify=True)
+        for record in Corpus.open(corpus_dir).iterate()
     ]
 
 
@@ -88,7 +88,7 @@ def test_every_partition_is_rewritten_counted_and_the_old_shards_go(corpus_dir: 
         {"qa": 1, "passage": 2},
     ]
     assert not {part.file for part in before.partitions} & set(list_names(corpus_dir))
-    assert len(list_names(corpus_dir)) == 4
+    assert len(list_names(corpus_dir)) == 7
 
 
 def test_nothing_to_do_changes_no_shard(corpus_dir: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_kill_at_any_step_leaves_a_whole_corpus_that_is_finished_by_running_ag
         run(corpus_dir, RULES)
         assert rewrites(corpus_dir) == by("rules")
         assert not [name for name in list_names(corpus_dir) if name.endswith(".tmp")]
-        assert len(list_names(corpus_dir)) == 4
+        assert len(list_names(corpus_dir)) == 7
         if not killed:
             break
     assert survives > 5

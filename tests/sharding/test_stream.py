@@ -1,5 +1,8 @@
+import gc
 import threading
-from collections.abc import Callable, Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sharding.corpus import Corpus
 from sharding.errors import CorpusError
+from sharding.lane import LaneBatch
 from sharding.manifest import CorpusManifest, Partition
 from sharding.passages import Record
 from sharding.plan import (
+    Cursor,
     LaneCursor,
     example_order,
     lane_cursor_at,
@@ -20,21 +26,36 @@ from sharding.plan import (
     partitions_of_lane,
     steps_per_epoch,
 )
-from sharding.stream import LaneBatch, LaneStream
+from sharding.shuffle import ShuffledPartition
+from sharding.stream import LaneStream, StepBatch, WorkerStream
 
 MakeCorpus = Callable[..., CorpusManifest]
 Example = tuple[int, int]  # passage id, which of its examples
 
 
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("lane")]
+
+
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lane-")]
+    assert not threads()
 
 
-def expand(record: Record) -> list[Example]:
-    """0, 1 or 2 examples of each passage."""
-    return [(record.passage.id, i) for i in range(record.passage.id % 3)]
+class Expand:
+    """0, 1 or 2 examples of each passage; knows which it was asked for."""
+
+    def __init__(self) -> None:
+        self.made: list[Example] = []
+
+    def count(self, record: Record) -> int:
+        return record.passage.id % 3
+
+    def make(self, wanted: Sequence[tuple[Record, int]]) -> list[Example]:
+        made = [(record.passage.id, number) for record, number in wanted]
+        self.made += made
+        return made
 
 
 def num_examples(partition: Partition) -> int:
@@ -46,14 +67,30 @@ def open_lane(
     corpus_dir: Path, manifest: CorpusManifest, lane: int, **changes: Any
 ) -> LaneStream[Example]:
     options: dict[str, Any] = {"num_lanes": 3, "seed": 5, "epoch": 1, "microbatch": 4}
-    options |= {"expand": expand, "num_examples": num_examples} | changes
-    return LaneStream(corpus_dir, manifest, lane, **options)
+    options |= {"expand": Expand(), "num_examples": num_examples} | changes
+    return LaneStream(Corpus(corpus_dir, manifest), lane, **options)
 
 
 def batches(
     corpus_dir: Path, manifest: CorpusManifest, lane: int, **changes: Any
 ) -> list[LaneBatch[Example]]:
     with open_lane(corpus_dir, manifest, lane, **changes) as stream:
+        return list(stream)
+
+
+def open_worker(
+    corpus_dir: Path, manifest: CorpusManifest, rank: int, world_size: int, **changes: Any
+) -> WorkerStream[Example]:
+    changes.pop("epoch", None)  # the cursor has it
+    options: dict[str, Any] = {"num_lanes": 3, "seed": 5, "microbatch": 4}
+    options |= {"expand": Expand(), "num_examples": num_examples} | changes
+    return WorkerStream(Corpus(corpus_dir, manifest), rank=rank, world_size=world_size, **options)
+
+
+def steps(
+    corpus_dir: Path, manifest: CorpusManifest, rank: int, world_size: int, **changes: Any
+) -> list[StepBatch[Example]]:
+    with open_worker(corpus_dir, manifest, rank, world_size, **changes) as stream:
         return list(stream)
 
 
@@ -79,13 +116,13 @@ def corpus(
     return make
 
 
-Corpus = Callable[[dict[str, Any]], tuple[Path, CorpusManifest]]
+MadeCorpus = Callable[[dict[str, Any]], tuple[Path, CorpusManifest]]
 
 
 @settings(max_examples=25)
 @given(shapes)
 def test_lanes_give_the_planned_batches_and_each_example_once(
-    corpus: Corpus, shape: dict[str, Any]
+    corpus: MadeCorpus, shape: dict[str, Any]
 ) -> None:
     """Against a loop over the whole corpus in memory."""
     corpus_dir, manifest = corpus(shape)
@@ -120,7 +157,7 @@ def test_lanes_give_the_planned_batches_and_each_example_once(
 @settings(max_examples=25)
 @given(shapes, st.data())
 def test_a_stream_restored_from_any_cursor_continues_identically(
-    corpus: Corpus, shape: dict[str, Any], data: st.DataObject
+    corpus: MadeCorpus, shape: dict[str, Any], data: st.DataObject
 ) -> None:
     corpus_dir, manifest = corpus(shape)
     lane = data.draw(st.integers(0, shape["num_lanes"] - 1))
@@ -141,30 +178,71 @@ def test_a_stream_restored_from_any_cursor_continues_identically(
 @settings(max_examples=10)
 @given(shapes)
 def test_steps_have_the_same_batches_whatever_the_number_of_workers(
-    corpus: Corpus, shape: dict[str, Any]
+    corpus: MadeCorpus, shape: dict[str, Any]
 ) -> None:
-    """Each worker steps through its lanes in turn, as training does, to the planned last step."""
+    """Against the lanes, each read by itself: batches, numbers of steps, and cursors."""
     corpus_dir, manifest = corpus(shape)
-    num_lanes = shape["num_lanes"]
+    num_lanes, microbatch, epoch = shape["num_lanes"], shape["microbatch"], shape["epoch"]
     examples = [num_examples(partition) for partition in manifest.partitions]
-    steps = steps_per_epoch(examples, num_lanes=num_lanes, microbatch=shape["microbatch"])
+    num_steps = steps_per_epoch(examples, num_lanes=num_lanes, microbatch=microbatch)
+    of_lane = [batches(corpus_dir, manifest, lane, **shape) for lane in range(num_lanes)]
 
-    def run(world_size: int) -> list[dict[int, LaneBatch[Example] | None]]:
-        by_step: list[dict[int, LaneBatch[Example] | None]] = [{} for _ in range(steps)]
+    def cursor_after(epoch: int, step: int) -> Cursor:
+        lanes = []
+        for lane in range(num_lanes):
+            partitions = range(lane, len(examples), num_lanes)
+            order = partition_order(shape["seed"], epoch, lane=lane, partitions=partitions)
+            sizes = [examples[index] for index in order]
+            lanes.append(lane_cursor_at(step, sizes, microbatch=microbatch))
+        return Cursor(epoch, step, tuple(lanes))
+
+    for world_size in range(1, num_lanes + 1):
         for rank in range(world_size):
-            lanes = lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
-            streams = {lane: open_lane(corpus_dir, manifest, lane, **shape) for lane in lanes}
-            for step in range(steps):
-                by_step[step] |= {lane: next(stream, None) for lane, stream in streams.items()}
-            for stream in streams.values():
-                assert next(stream, None) is None
-                stream.close()
-        return by_step
+            mine = lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
+            found = steps(
+                corpus_dir, manifest, rank, world_size, **shape, cursor=cursor_after(epoch, 0)
+            )
+            assert [step.step for step in found] == list(range(num_steps))
+            for number, step in enumerate(found):
+                expected = [of_lane[i][number] for i in mine if number < len(of_lane[i])]
+                assert list(step.lanes) == expected
+                last = number == num_steps - 1
+                assert step.cursor == (
+                    cursor_after(epoch + 1, 0) if last else cursor_after(epoch, number + 1)
+                )
 
-    alone = run(1)
-    assert all(any(batch for batch in step.values()) for step in alone)
-    for world_size in range(2, num_lanes + 1):
-        assert run(world_size) == alone
+
+@settings(max_examples=10)
+@given(shapes, st.data())
+def test_a_worker_that_goes_on_from_any_step_and_with_others_sees_the_rest(
+    corpus: MadeCorpus, shape: dict[str, Any], data: st.DataObject
+) -> None:
+    """Two epochs; stopped somewhere, and continued by another number of workers."""
+    corpus_dir, manifest = corpus(shape)
+    shape["epoch"] = 0
+    num_lanes = shape["num_lanes"]
+
+    def run(cursor: Cursor | None, world_size: int) -> list[dict[int, LaneBatch[Example]]]:
+        taken: list[dict[int, LaneBatch[Example]]] = []
+        while cursor is None or cursor.epoch < 2:
+            workers = [
+                steps(corpus_dir, manifest, rank, world_size, **shape, cursor=cursor)
+                for rank in range(world_size)
+            ]
+            for together in zip(*workers, strict=True):
+                taken.append({batch.lane: batch for step in together for batch in step.lanes})
+                cursors.append(together[0].cursor)
+            if not workers[0]:
+                break
+            cursor = cursors[-1]
+        return taken
+
+    cursors: list[Cursor] = []
+    whole = run(None, 1)
+    after = list(cursors)
+    for step in {0, len(whole) // 2, len(whole) - 1} & set(range(len(whole))):
+        world_size = data.draw(st.integers(1, num_lanes))
+        assert run(after[step], world_size) == whole[step + 1 :]
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(make_corpus: MakeCorpus, tmp_path: Path) -> None:
@@ -207,12 +285,161 @@ def test_a_damaged_shard_reaches_the_consumer_after_the_good_ones(
 
 
 def test_an_error_in_expand_reaches_the_consumer(make_corpus: MakeCorpus, tmp_path: Path) -> None:
-    def broken(record: Record) -> list[Example]:
-        raise RuntimeError("tokenizer fell over")
+    class Broken(Expand):
+        def make(self, wanted: Sequence[tuple[Record, int]]) -> list[Example]:
+            raise error
 
     manifest = make_corpus(tmp_path, sizes=[4])
+    error: Exception = RuntimeError("tokenizer fell over")
     with pytest.raises(RuntimeError, match="fell over"):
-        batches(tmp_path, manifest, 0, expand=broken)
+        batches(tmp_path, manifest, 0, expand=Broken())
+    error = StopIteration()  # which must not pass for the end of the data
+    with pytest.raises(RuntimeError, match="in the midst"):
+        batches(tmp_path, manifest, 0, expand=Broken())
+
+
+def test_one_example_too_few_is_an_error(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+    class Lazy(Expand):
+        def make(self, wanted: Sequence[tuple[Record, int]]) -> list[Example]:
+            return super().make(wanted)[1:]
+
+    manifest = make_corpus(tmp_path, sizes=[4])
+    with pytest.raises(ValueError, match="2 examples were made where 3"):
+        batches(tmp_path, manifest, 0, expand=Lazy())
+
+
+def test_only_what_is_wanted_soon_is_made(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+    """Not the rest of the partition, not what lies before the cursor, and each example once."""
+    manifest = make_corpus(tmp_path, sizes=[300])
+    whole = [item for batch in batches(tmp_path, manifest, 0) for item in batch.items]
+    expand = Expand()
+    cursor = LaneCursor(0, 204)
+    with open_lane(tmp_path, manifest, 0, expand=expand, cursor=cursor) as stream:
+        assert list(next(stream).items) == whole[204:208]
+        wait_until_still(expand)
+        assert expand.made == whole[204 : 204 + 32]  # one piece, for two batches ahead
+        list(stream)
+    assert expand.made == whole[204:]
+
+
+def wait_until_still(expand: Expand) -> None:
+    before = -1
+    while len(expand.made) != before:
+        before = len(expand.made)
+        time.sleep(0.02)
+
+
+def test_no_more_than_two_partitions_of_a_lane_are_in_memory(
+    make_corpus: MakeCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: weakref.WeakSet[ShuffledPartition[Any]] = weakref.WeakSet()
+    load = ShuffledPartition.__init__
+
+    def noting(self: ShuffledPartition[Any], *args: Any, **kwargs: Any) -> None:
+        alive.add(self)
+        load(self, *args, **kwargs)
+
+    monkeypatch.setattr(ShuffledPartition, "__init__", noting)
+    manifest = make_corpus(tmp_path, sizes=[90] * 6)
+    expand = Expand()
+    with open_lane(tmp_path, manifest, 0, num_lanes=1, microbatch=10, expand=expand) as stream:
+        wait_until_still(expand)
+        assert len(alive) == 1  # the second one would only keep the first batch waiting
+        numbers = set()
+        for _ in stream:
+            wait_until_still(expand)
+            numbers.add(len(alive))
+    assert max(numbers) == 2
+
+
+def test_a_cursor_late_in_an_epoch_is_restored_by_reading_one_shard(
+    make_corpus: MakeCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    records = Corpus.records
+
+    def noting(self: Corpus, partition: Partition) -> list[Record]:
+        read.append(partition.index)
+        return records(self, partition)
+
+    monkeypatch.setattr(Corpus, "records", noting)
+    manifest = make_corpus(tmp_path, sizes=[90] * 6)
+    order = partition_order(5, 1, lane=0, partitions=range(6))
+    expand = Expand()
+    cursor = LaneCursor(4, 50)
+    with open_lane(tmp_path, manifest, 0, num_lanes=1, expand=expand, cursor=cursor):
+        wait_until_still(expand)
+        assert read == [order[4]]
+
+
+def test_a_broken_step_is_not_followed_by_another(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+    """A lane's error, with good lanes before and after it, is raised by its step and ever after."""
+    manifest = make_corpus(tmp_path, sizes=[6] * 6)
+    order = partition_order(5, 0, lane=1, partitions=[1, 4])
+    shard = tmp_path / manifest.partitions[order[1]].file
+    shard.write_bytes(shard.read_bytes().replace(b"Text", b"Test"))
+    stream = open_worker(tmp_path, manifest, 0, 1, num_lanes=3, seed=5, microbatch=6)
+    assert len(next(stream).lanes) == 3
+    for _ in range(3):
+        with pytest.raises(CorpusError, match=rf"{shard.name}: SHA-256 differs"):
+            next(stream)
+    for thread in threads():
+        thread.join(timeout=5)
+    assert not threads()
+    stream.close()
+    assert list(stream) == []
+
+
+def test_a_forgotten_stream_ends_its_threads(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+    manifest = make_corpus(tmp_path, sizes=[30] * 6)
+    stream = open_worker(tmp_path, manifest, 0, 1, num_lanes=3, microbatch=1)
+    next(stream)
+    running = threads()
+    assert running
+    del stream
+    gc.collect()
+    for thread in running:
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+
+
+def test_closing_from_another_thread_ends_a_reader_that_waits(
+    make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    class Slow(Expand):
+        def make(self, wanted: Sequence[tuple[Record, int]]) -> list[Example]:
+            entered.set()
+            release.wait(5)
+            return super().make(wanted)
+
+    manifest = make_corpus(tmp_path, sizes=[6] * 6)
+    stream = open_worker(tmp_path, manifest, 0, 1, num_lanes=3, expand=Slow(), threads=1)
+    taken: list[StepBatch[Example]] = []
+    reader = threading.Thread(target=lambda: taken.extend(stream))
+    reader.start()
+    entered.wait(5)
+    closer = threading.Thread(target=stream.close)
+    closer.start()
+    time.sleep(0.05)
+    release.set()
+    for thread in (reader, closer):
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+    assert taken == []
+
+
+def test_a_cursor_of_another_number_of_lanes_is_refused(
+    make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    manifest = make_corpus(tmp_path, sizes=[4, 4])
+    with pytest.raises(CorpusError, match=r"the cursor has 3 lanes and data\.lanes=2"):
+        steps(tmp_path, manifest, 0, 1, num_lanes=2, cursor=Cursor(0, 0, (LaneCursor(),) * 3))
+    # Also where it is the lane of another worker that can't be.
+    lanes = (LaneCursor(), LaneCursor(7, 0))
+    with pytest.raises(CorpusError, match=r"lane 1: .*another corpus"):
+        steps(tmp_path, manifest, 0, 2, num_lanes=2, cursor=Cursor(0, 0, lanes))
 
 
 def test_leaving_early_stops_the_reader(make_corpus: MakeCorpus, tmp_path: Path) -> None:

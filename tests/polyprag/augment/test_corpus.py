@@ -1,6 +1,7 @@
 """The driver over a prepared corpus: what is done stays, what is missing is written."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from polyprag.augment.corpus import augment_corpus, describe, num_without_augmen
 from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError, CorpusError
 from polyprag.examples import count_examples
+from sharding.corpus import Corpus
 from sharding.manifest import CorpusManifest
-from sharding.partitions import read_partition
 from sharding.passages import Augmentation, Passage, Record
 from sharding.prepare import prepare
+from sharding.task_pool import ProcessPool
 
 TEXTS = [
     ("Ada Byrd", "Ada Byrd (born 3 May 1931 in London) is an English actress."),
@@ -40,12 +42,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def _records(run_dir: Path) -> list[Record]:
-    manifest = CorpusManifest.load(run_dir / "corpus")
-    return [
-        record
-        for partition in manifest.partitions
-        for record in read_partition(run_dir / "corpus", partition, verify=True)
-    ]
+    return list(Corpus.open(run_dir / "corpus").iterate())
 
 
 def test_rules_reach_every_shard_and_are_counted(run_dir: Path) -> None:
@@ -63,6 +60,18 @@ def test_rules_reach_every_shard_and_are_counted(run_dir: Path) -> None:
     empty = Augmentation(rewrites=(), qas=())
     assert num_without_augmentation(manifest) == sum(r.augmentation == empty for r in records) >= 1
     assert manifest.augmentation == {"backend": "rules", "num_rewrites": 1, "num_qas": 3}
+
+
+def test_several_processes_write_what_one_writes(run_dir: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(run_dir, alone)
+    one = augment_corpus(alone, Config())
+    advanced: list[int] = []
+    with ProcessPool(2) as pool:
+        several = augment_corpus(run_dir, Config(), progress=advanced.append, pool=pool)
+    assert several == one
+    assert sum(advanced) == len(TEXTS)
+    assert _records(run_dir) == _records(alone)
 
 
 def test_a_stopped_run_goes_on_with_what_is_missing(

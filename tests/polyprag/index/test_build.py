@@ -188,11 +188,6 @@ def test_a_run_without_a_corpus_is_a_corpus_error(tmp_path: Path) -> None:
         build_index(tmp_path, CONFIG)
 
 
-def test_a_run_behind_a_url_is_refused() -> None:
-    with pytest.raises(RunError, match="local disk"):
-        build_index("s3://bucket/run", CONFIG)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="maps of deleted files are POSIX")
 def test_an_open_index_goes_on_while_it_is_replaced(
     tmp_path: Path, make_corpus_run: MakeRun

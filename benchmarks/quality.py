@@ -1,6 +1,6 @@
 """Is the knowledge in the weights, and in the routing? Poly-PRAG beside its rivals and controls.
 
-    python benchmarks/bench_quality.py [--quick] [--json FILE]
+    python benchmarks/quality.py [--quick] [--json FILE]
 
 Encodes the passages of examples/popqa and asks (a) PopQA's questions with retrieved rows and (b)
 questions on the passages' lead facts in wordings that no training saw, with the passage's own row.
@@ -37,8 +37,7 @@ from polyprag.loss import causal_loss_sum
 from polyprag.metrics import score
 from polyprag.prompts import render_prompt
 from polyprag.questions import Question, read_questions
-from sharding.manifest import CorpusManifest
-from sharding.partitions import read_partition
+from sharding.corpus import Corpus
 from sharding.passages import Record
 from sharding.prepare import prepare
 
@@ -180,14 +179,13 @@ def report(
     seconds: float,
 ) -> None:
     """Runs PRAG on a sample, prints the tables and writes the JSON."""
-    manifest = CorpusManifest.load(run / "corpus")
+    corpus = Corpus.open(run / "corpus")
     by_text: dict[str, list[Question]] = {}
     for question in read_questions(directory / "lead.jsonl"):
         by_text.setdefault(question.gold[0].text, []).append(question)
     records = [
         record
-        for part in manifest.partitions
-        for record in read_partition(run / "corpus", part)
+        for record in corpus.iterate()
         if record.passage.text in by_text and record.augmentation and record.augmentation.qas
     ][:: 2 if args.quick else 4][: 8 if args.quick else 60]
     sample = {q.id for record in records for q in by_text[record.passage.text]}
@@ -196,8 +194,8 @@ def report(
     ours = {
         "f1": poly_on(directory / "lead" / "predictions-poly.jsonl", sample),
         "n": len(sample),
-        "seconds_a_passage": seconds / manifest.num_passages,
-        "bytes_a_passage": poly_bytes / manifest.num_passages,
+        "seconds_a_passage": seconds / corpus.manifest.num_passages,
+        "bytes_a_passage": poly_bytes / corpus.manifest.num_passages,
     }
     for title, table in (
         ("PopQA, retrieved passages", results),

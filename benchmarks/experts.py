@@ -1,6 +1,6 @@
 """What a training step costs with K gated experts, beside one LoRA and PEFT's Poly layer.
 
-    python benchmarks/bench_experts.py [--quick] [--json FILE]
+    python benchmarks/experts.py [--quick] [--json FILE]
 
 One Llama, one batch in which every sequence belongs to another passage; forward, backward and
 Adam on the adapters, in turns, the median of each. PEFT's LoRA has one adapter for the whole batch,
@@ -98,7 +98,7 @@ def steps(*, quick: bool, num_experts: int) -> dict[str, Callable[[Tensor], None
 def main() -> None:
     """Runs the benchmark."""
     args = options(__doc__.splitlines()[0]).parse_args()
-    length, rounds = (64, 9) if args.quick else (128, 15)
+    length, rounds = (64, 5) if args.quick else (128, 15)
     ids = torch.randint(0, 4096, (BATCH, length), generator=torch.Generator().manual_seed(0))
     results: dict[str, dict[str, float]] = {}
     for num_experts in (16, 64):

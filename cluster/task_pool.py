@@ -1,0 +1,77 @@
+"""Run the data plane's tasks on all nodes of a Ray cluster."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from polyprag.errors import PolypragError, RunError
+from sharding.task_pool import in_order, no_bytes
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class RayPool:
+    """Runs tasks on Ray, one CPU each; inside a `ray_session`.
+
+    See `sharding.task_pool.TaskPool`. Files that tasks name must be visible to every node.
+    """
+
+    def __init__(self, num_workers: int | None = None) -> None:
+        """Uses `num_workers` CPUs; by default all that the cluster has now."""
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        self.num_workers = num_workers or max(1, int(resources.get("CPU", 1)))
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        tasks: Iterable[T],
+        *,
+        num_bytes: Callable[[T], int] = no_bytes,
+    ) -> Iterator[R]:
+        """See `TaskPool.map`. Ray runs a task again whose node was lost.
+
+        Raises:
+            RunError: Ray could not run a task.
+        """
+        begun: set[Any] = set()
+        remote: Any = _run  # its types can't say that it takes any function
+
+        def submit(task: T) -> Callable[[], R]:
+            reference = remote.remote(function, task)
+            begun.add(reference)
+            return partial(_result, reference, begun)
+
+        try:
+            yield from in_order(submit, tasks, num_workers=self.num_workers, num_bytes=num_bytes)
+        finally:
+            for reference in begun:
+                ray.cancel(reference, force=True)
+
+
+@ray.remote(num_cpus=1)
+def _run(function: Callable[[T], R], task: T) -> R | PolypragError:
+    """A task's result, or a user's error as a value: Ray would add its traceback to the text."""
+    try:
+        return function(task)
+    except PolypragError as error:
+        return error
+
+
+def _result(reference: Any, begun: set[Any]) -> Any:
+    try:
+        result = ray.get(reference)
+    except RayTaskError as error:
+        raise error.cause from error
+    except RayError as error:
+        raise RunError(
+            f"Ray could not run a task ({error}); run the same command again: what is done is kept"
+        ) from error
+    finally:
+        begun.discard(reference)
+    if isinstance(result, PolypragError):
+        raise result
+    return result

@@ -1,0 +1,126 @@
+"""How many examples and tokens a corpus gives, from a sample of its passages."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from polyprag.config import AugmentConfig, Config
+from polyprag.examples import count_examples, expand, num_examples
+from sharding.corpus import Corpus
+from sharding.passages import QA, Augmentation, Passage, Record
+
+SAMPLE_SIZE = 64
+# What a question and its answer are taken to be like where a language model is yet to write them.
+_STAND_IN = QA(
+    "Which of the places that are named in the text was the first of its kind?",
+    "the second one",
+    "It was the second one.",
+)
+_NOTHING = Passage(0, "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the sampled passages give.
+
+    Attributes:
+        passages: in the sample.
+        examples_per_passage: mean over the sample.
+        tokens_per_example: mean; None without a tokenizer.
+        tokens_margin: half the 95 % interval of that mean, as a share of it.
+    """
+
+    passages: int
+    examples_per_passage: float
+    tokens_per_example: float | None
+    tokens_margin: float | None
+
+
+def sampled_ids(num_passages: int, size: int = SAMPLE_SIZE) -> list[int]:
+    """Passages spread evenly over a corpus."""
+    size = min(size, num_passages)
+    return [(2 * i + 1) * num_passages // (2 * size) for i in range(size)]
+
+
+def sample_corpus(
+    corpus: Corpus, config: Config, tokenizer: PreTrainedTokenizerBase | None
+) -> Sample:
+    """Reads some passages, each by one short read, and makes their examples.
+
+    A passage that isn't augmented yet is given what `polyprag augment` would write: by the rules
+    themselves, or as many rewrites and questions as a language model is asked for.
+
+    Args:
+        corpus: prepared, with passages; augmented or not.
+        config: of the run.
+        tokenizer: the base model's, if it is there.
+
+    Raises:
+        CorpusError: a shard is missing or damaged.
+    """
+    augment = _stand_in(config)
+    examples, tokens = [], []
+    for passage_id in sampled_ids(corpus.manifest.num_passages):
+        record = corpus.record(passage_id)
+        if record.augmentation is None:
+            record = Record(record.passage, augment(record.passage))
+        examples.append(num_examples(count_examples(record), config.data.formats))
+        if tokenizer is not None:
+            made = expand(
+                record,
+                tokenizer,
+                config.data,
+                loss_on=config.train.loss_on,
+                prompt_style=config.generation.prompt,
+            )
+            tokens.append(sum(len(example) for example in made))
+    mean = sum(examples) / len(examples)
+    if tokenizer is None or not sum(examples):
+        return Sample(len(examples), mean, None, None)
+    ratio, margin = ratio_estimate(tokens, examples)
+    return Sample(len(examples), mean, ratio, margin)
+
+
+def ratio_estimate(totals: Sequence[int], sizes: Sequence[int]) -> tuple[float, float | None]:
+    """The ratio of two sums over a simple sample, and its relative 95 % margin.
+
+    Cochran, Sampling Techniques (1977), section 6.4; without the finite-population correction.
+
+    Args:
+        totals: of each sampled unit, such as its tokens.
+        sizes: of each sampled unit, such as its examples; not all zero.
+
+    Returns:
+        The ratio; half the interval's width as a share of it, None for a single unit.
+    """
+    count, size = len(sizes), sum(sizes)
+    ratio = sum(totals) / size
+    if count < 2 or ratio == 0:
+        return ratio, None
+    squares = sum((t - ratio * s) ** 2 for t, s in zip(totals, sizes, strict=True))
+    error = math.sqrt(count * squares / (count - 1)) / size
+    return ratio, 1.96 * error / ratio
+
+
+def planned_examples_per_passage(config: Config) -> int:
+    """The examples of a passage for which every rewrite and question is written."""
+    record = Record(_NOTHING, _written_by_a_model(_NOTHING, config.augment))
+    return num_examples(count_examples(record), config.data.formats)
+
+
+def _stand_in(config: Config) -> Callable[[Passage], Augmentation]:
+    augment = config.augment
+    if augment.backend != "rules":
+        return lambda passage: _written_by_a_model(passage, augment)
+    from polyprag.augment import rules
+
+    return lambda passage: rules.augment(
+        passage, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas, seed=0
+    )
+
+
+def _written_by_a_model(passage: Passage, augment: AugmentConfig) -> Augmentation:
+    """Rewrites as long as the text, and questions of a usual length."""
+    return Augmentation((passage.text,) * augment.num_rewrites, (_STAND_IN,) * augment.num_qas)

@@ -1,0 +1,103 @@
+"""`polyprag verify`: is a run directory whole, and what can be mended."""
+
+import json
+from contextlib import nullcontext
+from functools import partial
+
+import click
+
+from polyprag.cli.arguments import run_argument
+
+_BYTES_PER_WORKER = 256 << 20
+
+
+@click.command("verify")
+@run_argument
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Check manifests, presence and sizes only, not what the files hold.",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Mend what can be made again without loss: offset indexes, a corpus manifest, its counts; "
+    "and remove what killed commands left.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="How many processes read shards. By default as many as there are cores, and only one for "
+    "a small corpus.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: bool) -> None:
+    """Check everything in RUN: corpus, checkpoints, encoding and index.
+
+    Reads every file to its end and tells all that is wrong, not just the first. Exits with 0
+    when RUN is sound and with 2 when it isn't. Use it after a copy, after a disk has filled up, or
+    before a long job, and while no other command works on RUN.
+
+    --repair never removes a file that a manifest names or that a running command may have written
+    (something was written beside it in the last hour). What it can't mend says what does.
+
+    \b
+    Examples:
+      polyprag verify runs/wiki
+      polyprag verify s3://bucket/runs/wiki --quick
+      polyprag verify runs/wiki --repair --json
+    """
+    from cluster.checkpoint_manifest import CheckpointManifest
+    from polyprag.errors import RunError
+    from polyprag.progress import progress
+    from polyprag.verify import verify_run
+    from sharding.problem import mend
+    from sharding.task_pool import ProcessPool
+
+    workers = workers or _default_workers(run, quick=quick)
+    with ProcessPool(workers) if workers > 1 else nullcontext() as pool:
+        look = partial(
+            verify_run,
+            run,
+            load_checkpoint=CheckpointManifest.load,
+            quick=quick,
+            pool=pool,
+            show=progress,
+        )
+        found = look()
+        done, left = mend(found.problems) if repair else ([], found.problems)
+        if done and not found.has_corpus:  # now there is one to hold the rest against
+            found = look()
+            more, left = mend(found.problems)
+            done += more
+    if as_json:
+        problems = [
+            {"file": problem.file, "message": problem.message, "repairable": bool(problem.repair)}
+            for problem in left
+        ]
+        fields = {"sound": not left, "checked": found.checked, "repaired": done}
+        click.echo(json.dumps(fields | {"problems": problems}))
+    else:
+        for stage, summary in found.checked.items():
+            click.echo(f"{stage}: {summary or 'not made yet'}")
+        for line in (*(f"repaired: {what}" for what in done), *(p.message for p in left)):
+            click.echo(line)
+    if left:
+        mendable = sum(problem.repair is not None for problem in left)
+        hint = f"; --repair mends {mendable} of them" if mendable else ""
+        raise RunError(f"{run}: {len(left)} problem{'s'[: len(left) - 1]}{hint}")
+
+
+def _default_workers(run: str, *, quick: bool) -> int:
+    """One process for each so many bytes of shards, as far as there are cores."""
+    from polyprag.errors import CorpusError
+    from sharding.files import join, list_sizes
+    from sharding.task_pool import num_cores
+
+    if quick:
+        return 1
+    try:
+        total = sum(list_sizes(join(run, "corpus")).values())
+    except CorpusError:
+        return 1
+    return min(num_cores(), total // _BYTES_PER_WORKER + 1)

@@ -1,0 +1,66 @@
+"""Who does the work of a command that runs in parallel: this process, local ones, or Ray."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from polyprag.config import ClusterConfig
+    from sharding.task_pool import TaskPool
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="How many processes work at the same time. By default as many as there are cores, or "
+    "CPUs in the Ray cluster, and only one for a few megabytes.",
+)
+ray_option = click.option(
+    "--ray",
+    "use_ray",
+    is_flag=True,
+    help="Work on all nodes of a Ray cluster, which must see RUN and the sources under the same "
+    "names. Implied by cluster.address and by RAY_ADDRESS.",
+)
+
+
+def is_on_ray(config: "ClusterConfig", use_ray: bool) -> bool:
+    """Whether the work goes to a Ray cluster."""
+    return bool(use_ray or config.address or os.environ.get("RAY_ADDRESS"))
+
+
+@contextmanager
+def task_pool(
+    config: "ClusterConfig", workers: int | None, *, on_ray: bool, at_most: int | None = None
+) -> "Iterator[TaskPool]":
+    """The workers, for the length of the block.
+
+    Args:
+        config: where the Ray cluster is.
+        workers: how many; None for what there is.
+        on_ray: see `is_on_ray`.
+        at_most: local processes that have something to do, where `workers` doesn't say.
+    """
+    from sharding.task_pool import InlinePool, ProcessPool, num_cores
+
+    if on_ray:
+        from cluster.ray_session import ray_session
+        from cluster.task_pool import RayPool
+
+        with ray_session(config):
+            yield RayPool(workers)
+        return
+    if workers is None:
+        workers = min(num_cores(), at_most or num_cores())
+    if workers == 1:
+        yield InlinePool()
+        return
+    with ProcessPool(workers) as pool:
+        yield pool
+
+
+def absolute(path: str) -> str:
+    """A local path as workers in other directories find it; a URL as it is."""
+    return path if "://" in path else os.path.abspath(path)

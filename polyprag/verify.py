@@ -1,0 +1,169 @@
+"""Everything that can be wrong with a run directory: corpus, encoding, checkpoints and index.
+
+Nothing is changed here; a problem that can be mended without loss brings its repair along.
+"""
+
+from collections.abc import Callable
+
+from polyprag.config_files import CONFIG_FILE, load_config
+from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
+from polyprag.errors import CorpusError, PolypragError
+from polyprag.index.run_dir import CORPUS, ENCODING, INDEX
+from polyprag.verify_checkpoints import Checkpoint, verify_checkpoints
+from polyprag.verify_files import size_in, size_problem, sizes_in
+from polyprag.verify_findings import RunFindings, stage_manifest
+from polyprag.verify_index import verify_index
+from polyprag.verify_tensors import expert_problems, rows_problems
+from sharding.files import TEMPORARY_NAME, exists, join
+from sharding.manifest import CorpusManifest
+from sharding.passages import Record
+from sharding.problem import Problem, leftovers
+from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.task_pool import TaskPool
+from sharding.verify import verify_corpus
+
+_ENCODE = (
+    "delete RUN/encoding/manifest.json and run `polyprag encode RUN` again, which writes the "
+    "encoding anew from the last checkpoint"
+)
+
+
+def verify_run(
+    run_dir: str,
+    *,
+    load_checkpoint: Callable[[str], Checkpoint | None],
+    quick: bool = False,
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+) -> RunFindings:
+    """Checks all that is in a run directory.
+
+    Args:
+        run_dir: RUN, a path or URL.
+        load_checkpoint: Reads the manifest in a directory of checkpoints.
+        quick: Whether only manifests, presence and sizes are checked.
+        pool: Who reads the shards; this process, by default.
+        show: Shows how far it is.
+    """
+    found = RunFindings()
+    corpus_dir = join(run_dir, CORPUS)
+    corpus = verify_corpus(
+        corpus_dir, quick=quick, count=None if quick else _count(corpus_dir), pool=pool, show=show
+    )
+    found.problems += corpus.problems
+    manifest = corpus.manifest
+    found.has_corpus = manifest is not None
+    found.checked[CORPUS] = (
+        f"{manifest.num_passages:,} passages in {len(manifest.partitions):,} partitions"
+        if manifest
+        else "no manifest that can be read"
+    )
+    verify_checkpoints(found, run_dir, manifest, load_checkpoint, quick=quick, show=show)
+    encoding = _encoding(found, run_dir, manifest, quick=quick, show=show)
+    problems, summary = verify_index(
+        run_dir, corpus=manifest, has_encoding=encoding is not None, quick=quick, show=show
+    )
+    found.problems += problems
+    found.checked[INDEX] = summary
+    return found
+
+
+def _count(corpus_dir: str) -> Callable[[Record], dict[str, int]] | None:
+    """How the examples of a record are counted, which takes seconds to import; if it's needed."""
+    try:
+        partitions = CorpusManifest.load(corpus_dir).partitions
+        if not any(partition.augmented for partition in partitions):
+            return None
+    except CorpusError:
+        pass  # the counts are part of what a repair makes anew
+    from polyprag.augment.corpus import counts_of
+
+    return counts_of
+
+
+def _encoding(
+    found: RunFindings,
+    run_dir: str,
+    corpus: CorpusManifest | None,
+    *,
+    quick: bool,
+    show: ShowProgress,
+) -> EncodingManifest | None:
+    directory = join(run_dir, ENCODING)
+    manifest = stage_manifest(found, ENCODING, directory, EncodingManifest.load)
+    if manifest is None:
+        return None
+    problems = found.problems
+    url = join(directory, MANIFEST_NAME)
+    if corpus is not None:
+        problems += [Problem(url, f"{url}: {what}") for what in _misfits(manifest, corpus)]
+    try:
+        if not exists(join(directory, CONFIG_FILE)):
+            raise CorpusError(f"{join(directory, CONFIG_FILE)}: no such file; {_ENCODE}")
+        load_config(join(directory, CONFIG_FILE))
+    except PolypragError as error:
+        problems.append(Problem(join(directory, CONFIG_FILE), str(error)))
+    sizes = sizes_in(join(directory, "rows"))
+    with show(len(manifest.parts) + 1, ENCODING, unit="files") as advance:
+        for part in manifest.parts:
+            file = join(directory, part.file)
+            shape = (part.num_passages, manifest.num_sites, manifest.num_experts)
+            size = size_in(sizes, part.file.removeprefix("rows/"), url=file)
+            least = 4 * shape[0] * shape[1] * shape[2]
+            if wrong := size_problem(file, size, at_least=least, remedy=_ENCODE):
+                problems.append(wrong)
+            elif not quick:
+                problems += rows_problems(
+                    file,
+                    (part.index, part.first_id, part.num_passages),
+                    sha256=part.sha256,
+                    shape=shape,
+                    remedy=_ENCODE,
+                )
+            advance(1)
+        file = join(directory, manifest.experts.file)
+        size = size_in(sizes_in(directory), manifest.experts.file, url=file)
+        if wrong := size_problem(file, size, remedy=_ENCODE):
+            problems.append(wrong)
+        elif not quick:
+            sha256 = manifest.experts.sha256
+            problems += expert_problems(file, manifest, sha256=sha256, remedy=_ENCODE)
+        advance(1)
+    named = {part.file.removeprefix("rows/") for part in manifest.parts}
+    stray = [
+        name
+        for name in sizes or ()
+        if name not in named and (name.startswith("part-") or TEMPORARY_NAME.fullmatch(name))
+    ]
+    problems += leftovers(join(directory, "rows"), stray, what="an encoding before this one")
+    problems += _temporary(directory)
+    found.checked[ENCODING] = (
+        f"{manifest.num_passages:,} rows in {len(manifest.parts):,} parts, "
+        f"{manifest.num_experts} experts"
+    )
+    return manifest
+
+
+def _misfits(manifest: EncodingManifest, corpus: CorpusManifest) -> list[str]:
+    """Where an encoding has other ids than the corpus."""
+    again = "it is of another corpus: run `polyprag encode` again, or bring that corpus back"
+    if len(manifest.parts) != len(corpus.partitions):
+        return [
+            f"parts: {len(manifest.parts)} of them where the corpus has {len(corpus.partitions)} "
+            f"partitions; {again}"
+        ]
+    wrong = []
+    for part, partition in zip(manifest.parts, corpus.partitions, strict=True):
+        mine = (part.first_id, part.num_passages)
+        theirs = (partition.first_id, partition.num_passages)
+        if mine != theirs:
+            wrong.append(
+                f"parts[{part.index}]: has {mine[1]} passages from id {mine[0]} on where the "
+                f"corpus has {theirs[1]} from {theirs[0]} on; {again}"
+            )
+    return wrong
+
+
+def _temporary(directory: str) -> list[Problem]:
+    names = [name for name in sizes_in(directory) or () if TEMPORARY_NAME.fullmatch(name)]
+    return leftovers(directory, names, what="a writer that was killed")

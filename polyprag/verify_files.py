@@ -1,0 +1,80 @@
+"""Files that a manifest names by size and checksum."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+from polyprag.errors import CorpusError
+from sharding.files import list_sizes, open_url, size_of
+from sharding.problem import Problem
+
+_BLOCK = 4 << 20
+Advance = Callable[[int], object]
+
+
+def sizes_in(directory: str) -> dict[str, int] | None:
+    """The bytes of a directory's files; None where it can't be listed, as over http."""
+    try:
+        return list_sizes(directory)
+    except CorpusError:
+        return None
+
+
+def size_in(sizes: Mapping[str, int] | None, name: str, *, url: str) -> int | None:
+    """A file's bytes; None where it isn't there.
+
+    Args:
+        sizes: Of its directory.
+        name: In that directory.
+        url: Of the file, to be asked for where the directory can't be listed.
+    """
+    if sizes is not None:
+        return sizes.get(name)
+    try:
+        return size_of(url)
+    except CorpusError:
+        return None
+
+
+def size_problem(
+    url: str, found: int | None, *, num_bytes: int | None = None, at_least: int = 1, remedy: str
+) -> Problem | None:
+    """What is wrong with a named file as far as its size tells.
+
+    Args:
+        url: The file.
+        found: Its bytes; None where it isn't there.
+        num_bytes: What it must hold, if that is known exactly.
+        at_least: What it must hold otherwise.
+        remedy: What to do.
+    """
+    if found is None:
+        return Problem(url, f"{url}: no such file; {remedy}")
+    if num_bytes is not None and found != num_bytes:
+        what = f"holds {found} bytes where the manifest says {num_bytes}"
+    elif num_bytes is None and found < at_least:
+        what = f"holds {found} bytes where it needs {at_least} at least"
+    else:
+        return None
+    return Problem(url, f"{url}: {what}; {remedy}")
+
+
+def checksum_problem(url: str, *, sha256: str, remedy: str, advance: Advance) -> Problem | None:
+    """What is wrong with the contents of a named file.
+
+    Args:
+        url: The file.
+        sha256: What it must have, in hex.
+        remedy: What to do.
+        advance: Is told of the bytes that were read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open_url(url) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                advance(len(block))
+    except CorpusError as error:
+        return Problem(url, str(error))
+    if digest.hexdigest() != sha256:
+        return Problem(url, f"{url}: SHA-256 differs from the manifest's; {remedy}")
+    return None

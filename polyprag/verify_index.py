@@ -1,0 +1,124 @@
+"""Whether RUN/index is whole, and of the corpus and encoding that are there."""
+
+from pathlib import Path
+
+from polyprag.errors import CorpusError, PolypragError, RunError
+from polyprag.index.components import DIRECTORY_NAME, REMEDY, SUMMARY, Component
+from polyprag.index.manifest import IndexManifest
+from polyprag.index.passages import PassageStore
+from polyprag.index.rows import RowTable
+from polyprag.index.run_dir import CORPUS, ENCODING, INDEX
+from polyprag.verify_files import Advance, checksum_problem, size_in, size_problem, sizes_in
+from sharding.files import TEMPORARY_NAME, exists, join, sha256_of
+from sharding.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.problem import Problem, leftovers
+from sharding.shown_progress import ShowProgress
+from sharding.urls import local_path
+
+
+def verify_index(
+    run_dir: str,
+    *,
+    corpus: CorpusManifest | None,
+    has_encoding: bool,
+    quick: bool,
+    show: ShowProgress,
+) -> tuple[list[Problem], str | None]:
+    """Checks RUN/index.
+
+    Args:
+        run_dir: RUN.
+        corpus: The manifest of RUN/corpus, if it can be read.
+        has_encoding: Whether RUN/encoding has a manifest that can be read.
+        quick: Whether only presence and sizes are checked.
+        show: Shows how far it is.
+
+    Returns:
+        The problems, and what was checked; None where there is no index.
+    """
+    directory = join(run_dir, INDEX)
+    url = join(directory, MANIFEST_NAME)
+    names = sizes_in(directory)
+    if not exists(url):
+        if not any(DIRECTORY_NAME.fullmatch(name) for name in names or ()):
+            return [], None
+        return [
+            Problem(url, f"{url}: no such file: its build was stopped; {REMEDY}")
+        ], "no manifest"
+    try:
+        manifest = IndexManifest.load(directory)
+    except PolypragError as error:
+        return [Problem(url, str(error))], "no manifest that can be read"
+    problems = [Problem(url, f"{url}: {what}; {REMEDY}") for what in _stale(run_dir, manifest)]
+    if corpus is not None and manifest.num_passages != corpus.num_passages:
+        what = f"num_passages is {manifest.num_passages} where the corpus has {corpus.num_passages}"
+        problems.append(Problem(url, f"{url}: {what}; {REMEDY}"))
+    if has_encoding and manifest.encoding_sha256 is None:
+        what = "components: has no rows, and there is an encoding"
+        problems.append(Problem(url, f"{url}: {what}; {REMEDY}"))
+    parts = manifest.components
+    total = sum(file.num_bytes for part in parts.values() for file in part.files.values())
+    with show(total, INDEX, unit="bytes") as advance:
+        for name, part in parts.items():
+            wrong = _component(join(directory, part.directory), part, quick, advance)
+            if not wrong and not quick:
+                wrong = _contents(join(directory, part.directory), name, manifest.num_passages)
+            problems += wrong
+    kept = {part.directory for part in parts.values()}
+    stray = [
+        name
+        for name in names or ()
+        if (DIRECTORY_NAME.fullmatch(name) and name not in kept) or TEMPORARY_NAME.fullmatch(name)
+    ]
+    path = local_path(directory)
+    for name in stray:
+        is_directory = path is None or (Path(path) / name).is_dir()
+        problems += leftovers(
+            directory, [name], what="a build that was stopped", is_directory=is_directory
+        )
+    return problems, f"{manifest.num_passages:,} passages, {', '.join(sorted(parts))}"
+
+
+def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
+    """What the index was built from and is another now; a search refuses these too."""
+    wrong = []
+    for name, sha256 in ((CORPUS, manifest.corpus_sha256), (ENCODING, manifest.encoding_sha256)):
+        source = join(run_dir, name, MANIFEST_NAME)
+        if sha256 is not None and exists(source) and sha256_of(source) != sha256:
+            wrong.append(f"{name}_sha256: {source} has changed since the index was built")
+    return wrong
+
+
+def _component(directory: str, part: Component, quick: bool, advance: Advance) -> list[Problem]:
+    """What is wrong with a part's files."""
+    problems = []
+    sizes = sizes_in(directory)
+    summary = join(directory, SUMMARY)
+    if size_in(sizes, SUMMARY, url=summary) is None:
+        problems.append(Problem(summary, f"{summary}: no such file; {REMEDY}"))
+    for name, stored in part.files.items():
+        url = join(directory, name)
+        found = size_in(sizes, name, url=url)
+        wrong = size_problem(url, found, num_bytes=stored.num_bytes, remedy=REMEDY)
+        if wrong is None and not quick:
+            wrong = checksum_problem(url, sha256=stored.sha256, remedy=REMEDY, advance=advance)
+        else:
+            advance(stored.num_bytes)
+        if wrong is not None:
+            problems.append(wrong)
+    return problems
+
+
+def _contents(directory: str, name: str, num_passages: int) -> list[Problem]:
+    """What is wrong with a part whose files are those of the manifest; of a local index only."""
+    path = local_path(directory)
+    if path is None or name not in ("passages", "rows"):
+        return []
+    try:
+        if name == "passages":
+            PassageStore.open(Path(path), num_passages=num_passages)
+        else:
+            RowTable.open(Path(path), num_passages=num_passages)
+    except (RunError, CorpusError) as error:
+        return [Problem(directory, str(error))]
+    return []

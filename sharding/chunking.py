@@ -1,0 +1,43 @@
+"""Cut long texts into passages of about as many words each.
+
+A passage has exactly `num_words` words, but for a text's last one: what is left over makes a
+passage of its own if it is half as long at least, and else goes to the passage before, which then
+has less than one and a half times `num_words`. So no passage is tiny, but for texts that are.
+"""
+
+import re
+from itertools import pairwise
+
+from sharding.parsed_rows import ParsedRows
+
+_WORD = re.compile(r"\S+")
+
+
+def chunk_text(text: str, *, num_words: int) -> list[str]:
+    """A text's passages, cut between words; the text itself where it makes only one.
+
+    Args:
+        text: At least one word.
+        num_words: Words in a passage, at least 1.
+    """
+    ends = [match.end() for match in _WORD.finditer(text)]
+    num_chunks = max(1, (len(ends) + num_words // 2) // num_words)
+    if num_chunks == 1:
+        return [text]
+    cuts = [0, *(ends[n * num_words - 1] for n in range(1, num_chunks)), len(text)]
+    return [text[a:b].strip() for a, b in pairwise(cuts)]
+
+
+def chunk_rows(rows: ParsedRows, *, num_words: int) -> ParsedRows:
+    """Rows whose texts are cut: keys `<key>#1` and so on, title and line as they were."""
+    keys, titles, texts, lines = [], [], [], []
+    for key, title, text, line in zip(rows.keys, rows.titles, rows.texts, rows.lines, strict=True):
+        chunks = chunk_text(text, num_words=num_words)
+        numbered = [f"{key}#{n}" for n in range(1, len(chunks) + 1)]
+        keys += numbered if len(chunks) > 1 else [key]
+        titles += [title] * len(chunks)
+        texts += chunks
+        lines += [line] * len(chunks)
+    return ParsedRows(
+        keys, titles, texts, lines, rows.num_lines, rows.skipped, rows.stopped_at, rows.open_at
+    )

@@ -1,0 +1,42 @@
+"""Which fields of a source are a passage's id, title and text: `id=_id,text=contents`."""
+
+from dataclasses import dataclass
+
+from sharding.errors import CorpusError
+
+_ALLOWED = "--map takes id=NAME, title=NAME and text=NAME, such as id=_id,text=contents"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMap:
+    """The names that a source has for a passage's fields; no `title` makes every title empty."""
+
+    id: str = "id"
+    title: str | None = "title"
+    text: str = "text"
+
+    def names(self) -> list[str]:
+        """The source's names, in the order id, title (where there is one), text."""
+        return [name for name in (self.id, self.title, self.text) if name is not None]
+
+
+def parse_field_map(text: str) -> FieldMap:
+    """The map that `id=_id,text=contents` means; `title=` says that there are no titles.
+
+    Raises:
+        CorpusError: Another field is named, one twice, or id or text has no name.
+    """
+    found: dict[str, str | None] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        field, equals, name = (piece.strip() for piece in part.partition("="))
+        if not equals or field not in ("id", "title", "text"):
+            raise CorpusError(f"--map {text}: {part!r} names no field of a passage; {_ALLOWED}")
+        if field in found:
+            raise CorpusError(f"--map {text}: {field} is named twice; name it once")
+        if not name and field != "title":
+            raise CorpusError(f"--map {text}: {field} needs a name; only title may have none")
+        found[field] = name or None
+    fields = FieldMap(**found)  # type: ignore[arg-type] # only title may be None, checked above
+    if len(set(fields.names())) != len(fields.names()):
+        raise CorpusError(f"--map {text}: two fields have the same name; {_ALLOWED}")
+    return fields

@@ -1,0 +1,256 @@
+"""The first half of prepare: a part of the input becomes splits in work/.
+
+A task is a block of a file that another process reads, or a whole file (or row group) that the
+task reads itself. Which of the two it is changes nothing in the passages that come out.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharding.bad_row import BadRow, OnError
+from sharding.bodies import Hashes, bodies_of, key_hashes, text_hashes
+from sharding.chunking import chunk_rows
+from sharding.field_map import FieldMap
+from sharding.files import join, sha256_of
+from sharding.line_blocks import LineBlock, line_blocks
+from sharding.parse_jsonl import parse_jsonl
+from sharding.parse_tsv import parse_tsv
+from sharding.parsed_rows import ParsedRows
+from sharding.source_bytes import SourceBytes
+from sharding.sources import SourceFile
+from sharding.split_file import Split, load_split, save_split
+
+
+@dataclass(frozen=True, slots=True)
+class ParseOptions:
+    """What decides which passages a file has.
+
+    Attributes:
+        fields: The file's names for id, title and text.
+        chunk_words: Words of a passage that a text is cut into; None leaves texts whole.
+        drop_duplicates: Whether of equal titles and texts only the first stays.
+        on_error: Whether a bad row is an error or is left out.
+    """
+
+    fields: FieldMap = field(default_factory=FieldMap)
+    chunk_words: int | None = None
+    drop_duplicates: bool = False
+    on_error: OnError = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class ParseTask:
+    """A part of the input to parse.
+
+    Attributes:
+        work_dir: Where splits go.
+        options: Of the corpus.
+        file: That the part is of.
+        position: The part's number in the order of the input, by which splits are named.
+        split_bytes: What a split is to have at least.
+        block: A block of it; None for the file itself.
+        row_group: Of a Parquet file; None for all.
+        sha256: Of a file that isn't text, where it is known.
+    """
+
+    work_dir: str
+    options: ParseOptions
+    file: SourceFile
+    position: tuple[int, int]
+    split_bytes: int
+    block: LineBlock | None = None
+    row_group: int | None = None
+    sha256: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """The data that the task carries."""
+        return 0 if self.block is None else len(self.block.data)
+
+    @property
+    def num_read(self) -> int:
+        """The bytes of the file that are done with the task."""
+        if self.block is not None:
+            return self.block.num_read
+        return 0 if self.row_group else self.file.num_bytes or 0
+
+
+@dataclass(frozen=True, slots=True)
+class SplitInfo:
+    """What the driver must know of a split; see `Split`.
+
+    Attributes:
+        url: The split's file; empty where a bad row stopped it.
+        key: Of what it was made from.
+        num_passages: In it.
+        num_lines: Of the file that it spans.
+        skipped: Rows left out, by reason.
+        stopped_at: The bad row that is the end of it all.
+        open_at: See `ParsedRows.open_at`.
+        keys: Hashes of the passages' ids.
+        sources: Hashes of the ids of the rows that passages were cut from, if they were.
+        rows: The row that a passage comes from, by its line, if texts were cut.
+        texts: Hashes of titles and texts, if duplicates go.
+    """
+
+    url: str
+    key: str
+    num_passages: int
+    num_lines: int
+    skipped: dict[str, int]
+    stopped_at: BadRow | None
+    open_at: int | None
+    keys: Hashes
+    sources: Hashes | None
+    rows: NDArray[np.uint32] | None
+    texts: Hashes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a task made.
+
+    Attributes:
+        position: The task's.
+        num_read: Bytes of the file that are done with it.
+        splits: In order.
+        sha256: Of the file, where the task read all of it.
+    """
+
+    position: tuple[int, int]
+    num_read: int
+    splits: list[SplitInfo]
+    sha256: str | None = None
+
+
+def parse(task: ParseTask) -> Parsed:
+    """Writes a task's splits, keeping those that are there.
+
+    Raises:
+        CorpusError: The file can't be opened. A bad row comes as `SplitInfo.stopped_at`, for the
+            driver, which knows how many lines are before.
+    """
+    sha256 = None
+    if task.block is not None:
+        splits = [_text_split(task, task.block, task.position)]
+    elif task.file.is_text:
+        splits, sha256 = _parse_text(task)
+    else:
+        sha256 = task.sha256 or sha256_of(task.file.url)
+        splits = _parse_tables(task, sha256)
+    return Parsed(task.position, task.num_read, splits, sha256)
+
+
+def _parse_tables(task: ParseTask, sha256: str) -> list[SplitInfo]:
+    splits = []
+    for number, (key, read) in enumerate(_tables(task, sha256)):
+        splits.append(_split(task, key, read, (*task.position, number)))
+        if splits[-1].stopped_at:
+            break
+    return splits
+
+
+def _parse_text(task: ParseTask) -> tuple[list[SplitInfo], str | None]:
+    """A whole file in its order; a row that a block leaves open goes on in the next."""
+    source = SourceBytes(task.file)
+    splits: list[SplitInfo] = []
+    rest = b""
+    for number, block in enumerate(line_blocks(task.file, source, block_bytes=task.split_bytes)):
+        whole = replace(block, data=rest + block.data) if rest else block
+        found = _text_split(task, whole, (*task.position, number))
+        splits.append(found)
+        if found.stopped_at:
+            return splits, None
+        rest = b"" if found.open_at is None else whole.data[found.open_at :]
+    return splits, source.sha256
+
+
+def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) -> SplitInfo:
+    what = [block.header, block.data]
+    key = _key(task, what, [block.lines_before, block.is_last, block.fault])
+    read = parse_tsv if task.file.kind == "tsv" else parse_jsonl
+    return _split(task, key, lambda: read(block, task.options.fields), position)
+
+
+def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], ParsedRows]]]:
+    """Each slice's key, and how to parse it."""
+    from sharding.parse_arrow import parse_table, slices
+
+    fields = task.options.fields
+    found = slices(task.file, fields, row_group=task.row_group, slice_bytes=task.split_bytes)
+    for number, table in enumerate(found):
+        key = _key(task, [], [sha256, task.row_group, number, task.split_bytes])
+        if isinstance(table, BadRow):
+            yield key, partial(ParsedRows, stopped_at=table)
+        else:
+            yield key, partial(parse_table, table, fields)
+
+
+def _key(task: ParseTask, data: list[bytes], further: list[Any]) -> str:
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    # Bad rows that were left out are looked at when a split is kept.
+    options = asdict(replace(task.options, on_error="stop"))
+    digest.update(json.dumps([task.file.kind, options, further]).encode())
+    return digest.hexdigest()
+
+
+def _split(
+    task: ParseTask, key: str, read: Callable[[], ParsedRows], position: tuple[int, ...]
+) -> SplitInfo:
+    url = join(task.work_dir, "-".join(["split", *(f"{n:06d}" for n in position)]))
+    kept = load_split(url, key=key)
+    if kept is not None and (task.options.on_error == "skip" or not kept.skipped):
+        return _info(url, kept)
+    rows = read().settle(task.options.on_error)
+    if rows.stopped_at is not None:
+        nothing = np.zeros(0, np.uint64)
+        return SplitInfo(
+            "", key, 0, rows.num_lines, {}, rows.stopped_at, None, nothing, None, None, None
+        )
+    split = _made(key, rows, task.options)
+    save_split(url, split)
+    return _info(url, split)
+
+
+def _made(key: str, rows: ParsedRows, options: ParseOptions) -> Split:
+    columns: dict[str, Any] = {}
+    if options.chunk_words is not None:
+        by_row = dict(zip(rows.lines, key_hashes(rows.keys).tolist(), strict=True))
+        rows = chunk_rows(rows, num_words=options.chunk_words)
+        columns["sources"] = np.array([by_row[line] for line in rows.lines], np.uint64)
+    if options.drop_duplicates:
+        columns["texts"] = text_hashes(rows.titles, rows.texts)
+    columns["keys"] = key_hashes(rows.keys)
+    bodies = bodies_of(rows.keys, rows.titles, rows.texts)
+    columns["lengths"] = np.fromiter(map(len, bodies), np.uint32, len(bodies))
+    columns["lines"] = np.array(rows.lines, np.uint32)
+    return Split(key, rows.num_lines, rows.skipped, rows.open_at, columns, b"".join(bodies))
+
+
+def _info(url: str, split: Split) -> SplitInfo:
+    keys = split.hashes("keys")
+    assert keys is not None  # every split has them
+    sources = split.hashes("sources")
+    return SplitInfo(
+        url,
+        split.key,
+        len(keys),
+        split.num_lines,
+        split.skipped,
+        None,
+        split.open_at,
+        keys.copy(),
+        None if sources is None else sources.copy(),
+        None if sources is None else split.columns["lines"].astype(np.uint32),
+        None if (texts := split.hashes("texts")) is None else texts.copy(),
+    )

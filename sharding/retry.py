@@ -1,0 +1,195 @@
+"""Asking remote storage again, in one place: backoff for what passes, one clear error for the rest.
+
+fsspec's file systems raise their own libraries' errors, which mustn't be imported here (none need
+be installed), so an error is judged by its HTTP status, S3 code, errno and the names of its class.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+
+from sharding.errors import CorpusError
+
+T = TypeVar("T")
+
+NUM_TRIES = 6
+FIRST_WAIT_S = (
+    0.5  # doubles with each try, to some 16 s in all, with as much jitter as it began with
+)
+
+_TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504))
+_TRANSIENT_CODES = frozenset(
+    (
+        "BandwidthLimitExceeded",
+        "InternalError",
+        "OperationAborted",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+    )
+)
+_TRANSIENT_ERRNOS = frozenset(
+    (
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTUNREACH,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.EPIPE,
+        errno.EREMOTEIO,
+        errno.ETIMEDOUT,
+    )
+)
+# Of botocore (HTTPClientError: connecting, timeouts), aiohttp, google-auth and fsspec.
+_TRANSIENT_CLASSES = frozenset(
+    (
+        "ClientConnectionError",
+        "ClientPayloadError",
+        "ConnectionError",
+        "FSTimeoutError",
+        "HTTPClientError",
+        "IncompleteRead",
+        "IncompleteReadError",
+        "ResponseParserError",
+        "ResponseStreamingError",
+        "ShortReadError",
+        "TimeoutError",
+        "TransportError",
+    )
+)
+_PERMANENT_CLASSES = frozenset(("ClientSSLError", "ClientConnectorCertificateError", "SSLError"))
+_LIBRARIES = frozenset(
+    ("aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "http", "paramiko")
+).union(("requests", "s3fs", "ssl", "urllib3"))
+
+
+class ShortReadError(OSError):
+    """Fewer bytes came than the file holds; another try may bring them all."""
+
+
+def ask(url: str | Path, question: Callable[[], T]) -> T:
+    """Calls a file system, again after a pause where the failure is one that passes.
+
+    Args:
+        url: What is asked for, named in errors.
+        question: The call; may be made several times.
+
+    Raises:
+        CorpusError: The storage refused, or failed in every try; says which and what to do.
+        FileNotFoundError: There is no such file or bucket.
+    """
+    tries = Retrying(
+        retry=retry_if_exception(is_transient),
+        stop=stop_after_attempt(NUM_TRIES),
+        wait=wait_exponential(multiplier=FIRST_WAIT_S, max=30.0) + wait_random(0, FIRST_WAIT_S),
+        reraise=True,
+    )
+    try:
+        return tries(question)
+    except (FileNotFoundError, IsADirectoryError, NotImplementedError) as error:
+        if is_transient(error) or _status(error) in (401, 403):
+            raise storage_error(url, error) from error
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or _is_of_library(error):
+            raise storage_error(url, error) from error
+        raise
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may well succeed a little later.
+
+    The outermost link of the chain that tells decides: behind aiohttp's "payload isn't complete"
+    stands its parser's 400, which is no answer of the server.
+    """
+    for link in _chain(error):
+        names = {parent.__name__ for parent in type(link).__mro__}
+        if names & _PERMANENT_CLASSES:
+            return False
+        if names & _TRANSIENT_CLASSES:
+            return True
+        status, code = _status_of(link), _code_of(link)
+        if status is not None or code is not None:
+            return status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES
+        if isinstance(link, OSError) and link.errno in _TRANSIENT_ERRNOS:
+            return True
+    return False
+
+
+def storage_error(url: str | Path, error: BaseException) -> CorpusError:
+    """What to tell the user of a call that failed for good."""
+    text, status, code = os.fspath(url), _status(error), _code(error)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = f"{code}: {reason}" if code and code not in reason and not code.isdigit() else reason
+    if is_transient(error):
+        return CorpusError(
+            f"{text}: the storage failed {NUM_TRIES} times in a row ({reason}); nothing that was "
+            "done is lost: check the endpoint and the network, and run the same command again"
+        )
+    if any("Credential" in type(link).__name__ for link in _chain(error)):
+        return CorpusError(
+            f"{text}: no usable credentials ({reason}); for S3 set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, AWS_PROFILE or an instance role, on every node"
+        )
+    if code == "NoSuchBucket":
+        return CorpusError(f"{text}: no such bucket; make it, or check the URL and the endpoint")
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return CorpusError(
+            f"{text}: access denied ({reason}); check the credentials and what they may do with "
+            "this bucket"
+        )
+    if isinstance(error, FileNotFoundError):
+        return CorpusError(f"{text}: no such file; check the path")
+    return CorpusError(f"{text}: the storage refused ({reason}); check the URL and the endpoint")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and those behind it; s3fs and fsspec wrap what the network raised."""
+    link: BaseException | None = error
+    for _ in range(8):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of the answer, where there was one."""
+    found = (_status_of(link) for link in _chain(error))
+    return next((status for status in found if status is not None), None)
+
+
+def _code(error: BaseException) -> str | None:
+    """S3's name for what was wrong."""
+    return next((code for link in _chain(error) if (code := _code_of(link))), None)
+
+
+def _response_of(link: BaseException) -> dict[str, Any]:
+    response = getattr(link, "response", None)  # of botocore's ClientError
+    return response if isinstance(response, dict) else {}
+
+
+def _status_of(link: BaseException) -> int | None:
+    status = _response_of(link).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = status or getattr(link, "status", None) or getattr(link, "code", None)
+    return status if isinstance(status, int) and 400 <= status < 600 else None
+
+
+def _code_of(link: BaseException) -> str | None:
+    code = _response_of(link).get("Error", {}).get("Code")
+    return str(code) if code else None
+
+
+def _is_of_library(error: BaseException) -> bool:
+    return any(type(link).__module__.partition(".")[0] in _LIBRARIES for link in _chain(error))

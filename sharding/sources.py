@@ -1,0 +1,136 @@
+"""Which files a corpus is made of, in order: files, directories, globs, saved datasets."""
+
+import fnmatch
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sharding.errors import CorpusError
+from sharding.files import exists, join, list_sizes, read_bytes, size_of
+
+_KINDS = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow"}
+_COMPRESSIONS = (".gz", ".zst")
+KNOWN = ".jsonl, .tsv (either with .gz or .zst), .parquet or .arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to read.
+
+    Attributes:
+        url: Its path or URL.
+        kind: jsonl, tsv, parquet or arrow.
+        compression: gz, zst or none.
+        num_bytes: Its size as it lies there; None where the server doesn't tell.
+    """
+
+    url: str
+    kind: str
+    compression: str | None
+    num_bytes: int | None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is read by lines."""
+        return self.kind in ("jsonl", "tsv")
+
+
+def expand(sources: Iterable[str]) -> list[SourceFile]:
+    """The files that sources stand for; those of a directory or glob by name.
+
+    Args:
+        sources: Files; directories, whose files of other kinds and whose subdirectories are left
+            out; globs, with `*`, `?` and `[]` in the last part; what `datasets` saved to disk.
+
+    Raises:
+        CorpusError: A source isn't there, stands for no file, or is of no kind that is read.
+    """
+    files = [file for source in sources for file in _expand(os.fspath(source))]
+    seen: set[str] = set()
+    for file in files:
+        if file.url in seen:
+            raise CorpusError(f"{file.url}: named twice among the sources; name it once")
+        seen.add(file.url)
+    return files
+
+
+def num_parts(files: Iterable[SourceFile], *, part_bytes: int) -> int | None:
+    """How many parts of a size the files make; None where a server doesn't tell their size."""
+    sizes = [file.num_bytes for file in files]
+    if None in sizes:
+        return None
+    return max(1, -(-sum(filter(None, sizes)) // part_bytes))
+
+
+def _expand(source: str) -> list[SourceFile]:
+    parent, _, pattern = source.rstrip("/").rpartition("/")
+    if any(character in pattern for character in "*?[") and not exists(source):
+        if "*" in parent:
+            raise CorpusError(f"{source}: only the last part may hold *, ? or []; name directories")
+        sizes = list_sizes(parent or ("/" if source.startswith("/") else "."))
+        names = [name for name in fnmatch.filter(sizes, pattern) if _kind(name)]
+        return _files(source, parent, {name: sizes[name] for name in sorted(names)})
+    if source.startswith(("http://", "https://")):
+        with suppress(
+            CorpusError
+        ):  # the server may not tell, or whoever reads it says what is wrong
+            return [_file(source, size_of(source))]
+        return [_file(source, None)]
+    sizes = list_sizes(source)
+    if not sizes:  # a file, or nothing
+        if not _kind(source) and exists(source):
+            raise _unknown(source)
+        return [_file(source, size_of(source))]
+    if "state.json" in sizes:
+        return _files(source, source, {name: sizes.get(name) for name in _saved(source)})
+    if "dataset_dict.json" in sizes:
+        raise CorpusError(
+            f"{source}: holds several datasets; name one, such as {join(source, 'train')}"
+        )
+    return _files(source, source, {name: sizes[name] for name in sizes if _kind(name)})
+
+
+def _saved(source: str) -> list[str]:
+    """The data files of a dataset that was saved to disk, in its order."""
+    url = join(source, "state.json")
+    try:
+        names = [entry["filename"] for entry in json.loads(read_bytes(url))["_data_files"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorpusError(
+            f"{url}: not what `Dataset.save_to_disk` writes ({error!r}); save the dataset again"
+        ) from error
+    for name in names:
+        if not isinstance(name, str) or "/" in name or not name.endswith(".arrow"):
+            raise CorpusError(f"{url}: {name!r} can't be a data file; save the dataset again")
+    return names
+
+
+def _files(source: str, parent: str, sizes: dict[str, int | None]) -> list[SourceFile]:
+    if not sizes:
+        raise CorpusError(f"{source}: no corpus file in it; their names end in {KNOWN}")
+    prefix = f"{parent.rstrip('/')}/" if parent else "/" if source.startswith("/") else ""
+    return [_file(prefix + name, size) for name, size in sizes.items()]
+
+
+def _file(url: str, num_bytes: int | None) -> SourceFile:
+    found = _kind(url)
+    if found is None:
+        raise _unknown(url)
+    return SourceFile(url, *found, num_bytes)
+
+
+def _kind(url: str) -> tuple[str, str | None] | None:
+    """Kind and compression by the name's end, or None."""
+    for compression in _COMPRESSIONS:
+        base = url.removesuffix(compression)
+        if base != url:
+            kind = _KINDS.get(os.path.splitext(base)[1])
+            return (kind, compression[1:]) if kind in ("jsonl", "tsv") else None
+    kind = _KINDS.get(os.path.splitext(url)[1])
+    return (kind, None) if kind else None
+
+
+def _unknown(url: str) -> CorpusError:
+    return CorpusError(f"{url}: not a known kind of corpus file; its name must end in {KNOWN}")

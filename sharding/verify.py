@@ -1,0 +1,209 @@
+"""Everything that can be wrong with a corpus directory, found in one pass.
+
+`prepare`, `encode` and `index` stop at the first thing that is wrong. This goes on, so that one
+look at a corpus that was copied or kept for long tells all there is to mend.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sharding.damaged_manifest import (
+    all_problems,
+    is_of_other_version,
+    named_shards,
+    sound_facts,
+)
+from sharding.errors import CorpusError
+from sharding.files import TEMPORARY_NAME, exists, join, list_sizes, size_of
+from sharding.manifest import (
+    MANIFEST_NAME,
+    SHARD_NAME,
+    CorpusManifest,
+)
+from sharding.passages import Record
+from sharding.prepare import WORK_DIR
+from sharding.problem import Problem, leftovers
+from sharding.rebuild import (
+    INDEX_AGAIN,
+    ShardFile,
+    lost_facts,
+    partition_of,
+    rebuild_manifest,
+    whole_corpus,
+)
+from sharding.shard_index import index_name
+from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.task_pool import InlinePool, TaskPool
+from sharding.verify_shard import ShardTask, inspect_shard
+
+_KILLED = "a writer that was killed"
+_NAMED = 5  # partitions with wrong counts
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFindings:
+    """What came of it; without a manifest that can be read nothing else can be held against it."""
+
+    manifest: CorpusManifest | None
+    problems: list[Problem]
+
+
+def verify_corpus(
+    corpus_dir: str,
+    *,
+    quick: bool = False,
+    count: Callable[[Record], dict[str, int]] | None = None,
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+) -> CorpusFindings:
+    """Checks the manifest, every shard to its last member, every index, and looks for leftovers.
+
+    Changes nothing.
+
+    Args:
+        corpus_dir: A path or URL.
+        quick: Whether only the manifest and the files' presence and sizes are checked.
+        count: How many training examples of each kind a record gives; the manifest's counts are
+            checked where it is given. A function of a module.
+        pool: Who reads the shards; this process, by default.
+        show: Shows how far it is.
+    """
+    pool = pool or InlinePool()
+    try:
+        manifest = CorpusManifest.load(corpus_dir)
+    except CorpusError as error:
+        look = _Lost(corpus_dir, quick=quick, count=count, pool=pool, show=show)
+        return CorpusFindings(None, look.problems(error))
+    sizes, can_list = _sizes(corpus_dir, manifest)
+    tasks = [
+        ShardTask(
+            corpus_dir,
+            partition,
+            sizes.get(partition.file),
+            sizes.get(index_name(partition.file)),
+            count,
+            quick,
+        )
+        for partition in manifest.partitions
+    ]
+    problems: list[Problem] = []
+    counts: dict[int, dict[str, int]] = {}
+    total = sum(partition.num_bytes for partition in manifest.partitions)
+    with show(total, "corpus", unit="bytes") as advance:
+        for findings in pool.map(inspect_shard, tasks):
+            problems += findings.problems
+            if findings.counts is not None:
+                counts[findings.partition.index] = findings.counts
+            advance(findings.partition.num_bytes)
+    problems += _wrong_counts(corpus_dir, counts)
+    if can_list:
+        problems += _leftovers(corpus_dir, manifest, sizes)
+    return CorpusFindings(manifest, problems)
+
+
+def _sizes(corpus_dir: str, manifest: CorpusManifest) -> tuple[dict[str, int], bool]:
+    """The bytes of the directory's files; of those that are named, where it can't be listed."""
+    try:
+        return list_sizes(corpus_dir), True
+    except CorpusError:  # http
+        sizes = {}
+        for partition in manifest.partitions:
+            for name in (partition.file, index_name(partition.file)):
+                if exists(join(corpus_dir, name)):
+                    sizes[name] = size_of(join(corpus_dir, name))
+        return sizes, False
+
+
+def _leftovers(corpus_dir: str, manifest: CorpusManifest, names: Iterable[str]) -> list[Problem]:
+    named = {partition.file for partition in manifest.partitions}
+    unnamed, temporary = [], []
+    for name in names:
+        shard = name.removesuffix(".idx") + ".tar" if name.endswith(".idx") else name
+        if TEMPORARY_NAME.fullmatch(name):
+            temporary.append(name)
+        elif SHARD_NAME.fullmatch(shard) and shard not in named:
+            unnamed.append(name)
+    work = [WORK_DIR] if WORK_DIR in set(names) else []
+    stopped = "a `polyprag prepare` that was stopped, and that would go on with it"
+    return [
+        *leftovers(corpus_dir, temporary, what=_KILLED),
+        *leftovers(corpus_dir, unnamed, what="a command that was stopped (no manifest names it)"),
+        *leftovers(corpus_dir, work, what=stopped, is_directory=True),
+    ]
+
+
+def _wrong_counts(corpus_dir: str, counts: dict[int, dict[str, int]]) -> list[Problem]:
+    if not counts:
+        return []
+    url = join(corpus_dir, MANIFEST_NAME)
+    some = ", ".join(f"partitions[{index}].counts" for index in list(counts)[:_NAMED])
+    more = f" and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
+    message = (
+        f"{url}: {some}{more} differ from what the shards' records give; --repair counts again"
+    )
+    return [Problem(url, message, partial(_recount, corpus_dir, counts))]
+
+
+def _recount(corpus_dir: str, counts: dict[int, dict[str, int]]) -> str:
+    manifest = CorpusManifest.load(corpus_dir)
+    partitions = tuple(
+        replace(partition, counts=counts.get(partition.index, partition.counts))
+        for partition in manifest.partitions
+    )
+    replace(manifest, partitions=partitions).save(corpus_dir)
+    url = join(corpus_dir, MANIFEST_NAME)
+    return f"{url}: counts of {len(counts)} partitions made anew; {INDEX_AGAIN}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A corpus whose manifest can't be read."""
+
+    corpus_dir: str
+    quick: bool
+    count: Callable[[Record], dict[str, int]] | None
+    pool: TaskPool
+    show: ShowProgress
+
+    def problems(self, error: CorpusError) -> list[Problem]:
+        url = join(self.corpus_dir, MANIFEST_NAME)
+        messages = all_problems(self.corpus_dir) or [str(error)]
+        try:
+            names = list_sizes(self.corpus_dir)
+        except CorpusError:
+            names = {}
+        temporary = [name for name in names if TEMPORARY_NAME.fullmatch(name)]
+        others = leftovers(self.corpus_dir, temporary, what=_KILLED)
+        if WORK_DIR in names:
+            messages[0] += (
+                f"; {join(self.corpus_dir, WORK_DIR)} is of a `polyprag prepare` that is at work "
+                "or was stopped: the same command goes on with it"
+            )
+        shards = {name: size for name, size in names.items() if SHARD_NAME.fullmatch(name)}
+        # With work/ there may be more to come than the shards that are here.
+        if not shards or self.quick or WORK_DIR in names or is_of_other_version(self.corpus_dir):
+            return [*(Problem(url, message) for message in messages), *others]
+        found = []
+        tasks = [ShardFile(self.corpus_dir, name, self.count) for name in shards]
+        with self.show(sum(shards.values()), "shards", unit="bytes") as advance:
+            for size, each in zip(shards.values(), self.pool.map(partition_of, tasks), strict=True):
+                found.append(each)
+                advance(size)
+        facts, expected = sound_facts(self.corpus_dir), named_shards(self.corpus_dir)
+        partitions, broken = whole_corpus(self.corpus_dir, found, expected=expected)
+        if broken:
+            messages.append(
+                f"{url}: can't be made anew from the shards until what is said of them is mended"
+            )
+            return [*(Problem(url, message) for message in (*messages, *broken)), *others]
+        total = sum(partition.num_passages for partition in partitions)
+        lost = lost_facts(facts)
+        messages[0] += (
+            f"; or let --repair make it anew from the {len(partitions)} shards that are here, "
+            f"which hold the passages 0 to {total - 1}"
+            + (f" (lost is {lost})" if lost else "")
+            + ("" if expected else "; whether there were more shards can't be told from them")
+        )
+        repair = partial(rebuild_manifest, self.corpus_dir, partitions, facts)
+        return [*(Problem(url, message, repair) for message in messages), *others]

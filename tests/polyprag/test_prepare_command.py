@@ -1,0 +1,69 @@
+"""`polyprag prepare` as its users meet it: what its options do."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from polyprag.cli import main
+
+LINES = [
+    {"_id": "a", "contents": "one two three four five six", "title": "A"},
+    {"_id": "b", "contents": "seven", "title": "B"},
+    {"_id": "c", "contents": "seven", "title": "B"},
+]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "passages.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    return path
+
+
+def prepare(run: Path, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["prepare", str(run), *map(str, arguments)])
+
+
+def test_options_reach_the_corpus_and_others_are_refused_later(
+    source: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = ["--map", "id=_id,text=contents", "--chunk-words", "3", "--drop-duplicates"]
+    result = prepare(run, source, *options, "--workers", "2")
+    assert result.exit_code == 0, result.output
+    assert "skipped 1 passages: duplicate text" in result.output
+    assert "3 passages in 1 partitions" in result.output
+    assert "reading: " in result.stderr and "writing partitions: 3/3 passages" in result.stderr
+    manifest = json.loads((run / "corpus" / "manifest.json").read_text())
+    assert manifest["options"] == {
+        "fields": {"id": "_id", "title": "title", "text": "contents"},
+        "chunk_words": 3,
+        "drop_duplicates": True,
+        "on_error": "stop",
+    }
+    before = (run / "corpus" / "manifest.json").stat().st_mtime_ns
+    assert prepare(run, source, *options).exit_code == 0
+    assert (run / "corpus" / "manifest.json").stat().st_mtime_ns == before
+    other = prepare(run, source, *options[:3], "4", "--drop-duplicates")
+    assert other.exit_code == 2
+    assert "made with chunk_words=3, and this is 4" in other.stderr
+    assert prepare(run, source, *options[:2], "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--map", "id"], "'id' names no field of a passage"),
+        (["--chunk-words", "0"], "x>=1"),
+        (["--workers", "0"], "x>=1"),
+        ([], "missing field: id is not there"),
+    ],
+)
+def test_mistakes_are_one_line_with_status_2(
+    source: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = prepare(tmp_path / "run", source, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr and "Traceback" not in result.stderr

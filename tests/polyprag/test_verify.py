@@ -1,0 +1,331 @@
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
+
+from cluster.checkpoint_manifest import CheckpointManifest, StateFile, identity_of
+from polyprag.augment.corpus import augment_corpus
+from polyprag.cli import main
+from polyprag.config import Config
+from polyprag.index.build import build_index
+from polyprag.verify import verify_run
+from polyprag.verify_findings import RunFindings
+from sharding.files import sha256_of
+from sharding.manifest import CorpusManifest
+from sharding.plan import Cursor, LaneCursor
+from sharding.problem import mend
+from sharding.rows import init_rows, save_rows
+
+
+@pytest.fixture
+def run(encoded_run: tuple[Path, Config], tmp_path: Path) -> Path:
+    """An augmented, encoded and indexed run with a checkpoint."""
+    original, config = encoded_run
+    run = tmp_path / "run"
+    shutil.copytree(original, run)
+    augment_corpus(run, config)
+    build_index(run, config)
+    save_checkpoint(run, config)
+    return run
+
+
+def save_checkpoint(run: Path, config: Config) -> None:
+    """As `cluster.checkpoint` writes it, without a process group."""
+    directory = run / "checkpoints"
+    directory.mkdir()
+    corpus = CorpusManifest.load(run / "corpus")
+    rows = {}
+    for partition in corpus.partitions[:2]:
+        part = init_rows(partition, sites=2, experts=4, std=1.0, seed=0)
+        name = f"rows-{partition.index:05d}-step-00000005.safetensors"
+        sha256, num_bytes = save_rows(directory / name, part)
+        rows[partition.index] = StateFile(name, sha256, num_bytes)
+    path = directory / "experts-step-00000005.safetensors"
+    save_file({"layer.A": np.ones((4, 3), np.float32)}, path)
+    CheckpointManifest(
+        step=5,
+        cursor=Cursor(0, 5, (LaneCursor(),)),
+        world_size=1,
+        identity=identity_of(config, corpus),
+        experts=StateFile(path.name, sha256_of(path), path.stat().st_size),
+        rows=rows,
+    ).save(str(directory))
+
+
+def verify(run: Path | str, *, quick: bool = False) -> RunFindings:
+    return verify_run(str(run), load_checkpoint=CheckpointManifest.load, quick=quick)
+
+
+def messages(run: Path | str, *, quick: bool = False) -> list[str]:
+    return [problem.message for problem in verify(run, quick=quick).problems]
+
+
+def flip(path: Path, at: int = -5) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def one(run: Path, pattern: str) -> Path:
+    (found, *_) = sorted(run.glob(pattern))
+    return found
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_sound_run_has_no_problems(run: Path, quick: bool) -> None:
+    found = verify(run, quick=quick)
+    assert [problem.message for problem in found.problems] == []
+    assert found.checked["corpus"] == "10 passages in 3 partitions"
+    assert found.checked["checkpoints"] == "step 5"
+    assert str(found.checked["encoding"]).startswith("10 rows in 3 parts")
+    assert found.checked["index"] == "10 passages, bm25, dense, passages, rows"
+
+
+def test_stages_that_have_not_begun_are_no_problem(run: Path) -> None:
+    for name in ("checkpoints", "encoding", "index"):
+        shutil.rmtree(run / name)
+    found = verify(run)
+    assert found.problems == []
+    assert (
+        found.checked["index"] is found.checked["encoding"] is found.checked["checkpoints"] is None
+    )
+
+
+FILES = [
+    "corpus/part-00001-*.tar",
+    "encoding/experts.safetensors",
+    "encoding/rows/part-00002*.safetensors",
+    "checkpoints/experts-*.safetensors",
+    "checkpoints/rows-00001-*.safetensors",
+    "index/passages-*/text.bin",
+    "index/rows-*/rows.npy",
+    "index/bm25-*/*.npy",
+]
+
+
+@pytest.mark.parametrize("pattern", FILES)
+def test_every_file_is_checked_to_its_last_byte(run: Path, pattern: str) -> None:
+    path = one(run, pattern)
+    flip(path)
+    (message,) = messages(run)
+    assert message.startswith(str(path))
+    assert "SHA-256 differs" in message
+    assert messages(run, quick=True) == []
+
+
+@pytest.mark.parametrize("pattern", FILES)
+def test_a_missing_or_cut_file_is_seen_at_once(run: Path, pattern: str) -> None:
+    path = one(run, pattern)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    is_experts = pattern == "encoding/experts.safetensors"  # nothing says how long it was
+    for quick in (False,) if is_experts else (False, True):
+        assert [str(path) in message for message in messages(run, quick=quick)] == [True]
+    path.unlink()
+    for quick in (False, True):
+        (message,) = messages(run, quick=quick)
+        assert f"{path}: no such file; " in message
+
+
+@pytest.mark.parametrize("stage", ["encoding", "checkpoints", "index"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "version"])
+def test_a_damaged_manifest_is_one_problem_with_its_remedy(
+    run: Path, stage: str, damage: str
+) -> None:
+    path = run / stage / "manifest.json"
+    values = json.loads(path.read_text())
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut":
+        path.write_text(path.read_text()[:-20])
+    else:
+        path.write_text(json.dumps(values | {"version": 99}))
+    found = [message for message in messages(run) if message.startswith(str(path))]
+    assert len(found) == 1
+    assert "again" in found[0] or "delete" in found[0]
+    assert mend(verify(run).problems)[0] == []  # nothing there may be thrown away
+
+
+def test_problems_of_all_stages_are_told_together(run: Path) -> None:
+    for pattern in FILES:
+        flip(one(run, pattern))
+    one(run, "corpus/*.idx").unlink()
+    (run / "encoding" / "config.yaml").write_text("no_such_key: 1\n")
+    text = "\n".join(messages(run))
+    for pattern in FILES:
+        assert str(one(run, pattern)) in text
+    assert ".idx: no such file" in text
+    assert "config.yaml" in text
+    assert len(messages(run)) == len(FILES) + 2
+
+
+def test_tensors_that_do_not_fit_their_manifest_or_the_corpus_are_named(run: Path) -> None:
+    """With the right checksums: as someone would who made them."""
+    directory = run / "encoding"
+    manifest = json.loads((directory / "manifest.json").read_text())
+    rows = directory / manifest["parts"][1]["file"]
+    tensors = load_file(rows)
+    tensors["rows"] = np.concatenate([tensors["rows"], tensors["rows"][:1]])
+    tensors["rows"][0, 0, 0] = np.nan
+    save_file(tensors, rows, {"index": "1", "first_id": "5"})
+    manifest["parts"][1]["sha256"] = sha256_of(rows)
+    experts = directory / "experts.safetensors"
+    weights = load_file(experts)
+    name = min(weights)
+    weights[name] = weights[name][:-1]
+    save_file(weights, experts)
+    manifest["experts"]["sha256"] = sha256_of(experts)
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    text = "\n".join(m for m in messages(run) if "/index/" not in m)
+    assert "first_id is 5 where the corpus has 4" in text
+    assert "number of rows is 5 where the corpus has 4" in text
+    assert "rows have shape (5," in text
+    assert "rows holds numbers that are infinite or undefined" in text
+    assert f"{name} has shape" in text
+
+
+def test_parts_of_another_corpus_are_told(run: Path) -> None:
+    corpus = CorpusManifest.load(run / "corpus")
+    shutil.rmtree(run / "corpus")
+    other = run.parent / "other.jsonl"
+    lines = [{"id": f"q{i}", "title": f"T{i}", "text": f"Text {i}."} for i in range(7)]
+    other.write_text("\n".join(map(json.dumps, lines)))
+    from sharding.prepare import prepare
+
+    prepare([str(other)], run / "corpus", partition_size=3)
+    text = "\n".join(messages(run))
+    assert len(corpus.partitions) == 3
+    assert "parts[0]: has 4 passages from id 0 on where the corpus has 3 from 0 on" in text
+    assert "identity.corpus: it was trained on other shards" in text
+    assert "num_passages is 10 where the corpus has 7" in text
+    assert "has changed since the index was built" in text
+
+
+def test_an_index_older_than_corpus_or_encoding_is_told(run: Path) -> None:
+    for stage in ("corpus", "encoding"):
+        path = run / stage / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
+    text = "\n".join(messages(run, quick=True))
+    assert "corpus_sha256" in text
+    assert "encoding_sha256" in text
+    assert "run `polyprag index RUN` again" in text
+
+
+def test_leftovers_of_all_stages_go_when_they_are_old(run: Path) -> None:
+    def files() -> set[str]:
+        return {str(path.relative_to(run)) for path in run.rglob("*")}
+
+    before = files()
+    stray = [
+        "corpus/part-00007-0123456789ab.tar",
+        "encoding/.manifest.json.0123abcd.tmp",
+        "encoding/rows/part-00000-00000000abcd.safetensors",
+        "checkpoints/rows-00000-step-00000009.safetensors",
+        "index/bm25-0123456789ab/data.npy",
+        "index/.rows-0123456789ab.0123abcd.tmp/rows.npy",
+    ]
+    for name in stray:
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_bytes(b"x")
+    (run / "checkpoints" / "notes.txt").write_text("the user's own")
+    found = verify(run, quick=True).problems
+    assert len(found) == len(stray)
+    assert mend(found)[0] == []
+    then = time.time() - 7200
+    for path in run.rglob("*"):
+        os.utime(path, (then, then))
+    done, left = mend(verify(run, quick=True).problems)
+    assert (len(done), left) == (len(stray), [])
+    assert files() == before | {"checkpoints/notes.txt"}
+    assert messages(run) == []
+
+
+def test_a_run_in_object_storage_is_verified(run: Path, s3: str) -> None:
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(f"{s3}/run")
+    fs.put(str(run), root, recursive=True)
+    url = f"{s3}/run"
+    assert messages(url) == []
+    for pattern in FILES:
+        name = one(run, pattern).relative_to(run)
+        fs.pipe_file(f"{root}/{name}", b"x" * one(run, pattern).stat().st_size)
+    text = "\n".join(messages(url))
+    for pattern in FILES:
+        assert f"{url}/{one(run, pattern).relative_to(run)}: " in text
+
+
+@dataclass
+class Cli:
+    """What a command printed."""
+
+    runner: CliRunner = field(default_factory=CliRunner)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.runner.invoke(main, ["verify", *map(str, arguments)])
+
+
+@pytest.fixture
+def cli() -> Callable[..., Any]:
+    return Cli()
+
+
+def test_command_exits_with_0_or_2_and_repairs(run: Path, cli: Any) -> None:
+    sound = cli(run)
+    assert sound.exit_code == 0
+    assert "corpus: 10 passages in 3 partitions" in sound.output
+    index = one(run, "corpus/*.idx")
+    content = index.read_bytes()
+    index.unlink()
+    shard = one(run, "corpus/part-00002-*.tar")
+    flip(shard)
+    before = shard.read_bytes()
+    damaged = cli(run)
+    assert damaged.exit_code == 2
+    assert f"error: {run}: 2 problems; --repair mends 1 of them" in damaged.output
+    assert not index.exists()
+    repaired = cli(run, "--repair")
+    assert repaired.exit_code == 2
+    assert f"repaired: {index}: made anew from its shard" in repaired.output
+    assert f"{shard}: SHA-256 differs" in repaired.output
+    assert f"error: {run}: 1 problem" in repaired.output
+    assert index.read_bytes() == content
+    assert shard.read_bytes() == before
+    assert cli(run, "--quick").exit_code == 0
+
+
+def test_command_looks_again_once_it_has_made_a_corpus_manifest(run: Path, cli: Any) -> None:
+    (run / "corpus" / "manifest.json").unlink()
+    one(run, "corpus/*.idx").unlink()
+    repaired = json.loads(cli(run, "--repair", "--json").stdout)
+    assert [what.partition(": ")[2][:9] for what in repaired["repaired"]] == ["made anew"] * 2
+    assert repaired["checked"]["corpus"] == "10 passages in 3 partitions"
+    # The corpus is no longer, to the byte, what the index was built with.
+    assert ["corpus_sha256" in problem["message"] for problem in repaired["problems"]] == [True]
+
+
+def test_command_prints_one_json_object(run: Path, cli: Any) -> None:
+    sound = json.loads(cli(run, "--json", "--quick").stdout)
+    assert (sound["sound"], sound["problems"], sound["repaired"]) == (True, [], [])
+    one(run, "corpus/*.idx").unlink()
+    found = cli(run, "--json", "--workers", "2")
+    assert found.exit_code == 2
+    (problem,) = json.loads(found.stdout)["problems"]
+    assert problem["file"].endswith(".idx")
+    assert problem["repairable"]
+    fixed = json.loads(cli(run, "--json", "--repair").stdout)
+    assert (fixed["sound"], len(fixed["repaired"])) == (True, 1)
+
+
+def test_a_directory_that_is_no_run_is_told(tmp_path: Path, cli: Any) -> None:
+    missing = cli(tmp_path / "nowhere")
+    assert missing.exit_code == 2
+    assert "manifest.json: no such file; run `polyprag prepare` first" in missing.output

@@ -1,0 +1,73 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sharding.errors import CorpusError
+from sharding.sources import SourceFile, expand
+
+
+def touch(directory: Path, *names: str) -> None:
+    directory.mkdir(exist_ok=True)
+    for name in names:
+        (directory / name).write_bytes(b"12345")
+
+
+def names(source: str | Path) -> list[str]:
+    return [os.path.basename(file.url) for file in expand([str(source)])]
+
+
+def test_kinds_go_by_the_names_ends(tmp_path: Path) -> None:
+    touch(tmp_path / "d", "a.jsonl", "b.jsonl.gz", "c.tsv.zst", "d.parquet", "e.arrow")
+    found = expand([str(tmp_path / "d")])
+    assert [(file.kind, file.compression) for file in found] == [
+        ("jsonl", None),
+        ("jsonl", "gz"),
+        ("tsv", "zst"),
+        ("parquet", None),
+        ("arrow", None),
+    ]
+    assert found[0] == SourceFile(str(tmp_path / "d" / "a.jsonl"), "jsonl", None, 5)
+
+
+def test_directories_and_globs_are_files_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "d", "b.tsv", "a.tsv", "a.jsonl", "README.md", "x.parquet.gz")
+    assert names(tmp_path / "d") == ["a.jsonl", "a.tsv", "b.tsv"]
+    assert names(tmp_path / "d" / "*.tsv") == ["a.tsv", "b.tsv"]
+    assert names(tmp_path / "d" / "[b-z]*") == ["b.tsv"]
+    monkeypatch.chdir(tmp_path / "d")
+    assert [file.url for file in expand(["a*", "b.tsv"])] == ["a.jsonl", "a.tsv", "b.tsv"]
+
+
+def test_a_saved_dataset_is_its_data_files_in_its_order(tmp_path: Path) -> None:
+    touch(tmp_path / "d", "data-2.arrow", "data-1.arrow", "cache-0.arrow", "dataset_info.json")
+    entries = [{"filename": "data-2.arrow"}, {"filename": "data-1.arrow"}]
+    state = tmp_path / "d" / "state.json"
+    state.write_text(json.dumps({"_data_files": entries}))
+    assert names(tmp_path / "d") == ["data-2.arrow", "data-1.arrow"]
+    for wrong in ({}, {"_data_files": [{"filename": "../x.arrow"}]}, {"_data_files": [1]}):
+        state.write_text(json.dumps(wrong))
+        with pytest.raises(CorpusError, match=r"state\.json.*save the dataset again"):
+            expand([str(tmp_path / "d")])
+
+
+def test_what_stands_for_no_file_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "none", "README.md")
+    touch(tmp_path / "several", "dataset_dict.json")
+    touch(tmp_path, "a.tsv", "a.csv")
+    for source, message in (
+        ("none", "no corpus file in it"),
+        ("none/*.tsv", "no corpus file in it"),
+        ("several", "several datasets; name one, such as .*/several/train"),
+        ("a.csv", "not a known kind"),
+        ("b.tsv", "no such file"),
+        ("**/b.tsv", "no such file"),
+        ("*/*.tsv", "only the last part"),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            expand([str(tmp_path / source)])
+    with pytest.raises(CorpusError, match=r"a\.tsv: named twice"):
+        expand([str(tmp_path / "a.tsv"), str(tmp_path / "*.tsv")])
