@@ -10,7 +10,6 @@ from streaming.base.util import clean_stale_shared_memory
 
 _COLUMNS = {"id": "str", "title": "str", "text": "str"}
 _BATCH = 32
-_AHEAD = 4096  # samples that its threads prepare ahead; its default of 8 batches is slower here
 
 
 def write(directory: Path, chunks: Iterable[list[Row]]) -> None:
@@ -31,7 +30,6 @@ class Reader:
             shuffle=shuffled,
             shuffle_seed=seed,
             batch_size=_BATCH,
-            predownload=_AHEAD,
         )
         self._given = 0
         if state is not None:
