@@ -38,8 +38,8 @@ from polyprag.metrics import score
 from polyprag.prompts import render_prompt
 from polyprag.questions import Question, read_questions
 from sharding.corpus import Corpus
+from sharding.ingest.prepare import prepare
 from sharding.passages import Record
-from sharding.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "examples" / "popqa"

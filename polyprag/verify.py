@@ -14,13 +14,13 @@ from polyprag.verify_files import size_in, size_problem, sizes_in
 from polyprag.verify_findings import RunFindings, stage_manifest
 from polyprag.verify_index import verify_index
 from polyprag.verify_tensors import expert_problems, rows_problems
+from sharding.checks.problem import Problem, leftovers
+from sharding.checks.verify import verify_corpus
 from sharding.files import TEMPORARY_NAME, exists, join
 from sharding.manifest import CorpusManifest
 from sharding.passages import Record
-from sharding.problem import Problem, leftovers
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.task_pool import TaskPool
-from sharding.verify import verify_corpus
 
 _ENCODE = (
     "delete RUN/encoding/manifest.json and run `polyprag encode RUN` again, which writes the "

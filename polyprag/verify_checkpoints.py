@@ -7,9 +7,9 @@ from polyprag.encoding_manifest import MANIFEST_NAME
 from polyprag.verify_files import size_in, size_problem, sizes_in
 from polyprag.verify_findings import RunFindings, stage_manifest
 from polyprag.verify_tensors import expert_problems, rows_problems
+from sharding.checks.problem import Problem, leftovers
 from sharding.files import TEMPORARY_NAME, join
 from sharding.manifest import CorpusManifest
-from sharding.problem import Problem, leftovers
 from sharding.shown_progress import ShowProgress
 
 CHECKPOINTS = "checkpoints"

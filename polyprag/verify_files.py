@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 from polyprag.errors import CorpusError
+from sharding.checks.problem import Problem
 from sharding.files import list_sizes, open_url, size_of
-from sharding.problem import Problem
 
 _BLOCK = 4 << 20
 Advance = Callable[[int], object]

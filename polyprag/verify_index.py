@@ -9,9 +9,9 @@ from polyprag.index.passages import PassageStore
 from polyprag.index.rows import RowTable
 from polyprag.index.run_dir import CORPUS, ENCODING, INDEX
 from polyprag.verify_files import Advance, checksum_problem, size_in, size_problem, sizes_in
+from sharding.checks.problem import Problem, leftovers
 from sharding.files import TEMPORARY_NAME, exists, join, sha256_of
 from sharding.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.problem import Problem, leftovers
 from sharding.shown_progress import ShowProgress
 from sharding.urls import local_path
 

@@ -8,8 +8,8 @@ from safetensors import SafetensorError, deserialize
 
 from polyprag.encoding_manifest import EncodingManifest
 from polyprag.errors import CorpusError
+from sharding.checks.problem import Problem
 from sharding.files import read_bytes
-from sharding.problem import Problem
 from sharding.rows import load_rows
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -158,20 +159,26 @@ def build(cls: type[T], *, values: Any, where: str) -> T:
     """
     if not isinstance(values, dict):
         raise CorpusError(f"{where}: must be a JSON object; run `polyprag prepare` again")
-    odd = values.keys() ^ {field.name for field in fields(cls)}
-    if odd:
+    kinds_of = _kinds_of(cls)
+    if odd := values.keys() ^ kinds_of.keys():
         names = ", ".join(sorted(str(name) for name in odd))
         raise CorpusError(f"{where}: missing or unknown fields: {names}; prepare again")
     try:
-        for spec in fields(cls):
-            kinds = _TYPES[spec.type]
-            allowed = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
-            _require(type(values[spec.name]) in kinds, spec.name, f"of type {allowed}")
+        for name, kinds in kinds_of.items():
+            if type(values[name]) not in kinds:
+                allowed = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+                raise ValueError(f"{name} must be of type {allowed}")
         built = cls(**values)
         built.check()
     except ValueError as error:
         raise CorpusError(f"{where}: {error}; run `polyprag prepare` again") from error
     return built
+
+
+@cache
+def _kinds_of(cls: type) -> dict[str, tuple[type, ...]]:
+    """The types that each field's JSON value may have."""
+    return {spec.name: _TYPES[spec.type] for spec in fields(cls)}
 
 
 def _require(ok: bool, name: str, allowed: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 

@@ -14,7 +14,7 @@ from polyprag.cli.arguments import (
 from polyprag.cli.workers import absolute, is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.bad_row import OnError
+    from sharding.ingest.bad_row import OnError
 
 
 @click.command("prepare")
@@ -83,11 +83,11 @@ def command(
     """
     from polyprag.config_files import save_config
     from polyprag.progress import progress
-    from sharding.field_map import parse_field_map
     from sharding.files import exists, join
-    from sharding.parse_input import SPLIT_BYTES
-    from sharding.prepare import prepare
-    from sharding.sources import expand, num_parts
+    from sharding.ingest.field_map import parse_field_map
+    from sharding.ingest.parse_input import SPLIT_BYTES
+    from sharding.ingest.prepare import prepare
+    from sharding.ingest.sources import expand, num_parts
 
     sources, overrides = split_overrides(arguments)
     config = settings_of(run, configs, overrides)

@@ -51,7 +51,7 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
     from polyprag.errors import RunError
     from polyprag.progress import progress
     from polyprag.verify import verify_run
-    from sharding.problem import mend
+    from sharding.checks.problem import mend
     from sharding.task_pool import ProcessPool
 
     workers = workers or _default_workers(run, quick=quick)

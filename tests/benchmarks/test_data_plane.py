@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sharding.corpus import Corpus
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 

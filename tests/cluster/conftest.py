@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config_files import load_config
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 
 PEOPLE = [
     ("Ada Lind", "Oslo", "painter", 1901),

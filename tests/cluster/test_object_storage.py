@@ -19,7 +19,7 @@ from polyprag.config_files import load_config, save_config
 from polyprag.encoding import Encoding
 from polyprag.index.build import build_index
 from sharding.files import exists, join, list_names, read_bytes
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
 

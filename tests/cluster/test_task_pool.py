@@ -12,7 +12,7 @@ from cluster.task_pool import RayPool
 from polyprag.cli import main
 from polyprag.config import ClusterConfig
 from polyprag.errors import CorpusError
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 
 pytestmark = pytest.mark.slow
 

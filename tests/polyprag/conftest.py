@@ -21,7 +21,7 @@ from polyprag.encoding_manifest import Trained, describe_base
 from polyprag.experts import inject
 from polyprag.index.build import build_index
 from sharding.files import join
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 from sharding.rows import init_rows, save_rows
 
 CITIES = ("Oslo", "Lima", "Cairo", "Kyoto", "Quito", "Turin", "Perth", "Lyon", "Accra", "Delhi")

@@ -164,7 +164,7 @@ def test_interrupt_ends_with_130_and_says_how_to_continue(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sharding.prepare.prepare", interrupted)
+    monkeypatch.setattr("sharding.ingest.prepare.prepare", interrupted)
     result = polyprag("prepare", tmp_path / "run", passages)
     assert result.exit_code == 130
     assert "run the same command again to continue" in result.stderr
@@ -176,7 +176,7 @@ def test_full_disk_is_no_traceback_and_a_bug_is_one(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "runs/a")
 
-    monkeypatch.setattr("sharding.prepare.prepare", full)
+    monkeypatch.setattr("sharding.ingest.prepare.prepare", full)
     result = polyprag("prepare", tmp_path / "run", passages)
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (
         2,
@@ -186,7 +186,7 @@ def test_full_disk_is_no_traceback_and_a_bug_is_one(
     def bug(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("sharding.prepare.prepare", bug)
+    monkeypatch.setattr("sharding.ingest.prepare.prepare", bug)
     assert isinstance(polyprag("prepare", tmp_path / "run", passages).exception, ZeroDivisionError)
 
 

@@ -19,10 +19,10 @@ from polyprag.config import Config
 from polyprag.index.build import build_index
 from polyprag.verify import verify_run
 from polyprag.verify_findings import RunFindings
+from sharding.checks.problem import mend
 from sharding.files import sha256_of
 from sharding.manifest import CorpusManifest
 from sharding.plan import Cursor, LaneCursor
-from sharding.problem import mend
 from sharding.rows import init_rows, save_rows
 
 
@@ -198,7 +198,7 @@ def test_parts_of_another_corpus_are_told(run: Path) -> None:
     other = run.parent / "other.jsonl"
     lines = [{"id": f"q{i}", "title": f"T{i}", "text": f"Text {i}."} for i in range(7)]
     other.write_text("\n".join(map(json.dumps, lines)))
-    from sharding.prepare import prepare
+    from sharding.ingest.prepare import prepare
 
     prepare([str(other)], run / "corpus", partition_size=3)
     text = "\n".join(messages(run))

@@ -29,8 +29,8 @@ from sharding.files import (
     sha256_of,
     size_of,
 )
+from sharding.ingest.prepare import prepare
 from sharding.manifest import CorpusManifest
-from sharding.prepare import prepare
 
 
 def write(url: str, data: bytes) -> None:

@@ -14,9 +14,9 @@ from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError, CorpusError
 from polyprag.examples import count_examples
 from sharding.corpus import Corpus
+from sharding.ingest.prepare import prepare
 from sharding.manifest import CorpusManifest
 from sharding.passages import Augmentation, Passage, Record
-from sharding.prepare import prepare
 from sharding.task_pool import ProcessPool
 
 TEXTS = [

@@ -13,7 +13,7 @@ from polyprag.encoding import BaseModel, RowsPart, encoding_dir, save_encoding
 from polyprag.encoding_manifest import Trained
 from polyprag.index.build import build_index
 from sharding.files import join
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 from sharding.rows import RowPartition, save_rows
 
 PLACES = ("Vienna", "Oslo", "Łódź", "Kyoto", "Québec")

@@ -2,10 +2,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharding import duplicates
-from sharding.bodies import hashes_of, key_hashes, text_hashes
-from sharding.duplicates import find_duplicates, repeated
-from sharding.parse_task import SplitInfo
+from sharding.ingest import duplicates
+from sharding.ingest.bodies import hashes_of, key_hashes, text_hashes
+from sharding.ingest.duplicates import find_duplicates, repeated
+from sharding.ingest.parse_task import SplitInfo
 
 
 @given(

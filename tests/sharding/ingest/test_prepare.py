@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from sharding import pack_task, parse_task
 from sharding.corpus import Corpus
 from sharding.errors import CorpusError
 from sharding.files import list_names, sha256_of
+from sharding.ingest import pack_task, parse_task
+from sharding.ingest.prepare import prepare
+from sharding.ingest.split_file import save_split
 from sharding.manifest import CorpusManifest
 from sharding.passages import to_json
-from sharding.prepare import prepare
 from sharding.shown_progress import Advance
-from sharding.split_file import save_split
 from sharding.task_pool import ProcessPool
 
 
@@ -291,7 +291,7 @@ def test_shards_hold_records_as_to_json_writes_them(tmp_path: Path, source: str)
 
 SCRIPT = """
 import sys
-from sharding.prepare import prepare
+from sharding.ingest.prepare import prepare
 from sharding.task_pool import ProcessPool
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from sharding.bad_row import BadRow
-from sharding.field_map import FieldMap
 from sharding.files import open_url
-from sharding.parsed_rows import ParsedRows, all_filled
-from sharding.sources import SourceFile
+from sharding.ingest.bad_row import BadRow
+from sharding.ingest.field_map import FieldMap
+from sharding.ingest.parsed_rows import ParsedRows, all_filled
+from sharding.ingest.sources import SourceFile
 
 _BATCH_ROWS = 4096
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from sharding.files import open_url
-from sharding.sources import SourceFile
+from sharding.ingest.sources import SourceFile
 
 _CHUNK = 1 << 20
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sharding.bad_row import BadRow, OnError, bad_utf8
-from sharding.field_map import FieldMap
+from sharding.ingest.bad_row import BadRow, OnError, bad_utf8
+from sharding.ingest.field_map import FieldMap
 
 
 @dataclass(slots=True)

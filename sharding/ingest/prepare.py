@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.bad_row import BadRow, OnError
-from sharding.duplicates import Duplicates, find_duplicates
 from sharding.errors import CorpusError
-from sharding.field_map import FieldMap
 from sharding.files import exists, join, remove_directory, sha256_of
+from sharding.ingest.bad_row import BadRow, OnError
+from sharding.ingest.duplicates import Duplicates, find_duplicates
+from sharding.ingest.field_map import FieldMap
+from sharding.ingest.numbering import pack_plan
+from sharding.ingest.pack_task import PackTask, pack
+from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
+from sharding.ingest.parse_task import ParseOptions, SplitInfo
+from sharding.ingest.sources import SourceFile, expand
+from sharding.ingest.split_file import load_split
 from sharding.manifest import MANIFEST_NAME, CorpusManifest, Partition
-from sharding.numbering import pack_plan
-from sharding.pack_task import PackTask, pack
-from sharding.parse_input import SPLIT_BYTES, ParsedFile, parse_input
-from sharding.parse_task import ParseOptions, SplitInfo
 from sharding.partitions import check_shard, remove_unnamed_shards
 from sharding.shown_progress import ShowProgress, show_nothing
-from sharding.sources import SourceFile, expand
-from sharding.split_file import load_split
 from sharding.task_pool import InlinePool, TaskPool
 
 WORK_DIR = "work"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sharding.errors import CorpusError
-from sharding.sources import SourceFile, expand
+from sharding.ingest.sources import SourceFile, expand
 
 
 def touch(directory: Path, *names: str) -> None:

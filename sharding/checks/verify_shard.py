@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from sharding.checks.problem import Problem
 from sharding.errors import CorpusError
 from sharding.files import join, read_bytes
 from sharding.manifest import Partition
 from sharding.partitions import read_shard
 from sharding.passages import Record, from_json, to_json
-from sharding.problem import Problem
 from sharding.shard_index import index_from_shard, index_length, index_name, save_index
 from sharding.tar import REMEDY, member_name, offsets_of, scan
 

@@ -10,8 +10,8 @@ import pytest
 
 from sharding.corpus import Corpus
 from sharding.errors import CorpusError
-from sharding.field_map import FieldMap
-from sharding.prepare import prepare
+from sharding.ingest.field_map import FieldMap
+from sharding.ingest.prepare import prepare
 
 
 def read(source: Path, tmp_path: Path, **options: Any) -> list[tuple[str, str, str]]:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from sharding.checks.problem import Problem, mend
+from sharding.checks.verify import verify_corpus
 from sharding.corpus import Corpus
 from sharding.files import join, list_names, read_bytes, remove
 from sharding.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.partitions import write_partition, write_shard
 from sharding.passages import QA, Augmentation, Passage, Record
-from sharding.problem import Problem, mend
 from sharding.shard_index import index_name
 from sharding.task_pool import ProcessPool
-from sharding.verify import verify_corpus
 
 SIZES = [3, 3, 2]
 

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 
-from sharding.bad_row import BadRow, bad_utf8
-from sharding.field_map import FieldMap
-from sharding.line_blocks import LineBlock
-from sharding.parse_jsonl import numbered_lines
-from sharding.parsed_rows import ParsedRows, all_filled
+from sharding.ingest.bad_row import BadRow, bad_utf8
+from sharding.ingest.field_map import FieldMap
+from sharding.ingest.line_blocks import LineBlock
+from sharding.ingest.parse_jsonl import numbered_lines
+from sharding.ingest.parsed_rows import ParsedRows, all_filled
 
 MAX_ROW_LINES = 256  # that a quoted field may span; past it a quote was left open
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from sharding import line_blocks
-from sharding.bad_row import BadRow, bad_utf8
-from sharding.field_map import FieldMap
-from sharding.line_blocks import LineBlock
-from sharding.parsed_rows import ParsedRows, all_filled
+from sharding.ingest import line_blocks
+from sharding.ingest.bad_row import BadRow, bad_utf8
+from sharding.ingest.field_map import FieldMap
+from sharding.ingest.line_blocks import LineBlock
+from sharding.ingest.parsed_rows import ParsedRows, all_filled
 
 
 def parse_jsonl(block: LineBlock, fields: FieldMap) -> ParsedRows:

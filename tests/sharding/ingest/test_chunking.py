@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharding.chunking import chunk_text
+from sharding.ingest.chunking import chunk_text
 
 texts = st.text(st.sampled_from("ab \n\t\u3000\xa0é"), max_size=60).filter(
     lambda t: bool(t.strip())

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.bodies import Hashes
 from sharding.errors import CorpusError
 from sharding.files import atomic_write, exists, read_bytes
+from sharding.ingest.bodies import Hashes
 
 _FORMAT = "polyprag-split-1"
 _COLUMNS = {"lengths": "<u4", "lines": "<u4", "keys": "<u8", "sources": "<u8", "texts": "<u8"}

@@ -8,23 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sharding.damaged_manifest import (
+from sharding.checks.damaged_manifest import (
     all_problems,
     is_of_other_version,
     named_shards,
     sound_facts,
 )
-from sharding.errors import CorpusError
-from sharding.files import TEMPORARY_NAME, exists, join, list_sizes, size_of
-from sharding.manifest import (
-    MANIFEST_NAME,
-    SHARD_NAME,
-    CorpusManifest,
-)
-from sharding.passages import Record
-from sharding.prepare import WORK_DIR
-from sharding.problem import Problem, leftovers
-from sharding.rebuild import (
+from sharding.checks.problem import Problem, leftovers
+from sharding.checks.rebuild import (
     INDEX_AGAIN,
     ShardFile,
     lost_facts,
@@ -32,10 +23,19 @@ from sharding.rebuild import (
     rebuild_manifest,
     whole_corpus,
 )
+from sharding.checks.verify_shard import ShardTask, inspect_shard
+from sharding.errors import CorpusError
+from sharding.files import TEMPORARY_NAME, exists, join, list_sizes, size_of
+from sharding.ingest.prepare import WORK_DIR
+from sharding.manifest import (
+    MANIFEST_NAME,
+    SHARD_NAME,
+    CorpusManifest,
+)
+from sharding.passages import Record
 from sharding.shard_index import index_name
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.task_pool import InlinePool, TaskPool
-from sharding.verify_shard import ShardTask, inspect_shard
 
 _KILLED = "a writer that was killed"
 _NAMED = 5  # partitions with wrong counts

@@ -8,8 +8,8 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from sharding.source_bytes import SourceBytes
-from sharding.sources import SourceFile
+from sharding.ingest.source_bytes import SourceBytes
+from sharding.ingest.sources import SourceFile
 
 MAX_LINE_BYTES = 16 << 20
 _LINES_TRIED = 100

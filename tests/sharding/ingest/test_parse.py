@@ -14,15 +14,15 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sharding import line_blocks, parse_input, parse_jsonl, parse_task, parse_tsv
-from sharding.bad_row import OnError
 from sharding.errors import CorpusError
-from sharding.field_map import FieldMap
-from sharding.line_blocks import LineBlock
-from sharding.parse_task import Parsed, ParseOptions, ParseTask
+from sharding.ingest import line_blocks, parse_input, parse_jsonl, parse_task, parse_tsv
+from sharding.ingest.bad_row import OnError
+from sharding.ingest.field_map import FieldMap
+from sharding.ingest.line_blocks import LineBlock
+from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask
+from sharding.ingest.sources import expand
+from sharding.ingest.split_file import load_split
 from sharding.shown_progress import show_nothing
-from sharding.sources import expand
-from sharding.split_file import load_split
 from sharding.task_pool import InlinePool
 
 Rows = list[tuple[str, str, str]]

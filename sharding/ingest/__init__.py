@@ -1,0 +1,1 @@
+"""From corpus files to numbered partitions: parse, number, pack, on any number of workers."""
