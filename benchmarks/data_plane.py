@@ -13,32 +13,45 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_plane_corpus import read_tsv, totals, write_tsv
 from data_plane_prepare import measure_prepare
-from data_plane_report import goals, medians, print_prepare, print_size
+from data_plane_report import OURS, goals, medians, print_prepare, print_size
 from data_plane_systems import INSTALL, SYSTEMS, Place, System, find, measure
 from reporting import finish, options
 
 SEED = 1
 _MEASURES = ("write", "sequential", "batches", "shuffled", "resume")
 _STEP = 64  # the middle of an epoch lies between two batches of whatever size
+# A quick run has all systems at a size where they take no time, which shows nothing of resuming,
+# memory and preparing: those it measures of polyprag alone, at sizes where they do show.
+_QUICK_SIZE, _QUICK_OWN_SIZES = 4_000, (20_000, 200_000)
 
 
 def measure_size(
-    num_passages: int, places: dict[str, Place], *, repeats: int, quick: bool, scratch: Path
+    num_passages: int,
+    places: dict[str, Place],
+    *,
+    systems: Sequence[System] = SYSTEMS,
+    repeats: int,
+    at_once: bool = False,
+    scratch: Path,
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """All measurements at one size: by system and measure, one entry for each repetition."""
+    """All measurements at one size: by system and measure, one entry for each repetition.
+
+    With `at_once` one process makes all of a system's.
+    """
     tsv = scratch / "corpus.tsv"
     write_tsv(tsv, num_passages, seed=SEED)
     expected = totals(read_tsv(tsv))
-    runs: dict[str, dict[str, list[dict[str, Any]]]] = {system.name: {} for system in SYSTEMS}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {system.name: {} for system in systems}
     middles: dict[str, Any] = {}
     for turn in range(repeats):
-        for what in ("everything",) if quick else _MEASURES:
-            for system in SYSTEMS:
+        for what in ("everything",) if at_once else _MEASURES:
+            for system in systems:
                 if what == "batches" and not system.has_batches:
                     continue
                 result = _measure(
@@ -61,10 +74,16 @@ def measure_size(
                         middles[system.name] = part.pop("middle")
                     runs[system.name].setdefault(name, []).append(part)
         print(f"  {num_passages:,} passages: round {turn + 1} of {repeats}", file=sys.stderr)
-    for system in SYSTEMS:
+    for system in systems:
         shutil.rmtree(scratch / system.name, ignore_errors=True)
     tsv.unlink()
     return runs
+
+
+def _ours_alone(size: int, places: dict[str, Place], scratch: Path) -> dict[str, Any]:
+    systems = [system for system in SYSTEMS if system.name == OURS]
+    runs = measure_size(size, places, systems=systems, repeats=1, scratch=scratch)
+    return medians(runs, num_passages=size)[OURS]
 
 
 def _measure(
@@ -119,20 +138,23 @@ def main() -> int:
     if missing:
         print(INSTALL.format(missing=", ".join(missing), python=sys.executable), file=sys.stderr)
         return 2
-    sizes = args.sizes or ([4_000] if args.quick else [10_000, 100_000, 1_000_000])
+    sizes = args.sizes or ([_QUICK_SIZE] if args.quick else [10_000, 100_000, 1_000_000])
     repeats = args.repeats or (1 if args.quick else 3)
     results: dict[int, Any] = {}
     with tempfile.TemporaryDirectory(prefix="data-plane-") as temporary:
         scratch = Path(temporary)
         for size in sizes:
-            runs = measure_size(size, places, repeats=repeats, quick=args.quick, scratch=scratch)
+            runs = measure_size(size, places, repeats=repeats, at_once=args.quick, scratch=scratch)
             results[size] = medians(runs, num_passages=size)
             print_size(size, results[size])
+        ours = {size: result[OURS] for size, result in results.items()}
+        if args.quick:
+            ours = {size: _ours_alone(size, places, scratch) for size in _QUICK_OWN_SIZES}
         prepared = measure_prepare(
             scratch,
-            50_000 if args.quick else max(sizes),
+            max(_QUICK_OWN_SIZES if args.quick else sizes),
             seed=SEED,
-            cores=os.cpu_count() or 1,
+            cores=1 if args.quick else os.cpu_count() or 1,
             repeats=repeats,
         )
     print_prepare(prepared)
@@ -141,9 +163,10 @@ def main() -> int:
         "quick": args.quick,
         "systems": {name: place.versions for name, place in places.items()},
         "sizes": {str(size): result for size, result in results.items()},
+        "alone": {str(size): result for size, result in ours.items()} if args.quick else {},
         "prepare": prepared,
     }
-    finish(whole, goals(results, prepared, quick=args.quick), args.json)
+    finish(whole, goals(results, ours, prepared), args.json)
     failed = [name for result in results.values() for name, of in result.items() if of["failures"]]
     return 1 if failed else 0
 

@@ -21,7 +21,7 @@ _COMMAND = [sys.executable, "-c", "from polyprag.cli import main; main()", "prep
 def measure_prepare(
     scratch: Path, num_passages: int, *, seed: int, cores: int, repeats: int
 ) -> dict[str, Any]:
-    """Prepares a synthetic psgs_w100.tsv, plain and gzipped, with one worker and with all.
+    """Prepares a synthetic psgs_w100.tsv with one worker, and plain and gzipped with all cores.
 
     Returns:
         For each way: the median wall time, the processor time of all its processes, and passages
@@ -30,12 +30,12 @@ def measure_prepare(
     plain, packed = scratch / "psgs_w100.tsv", scratch / "psgs_w100.tsv.gz"
     write_tsv(plain, num_passages, seed=seed)
     expected = totals(read_tsv(plain))
-    with plain.open("rb") as source, gzip.open(packed, "wb", compresslevel=6) as target:
-        shutil.copyfileobj(source, target)
     ways = {"tsv, 1 worker": (plain, 1)}
     if cores > 1:
+        with plain.open("rb") as source, gzip.open(packed, "wb", compresslevel=6) as target:
+            shutil.copyfileobj(source, target)
         ways[f"tsv, {cores} workers"] = (plain, cores)
-    ways[f"tsv.gz, {cores} workers"] = (packed, cores)
+        ways[f"tsv.gz, {cores} workers"] = (packed, cores)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, (source, workers) in ways.items():
@@ -53,7 +53,7 @@ def measure_prepare(
             "per_cpu_s": num_passages / cpu_s,
         }
     plain.unlink()
-    packed.unlink()
+    packed.unlink(missing_ok=True)
     return {"passages": num_passages, "repeats": repeats, "ways": results}
 
 

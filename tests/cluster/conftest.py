@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,10 @@ def _worker(rank: int, world_size: int, port: int, task: Callable[..., None], ar
         task(*args)
     finally:
         distributed.destroy_process_group()
+    # Not by way of the interpreter's end, where a thread of torch's has aborted the process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from polyprag.encoding import Encoding
+from sharding.manifest import CorpusManifest
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
 
@@ -33,15 +34,33 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
         cluster.shutdown()
 
 
-def encode(place: Any, *more: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def polyprag(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [COMMAND, "encode", str(place.run), *place.overrides(), *more],
+        [COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=240,
         env={**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1", **env},
         check=False,
     )
+
+
+def encode(place: Any, *more: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return polyprag("encode", str(place.run), *place.overrides(), *more, env=env)
+
+
+@pytest.mark.slow
+def test_a_joined_cluster_prepares_and_augments_the_same_bytes(
+    workplace: Any, tmp_path: Path, two_nodes: str
+) -> None:
+    run, source = tmp_path / "there", workplace.base.parent / "passages.jsonl"
+    address = f"cluster.address={two_nodes}"
+    done = polyprag("prepare", str(run), str(source), "data.partition_size=2", address, env={})
+    assert done.returncode == 0, done.stderr
+    done = polyprag("augment", str(run), env={"RAY_ADDRESS": two_nodes})
+    assert done.returncode == 0, done.stderr
+    there, here = (CorpusManifest.load(place / "corpus") for place in (run, workplace.run))
+    assert there.partitions == here.partitions
 
 
 @pytest.mark.slow

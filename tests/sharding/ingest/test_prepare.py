@@ -375,7 +375,7 @@ def test_a_killed_run_is_continued_with_what_it_wrote(
 
 
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
-    source = write_source(tmp_path / "a.jsonl", range(10_000))
+    source = write_source(tmp_path / "a.jsonl", range(100_000))  # many seconds of work
     process = begin(tmp_path, source)
     wait_for("split-*", 5, tmp_path / "c" / "work", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
