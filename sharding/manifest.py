@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,7 +158,7 @@ def build(cls: type[T], *, values: Any, where: str) -> T:
     """
     if not isinstance(values, dict):
         raise CorpusError(f"{where}: must be a JSON object; run `polyprag prepare` again")
-    kinds_of = _kinds_of(cls)
+    kinds_of = _KINDS[cls]
     if odd := values.keys() ^ kinds_of.keys():
         names = ", ".join(sorted(str(name) for name in odd))
         raise CorpusError(f"{where}: missing or unknown fields: {names}; prepare again")
@@ -175,10 +174,11 @@ def build(cls: type[T], *, values: Any, where: str) -> T:
     return built
 
 
-@cache
-def _kinds_of(cls: type) -> dict[str, tuple[type, ...]]:
-    """The types that each field's JSON value may have."""
-    return {spec.name: _TYPES[spec.type] for spec in fields(cls)}
+# The types that each field's JSON value may have.
+_KINDS: dict[type, dict[str, tuple[type, ...]]] = {
+    cls: {spec.name: _TYPES[spec.type] for spec in fields(cls)}
+    for cls in (Partition, CorpusManifest)
+}
 
 
 def _require(ok: bool, name: str, allowed: str) -> None:

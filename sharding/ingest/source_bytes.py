@@ -1,16 +1,18 @@
 """The bytes of a source file, decompressed, with the SHA-256 of the file in the same pass."""
 
-import gzip
 import hashlib
 import io
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
+
+from isal import isal_zlib
 
 from sharding.files import open_url
 from sharding.ingest.sources import SourceFile
 
 _CHUNK = 1 << 20
+_GZIP_CHUNK = 1 << 13  # what is lost before damage
+_GZIP_WBITS = 31  # a gzip header and trailer around the data
 
 
 class SourceBytes:
@@ -39,17 +41,16 @@ class SourceBytes:
 
     def _decompressed(self, hashed: "_HashedFile") -> Iterator[bytes]:
         if self._file.compression == "gz":
-            read = gzip.GzipFile(fileobj=hashed).read1
+            chunks = _gunzipped(hashed)
         elif self._file.compression == "zst":
-            read = _open_zstd(hashed)
+            chunks = _chunks(_open_zstd(hashed))
         else:
-            read = hashed.read
+            chunks = _chunks(hashed.read)
         try:
-            while chunk := read(_CHUNK):
-                yield chunk
+            yield from chunks
         except EOFError:
             self.fault = ("truncated gzip", "the file ends in the middle of its data")
-        except (gzip.BadGzipFile, zlib.error) as error:
+        except _GzipError as error:
             self.fault = ("damaged gzip", str(error))
         except _ZstdError as error:
             cut = "Truncated" in str(error)
@@ -71,6 +72,44 @@ class _HashedFile(io.RawIOBase):
         self.digest.update(data)
         self._owner.num_read += len(data)
         return data
+
+
+def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    while chunk := read(_CHUNK):
+        yield chunk
+
+
+class _GzipError(Exception):
+    """Compressed data that can't be read."""
+
+
+def _gunzipped(file: _HashedFile) -> Iterator[bytes]:
+    """The data of a gzip file of one or more members; isal reads it three times as fast as zlib.
+
+    Raises:
+        EOFError: It ends in the middle of a member, after what came before.
+        _GzipError: It is damaged; what came before, up to a few kilobytes, was given out.
+    """
+    member = None
+    while data := file.read(_GZIP_CHUNK):
+        while data:
+            if member is None:
+                data = data.lstrip(b"\0")  # padding behind a member, as of tapes
+                if not data:
+                    break
+                member = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
+            try:
+                whole = member.decompress(data)
+            except isal_zlib.error as error:  # type: ignore[misc] # an exception, for all its stubs
+                raise _GzipError(str(error)) from error
+            if whole:
+                yield whole
+            data = member.unused_data
+            if not member.eof:
+                break
+            member = None
+    if member is not None:
+        raise EOFError
 
 
 class _ZstdError(Exception):
