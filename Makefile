@@ -44,7 +44,7 @@ install-gpu: $(STAMP)
 	$(BIN)/python -m pip install -q 'faiss-gpu>=1.15'
 
 quickstart: $(STAMP)
-	@bash examples/quickstart.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
