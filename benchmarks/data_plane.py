@@ -28,7 +28,7 @@ _MEASURES = ("write", "sequential", "batches", "shuffled", "resume")
 _STEP = 64  # the middle of an epoch lies between two batches of whatever size
 # A quick run has all systems at a size where they take no time, which shows nothing of resuming,
 # memory and preparing: those it measures of polyprag alone, at sizes where they do show.
-_QUICK_SIZE, _QUICK_OWN_SIZES = 4_000, (20_000, 200_000)
+_QUICK_SIZE, _QUICK_OWN_SIZES = 2_000, (20_000, 200_000)
 
 
 def measure_size(
