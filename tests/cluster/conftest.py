@@ -140,7 +140,8 @@ def _worker(rank: int, world_size: int, port: int, task: Callable[..., None], ar
         task(*args)
     finally:
         distributed.destroy_process_group()
-    # Not by way of the interpreter's end, where a thread of torch's has aborted the process.
+    # Not by way of the interpreter's end: a worker was once aborted after its task ("terminate
+    # called without an active exception"), by what is not known; it could not be repeated.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
