@@ -22,7 +22,7 @@ from polyprag.errors import ConfigError, CorpusError, RunError
 from polyprag.progress import progress
 from sharding.files import exists, join, list_sizes, read_bytes, size_of
 from sharding.manifest import CorpusManifest
-from sharding.urls import filesystem_of, is_local, local_path
+from sharding.urls import absolute, filesystem_of, is_local
 
 _TAIL_BYTES = 4096
 
@@ -61,16 +61,13 @@ def encode(run_dir: str, config: Config) -> None:
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
     """Local paths made absolute: workers run in other directories."""
-    path = local_path(run_dir)
-    run_dir = run_dir if path is None else os.path.abspath(path)
+    run_dir = absolute(run_dir)
     if os.path.isdir(config.model.path):
         config = replace(
             config, model=replace(config.model, path=os.path.abspath(config.model.path))
         )
     if config.deepspeed.config is not None:
-        file = locate(config.deepspeed.config)
-        path = local_path(file)
-        file = file if path is None else os.path.abspath(path)
+        file = absolute(locate(config.deepspeed.config))
         config = replace(config, deepspeed=replace(config.deepspeed, config=file))
     return run_dir, config
 

@@ -5,17 +5,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import TextIO
+
+from sharding.shown_progress import Advance
 
 _SECONDS_BETWEEN_LINES = 5.0
 _RATE_OVER_SECONDS = 30.0  # a slow start, such as loading a model, soon stops counting
-
-
-class Advance(Protocol):
-    """Tells that further units are done, and what is worth knowing about them."""
-
-    def __call__(self, done: int, note: str = "", /) -> None:
-        """Counts `done` further units; `note` is shown beside the rate until the next call."""
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sharding.errors import CorpusError
-from sharding.files import read_bytes
+from sharding.promised import read_promised
 from sharding.urls import is_local
 
 _LOG = logging.getLogger(__name__)
@@ -74,15 +73,7 @@ class ShardCache:
             with suppress(OSError):
                 os.utime(path)
             return data
-        # One byte more than it should have shows that it is longer, however much longer.
-        data = read_bytes(url, length=None if num_bytes is None else num_bytes + 1)
-        if num_bytes is not None and len(data) != num_bytes:
-            size = f"more than {num_bytes}" if len(data) > num_bytes else str(len(data))
-            raise CorpusError(
-                f"{url}: holds {size} bytes where the manifest says {num_bytes}; {_REMEDY}"
-            )
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise CorpusError(f"{url}: SHA-256 differs from the manifest's; {_REMEDY}")
+        data = read_promised(url, sha256=sha256, num_bytes=num_bytes)
         if self._writes and len(data) <= self._max_bytes:
             try:
                 self._insert(path, data)
@@ -172,6 +163,3 @@ def _read(path: Path, sha256: str) -> bytes | None:
     except OSError:
         return None
     return data if hashlib.sha256(data).hexdigest() == sha256 else None
-
-
-_REMEDY = "it is damaged or was changed: copy it again, or prepare the corpus again"

@@ -79,7 +79,10 @@ def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -
             return read_remote(url, offset=offset, length=length)
         with open(path, "rb") as file:
             file.seek(offset)
-            return file.read(-1 if length is None else length)
+            if length is None:
+                return file.read()
+            # Python reserves what is asked for, which a damaged manifest may say.
+            return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
     except OSError as error:
         raise _cannot_read(url, error) from error
 

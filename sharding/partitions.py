@@ -8,20 +8,12 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sharding.errors import CorpusError
-from sharding.files import (
-    TEMPORARY_NAME,
-    atomic_write,
-    join,
-    list_names,
-    read_bytes,
-    remove,
-    size_of,
-)
+from sharding.files import TEMPORARY_NAME, atomic_write, join, list_names, remove
 from sharding.manifest import SHARD_NAME, CorpusManifest, Partition
 from sharding.passages import Record, to_json
+from sharding.promised import read_promised
 from sharding.shard_index import index_name, index_of, save_index
-from sharding.tar import REMEDY, pack
+from sharding.tar import pack
 
 
 def write_shard(
@@ -103,15 +95,7 @@ def read_shard(url: str, partition: Partition) -> bytes:
     Raises:
         CorpusError: The shard is missing, or not the one that the manifest means.
     """
-    size = size_of(url)  # first, for a shard that is now a terabyte
-    if size != partition.num_bytes:
-        raise CorpusError(
-            f"{url}: holds {size} bytes where the manifest says {partition.num_bytes}; {REMEDY}"
-        )
-    data = read_bytes(url)
-    if hashlib.sha256(data).hexdigest() != partition.sha256:
-        raise CorpusError(f"{url}: SHA-256 differs from the manifest's; {REMEDY}")
-    return data
+    return read_promised(url, sha256=partition.sha256, num_bytes=partition.num_bytes)
 
 
 def check_shard(corpus_dir: str | Path, partition: Partition) -> None:

@@ -34,7 +34,7 @@ def info(url: str | Path) -> dict[str, Any]:
 def open_remote(url: str | Path) -> IO[bytes]:
     """A seekable file whose blocks are fetched as they are read."""
     fs, remote = filesystem_of(url)
-    found: dict[str, Any] = ask(url, lambda: fs.info(remote))
+    found = info(url)
     if found.get("type") == "directory":
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     size = found.get("size")
@@ -107,28 +107,29 @@ def list_remote(url: str | Path) -> dict[str, int]:
     """The bytes of a directory's files by their names, sorted; none when it isn't there."""
     if scheme_of(url) in HTTP:
         raise CorpusError(f"{url}: a directory can't be listed over http; copy it to disk first")
-    fs, remote = filesystem_of(url)
-    try:
-        entries: list[dict[str, Any]] = ask(url, lambda: fs.ls(remote, detail=True))
-    except FileNotFoundError:
-        return {}
+    _, remote = filesystem_of(url)
     found = {
         entry["name"].rstrip("/").rsplit("/", 1)[-1]: int(entry.get("size") or 0)
-        for entry in entries
+        for entry in _entries(url)
         if entry["name"].strip("/") != remote.strip("/")  # the mark that some tools leave
     }
     return dict(sorted(found.items()))
 
 
-def newest_remote(url: str | Path) -> float | None:
-    """When a file of a directory was last written; None where the storage doesn't tell."""
+def _entries(url: str | Path) -> list[dict[str, Any]]:
+    """What lies in a directory, as fsspec describes it; nothing when it isn't there."""
     fs, remote = filesystem_of(url)
     try:
         entries: list[dict[str, Any]] = ask(url, lambda: fs.ls(remote, detail=True))
     except FileNotFoundError:
-        return 0.0
+        return []
+    return entries
+
+
+def newest_remote(url: str | Path) -> float | None:
+    """When a file of a directory was last written; None where the storage doesn't tell."""
     newest = 0.0
-    for entry in entries:
+    for entry in _entries(url):
         if entry.get("type") == "directory":
             continue
         written = next((entry[name] for name in _WRITTEN if entry.get(name)), None)

@@ -17,9 +17,8 @@ from sharding.errors import CorpusError
 T = TypeVar("T")
 
 NUM_TRIES = 6
-FIRST_WAIT_S = (
-    0.5  # doubles with each try, to some 16 s in all, with as much jitter as it began with
-)
+# Doubles with each try, to some 16 s in all, with as much jitter as it began with.
+FIRST_WAIT_S = 0.5
 
 _TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504))
 _TRANSIENT_CODES = frozenset(

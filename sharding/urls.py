@@ -52,6 +52,12 @@ def is_local(url: str | Path) -> bool:
     return local_path(url) is not None
 
 
+def absolute(url: str | Path) -> str:
+    """A local path as a process in another directory finds it; any other URL as it is."""
+    path = local_path(url)
+    return os.fspath(url) if path is None else os.path.abspath(path)
+
+
 def is_chained(url: str | Path) -> bool:
     """Whether it is several URLs in one, such as `zip://part.jsonl::s3://bucket/all.zip`."""
     return "::" in os.fspath(url)

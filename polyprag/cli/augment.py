@@ -3,7 +3,7 @@
 import click
 
 from polyprag.cli.arguments import config_option, only_overrides, overrides_argument, run_argument
-from polyprag.cli.workers import absolute, is_on_ray, ray_option, task_pool, workers_option
+from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 _PASSAGES_WORTH_A_PROCESS = 5_000  # about what `rules` does while one starts
 
@@ -41,6 +41,7 @@ def command(
     from polyprag.progress import progress
     from sharding.files import join
     from sharding.manifest import CorpusManifest
+    from sharding.urls import absolute
 
     config = settings_of(run, configs, only_overrides(arguments))
     is_parallel = config.augment.backend == "rules"

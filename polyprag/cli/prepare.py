@@ -11,7 +11,7 @@ from polyprag.cli.arguments import (
     settings_of,
     split_overrides,
 )
-from polyprag.cli.workers import absolute, is_on_ray, ray_option, task_pool, workers_option
+from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
     from sharding.ingest.bad_row import OnError
@@ -88,11 +88,12 @@ def command(
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
     from sharding.ingest.sources import expand, num_parts
+    from sharding.urls import absolute
 
     sources, overrides = split_overrides(arguments)
     config = settings_of(run, configs, overrides)
     for source in sources:
-        if not exists(source):
+        if "=" in source and not exists(source):
             refuse_bare_override(source)
     if not sources:
         raise click.UsageError("name at least one passage file after RUN")

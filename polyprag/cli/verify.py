@@ -1,12 +1,12 @@
 """`polyprag verify`: is a run directory whole, and what can be mended."""
 
 import json
-from contextlib import nullcontext
 from functools import partial
 
 import click
 
 from polyprag.cli.arguments import run_argument
+from polyprag.cli.workers import local_pool, workers_option
 
 _BYTES_PER_WORKER = 256 << 20
 
@@ -24,12 +24,7 @@ _BYTES_PER_WORKER = 256 << 20
     help="Mend what can be made again without loss: offset indexes, a corpus manifest, its counts; "
     "and remove what killed commands left.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="How many processes read shards. By default as many as there are cores, and only one for "
-    "a small corpus.",
-)
+@workers_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: bool) -> None:
     """Check everything in RUN: corpus, checkpoints, encoding and index.
@@ -52,10 +47,8 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
     from polyprag.progress import progress
     from polyprag.verify import verify_run
     from sharding.checks.problem import mend
-    from sharding.task_pool import ProcessPool
 
-    workers = workers or _default_workers(run, quick=quick)
-    with ProcessPool(workers) if workers > 1 else nullcontext() as pool:
+    with local_pool(workers, at_most=_at_most(run, quick=quick)) as pool:
         look = partial(
             verify_run,
             run,
@@ -88,11 +81,10 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
         raise RunError(f"{run}: {len(left)} problem{'s'[: len(left) - 1]}{hint}")
 
 
-def _default_workers(run: str, *, quick: bool) -> int:
-    """One process for each so many bytes of shards, as far as there are cores."""
+def _at_most(run: str, *, quick: bool) -> int:
+    """One process for each so many bytes of shards."""
     from polyprag.errors import CorpusError
     from sharding.files import join, list_sizes
-    from sharding.task_pool import num_cores
 
     if quick:
         return 1
@@ -100,4 +92,4 @@ def _default_workers(run: str, *, quick: bool) -> int:
         total = sum(list_sizes(join(run, "corpus")).values())
     except CorpusError:
         return 1
-    return min(num_cores(), total // _BYTES_PER_WORKER + 1)
+    return total // _BYTES_PER_WORKER + 1

@@ -43,8 +43,6 @@ def task_pool(
         on_ray: see `is_on_ray`.
         at_most: local processes that have something to do, where `workers` doesn't say.
     """
-    from sharding.task_pool import InlinePool, ProcessPool, num_cores
-
     if on_ray:
         from cluster.ray_session import ray_session
         from cluster.task_pool import RayPool
@@ -52,6 +50,15 @@ def task_pool(
         with ray_session(config):
             yield RayPool(workers)
         return
+    with local_pool(workers, at_most=at_most) as pool:
+        yield pool
+
+
+@contextmanager
+def local_pool(workers: int | None, *, at_most: int | None = None) -> "Iterator[TaskPool]":
+    """Workers on this machine, for the length of the block; see `task_pool`."""
+    from sharding.task_pool import InlinePool, ProcessPool, num_cores
+
     if workers is None:
         workers = min(num_cores(), at_most or num_cores())
     if workers == 1:
@@ -59,8 +66,3 @@ def task_pool(
         return
     with ProcessPool(workers) as pool:
         yield pool
-
-
-def absolute(path: str) -> str:
-    """A local path as workers in other directories find it; a URL as it is."""
-    return path if "://" in path else os.path.abspath(path)
