@@ -232,7 +232,7 @@ def extract_facts(passage: Passage) -> list[Fact]:
         return []
     opening = " ".join(sentences[:4])
     # The lead is split off without its brackets, which are full of abbreviations.
-    lead = _sentences(_without_parens(text))[0]
+    lead = next(iter(_sentences(_without_parens(text))), "")  # all of a text may be in brackets
     paren_match = re.search(
         r"\(((?:[^()]|\([^()]*\))*\d{3,4}(?:[^()]|\([^()]*\))*)\)", opening[:400]
     )

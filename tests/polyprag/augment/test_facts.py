@@ -3,6 +3,8 @@
 # ruff: noqa: RUF001 - the dashes of real text
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polyprag.augment.facts import extract_facts, subject_name, tidy
 from sharding.passages import Passage
@@ -123,3 +125,20 @@ def test_subject_is_the_title_without_its_disambiguation() -> None:
 
 def test_tidy_mends_spaces_at_brackets_and_hyphens() -> None:
     assert tidy("Lai Pak- hoi( 1889–1950)\n was") == "Lai Pak-hoi (1889–1950) was"
+
+
+_PIECES = st.sampled_from(
+    "( ) . , born died is a was an Oslo 1901 film directed by founded located in who – 's É a-b "
+    "U.S. \n".split(" ")
+)
+
+
+@given(st.lists(_PIECES, max_size=30).map(" ".join) | st.text(max_size=80), st.text(max_size=20))
+def test_any_text_and_title_are_read_without_failing(text: str, title: str) -> None:
+    facts = extract_facts(Passage(id=0, key="k", title=title, text=text))
+    assert len({fact.kind for fact in facts}) == len(facts)
+    assert all(1 <= len(fact.value) <= 90 for fact in facts)
+
+
+def test_a_text_all_in_brackets_has_no_lead_and_no_facts() -> None:
+    assert extract_facts(Passage(id=0, key="k", title="T", text="(see the list.)")) == []
