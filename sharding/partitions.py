@@ -103,10 +103,20 @@ def check_shard(corpus_dir: str | Path, partition: Partition) -> None:
     read_shard(join(corpus_dir, partition.file), partition)
 
 
+def unnamed_shards(names: Iterable[str], manifest: CorpusManifest) -> list[str]:
+    """Of the names in a corpus directory, shards and indexes that the manifest doesn't name."""
+    named = {partition.file for partition in manifest.partitions}
+    unnamed = []
+    for name in names:
+        shard = name.removesuffix(".idx") + ".tar" if name.endswith(".idx") else name
+        if SHARD_NAME.fullmatch(shard) and shard not in named:
+            unnamed.append(name)
+    return unnamed
+
+
 def remove_unnamed_shards(corpus_dir: str | Path, manifest: CorpusManifest) -> None:
     """Deletes shards and indexes that the manifest doesn't name, and files of killed writers."""
-    named = {partition.file for partition in manifest.partitions}
-    for name in list_names(corpus_dir):
-        shard = name.removesuffix(".idx") + ".tar" if name.endswith(".idx") else name
-        if shard not in named and (SHARD_NAME.fullmatch(shard) or TEMPORARY_NAME.fullmatch(name)):
-            remove(join(corpus_dir, name))
+    names = list_names(corpus_dir)
+    temporary = [name for name in names if TEMPORARY_NAME.fullmatch(name)]
+    for name in (*unnamed_shards(names, manifest), *temporary):
+        remove(join(corpus_dir, name))

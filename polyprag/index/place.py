@@ -22,7 +22,7 @@ from polyprag.index.components import (
 from polyprag.index.copies import PartCopies
 from polyprag.index.run_dir import INDEX
 from sharding.cache import default_cache_dir
-from sharding.files import exists, join, list_sizes, remove
+from sharding.files import exists, join, list_sizes, remove, remove_directory
 from sharding.remote import upload
 from sharding.urls import local_path
 
@@ -149,8 +149,7 @@ class RemotePlace:
                 continue
             url = join(self.url, name)
             remove(join(url, SUMMARY))  # first: without it the rest isn't a part any more
-            for file in list_sizes(url):
-                remove(join(url, file))
+            remove_directory(url)
         shutil.rmtree(self.scratch(), ignore_errors=True)
 
 

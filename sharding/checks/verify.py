@@ -32,6 +32,7 @@ from sharding.manifest import (
     SHARD_NAME,
     CorpusManifest,
 )
+from sharding.partitions import unnamed_shards
 from sharding.passages import Record
 from sharding.shard_index import index_name
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -116,14 +117,8 @@ def _sizes(corpus_dir: str, manifest: CorpusManifest) -> tuple[dict[str, int], b
 
 
 def _leftovers(corpus_dir: str, manifest: CorpusManifest, names: Iterable[str]) -> list[Problem]:
-    named = {partition.file for partition in manifest.partitions}
-    unnamed, temporary = [], []
-    for name in names:
-        shard = name.removesuffix(".idx") + ".tar" if name.endswith(".idx") else name
-        if TEMPORARY_NAME.fullmatch(name):
-            temporary.append(name)
-        elif SHARD_NAME.fullmatch(shard) and shard not in named:
-            unnamed.append(name)
+    temporary = [name for name in names if TEMPORARY_NAME.fullmatch(name)]
+    unnamed = unnamed_shards(names, manifest)
     work = [WORK_DIR] if WORK_DIR in set(names) else []
     stopped = "a `polyprag prepare` that was stopped, and that would go on with it"
     return [
