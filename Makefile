@@ -13,8 +13,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-# Every script in benchmarks/ but the modules that several of them, or data_plane.py, are made of.
-BENCHMARKS := $(filter-out benchmarks/reporting.py benchmarks/data_plane_%,$(sort $(wildcard benchmarks/*.py)))
+# Every script in benchmarks/ but the modules that several of them, or one of the larger, are made of.
+BENCHMARKS := $(filter-out benchmarks/reporting.py benchmarks/data_plane_% benchmarks/routing_table_%,$(sort $(wildcard benchmarks/*.py)))
 RIVALS := .venv-rivals
 RIVALS_STAMP := $(RIVALS)/.installed
 
@@ -68,10 +68,10 @@ bench: $(STAMP) $(RIVALS_STAMP)
 	@set -e; for script in $(BENCHMARKS); do \
 	  echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
-# What the data plane is compared with; mosaicml-streaming can't stand beside the pins.
-$(RIVALS_STAMP): $(STAMP) benchmarks/requirements-data-plane.txt benchmarks/requirements-data-plane-mosaicml.txt
+# What is compared with; mosaicml-streaming can't stand beside the pins.
+$(RIVALS_STAMP): $(STAMP) $(wildcard benchmarks/requirements-*.txt)
 	@echo "installing the rivals into $(VENV) and $(RIVALS) ..."
-	@$(BIN)/python -m pip install -q -c constraints-cpu.txt -r benchmarks/requirements-data-plane.txt
+	@$(BIN)/python -m pip install -q -c constraints-cpu.txt -r benchmarks/requirements-data-plane.txt -r benchmarks/requirements-routing-table.txt
 	@$(BIN)/python -m venv $(RIVALS)
 	@$(RIVALS)/bin/python -m pip install -q -r benchmarks/requirements-data-plane-mosaicml.txt
 	@touch $@

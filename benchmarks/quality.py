@@ -45,21 +45,20 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "examples" / "popqa"
 
 
-def encode_here(run: Path, config: Config) -> float:
-    """Trains in this process, a process group of one; returns the seconds."""
+def encode_here(run: Path, config: Config, *, first_step: int = 0, first_epoch: int = 0) -> float:
+    """Trains a phase in this process, a process group of one; returns the seconds."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     from cluster.training import train_encoding
 
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-    distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=0, world_size=1
-    )
+    if not distributed.is_initialized():  # it stays: DeepSpeed can't be given a second one
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+        address = f"tcp://127.0.0.1:{port}"
+        distributed.init_process_group("gloo", init_method=address, rank=0, world_size=1)
     started = time.monotonic()
-    train_encoding(str(run), config)
-    distributed.destroy_process_group()
+    train_encoding(str(run), config, first_step=first_step, first_epoch=first_epoch)
     return time.monotonic() - started
 
 

@@ -1,80 +1,204 @@
-"""Saving and restoring training state: incremental, free of the world size, safetensors only.
+"""Saving training state while training goes on: incremental, free of the world size.
 
 Experts are gathered from ZeRO and written once, by worker 0. Each worker writes the partitions
-whose rows it changed since the last checkpoint, under new names. The manifest that names every
-file with its checksum comes last; files that it no longer names go after it is durable.
+whose rows it changed since the last checkpoint, under new names. All of that happens in threads;
+when every worker's files are durable, worker 0 writes the manifest that names them with their
+checksums, and then deletes what it no longer names. Safetensors and JSON only.
 """
 
 import hashlib
-from dataclasses import asdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
+import msgspec
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, distributed
 
-from cluster.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest, StateFile
-from cluster.collectives import gather_json
+from cluster.checkpoint_manifest import CheckpointManifest, RowsFile, StateFile
+from cluster.collectives import gather_json, gather_numbers, raise_together
 from cluster.engine import ExpertEngine
-from cluster.worker_rows import WorkerRows
+from cluster.plan import Phase
 from polyprag.errors import RunError
-from sharding.files import atomic_write, join, list_names, read_bytes, remove
+from sharding.files import (
+    TEMPORARY_NAME,
+    atomic_write,
+    join,
+    list_names,
+    read_bytes,
+    remove,
+)
 from sharding.plan import Cursor
+from sharding.row_table import RowsWritten, RowTable
 from sharding.rows import RowPartition, load_rows, save_rows
 
 
-def save_checkpoint(
-    directory: str,
-    *,
-    engine: ExpertEngine,
-    rows: WorkerRows,
-    step: int,
-    cursor: Cursor,
-    identity: dict[str, Any],
-    previous: CheckpointManifest | None,
-) -> CheckpointManifest:
-    """Makes the state after a step durable; every worker must call it.
+@dataclass(slots=True)
+class _Pending:
+    """A checkpoint whose files are on their way."""
 
-    Args:
-        directory: `RUN/checkpoints`.
-        engine: holds the experts.
-        rows: this worker's; their changes count as saved afterwards.
-        step: global steps done.
-        cursor: where the data goes on.
-        identity: of the run.
-        previous: the manifest of the last checkpoint, whose unchanged partitions stay.
+    step: int
+    cursor: Cursor
+    rows: RowsWritten[RowsFile]
+    experts: "Future[StateFile] | None"  # on worker 0
 
-    Returns:
-        The new manifest.
-    """
-    mine = {}
-    for part in rows.take_dirty():
-        name = f"rows-{part.index:05d}-step-{step:08d}.safetensors"
-        sha256, num_bytes = save_rows(join(directory, name), part)
-        mine[str(part.index)] = asdict(StateFile(name, sha256, num_bytes))
-    state = engine.export_state()
-    experts = None
-    if distributed.get_rank() == 0:
-        experts = asdict(_save_experts(directory, state, step=step))
-    gathered = gather_json({"rows": mine, "experts": experts})
+    def done(self) -> bool:
+        return self.rows.done() and (self.experts is None or self.experts.done())
 
-    saved = dict(previous.rows) if previous else {}
-    for worker in gathered:
-        saved |= {int(index): StateFile(**entry) for index, entry in worker["rows"].items()}
-    manifest = CheckpointManifest(
-        step=step,
-        cursor=cursor,
-        world_size=distributed.get_world_size(),
-        identity=identity,
-        experts=StateFile(**gathered[0]["experts"]),
-        rows=dict(sorted(saved.items())),
-    )
-    if distributed.get_rank() == 0:
-        manifest.save(directory)
-        remove_unnamed(directory, manifest)
-    distributed.barrier()
-    return manifest
+    def result(self) -> dict[str, Any]:
+        """What this worker has written, as JSON values."""
+        files, superseded = self.rows.result()
+        return {
+            "rows": {str(index): msgspec.to_builtins(entry) for index, entry in files.items()},
+            "superseded": [entry.file for entry in superseded],
+            "experts": msgspec.to_builtins(self.experts.result()) if self.experts else None,
+        }
+
+
+class Checkpointer:
+    """Makes checkpoints of a process group; every worker must make the same calls."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        engine: ExpertEngine,
+        table: RowTable[RowsFile],
+        identity: dict[str, Any],
+        earlier: tuple[Phase, ...],
+        phase: Phase,
+        previous: CheckpointManifest | None,
+    ) -> None:
+        """Deletes what a run that died has left in the directory.
+
+        Args:
+            directory: `RUN/checkpoints`.
+            engine: holds the experts.
+            table: this worker's rows; what they change counts as saved afterwards.
+            identity: of the run.
+            earlier: the phases before this one.
+            phase: what is being trained.
+            previous: the last checkpoint, whose unchanged partitions stay.
+        """
+        self._directory, self._engine, self._table = directory, engine, table
+        self._identity, self._phases = identity, (*earlier, phase)
+        self._saved = dict(previous.rows) if previous else {}
+        self._experts_file = previous.experts.file if previous else None
+        self._previous_step = previous.step if previous else 0
+        self._is_first = distributed.get_rank() == 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: _Pending | None = None
+        self._manifest: Future[None] | None = None  # on worker 0
+        self._waited = 0.0
+        if self._is_first:
+            remove_unnamed(directory, previous)
+        distributed.barrier()
+
+    def begin(self, step: int, cursor: Cursor) -> None:
+        """Copies what has changed and has it written; an earlier checkpoint is completed first.
+
+        Args:
+            step: global steps done.
+            cursor: where the data goes on.
+
+        Raises:
+            PolypragError: on every worker, when something can't be written.
+        """
+        started = monotonic()
+        self._complete()
+        rows = self._table.checkpoint(step)
+        state = self._engine.export_state()
+        experts = None
+        if self._is_first:
+            experts = self._thread.submit(_save_experts, self._directory, state, step=step)
+        self._pending = _Pending(step, cursor, rows, experts)
+        self._waited += monotonic() - started
+
+    def poll(self) -> None:
+        """Has the manifest written once every worker's files are; costs nothing otherwise.
+
+        Raises:
+            PolypragError: on every worker, when something couldn't be written.
+        """
+        if self._pending is None:
+            return
+        started = monotonic()
+        if bool(gather_numbers([self._pending.done()]).all()):
+            self._complete()
+        self._waited += monotonic() - started
+
+    def finish(self) -> None:
+        """Waits until the last checkpoint is durable.
+
+        Raises:
+            PolypragError: on every worker, when something can't be written.
+        """
+        self._complete()
+        self._raise_of(self._manifest)
+        self._thread.shutdown()
+
+    def take_waited(self) -> float:
+        """The seconds that training waited for checkpoints since the last call."""
+        waited, self._waited = self._waited, 0.0
+        return waited
+
+    def _complete(self) -> None:
+        """Collects what the pending checkpoint wrote, waiting for it, and names it."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        self._raise_of(self._manifest)
+        written: dict[str, Any] = {}
+        error: Exception | None = None
+        try:
+            written = pending.result()
+        except Exception as raised:  # every worker must hear of it, whatever it is
+            error = raised
+        raise_together(error)
+        gathered = gather_json(written)
+        replaced = [name for worker in gathered for name in worker["superseded"]]
+        for worker in gathered:
+            for key, entry in worker["rows"].items():
+                before = self._saved.get(int(key))
+                if before is not None:
+                    replaced.append(before.file)
+                self._saved[int(key)] = msgspec.convert(entry, RowsFile)
+        experts = msgspec.convert(gathered[0]["experts"], StateFile)
+        if self._experts_file is not None:
+            replaced.append(self._experts_file)
+        self._experts_file = experts.file
+        manifest = CheckpointManifest(
+            step=pending.step,
+            cursor=pending.cursor,
+            world_size=distributed.get_world_size(),
+            identity=self._identity,
+            phases=self._phases,
+            experts=experts,
+            rows=dict(sorted(self._saved.items())),
+            previous_step=self._previous_step,
+        )
+        self._previous_step = pending.step
+        if self._is_first:
+            self._manifest = self._thread.submit(
+                _save_manifest, self._directory, manifest, replaced
+            )
+
+    def _raise_of(self, future: "Future[None] | None") -> None:
+        """Waits for worker 0's manifest; its error is raised on every worker."""
+        error = future.exception() if future is not None else None
+        raise_together(error if isinstance(error, Exception) else None)
+
+
+def _save_manifest(directory: str, manifest: CheckpointManifest, replaced: list[str]) -> None:
+    manifest.save(directory)
+    keep = manifest.names()
+    for name in replaced:
+        if name not in keep:
+            remove(join(directory, name))
 
 
 def _save_experts(directory: str, state: dict[str, Tensor], *, step: int) -> StateFile:
@@ -85,11 +209,38 @@ def _save_experts(directory: str, state: dict[str, Tensor], *, step: int) -> Sta
     return StateFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def remove_unnamed(directory: str, manifest: CheckpointManifest) -> None:
-    """Deletes the checkpoint files that a durable manifest doesn't name."""
-    keep = manifest.names() | {MANIFEST_NAME}
+def save_row_partition(
+    directory: str, part: RowPartition, step: int, *, variant: str = ""
+) -> RowsFile:
+    """Writes a partition's rows and moments as they are after a global step.
+
+    Args:
+        directory: `RUN/checkpoints`.
+        part: what to write.
+        step: global steps done.
+        variant: sets the file's name apart from that of other contents at the same step.
+    """
+    name = f"rows-{part.index:05d}-step-{step:08d}{variant}.safetensors"
+    sha256, num_bytes = save_rows(join(directory, name), part)
+    norms = np.linalg.norm(part.rows.reshape(len(part.rows), -1), axis=1)
+    return RowsFile(
+        name,
+        sha256,
+        num_bytes,
+        step=step,
+        num_rows=len(part.rows),
+        updates=int(part.steps.sum(dtype=np.int64)),
+        untrained=int((part.steps == 0).sum()),
+        mean_norm=float(norms.mean()),
+    )
+
+
+def remove_unnamed(directory: str, manifest: CheckpointManifest | None) -> None:
+    """Deletes the state files of a directory that its manifest doesn't name."""
+    keep = manifest.names() if manifest else set()
     for name in list_names(directory):
-        if name not in keep:
+        is_ours = name.endswith(".safetensors") or TEMPORARY_NAME.fullmatch(name)
+        if is_ours and name not in keep:
             remove(join(directory, name))
 
 
@@ -110,9 +261,10 @@ def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[st
         raise RunError(f"{url}: not a safetensors file ({error}); {remedy}") from error
 
 
-def load_row_partition(
-    directory: str, checkpoint: CheckpointManifest, index: int
-) -> RowPartition | None:
-    """A partition's rows and moments; None where it has not been trained yet."""
-    entry = checkpoint.rows.get(index)
-    return load_rows(join(directory, entry.file), sha256=entry.sha256) if entry else None
+def load_row_partition(directory: str, entry: RowsFile) -> RowPartition:
+    """A partition's rows and moments.
+
+    Raises:
+        CorpusError: the file is missing or damaged.
+    """
+    return load_rows(join(directory, entry.file), sha256=entry.sha256)

@@ -1,19 +1,21 @@
 """The manifest of a training checkpoint: what it holds, and which run it can continue."""
 
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
+from cluster.plan import Phase
 from polyprag.config import Config
 from polyprag.config_files import flatten
 from polyprag.encoding_manifest import BaseModel
 from polyprag.errors import ConfigError, RunError
 from sharding.errors import CorpusError
-from sharding.files import exists, join, read_json, write_json
+from sharding.files import atomic_write, exists, join, read_bytes
 from sharding.manifest import CorpusManifest
 from sharding.plan import Cursor
 
 MANIFEST_NAME = "manifest.json"
-_FORMAT, _VERSION = "polyprag-checkpoint", 1
+_FORMAT, _VERSION = "polyprag-checkpoint", 2
 
 # A run that changes one of these is another run: its steps, data or tensors would not fit.
 _IDENTITY = (
@@ -31,12 +33,12 @@ _IDENTITY = (
     "router.init_std",
     "train.seed",
     "train.loss_on",
+    "train.rows_second_moment",
     "generation.prompt",
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StateFile:
+class StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the checkpoint, by its name inside the directory."""
 
     file: str
@@ -44,8 +46,25 @@ class StateFile:
     num_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointManifest:
+class RowsFile(StateFile, frozen=True):
+    """A partition's rows and moments, and what can be said of them without reading them.
+
+    Attributes:
+        step: global steps that were done when it was written.
+        num_rows: of the partition.
+        updates: the sum over its rows of the updates that each has had.
+        untrained: rows that have had none.
+        mean_norm: of the rows (Frobenius).
+    """
+
+    step: int
+    num_rows: int
+    updates: int
+    untrained: int
+    mean_norm: float
+
+
+class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that continues a run; saved last, so that all it names is there.
 
     Attributes:
@@ -53,26 +72,28 @@ class CheckpointManifest:
         cursor: where the data goes on.
         world_size: of the workers that wrote it; any other number may resume.
         identity: the settings and corpus that a resuming run must share.
+        phases: what the run has been trained for; the last one may be unfinished.
         experts: the experts and their moments.
         rows: of every partition that has been trained, by index.
+        previous_step: of the checkpoint before it; 0 for the first.
     """
 
     step: int
     cursor: Cursor
     world_size: int
     identity: dict[str, Any]
+    phases: tuple[Phase, ...]
     experts: StateFile
-    rows: dict[int, StateFile] = field(default_factory=dict)
+    rows: dict[int, RowsFile] = {}
+    previous_step: int = 0
+    format: str = _FORMAT
+    version: int = _VERSION
 
     def save(self, directory: str) -> None:
         """Writes `directory/manifest.json`, atomically."""
-        values = asdict(self) | {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "cursor": self.cursor.to_json(),
-            "rows": {str(index): asdict(entry) for index, entry in self.rows.items()},
-        }
-        write_json(join(directory, MANIFEST_NAME), values)
+        data = msgspec.json.encode(self)
+        with atomic_write(join(directory, MANIFEST_NAME)) as file:
+            file.write(data + b"\n")
 
     @classmethod
     def load(cls, directory: str) -> "CheckpointManifest | None":
@@ -84,41 +105,54 @@ class CheckpointManifest:
         url = join(directory, MANIFEST_NAME)
         if not exists(url):
             return None
+        data = read_bytes(url)
         try:
-            values = read_json(url)
-            if values["format"] != _FORMAT or values["version"] != _VERSION:
-                raise ValueError(f"format {values['format']!r} version {values['version']!r}")
-            return cls(
-                step=int(values["step"]),
-                cursor=Cursor.from_json(values["cursor"]),
-                world_size=int(values["world_size"]),
-                identity=dict(values["identity"]),
-                experts=_state_file(values["experts"]),
-                rows={int(index): _state_file(entry) for index, entry in values["rows"].items()},
-            )
-        except (
-            CorpusError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            OverflowError,
-        ) as error:
+            stated = msgspec.json.decode(data, type=_Stated)
+            if (stated.format, stated.version) != (_FORMAT, _VERSION):
+                raise ValueError(f"format {stated.format!r} version {stated.version!r}")
+            manifest = msgspec.json.decode(data, type=cls)
+            _check(manifest)
+        except (CorpusError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{url}: not a checkpoint that this polyprag can continue ({error}); "
                 f"delete {directory} to train from the start"
             ) from error
+        return manifest
+
+    @property
+    def phase(self) -> Phase:
+        """What it is being trained for, or was last."""
+        return self.phases[-1]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps of its last phase are done."""
+        return self.step >= self.phase.last_step
 
     def names(self) -> set[str]:
         """Every file that belongs to the checkpoint, besides the manifest."""
         return {self.experts.file, *(entry.file for entry in self.rows.values())}
 
 
-def _state_file(values: Any) -> StateFile:
-    entry = StateFile(str(values["file"]), str(values["sha256"]), int(values["num_bytes"]))
-    if "/" in entry.file or entry.file.startswith("."):
-        raise ValueError(f"file {entry.file!r} must lie in the checkpoint's own directory")
-    return entry
+class _Stated(msgspec.Struct):
+    """What a manifest says that it is."""
+
+    format: str
+    version: int
+
+
+def _check(manifest: CheckpointManifest) -> None:
+    """Raises `ValueError` for what types don't tell."""
+    if not manifest.phases:
+        raise ValueError("phases must hold at least one")
+    numbers = [manifest.step, manifest.world_size, manifest.cursor.epoch, manifest.cursor.step]
+    for phase in manifest.phases:
+        numbers += [phase.first_step, phase.last_step, phase.first_epoch, phase.epochs]
+    if min(numbers) < 0:
+        raise ValueError("steps, epochs and workers must be 0 or more")
+    for entry in (manifest.experts, *manifest.rows.values()):
+        if "/" in entry.file or entry.file.startswith("."):
+            raise ValueError(f"file {entry.file!r} must lie in the checkpoint's own directory")
 
 
 def identity_of(
@@ -134,7 +168,7 @@ def identity_of(
 
 
 def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run_dir: str) -> None:
-    """Makes sure that a run continues its own checkpoint.
+    """Makes sure that a run continues its own checkpoint; the corpus may have grown at its end.
 
     Raises:
         ConfigError: names the first setting that differs, and both ways out.
@@ -146,6 +180,10 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
         what = f"{key}={before!r}, and this command has {value!r}"
         if key in ("corpus", "base model"):
             what = f"another {key}"
+        if key == "corpus" and isinstance(before, list):
+            if value[: len(before)] == before:
+                continue
+            what += " (if a `polyprag remove` of it was interrupted, run that again)"
         raise ConfigError(
             f"{run_dir} has a checkpoint at step {checkpoint.step} that was trained with {what}; "
             f"restore that, use another run directory, or delete {join(run_dir, 'checkpoints')}"

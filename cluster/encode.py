@@ -11,14 +11,15 @@ from typing import Any
 from cluster.checkpoint_manifest import CheckpointManifest, check_identity, identity_of
 from cluster.engine import deepspeed_config
 from cluster.metrics import METRICS_FILE, StepMetrics
-from cluster.plan import EncodePlan, plan_encoding
+from cluster.phase_plan import plan_phase
+from cluster.plan import EncodePlan
 from cluster.ray_session import ray_session, worker_environment
 from cluster.worker import WorkerTask, train_on_worker
 from polyprag.config import Config
 from polyprag.config_files import locate, save_config
 from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
-from polyprag.errors import ConfigError, CorpusError, RunError
+from polyprag.errors import CorpusError, RunError
 from polyprag.progress import progress
 from sharding.files import exists, join, list_sizes, read_bytes, size_of
 from sharding.manifest import CorpusManifest
@@ -27,33 +28,32 @@ from sharding.urls import absolute, filesystem_of, is_local
 _TAIL_BYTES = 4096
 
 
-def encode(run_dir: str, config: Config) -> None:
+def encode(run_dir: str, config: Config, *, more: bool = False) -> None:
     """Trains `RUN/encoding` on Ray, going on from the last checkpoint where there is one.
 
     Args:
         run_dir: a run directory whose corpus is prepared and augmented.
         config: the run's settings; saved in the run.
+        more: whether to train on after all is trained, over the corpus as it is now.
 
     Raises:
-        RunError: the corpus isn't ready, or training failed.
+        RunError: the corpus isn't ready, another command must be run first, or training failed.
         ConfigError: a setting contradicts the run's checkpoint or can't work.
         CorpusError: a shard is missing or damaged.
     """
     run_dir, config = _absolute(run_dir, config)
     corpus_url = join(run_dir, "corpus")
     manifest = CorpusManifest.load(corpus_url)
-    plan = plan_encoding(manifest, config, corpus_url=corpus_url)
     deepspeed_config(config, world_size=config.cluster.workers)
     checkpoint = CheckpointManifest.load(join(run_dir, "checkpoints"))
+    is_written = False
     if checkpoint is not None:
         check_identity(checkpoint, identity_of(config, manifest), run_dir)
-        if checkpoint.step > plan.total_steps:
-            raise ConfigError(
-                f"{run_dir} is trained for {checkpoint.step} steps, and train.epochs="
-                f"{config.train.epochs} makes {plan.total_steps}; raise train.epochs to go on"
-            )
-        if checkpoint.step == plan.total_steps and _is_written(run_dir, plan.total_steps):
-            return
+        is_written = _is_written(run_dir, checkpoint.step)
+    plan = plan_phase(run_dir, config, manifest, checkpoint, more=more, is_written=is_written)
+    if plan is None:
+        return
+    config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
     save_config(config, run_dir)
     _train(run_dir, config, plan, start=checkpoint.step if checkpoint else 0)
@@ -115,7 +115,9 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
             resources["GPU"] = config.cluster.gpus_per_worker
         trainer = TorchTrainer(
             train_on_worker,
-            train_loop_config={"task": WorkerTask(run_dir, config)},
+            train_loop_config={
+                "task": WorkerTask(run_dir, config, plan.first_step, plan.first_epoch)
+            },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.cluster.workers,
                 use_gpu=config.cluster.gpus_per_worker > 0,
@@ -166,7 +168,7 @@ def _shown_progress(run_dir: str, plan: EncodePlan, *, start: int) -> Iterator[N
     """Shows what the workers write to the run's metrics while the block runs."""
     url = join(run_dir, "logs", METRICS_FILE)
     stop = threading.Event()
-    with progress(plan.total_steps, "encoding", unit="steps", start=start) as advance:
+    with progress(plan.last_step, "encoding", unit="steps", start=start) as advance:
         thread = threading.Thread(
             target=_follow, args=(url, stop, advance), kwargs={"start": start}, daemon=True
         )

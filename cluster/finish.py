@@ -1,22 +1,26 @@
 """Turning the trained state into the encoding that everything after it reads."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import distributed
 from transformers import PreTrainedModel
 
-from cluster.collectives import gather_json
+from cluster.collectives import gather_json, together
 from cluster.engine import ExpertEngine
 from cluster.plan import EncodePlan
 from polyprag.config import Config
 from polyprag.encoding import encoding_dir, save_encoding
 from polyprag.encoding_manifest import RowsPart, Trained, describe_base
 from sharding.files import join, list_names, remove
-from sharding.manifest import CorpusManifest
+from sharding.manifest import CorpusManifest, Partition
 from sharding.plan import lanes_of_worker, partitions_of_lane
 from sharding.rows import RowPartition, save_rows
+
+_THREADS = 4  # that read and write rows; one partition each is in memory
 
 
 def write_encoding(
@@ -37,18 +41,28 @@ def write_encoding(
     until the new manifest replaces the old.
     """
     directory = encoding_dir(run_dir)
-    mine = []
     lanes = lanes_of_worker(
         distributed.get_rank(), world_size=distributed.get_world_size(), num_lanes=plan.num_lanes
     )
-    for lane in lanes:
+    partitions = [
+        manifest.partitions[index]
+        for lane in lanes
         for index in partitions_of_lane(
             lane, num_partitions=len(manifest.partitions), num_lanes=plan.num_lanes
-        ):
-            part = manifest.partitions[index]
-            name = f"rows/part-{index:05d}-{step:012x}.safetensors"
-            sha256, _ = save_rows(join(directory, name), rows_of(index), moments=False)
-            mine.append(asdict(RowsPart(index, part.first_id, part.num_passages, name, sha256)))
+        )
+    ]
+
+    def write(partition: Partition) -> dict[str, Any]:
+        index = partition.index
+        name = f"rows/part-{index:05d}-{step:012x}.safetensors"
+        sha256, _ = save_rows(join(directory, name), rows_of(index), moments=False)
+        return asdict(RowsPart(index, partition.first_id, partition.num_passages, name, sha256))
+
+    def write_all() -> list[dict[str, Any]]:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(write, partitions))
+
+    mine = together(write_all)
     state = engine.export_state()
     gathered = [entry for worker in gather_json(mine) for entry in worker]
     if distributed.get_rank() == 0:
@@ -60,7 +74,7 @@ def write_encoding(
             base_model=describe_base(model, config.model),
             num_sites=num_sites,
             parts=parts,
-            trained=Trained(steps=step, epochs=plan.epochs),
+            trained=Trained(steps=step, epochs=plan.first_epoch + plan.epochs),
         )
         keep = {part.file for part in parts}
         for name in list_names(join(directory, "rows")):

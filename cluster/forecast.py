@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.memory import RowLoad, WorkerMemory, worker_memory
+from cluster.memory import RowLoad, WorkerMemory, held_partitions, worker_memory
 from cluster.model_shape import ModelShape
 from cluster.plan import EncodePlan
 from cluster.rate import Rate
@@ -157,8 +157,10 @@ def forecast(
     tokens = _tokens(sum(plan.examples), sample, rate)
     largest = max(part.num_passages for part in parts)
     rows = RowLoad(
-        held=shape.row_state_bytes * passages.most,
-        active=min(shape.row_state_bytes * passages.most, _state(shape, largest) * max(lanes)),
+        held=min(
+            _state(shape, passages.most), _state(shape, largest) * held_partitions(lanes=max(lanes))
+        ),
+        partition=_state(shape, largest),
         lanes=max(lanes),
         shard=max(part.num_bytes for part in parts),
     )

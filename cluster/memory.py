@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.model_shape import ModelShape
 from polyprag.config import Config
+from sharding.row_table import LOOKAHEAD, MAX_WRITES
 
 # Python with torch, transformers and DeepSpeed; a CUDA context with its libraries' workspaces.
 _RUNTIME_BYTES = 1_000_000_000
@@ -24,16 +25,25 @@ class RowLoad:
     """The largest worker's share of the routing table and of the stream.
 
     Attributes:
-        held: bytes of rows with moments of all partitions that the worker comes to hold.
-        active: bytes of those that its lanes are reading at one time, one a lane.
+        held: bytes of rows with moments that are in memory at one time; see `held_partitions`.
+        partition: bytes of the largest partition's rows with moments.
         lanes: the most lanes that a worker has.
         shard: bytes of the largest shard.
     """
 
     held: int
-    active: int
+    partition: int
     lanes: int
     shard: int
+
+
+def held_partitions(*, lanes: int) -> int:
+    """The partitions whose rows a worker has in memory at most.
+
+    For each lane the one being read, the next, and a copy while a checkpoint is written; and those
+    on their way to a file.
+    """
+    return lanes * (2 + LOOKAHEAD) + MAX_WRITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +55,12 @@ class WorkerMemory:
         host: in the machine's memory; everything where there is no accelerator.
         device_loading: the peak on the accelerator before ZeRO 3 has sharded the base.
         host_loading: the peak in the machine's memory while the base is being read.
-        rows_active: what `rows` would be if only partitions being read were held.
     """
 
     device: dict[str, int]
     host: dict[str, int]
     device_loading: int
     host_loading: int
-    rows_active: int
 
     @property
     def device_need(self) -> int:
@@ -94,15 +102,15 @@ def worker_memory(
     host = {
         "rows and moments": rows.held,
         # Gathered on every worker to be saved, and serialised on one.
-        "checkpoint staging": 6 * experts + 2 * rows.active // max(1, rows.lanes),
+        "checkpoint staging": 6 * experts,
         "stream buffers": stream_bytes(config, rows),
         "runtime": _RUNTIME_BYTES,
     }
     loading = base + experts + _RUNTIME_BYTES
     if on_gpu:
-        return WorkerMemory(model, host, loading, loading, rows.active)
+        return WorkerMemory(model, host, loading, loading)
     together = {name: num_bytes for name, num_bytes in model.items() if num_bytes} | host
-    return WorkerMemory({}, together, 0, loading, rows.active)
+    return WorkerMemory({}, together, 0, loading)
 
 
 def _optimizer_bytes(share: int, *, stage: int) -> int:

@@ -28,6 +28,9 @@ class StepMetrics:
         world_size: workers that took part.
         experts_lr: learning rate of the experts.
         rows_lr: learning rate of the routing rows.
+        data_wait: seconds of the step in which the slowest worker waited for examples.
+        rows_wait: the same for routing rows to be read or written.
+        checkpoint_wait: seconds before the step in which training stood still for a checkpoint.
     """
 
     step: int
@@ -39,6 +42,9 @@ class StepMetrics:
     world_size: int
     experts_lr: float
     rows_lr: float
+    data_wait: float = 0.0
+    rows_wait: float = 0.0
+    checkpoint_wait: float = 0.0
 
 
 class MetricsLog:

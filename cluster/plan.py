@@ -1,7 +1,7 @@
 """What an encoding run will do, worked out from the corpus manifest and the config alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polyprag.config import Config
 from polyprag.errors import RunError
@@ -12,8 +12,27 @@ from sharding.plan import steps_per_epoch as lane_steps_per_epoch
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of joint training over a corpus as it was then.
+
+    Attributes:
+        first_step: global steps done before it.
+        last_step: global steps done after it.
+        first_epoch: passes over the corpus before it.
+        epochs: passes in it.
+        num_partitions: of the corpus.
+    """
+
+    first_step: int
+    last_step: int
+    first_epoch: int
+    epochs: int
+    num_partitions: int
+
+
+@dataclass(frozen=True, slots=True)
 class EncodePlan:
-    """The steps of a run; equal on every worker and whatever their number.
+    """The steps of a phase; equal on every worker and whatever their number.
 
     Attributes:
         examples: of each partition, by index.
@@ -22,6 +41,8 @@ class EncodePlan:
         epochs: passes over the corpus.
         seed: decides the order of the data.
         steps_per_epoch: the same in every epoch.
+        first_step: global steps done before this phase.
+        first_epoch: passes over the corpus before this phase.
     """
 
     examples: tuple[int, ...]
@@ -30,15 +51,38 @@ class EncodePlan:
     epochs: int
     seed: int
     steps_per_epoch: int
+    first_step: int = 0
+    first_epoch: int = 0
 
     @property
     def total_steps(self) -> int:
-        """Global steps of the whole run."""
+        """Global steps of this phase."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def last_step(self) -> int:
+        """Global steps of the run when this phase has ended."""
+        return self.first_step + self.total_steps
+
+    @property
+    def phase(self) -> Phase:
+        """The phase as a checkpoint records it."""
+        return Phase(
+            self.first_step, self.last_step, self.first_epoch, self.epochs, len(self.examples)
+        )
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch of the step that follows `step` global steps."""
+        return self.first_epoch + (step - self.first_step) // self.steps_per_epoch
+
+    def epoch_end(self, step: int) -> int:
+        """The global steps done when the epoch ends that goes on after `step` of them."""
+        return self.first_step + (self.epoch_of(step) - self.first_epoch + 1) * self.steps_per_epoch
 
     def cursor_at(self, step: int) -> Cursor:
         """Where every lane goes on after `step` global steps, without reading anything."""
-        epoch, within = divmod(step, self.steps_per_epoch)
+        passes, within = divmod(step - self.first_step, self.steps_per_epoch)
+        epoch = self.first_epoch + passes
         lanes = []
         for lane in range(self.num_lanes):
             order = self.lane_order(lane, epoch=epoch)
@@ -54,13 +98,22 @@ class EncodePlan:
         return partition_order(self.seed, epoch, lane=lane, partitions=partitions)
 
 
-def plan_encoding(manifest: CorpusManifest, config: Config, *, corpus_url: str) -> EncodePlan:
-    """Plans a run.
+def plan_encoding(
+    manifest: CorpusManifest,
+    config: Config,
+    *,
+    corpus_url: str,
+    first_step: int = 0,
+    first_epoch: int = 0,
+) -> EncodePlan:
+    """Plans a phase of a run.
 
     Args:
         manifest: of the corpus; every partition must have been augmented.
         config: the run's settings.
         corpus_url: named in errors.
+        first_step: global steps done before it.
+        first_epoch: passes over the corpus before it.
 
     Raises:
         RunError: the corpus is not yet augmented, or the manifest counts no examples somewhere.
@@ -72,12 +125,15 @@ def plan_encoding(manifest: CorpusManifest, config: Config, *, corpus_url: str) 
             f"augmentation (the first is {bare[0]}); run `polyprag augment RUN`"
         )
     examples = [counted_examples(part, config) for part in manifest.partitions]
-    if 0 in examples:  # every passage gives some: it would silently never be read
-        raise RunError(
-            f"{corpus_url}: the manifest counts no examples in partition {examples.index(0)}; run "
-            "`polyprag verify RUN --repair`, which counts them again"
-        )
-    return plan_of(examples, config, corpus_url=corpus_url)
+    for part, count in zip(manifest.partitions, examples, strict=True):
+        # Every passage that is left gives some: it would silently never be read.
+        if count == 0 and len(manifest.removed_in(part)) < part.num_passages:
+            raise RunError(
+                f"{corpus_url}: the manifest counts no examples in partition {part.index}; run "
+                "`polyprag verify RUN --repair`, which counts them again"
+            )
+    plan = plan_of(examples, config, corpus_url=corpus_url)
+    return replace(plan, first_step=first_step, first_epoch=first_epoch)
 
 
 def counted_examples(partition: Partition, config: Config) -> int:

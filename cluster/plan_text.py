@@ -117,10 +117,7 @@ def _memory(plan: RunPlan, config: Config) -> list[str]:
         peak = "" if need > loading else ", its peak while the base model is loaded"
         lines.append(f"{title}  {size_text(need)} a worker at most{peak}")
         lines += [f"  {name:22}{size_text(num):>10}" for name, num in items.items() if num]
-    lines.append(
-        f"  (activations, streams, runtime are rough; rows of the partitions being read alone: "
-        f"{size_text(memory.rows_active)})"
-    )
+    lines.append("  (activations, streams, runtime are rough)")
     return lines
 
 

@@ -16,50 +16,57 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cluster.checkpoint_manifest import RowsFile
 from cluster.collectives import gather_numbers, raise_together
 from cluster.engine import ExpertEngine
 from cluster.learning_rate import rate_factor
 from cluster.metrics import StepMetrics
 from cluster.plan import EncodePlan
-from cluster.worker_rows import WorkerRows
 from polyprag.batching import length_groups, pad_batch
 from polyprag.config import Config
 from polyprag.examples import IGNORED, Example
 from polyprag.router import gates as gates_of
 from sharding.lane import LaneBatch
+from sharding.row_table import RowTable
 from sharding.stream import StepBatch
 
 
 def train_step(
     engine: ExpertEngine,
-    rows: WorkerRows,
+    table: RowTable[RowsFile],
     batches: Iterator[StepBatch[Example]],
     *,
     plan: EncodePlan,
     config: Config,
     step: int,
     pad_id: int,
+    stalled: float = 0.0,
 ) -> StepMetrics:
     """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
 
     Args:
         engine: the experts and their optimiser.
-        rows: this worker's routing rows and their optimiser.
+        table: this worker's routing rows and their optimiser.
         batches: this worker's lanes, step by step.
         plan: of the run.
         config: of the run.
         step: global steps done before this one.
         pad_id: token id on padding.
+        stalled: seconds that this worker waited for checkpoints since the step before.
 
     Returns:
         What the step did over all workers.
 
     Raises:
-        PolypragError: on every worker, when one of them can't read its lanes.
+        PolypragError: on every worker, when one of them can't read its lanes or rows.
     """
     started = time.monotonic()
     lanes, error = _read(batches)
+    read_at = time.monotonic()
     examples = [example for lane in lanes for example in lane.items]
+    ids = np.unique(np.array([example.passage_id for example in examples], np.int64))
+    rows_MSK, rows_error = _gather(table, ids)
+    error = error or rows_error
     groups = length_groups([len(example) for example in examples], config.train.max_tokens)
     counted = sum(int((example.labels[1:] != IGNORED).sum()) for example in examples)
     tokens = sum(len(example) for example in examples)
@@ -69,8 +76,7 @@ def train_step(
     world_size, num_batches = len(everyone), int(everyone[:, 3].max())
     total_counted = max(float(everyone[:, 0].sum()), 1.0)
 
-    ids = np.unique(np.array([example.passage_id for example in examples], np.int64))
-    leaf_MSK = rows.gather(ids).requires_grad_()
+    leaf_MSK = torch.from_numpy(rows_MSK).requires_grad_()
     gates_MSK = _gates(leaf_MSK, ids, lanes, config, step=step)
     # The graph from rows to gates is walked once a step, whatever the number of physical batches.
     used_MSK = gates_MSK.detach().to(engine.device).requires_grad_()
@@ -83,7 +89,7 @@ def train_step(
         engine.backward(loss * (world_size / total_counted))
         loss_sum += float(loss.detach())
     factor = rate_factor(
-        step,
+        step - plan.first_step,
         plan.total_steps,
         schedule=config.train.schedule,
         warmup_ratio=config.train.warmup_ratio,
@@ -92,18 +98,34 @@ def train_step(
     if used_MSK.grad is not None:
         torch.autograd.backward(gates_MSK, used_MSK.grad.to(gates_MSK.device) / world_size)
     if leaf_MSK.grad is not None:
-        rows.update(ids, leaf_MSK.grad, rate=config.train.rows_lr * factor)
+        table.update(ids, leaf_MSK.grad, rate=config.train.rows_lr * factor)
+    for lane in lanes:
+        table.advance(lane.lane, lane.cursor.position, step=step + 1)
+    ended = gather_numbers([loss_sum, read_at - started, table.take_waited(), stalled])
     return StepMetrics(
         step=step + 1,
-        epoch=step // plan.steps_per_epoch,
-        loss=float(gather_numbers([loss_sum]).sum()) / total_counted,
+        epoch=plan.epoch_of(step),
+        loss=float(ended[:, 0].sum()) / total_counted,
         examples=int(everyone[:, 2].sum()),
         tokens=int(everyone[:, 1].sum()),
         seconds=round(time.monotonic() - started, 4),
         world_size=world_size,
         experts_lr=config.train.experts_lr * factor,
         rows_lr=config.train.rows_lr * factor,
+        data_wait=round(float(ended[:, 1].max()), 4),
+        rows_wait=round(float(ended[:, 2].max()), 4),
+        checkpoint_wait=round(float(ended[:, 3].max()), 4),
     )
+
+
+def _gather(
+    table: RowTable[RowsFile], ids: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float32], Exception | None]:
+    """The step's rows, or the error that every worker must hear of before it is raised."""
+    try:
+        return table.gather(ids), None
+    except Exception as error:  # whatever it is: they would wait for this worker for ever
+        return np.empty((0, 1, 1), np.float32), error
 
 
 def _read(

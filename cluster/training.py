@@ -3,30 +3,39 @@
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor, distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cluster.checkpoint import load_expert_state, load_row_partition, save_checkpoint
-from cluster.checkpoint_manifest import CheckpointManifest, check_identity, identity_of
+from cluster.checkpoint import (
+    Checkpointer,
+    load_expert_state,
+    load_row_partition,
+    save_row_partition,
+)
+from cluster.checkpoint_manifest import CheckpointManifest, RowsFile, check_identity, identity_of
 from cluster.collectives import together
 from cluster.engine import ExpertEngine
 from cluster.finish import write_encoding
 from cluster.lane_reader import open_lanes
 from cluster.metrics import MetricsLog
-from cluster.plan import EncodePlan, plan_encoding
+from cluster.plan import EncodePlan, Phase, plan_encoding
 from cluster.step import train_step
-from cluster.worker_rows import WorkerRows
 from polyprag.base_model import load_base
 from polyprag.config import Config
-from polyprag.encoding_manifest import describe_base
+from polyprag.encoding import encoding_dir
+from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
 from polyprag.experts import ExpertPool, inject
 from polyprag.row_optimizer import RowAdam
 from sharding.cache import cache_for
 from sharding.corpus import Corpus
-from sharding.files import join
-from sharding.rows import RowPartition, init_rows
+from sharding.files import exists, join
+from sharding.plan import lanes_of_worker
+from sharding.row_table import RowTable
+from sharding.rows import RowPartition, init_rows, load_rows
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,34 +52,53 @@ class _Run:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     pool: ExpertPool
+    added: dict[int, RowsPart]
 
 
-def _load(run_dir: str, config: Config) -> _Run:
+def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) -> _Run:
     corpus_url, directory = join(run_dir, "corpus"), join(run_dir, "checkpoints")
     data = config.data
     cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
     corpus = Corpus.open(corpus_url, cache=cache)
-    manifest = corpus.manifest
-    plan = plan_encoding(manifest, config, corpus_url=corpus_url)
     model, tokenizer = load_base(config.model)
-    identity = identity_of(config, manifest, describe_base(model, config.model))
+    identity = identity_of(config, corpus.manifest, describe_base(model, config.model))
     checkpoint = CheckpointManifest.load(directory)
     state = None
     if checkpoint is not None:
         check_identity(checkpoint, identity, run_dir)
         state = load_expert_state(directory, checkpoint)
+    plan = plan_encoding(
+        corpus.manifest,
+        config,
+        corpus_url=corpus_url,
+        first_step=first_step,
+        first_epoch=first_epoch,
+    )
     pool = inject(model, config.experts, config.router, seed=config.train.seed)
-    return _Run(corpus, plan, identity, checkpoint, state, model, tokenizer, pool)
+    added = _added_rows(run_dir) if checkpoint is not None else {}
+    return _Run(corpus, plan, identity, checkpoint, state, model, tokenizer, pool, added)
 
 
-def train_encoding(run_dir: str, config: Config) -> int:
-    """Trains an encoding to its end, resuming from the run's checkpoint where there is one.
+def _added_rows(run_dir: str) -> dict[int, RowsPart]:
+    """The rows of partitions that joined a finished encoding, which no checkpoint has."""
+    directory = encoding_dir(run_dir)
+    if not exists(join(directory, MANIFEST_NAME)):
+        return {}
+    return {part.index: part for part in EncodingManifest.load(directory).parts if not part.joint}
+
+
+def train_encoding(
+    run_dir: str, config: Config, *, first_step: int = 0, first_epoch: int = 0
+) -> int:
+    """Trains a phase to its end, resuming from the run's checkpoint where there is one.
 
     Call it on every worker of an initialised process group.
 
     Args:
         run_dir: with a prepared and augmented corpus.
         config: the same on every worker.
+        first_step: global steps done before this phase; see `plan_phase`.
+        first_epoch: passes over the corpus before this phase.
 
     Returns:
         The global steps that the encoding is trained for.
@@ -78,7 +106,7 @@ def train_encoding(run_dir: str, config: Config) -> int:
     Raises:
         PolypragError: on every worker alike, when one of them met a user's error.
     """
-    run = together(lambda: _load(run_dir, config))
+    run = together(lambda: _load(run_dir, config, first_step=first_step, first_epoch=first_epoch))
     plan, checkpoint = run.plan, run.checkpoint
     directory = join(run_dir, "checkpoints")
     step = checkpoint.step if checkpoint else 0
@@ -87,79 +115,122 @@ def train_encoding(run_dir: str, config: Config) -> int:
         engine.set_optimizer_step(0)
     else:
         engine.import_state(run.expert_state, step=step)
-    rows = _worker_rows(run, config, directory)
     _LOG.info(
         "worker %d of %d trains from step %d to %d",
         distributed.get_rank(),
         distributed.get_world_size(),
         step,
-        plan.total_steps,
+        plan.last_step,
     )
     with ExitStack() as stack:
+        table = stack.enter_context(_row_table(run, run_dir, config))
         log = None
         if distributed.get_rank() == 0:
             log = MetricsLog(join(run_dir, "logs"), resumed_step=step)
             stack.callback(log.close)
-        while step < plan.total_steps:
-            epoch_end = (step // plan.steps_per_epoch + 1) * plan.steps_per_epoch
+        checkpoints = Checkpointer(
+            directory,
+            engine=engine,
+            table=table,
+            identity=run.identity,
+            earlier=_earlier(checkpoint, plan),
+            phase=plan.phase,
+            previous=checkpoint,
+        )
+        while step < plan.last_step:
+            epoch_end = plan.epoch_end(step)
+            _begin_epoch(table, plan, step)
             with open_lanes(
                 run.corpus, plan, config, run.tokenizer, cursor=plan.cursor_at(step)
             ) as batches:
                 while step < epoch_end:
                     metrics = train_step(
                         engine,
-                        rows,
+                        table,
                         batches,
                         plan=plan,
                         config=config,
                         step=step,
                         pad_id=run.tokenizer.pad_token_id,
+                        stalled=checkpoints.take_waited(),
                     )
                     step += 1
                     if log is not None:
                         log.write(metrics)
-                    if step % config.checkpoint.every_steps and step < plan.total_steps:
+                    checkpoints.poll()
+                    if step % config.checkpoint.every_steps and step < plan.last_step:
                         continue
                     if log is not None:
                         log.sync()
-                    checkpoint = save_checkpoint(
-                        directory,
-                        engine=engine,
-                        rows=rows,
-                        step=step,
-                        cursor=plan.cursor_at(step),
-                        identity=run.identity,
-                        previous=checkpoint,
-                    )
-    write_encoding(
-        run_dir,
-        config=config,
-        manifest=run.corpus.manifest,
-        plan=plan,
-        engine=engine,
-        model=run.model,
-        num_sites=run.pool.num_sites,
-        rows_of=rows.part,
-        step=step,
-    )
+                    checkpoints.begin(step, plan.cursor_at(step))
+        checkpoints.finish()
+        write_encoding(
+            run_dir,
+            config=config,
+            manifest=run.corpus.manifest,
+            plan=plan,
+            engine=engine,
+            model=run.model,
+            num_sites=run.pool.num_sites,
+            rows_of=table.read,
+            step=step,
+        )
     return step
 
 
-def _worker_rows(run: _Run, config: Config, directory: str) -> WorkerRows:
-    sites, experts = run.pool.num_sites, run.pool.num_experts
+def _earlier(checkpoint: CheckpointManifest | None, plan: EncodePlan) -> tuple[Phase, ...]:
+    """The phases that a checkpoint has behind it."""
+    phases = checkpoint.phases if checkpoint is not None else ()
+    return tuple(phase for phase in phases if phase.first_step < plan.first_step)
 
-    def load(index: int) -> RowPartition:
-        if run.checkpoint is not None:
-            saved = load_row_partition(directory, run.checkpoint, index)
-            if saved is not None:
-                return saved
-        return init_rows(
-            run.corpus.manifest.partitions[index],
+
+def _begin_epoch(table: RowTable[RowsFile], plan: EncodePlan, step: int) -> None:
+    """Tells the table which partitions this worker's lanes read from a step on."""
+    cursor = plan.cursor_at(step)
+    lanes = lanes_of_worker(
+        distributed.get_rank(), world_size=distributed.get_world_size(), num_lanes=plan.num_lanes
+    )
+    table.begin(
+        {lane: plan.lane_order(lane, epoch=cursor.epoch) for lane in lanes},
+        {lane: cursor.lanes[lane].position for lane in lanes},
+    )
+
+
+def _row_table(run: _Run, run_dir: str, config: Config) -> RowTable[RowsFile]:
+    sites, experts = run.pool.num_sites, run.pool.num_experts
+    directory = join(run_dir, "checkpoints")
+    saved = run.checkpoint.rows if run.checkpoint is not None else {}
+    second_moment = config.train.rows_second_moment
+
+    def load(index: int, latest: RowsFile | None) -> RowPartition:
+        entry = latest or saved.get(index)
+        if entry is not None:
+            return load_row_partition(directory, entry)
+        added = run.added.get(index)
+        if added is not None:
+            url = join(encoding_dir(run_dir), added.file)
+            return load_rows(url, sha256=added.sha256, second_moment=second_moment)
+        partition = run.corpus.manifest.partitions[index]
+        part = init_rows(
+            partition,
             sites=sites,
             experts=experts,
             std=config.router.init_std,
             seed=config.train.seed,
+            second_moment=second_moment,
         )
+        removed = np.array(run.corpus.manifest.removed_in(partition), np.int64)
+        part.rows[removed - partition.first_id] = 0
+        return part
 
-    optimizer = RowAdam(lr=config.train.rows_lr, betas=(config.train.beta1, config.train.beta2))
-    return WorkerRows(run.corpus.manifest, shape=(sites, experts), load=load, optimizer=optimizer)
+    return RowTable(
+        run.corpus.manifest.partitions,
+        shape=(sites, experts),
+        load=load,
+        save=partial(save_row_partition, directory),
+        optimizer=RowAdam(
+            lr=config.train.rows_lr,
+            betas=(config.train.beta1, config.train.beta2),
+            grad_clip=config.train.rows_grad_clip,
+        ),
+    )

@@ -21,10 +21,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """A worker's whole task."""
+    """A worker's whole task; see `train_encoding`."""
 
     run_dir: str
     config: Config
+    first_step: int
+    first_epoch: int
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
@@ -45,7 +47,13 @@ def train_on_worker(settings: dict[str, Any]) -> None:
     with _log_to_file(task.run_dir, rank):
         _LOG.info("worker %d runs on %s, Ray node %s", rank, socket.gethostname(), node)
         try:
-            outcome: dict[str, Any] = {"step": train_encoding(task.run_dir, task.config)}
+            step = train_encoding(
+                task.run_dir,
+                task.config,
+                first_step=task.first_step,
+                first_epoch=task.first_epoch,
+            )
+            outcome: dict[str, Any] = {"step": step}
         except PolypragError as error:
             outcome = {"error": str(error)}
         except Exception:

@@ -289,7 +289,7 @@ class Answerer:
                 question,
                 num_wanted=len(hits.ids),
                 num_passages=self._indexed().num_passages,
-                barred={*hits.ids.tolist(), *never},
+                barred={*hits.ids.tolist(), *never, *self._indexed().removed},
                 seed=self.config.train.seed,
             )
             rows_kSK = self._indexed().rows_of(others)

@@ -132,6 +132,8 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     grad_clip: float = 1.0  # global norm over the experts; 0 turns it off
+    rows_grad_clip: float = 0.0  # norm of each row's gradient; 0 turns it off
+    rows_second_moment: str = "element"  # element | site | row: what shares one of Adam's
     schedule: str = "constant"  # constant | linear | cosine
     warmup_ratio: float = 0.0
     loss_on: str = "all"  # all | answer
@@ -139,13 +141,31 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
-        for key in ("experts_lr", "rows_lr", "weight_decay", "grad_clip"):
+        for key in ("experts_lr", "rows_lr", "weight_decay", "grad_clip", "rows_grad_clip"):
             _require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         for key in ("beta1", "beta2", "warmup_ratio"):
             _require(0 <= getattr(self, key) < 1, f"train.{key}", getattr(self, key), "in [0, 1)")
+        _one_of("train.rows_second_moment", self.rows_second_moment, ("element", "site", "row"))
         _one_of("train.schedule", self.schedule, ("constant", "linear", "cosine"))
         _one_of("train.loss_on", self.loss_on, ("all", "answer"))
         _require(self.max_tokens >= 16, "train.max_tokens", self.max_tokens, "at least 16")
+
+
+@dataclass
+class AddConfig:
+    """How the routing rows of added passages are trained; the experts are frozen."""
+
+    init: str = "zeros"  # zeros | neighbours (mean of their rows) | random: where rows start
+    num_neighbours: int = 5  # neighbours: passages whose rows are averaged
+    steps: int = 96  # updates of each row
+    examples_per_step: int = 1  # of each passage in one update
+    rows_lr: float = 0.3  # falls linearly to 0
+
+    def __post_init__(self) -> None:
+        _one_of("add.init", self.init, ("zeros", "neighbours", "random"))
+        for key in ("num_neighbours", "steps", "examples_per_step"):
+            _require(getattr(self, key) >= 1, f"add.{key}", getattr(self, key), "at least 1")
+        _require(self.rows_lr > 0, "add.rows_lr", self.rows_lr, "above 0")
 
 
 @dataclass
@@ -207,10 +227,12 @@ class IndexConfig:
     bm25_k1: float = 0.9
     bm25_b: float = 0.4
     bm25_title_weight: int = 2  # how often a title's words count
+    rows_format: str = "fp16"  # of the rows beside it: fp16 | int8 (with one scale a row)
 
     def __post_init__(self) -> None:
         _one_of("index.encoder", self.encoder, ("lsa", "base", "sentence"))
         _one_of("index.gpu", self.gpu, ("auto", "never"))
+        _one_of("index.rows_format", self.rows_format, ("fp16", "int8"))
         _require(
             self.encoder != "sentence" or bool(self.encoder_path),
             "index.encoder_path",
@@ -264,6 +286,7 @@ class Config:
     experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     router: RouterConfig = field(default_factory=RouterConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    add: AddConfig = field(default_factory=AddConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

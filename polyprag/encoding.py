@@ -172,9 +172,9 @@ class Encoding:
         outside = wanted[(wanted < 0) | (wanted >= manifest.num_passages)]
         if len(outside):
             raise RunError(
-                f"passage {outside[0]} isn't in {self._directory}, which has "
-                f"{manifest.num_passages} passages; run `polyprag encode` and `polyprag index` "
-                "again after the corpus has changed"
+                f"passage {outside[0]} isn't in {self._directory}, which has the rows of "
+                f"{manifest.num_passages} passages; if the corpus has grown since, `polyprag add "
+                "RUN` trains the rows of the new ones"
             )
         out = np.empty((len(wanted), manifest.num_sites, manifest.num_experts), dtype=np.float32)
         part_of = np.searchsorted(self._first_ids, wanted, side="right") - 1

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MANIFEST_NAME = "manifest.json"
-_FORMAT, _VERSION = "polyprag-encoding", 1
+_FORMAT, _VERSION = "polyprag-encoding", 2
+_READABLE = (1, _VERSION)  # version 1 knew no `joint`
 _ROWS_NAME = re.compile(r"rows/part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _AGAIN = "run `polyprag encode RUN` again"
@@ -42,6 +43,7 @@ class RowsPart:
     num_passages: int
     file: str  # inside the encoding directory: rows/part-<index>[-<hash>].safetensors
     sha256: str
+    joint: bool = True  # trained together with the experts; False: by `add`, the experts frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,13 @@ class EncodingManifest:
         values = read_json(url)
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise RunError(f'{url}: not an encoding manifest (format must be "{_FORMAT}")')
-        if values.get("version") != _VERSION:
+        if values.get("version") not in _READABLE:
             raise RunError(
                 f"{url}: version {values.get('version')!r} can't be read by this polyprag, which "
                 f"reads version {_VERSION}; {_AGAIN}, or install the polyprag that wrote it"
             )
         try:
-            manifest = _parse(cls, values, "manifest")
+            manifest = _parse(cls, _as_now(values), "manifest")
             manifest.check()
         except ValueError as error:
             raise RunError(f"{url}: {error}; {_AGAIN}") from error
@@ -145,6 +147,15 @@ def describe_base(model: "PreTrainedModel", config: ModelConfig) -> BaseModel:
         hidden_size=int(text_config.hidden_size),
         sha256=sha256_of(found),
     )
+
+
+def _as_now(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest's values as this version writes them."""
+    parts = values.get("parts")
+    if values["version"] == _VERSION or not isinstance(parts, list):
+        return values
+    joint = [part | {"joint": True} if isinstance(part, dict) else part for part in parts]
+    return values | {"version": _VERSION, "parts": joint}
 
 
 def _parse(cls: type[T], values: Any, where: str) -> T:

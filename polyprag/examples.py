@@ -51,8 +51,11 @@ class Example:
 def count_examples(record: Record) -> dict[str, int]:
     """Return how many examples a record has in each format, whatever formats a run uses.
 
-    `bare_passage` counts the texts of a passage without questions, which are always used.
+    `bare_passage` counts the texts of a passage without questions, which are always used. A removed
+    passage has no examples.
     """
+    if record.passage.is_removed:
+        return dict.fromkeys(("passage_qa", "qa", "passage", "bare_passage"), 0)
     augmentation = record.augmentation
     texts = 1 + (len(augmentation.rewrites) if augmentation else 0)
     qas = len(augmentation.qas) if augmentation else 0

@@ -5,11 +5,13 @@ would update it if only the steps that touched it had happened; rows that rest d
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
+
+from polyprag.row_kernel import OUTSIDE, TWICE, compiled
 
 FloatRows = Tensor | npt.NDArray[np.float32]
 IntRows = Tensor | npt.NDArray[np.integer]
@@ -23,11 +25,13 @@ class RowAdam:
         lr: learning rate where `update` isn't given one.
         betas: decay of the first and second moment.
         eps: added to the denominator.
+        grad_clip: the largest norm that a row's gradient keeps; 0 for any.
     """
 
     lr: float = 0.1
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    grad_clip: float = 0.0
 
     def update(
         self,
@@ -40,37 +44,73 @@ class RowAdam:
         grad: FloatRows,
         lr: float | None = None,
     ) -> None:
-        """Update the indexed rows, their moments and step counts in place: one gather, one scatter.
+        """Update the indexed rows, their moments and step counts in place, in one pass.
+
+        A row's result doesn't depend on which other rows are updated in the same call, to the bit.
+        Other threads run meanwhile.
 
         Args:
-            rows: (N, S, K) float32 on the CPU.
+            rows: (N, S, K) float32 on the CPU, contiguous as all that changes.
             exp_avg: (N, S, K) float32 first moments.
-            exp_avg_sq: (N, S, K) float32 second moments.
+            exp_avg_sq: float32 second moments: (N, S, K), or (N, S, 1) or (N, 1, 1) for one of each
+                site or row, which is fed with the mean of its squared gradients.
             steps: (N,) int32, updates that each row has had.
             index: (M,) rows that this step touches, each once.
             grad: (M, S, K) float32 gradients of those rows.
             lr: this step's learning rate.
 
         Raises:
-            ValueError: a row is in `index` twice (sum its gradients first).
+            ValueError: a row is in `index` twice (sum its gradients first) or isn't in the table,
+                or an array has another type or shape; nothing has changed.
         """
-        at = torch.as_tensor(index, dtype=torch.int64)
-        if len(torch.unique(at)) != len(at):
+        table, first, second = _numbers(rows), _numbers(exp_avg), _numbers(exp_avg_sq)
+        counts = _numbers(steps)
+        at = np.ascontiguousarray(_numbers(index), dtype=np.int64)
+        g = np.ascontiguousarray(_numbers(grad), dtype=np.float32)
+        n, *row_shape = shape = table.shape
+        groups = second.shape[1:]
+        if (
+            len(shape) != 3
+            or first.shape != shape
+            or len(second) != n
+            or groups not in ((*row_shape,), (row_shape[0], 1), (1, 1))
+            or counts.shape != (n,)
+            or at.ndim != 1
+            or g.shape != (len(at), *row_shape)
+        ):
+            raise ValueError(
+                "shapes don't fit: rows {}, exp_avg {}, exp_avg_sq {}, steps {}, index {}, grad {}"
+                "".format(*(array.shape for array in (table, first, second, counts, at, g)))
+            )
+        for name, array, dtype in (
+            ("rows", table, np.float32),
+            ("exp_avg", first, np.float32),
+            ("exp_avg_sq", second, np.float32),
+            ("steps", counts, np.int32),
+        ):
+            if array.dtype != dtype or not array.flags.carray:
+                raise ValueError(f"{name} must be {dtype.__name__}, contiguous and writable")
+        if not g.size:
+            return
+        width, num_groups = row_shape[0] * row_shape[1], groups[0] * groups[1]
+        wrong = compiled()(
+            table.reshape(n, width),
+            first.reshape(n, width),
+            second.reshape(n, num_groups),
+            counts,
+            at,
+            g.reshape(len(at), width),
+            self.lr if lr is None else lr,
+            *self.betas,
+            self.eps,
+            self.grad_clip,
+        )
+        if wrong == TWICE:
             raise ValueError("a row is in index twice; add up its gradients first")
-        table, first, second = (torch.as_tensor(t) for t in (rows, exp_avg, exp_avg_sq))
-        counts, g = torch.as_tensor(steps), torch.as_tensor(grad)
-        beta1, beta2 = self.betas
+        if wrong == OUTSIDE:
+            raise ValueError(f"index names a row outside of the table, which has {n}")
 
-        count = counts[at] + 1
-        m = torch.lerp(first[at], g, 1 - beta1)
-        v = (second[at] * beta2).addcmul_(g, g, value=1 - beta2)
-        shape = (-1, *[1] * (table.dim() - 1))
-        correction1 = (1 - beta1 ** count.double()).float().view(shape)
-        correction2 = (1 - beta2 ** count.double()).float().view(shape)
-        step = (lr if lr is not None else self.lr) * (m / correction1)
-        denominator = (v / correction2).sqrt_().add_(self.eps)
 
-        counts[at] = count
-        first[at] = m
-        second[at] = v
-        table[at] -= step.div_(denominator)
+def _numbers(array: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array's own memory."""
+    return array.detach().numpy() if isinstance(array, Tensor) else np.asarray(array)

@@ -59,10 +59,8 @@ def verify_run(
         else "no manifest that can be read"
     )
     verify_checkpoints(found, run_dir, manifest, load_checkpoint, quick=quick, show=show)
-    encoding = _encoding(found, run_dir, manifest, quick=quick, show=show)
-    problems, summary = verify_index(
-        run_dir, corpus=manifest, has_encoding=encoding is not None, quick=quick, show=show
-    )
+    _encoding(found, run_dir, manifest, quick=quick, show=show)
+    problems, summary = verify_index(run_dir, corpus=manifest, quick=quick, show=show)
     found.problems += problems
     found.checked[INDEX] = summary
     return found
@@ -88,15 +86,20 @@ def _encoding(
     *,
     quick: bool,
     show: ShowProgress,
-) -> EncodingManifest | None:
+) -> None:
     directory = join(run_dir, ENCODING)
     manifest = stage_manifest(found, ENCODING, directory, EncodingManifest.load)
     if manifest is None:
-        return None
+        return
     problems = found.problems
     url = join(directory, MANIFEST_NAME)
+    removed: dict[int, list[int]] = {}
     if corpus is not None:
-        problems += [Problem(url, f"{url}: {what}") for what in _misfits(manifest, corpus)]
+        misfits = _misfits(manifest, corpus)
+        problems += [Problem(url, f"{url}: {what}") for what in misfits]
+        if not misfits:
+            removed = {part.index: corpus.removed_in(part) for part in corpus.partitions}
+            found.notes += _behind(url, manifest, corpus)
     try:
         if not exists(join(directory, CONFIG_FILE)):
             raise CorpusError(f"{join(directory, CONFIG_FILE)}: no such file; {_ENCODE}")
@@ -118,6 +121,7 @@ def _encoding(
                     (part.index, part.first_id, part.num_passages),
                     sha256=part.sha256,
                     shape=shape,
+                    removed=removed.get(part.index, ()),
                     remedy=_ENCODE,
                 )
             advance(1)
@@ -137,23 +141,27 @@ def _encoding(
     ]
     problems += leftovers(join(directory, "rows"), stray, what="an encoding before this one")
     problems += _temporary(directory)
+    of_all = (
+        f" of {corpus.num_passages:,}"
+        if corpus and manifest.num_passages < corpus.num_passages
+        else ""
+    )
     found.checked[ENCODING] = (
-        f"{manifest.num_passages:,} rows in {len(manifest.parts):,} parts, "
+        f"{manifest.num_passages:,}{of_all} rows in {len(manifest.parts):,} parts, "
         f"{manifest.num_experts} experts"
     )
-    return manifest
 
 
 def _misfits(manifest: EncodingManifest, corpus: CorpusManifest) -> list[str]:
     """Where an encoding has other ids than the corpus."""
     again = "it is of another corpus: run `polyprag encode` again, or bring that corpus back"
-    if len(manifest.parts) != len(corpus.partitions):
+    if len(manifest.parts) > len(corpus.partitions):
         return [
             f"parts: {len(manifest.parts)} of them where the corpus has {len(corpus.partitions)} "
             f"partitions; {again}"
         ]
     wrong = []
-    for part, partition in zip(manifest.parts, corpus.partitions, strict=True):
+    for part, partition in zip(manifest.parts, corpus.partitions, strict=False):
         mine = (part.first_id, part.num_passages)
         theirs = (partition.first_id, partition.num_passages)
         if mine != theirs:
@@ -162,6 +170,18 @@ def _misfits(manifest: EncodingManifest, corpus: CorpusManifest) -> list[str]:
                 f"corpus has {theirs[1]} from {theirs[0]} on; {again}"
             )
     return wrong
+
+
+def _behind(url: str, manifest: EncodingManifest, corpus: CorpusManifest) -> list[str]:
+    """What to know of an encoding of a corpus that has grown since."""
+    newer = corpus.num_passages - manifest.num_passages
+    if not newer:
+        return []
+    return [
+        f"{url}: has no rows of the corpus's last {newer:,} passages, from {manifest.num_passages} "
+        "on; `polyprag add RUN` trains them with the experts as they are, `polyprag train-more "
+        "RUN` together with all others"
+    ]
 
 
 def _temporary(directory: str) -> list[Problem]:

@@ -81,10 +81,21 @@ def verify_checkpoints(
     problems, sizes = found.problems, sizes_in(directory)
     url = join(directory, MANIFEST_NAME)
     hashes = checkpoint.identity.get("corpus")
-    if corpus is not None and hashes != [part.sha256 for part in corpus.partitions]:
-        what = "it was trained on other shards than the corpus has"
-        problems.append(Problem(url, f"{url}: identity.corpus: {what}; {_FROM_START}"))
-        corpus = None
+    if corpus is not None:
+        there = [part.sha256 for part in corpus.partitions]
+        num_trained = len(hashes) if isinstance(hashes, list) else 0
+        if not num_trained or hashes != there[:num_trained]:
+            what = (
+                "it was trained on other shards than the corpus has (if a `polyprag remove` was "
+                "stopped, run that again)"
+            )
+            problems.append(Problem(url, f"{url}: identity.corpus: {what}; {_FROM_START}"))
+            corpus = None
+        elif num_trained < len(there):
+            found.notes.append(
+                f"{url}: is of the first {num_trained} of the corpus's {len(there)} partitions, to "
+                "which it has grown since; `polyprag train-more RUN` trains all of them together"
+            )
     with show(len(checkpoint.rows) + 1, CHECKPOINTS, unit="files") as advance:
         for index, entry in (*checkpoint.rows.items(), (None, checkpoint.experts)):
             file = join(directory, entry.file)
@@ -95,7 +106,10 @@ def verify_checkpoints(
                 problems += expert_problems(file, None, sha256=entry.sha256, remedy=_FROM_START)
             elif not quick and index is not None:
                 ids = _ids(corpus, index)
-                problems += rows_problems(file, ids, sha256=entry.sha256, remedy=_FROM_START)
+                removed = corpus.removed_in(corpus.partitions[index]) if corpus and ids else []
+                problems += rows_problems(
+                    file, ids, sha256=entry.sha256, removed=removed, remedy=_FROM_START
+                )
             advance(1)
     if corpus is not None:
         problems += [

@@ -21,11 +21,13 @@ class RunFindings:
         problems: All of them, in the order of a run's stages.
         checked: What there was to check, by stage; None where a stage hasn't begun.
         has_corpus: Whether there was a corpus manifest to hold the rest against.
+        notes: What is worth knowing and no damage, with what to do about it.
     """
 
     problems: list[Problem] = field(default_factory=list)
     checked: dict[str, str | None] = field(default_factory=dict)
     has_corpus: bool = True
+    notes: list[str] = field(default_factory=list)
 
 
 def stage_manifest(

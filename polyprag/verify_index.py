@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from polyprag.errors import CorpusError, PolypragError, RunError
 from polyprag.index.components import DIRECTORY_NAME, REMEDY, SUMMARY, Component
 from polyprag.index.manifest import IndexManifest
 from polyprag.index.passages import PassageStore
 from polyprag.index.rows import RowTable
-from polyprag.index.run_dir import CORPUS, ENCODING, INDEX
+from polyprag.index.run_dir import INDEX
+from polyprag.index.segments import Span
+from polyprag.index.standing import Standing, corpus_and_encoding
 from polyprag.verify_files import Advance, checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
-from sharding.files import TEMPORARY_NAME, exists, join, sha256_of
+from sharding.files import TEMPORARY_NAME, exists, join
 from sharding.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.shown_progress import ShowProgress
 from sharding.urls import local_path
@@ -20,7 +24,6 @@ def verify_index(
     run_dir: str,
     *,
     corpus: CorpusManifest | None,
-    has_encoding: bool,
     quick: bool,
     show: ShowProgress,
 ) -> tuple[list[Problem], str | None]:
@@ -29,7 +32,6 @@ def verify_index(
     Args:
         run_dir: RUN.
         corpus: The manifest of RUN/corpus, if it can be read.
-        has_encoding: Whether RUN/encoding has a manifest that can be read.
         quick: Whether only presence and sizes are checked.
         show: Shows how far it is.
 
@@ -50,21 +52,20 @@ def verify_index(
     except PolypragError as error:
         return [Problem(url, str(error))], "no manifest that can be read"
     problems = [Problem(url, f"{url}: {what}; {REMEDY}") for what in _stale(run_dir, manifest)]
-    if corpus is not None and manifest.num_passages != corpus.num_passages:
+    if corpus is not None and manifest.num_passages > corpus.num_passages:
         what = f"num_passages is {manifest.num_passages} where the corpus has {corpus.num_passages}"
         problems.append(Problem(url, f"{url}: {what}; {REMEDY}"))
-    if has_encoding and manifest.encoding_sha256 is None:
-        what = "components: has no rows, and there is an encoding"
-        problems.append(Problem(url, f"{url}: {what}; {REMEDY}"))
     parts = manifest.components
-    total = sum(file.num_bytes for part in parts.values() for file in part.files.values())
+    total = sum(file.num_bytes for part in parts for file in part.files.values())
     with show(total, INDEX, unit="bytes") as advance:
-        for name, part in parts.items():
-            wrong = _component(join(directory, part.directory), part, quick, advance)
-            if not wrong and not quick:
-                wrong = _contents(join(directory, part.directory), name, manifest.num_passages)
-            problems += wrong
-    kept = {part.directory for part in parts.values()}
+        for segment in manifest.segments:
+            for name, part in segment.components.items():
+                place = join(directory, part.directory)
+                wrong = _component(place, part, quick, advance)
+                if not wrong and not quick:
+                    wrong = _contents(place, name, segment.span, manifest.removed)
+                problems += wrong
+    kept = {part.directory for part in parts}
     stray = [
         name
         for name in names or ()
@@ -76,16 +77,34 @@ def verify_index(
         problems += leftovers(
             directory, [name], what="a build that was stopped", is_directory=is_directory
         )
-    return problems, f"{manifest.num_passages:,} passages, {', '.join(sorted(parts))}"
+    return problems, _summary(manifest, corpus)
+
+
+def _summary(manifest: IndexManifest, corpus: CorpusManifest | None) -> str:
+    count = f"{manifest.num_passages:,}"
+    if corpus is not None and corpus.num_passages > manifest.num_passages:
+        count += f" of {corpus.num_passages:,}"  # it has grown: an index of the first ones works
+    segments = len(manifest.segments)
+    within = f" in {segments} segments" if segments > 1 else ""
+    return f"{count} passages{within}, {', '.join(sorted(manifest.segments[0].components))}"
 
 
 def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
-    """What the index was built from and is another now; a search refuses these too."""
-    wrong = []
-    for name, sha256 in ((CORPUS, manifest.corpus_sha256), (ENCODING, manifest.encoding_sha256)):
-        source = join(run_dir, name, MANIFEST_NAME)
-        if sha256 is not None and exists(source) and sha256_of(source) != sha256:
-            wrong.append(f"{name}_sha256: {source} has changed since the index was built")
+    """What the index was built from and is another now; a search refuses all but the last."""
+    try:
+        corpus, encoding = corpus_and_encoding(run_dir)
+    except PolypragError:
+        return []  # it is told of the corpus or the encoding
+    standing = Standing.of(manifest, corpus=corpus, encoding=encoding)
+    wrong = [
+        f"segments: {join(run_dir, name)} has changed since the index was built"
+        for name in standing.changed
+    ]
+    if standing.hidden:
+        wrong.append(
+            f"removed: its files hold {len(standing.hidden):,} passages that have been removed "
+            f"from the corpus since, {standing.hidden[0]} first"
+        )
     return wrong
 
 
@@ -109,16 +128,24 @@ def _component(directory: str, part: Component, quick: bool, advance: Advance) -
     return problems
 
 
-def _contents(directory: str, name: str, num_passages: int) -> list[Problem]:
+def _contents(directory: str, name: str, span: Span, removed: list[int]) -> list[Problem]:
     """What is wrong with a part whose files are those of the manifest; of a local index only."""
     path = local_path(directory)
     if path is None or name not in ("passages", "rows"):
         return []
+    gone = span.positions(removed)
     try:
         if name == "passages":
-            PassageStore.open(Path(path), num_passages=num_passages)
+            store = PassageStore.open(
+                Path(path), num_passages=span.num_passages, first_id=span.first_id
+            )
+            left = [i for i in (gone + span.first_id).tolist() if not store[i].is_removed]
         else:
-            RowTable.open(Path(path), num_passages=num_passages)
+            rows = RowTable.open(Path(path), num_passages=span.num_passages).take(gone)
+            left = (gone[np.any(rows, axis=(1, 2))] + span.first_id).tolist()
     except (RunError, CorpusError) as error:
         return [Problem(directory, str(error))]
+    if left:
+        what = f"holds passage {left[0]}, which the manifest says is removed"
+        return [Problem(directory, f"{directory}: {what}; {REMEDY}")]
     return []

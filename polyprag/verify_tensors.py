@@ -1,6 +1,7 @@
 """Whether the tensors of an encoding or a checkpoint are what its manifest and the corpus say."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from polyprag.encoding_manifest import EncodingManifest
 from polyprag.errors import CorpusError
 from sharding.checks.problem import Problem
 from sharding.files import read_bytes
-from sharding.rows import load_rows
+from sharding.rows import RowPartition, load_rows
+
+_NAMED = 5  # removed passages
 
 
 def rows_problems(
@@ -19,6 +22,7 @@ def rows_problems(
     *,
     sha256: str,
     shape: tuple[int, ...] | None = None,
+    removed: Sequence[int] = (),
     remedy: str,
 ) -> list[Problem]:
     """What is wrong with a file of a partition's rows.
@@ -28,6 +32,7 @@ def rows_problems(
         ids: The partition, its first id and its number of passages, if there is a corpus.
         sha256: What the file must have, in hex.
         shape: (n, S, K) that the rows must have, if that is known.
+        removed: Ids of the partition's removed passages, of which nothing may be left.
         remedy: What to do.
     """
     try:
@@ -47,7 +52,20 @@ def rows_problems(
     for name in ("rows", "exp_avg", "exp_avg_sq"):
         if not np.isfinite(getattr(part, name)).all():
             wrong.append(f"{name} holds numbers that are infinite or undefined")
-    return [Problem(url, f"{url}: {what}; {remedy}") for what in wrong]
+    problems = [Problem(url, f"{url}: {what}; {remedy}") for what in wrong]
+    if not problems and (left := _not_zero(part, removed)):
+        some = ",".join(map(str, left[:_NAMED]))
+        what = f"holds rows of {len(left)} removed passages, {left[0]} first"
+        problems.append(
+            Problem(url, f"{url}: {what}; run `polyprag remove RUN --ids {some}` again")
+        )
+    return problems
+
+
+def _not_zero(part: RowPartition, removed: Sequence[int]) -> list[int]:
+    """Which of some passages have a row, or moments, that aren't zero."""
+    arrays = (part.rows, part.exp_avg, part.exp_avg_sq, part.steps)
+    return [each for each in removed if any(array[each - part.first_id].any() for array in arrays)]
 
 
 def expert_problems(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sharding.errors import CorpusError
 from sharding.promised import read_promised
 from sharding.urls import is_local
 
@@ -86,6 +87,29 @@ class ShardCache:
                     error.strerror or error,
                 )
         return data
+
+    def drop(self, prefix: str) -> None:
+        """Deletes the files whose SHA-256 begins with these hex digits (two at least), if any.
+
+        Raises:
+            CorpusError: One can't be deleted.
+        """
+        directory = self._directory / prefix[:2]
+        found = [*directory.glob(f"{prefix}*"), *directory.glob(f".{prefix}*")]
+        if not found:
+            return
+        try:
+            with self._counted() as count:
+                for path in found:
+                    with suppress(FileNotFoundError):
+                        count.taken -= path.stat().st_size
+                        path.unlink()
+                count.save()
+        except OSError as error:
+            raise CorpusError(
+                f"{directory}: can't delete a copy of a replaced shard "
+                f"({error.strerror or error}); delete the directory"
+            ) from error
 
     def _insert(self, path: Path, data: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

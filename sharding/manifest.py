@@ -1,8 +1,10 @@
 """The corpus manifest: every shard with its id range, checksum and counts."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,8 @@ from sharding.tar import MAX_ID
 MANIFEST_NAME = "manifest.json"
 SHARD_NAME = re.compile(r"part-([0-9]{5,})-([0-9a-f]{12})\.tar")
 
-FORMAT, VERSION = "polyprag-corpus", 2
+FORMAT, VERSION = "polyprag-corpus", 3
+READABLE = (2, VERSION)  # version 2 knew no `removed`
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,6 +58,7 @@ class CorpusManifest:
     options: dict[str, Any] = field(default_factory=dict)  # how it was prepared
     skipped: dict[str, int] = field(default_factory=dict)  # passages left out, by reason
     augmentation: dict[str, Any] | None = None  # how the rewrites and QAs were made
+    removed: list[int] = field(default_factory=list)  # ids of removed passages, ascending
     format: str = FORMAT
     version: int = VERSION
 
@@ -80,6 +84,12 @@ class CorpusManifest:
         )
         return build(CorpusManifest, values=values | {"partitions": parsed}, where=url)
 
+    def removed_in(self, partition: Partition) -> list[int]:
+        """The ids of a partition's removed passages, ascending."""
+        first = bisect_left(self.removed, partition.first_id)
+        end = bisect_left(self.removed, partition.first_id + partition.num_passages)
+        return self.removed[first:end]
+
     def check(self) -> None:
         """Raises `ValueError` naming the field that can't be."""
         _require(_are_strings(self.source), "source", "a list of strings")
@@ -90,7 +100,7 @@ class CorpusManifest:
             raise ValueError(wrong)
 
     def contradictions(self) -> Iterator[str]:
-        """All that the partitions say against each other, such as ids that two of them hold."""
+        """All that is said of ids and partitions against each other, such as ids in two of them."""
         next_id = 0
         seen: set[str] = set()
         for position, part in enumerate(self.partitions):
@@ -108,26 +118,30 @@ class CorpusManifest:
         total = sum(part.num_passages for part in self.partitions)
         if self.num_passages != total:
             yield f"num_passages must be the partitions' sum, {total}"
+        if not _are_ids(self.removed, total):
+            yield f"removed must be ids below {total}, each once, ascending"
 
 
 def read_manifest(url: str) -> dict[str, Any]:
-    """The JSON values of a manifest of this version.
+    """The JSON values of a manifest, as this version writes them.
 
     Raises:
-        CorpusError: It isn't there, isn't JSON, or isn't a manifest of this version.
+        CorpusError: It isn't there, isn't JSON, or isn't a manifest of a version that is read.
     """
     if not exists(url):
         raise CorpusError(f"{url}: no such file; run `polyprag prepare` first")
     values = read_json(url)
     _check_format(values, url)
     checked: dict[str, Any] = values
+    if checked["version"] != VERSION:
+        checked = checked | {"version": VERSION, "removed": []}
     return checked
 
 
 def _check_format(values: Any, url: str) -> None:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise CorpusError(f'{url}: not a corpus manifest (format must be "{FORMAT}")')
-    if values.get("version") != VERSION:
+    if values.get("version") not in READABLE:
         raise CorpusError(
             f"{url}: version {values.get('version')!r} can't be read by this polyprag, which reads "
             f"version {VERSION}; prepare the corpus again or install the polyprag that wrote it"
@@ -140,6 +154,7 @@ _TYPES: dict[Any, tuple[type, ...]] = {
     str: (str,),
     bool: (bool,),
     list[str]: (list,),
+    list[int]: (list,),
     dict[str, int]: (dict,),
     dict[str, Any]: (dict,),
     dict[str, Any] | None: (dict, type(None)),
@@ -188,6 +203,12 @@ def _require(ok: bool, name: str, allowed: str) -> None:
 
 def _are_strings(values: list[str]) -> bool:
     return all(isinstance(value, str) for value in values)
+
+
+def _are_ids(values: list[int], num_passages: int) -> bool:
+    if not all(type(value) is int and 0 <= value < num_passages for value in values):
+        return False
+    return all(before < after for before, after in pairwise(values))
 
 
 def _is_counts(counts: dict[str, int]) -> bool:

@@ -5,7 +5,7 @@ under its name: writing again is safe, and what a manifest names can be checked.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sharding.files import TEMPORARY_NAME, atomic_write, join, list_names, remove
@@ -114,9 +114,22 @@ def unnamed_shards(names: Iterable[str], manifest: CorpusManifest) -> list[str]:
     return unnamed
 
 
-def remove_unnamed_shards(corpus_dir: str | Path, manifest: CorpusManifest) -> None:
-    """Deletes shards and indexes that the manifest doesn't name, and files of killed writers."""
+def remove_unnamed_shards(
+    corpus_dir: str | Path,
+    manifest: CorpusManifest,
+    *,
+    forget: Callable[[str], object] = lambda name: None,
+) -> None:
+    """Deletes shards and indexes that the manifest doesn't name, and files of killed writers.
+
+    Args:
+        corpus_dir: Where they are.
+        manifest: Of what stays.
+        forget: Called with the name of each shard before it goes.
+    """
     names = list_names(corpus_dir)
     temporary = [name for name in names if TEMPORARY_NAME.fullmatch(name)]
     for name in (*unnamed_shards(names, manifest), *temporary):
+        if SHARD_NAME.fullmatch(name):
+            forget(name)
         remove(join(corpus_dir, name))

@@ -1,11 +1,15 @@
 """A passage, what was written about it, and their JSON form inside the shards."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Annotated
 
 import msgspec
 
 from sharding.errors import CorpusError
+
+_REMOVED = "removed:"
+_REMOVED_DIGITS = 24  # hex digits of the key's SHA-256
 
 
 # None of these can be part of a reference cycle, so that the garbage collector needn't look at
@@ -17,6 +21,11 @@ class Passage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
     key: str
     title: str
     text: str
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether only the id is left of it; a source's passage always has a text."""
+        return not self.text and self.key.startswith(_REMOVED)
 
 
 class QA(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -39,6 +48,18 @@ class Record(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
     passage: Passage
     augmentation: Augmentation | None = None
+
+
+def removed_key(key: str) -> str:
+    """What stands for the key of a removed passage: by it the key is recognised, not read."""
+    return _REMOVED + sha256(key.encode()).hexdigest()[:_REMOVED_DIGITS]
+
+
+def tombstone(passage: Passage) -> Record:
+    """What stays of a passage that is removed, so that the ids of the others stay dense."""
+    if passage.is_removed:
+        return Record(passage)
+    return Record(Passage(passage.id, removed_key(passage.key), "", ""))
 
 
 class _Document(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):

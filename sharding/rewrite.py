@@ -6,7 +6,7 @@ saved next, and only then do the old ones go. So the manifest never names a shar
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -65,39 +65,79 @@ def rewrite_partitions(
     if progress:
         progress(manifest.num_passages - sum(partitions[i].num_passages for i in waiting))
 
+    rewritten = (pool or InlinePool()).map(
+        partial(_rewritten, str(corpus_dir), transform=transform, count=count),
+        [manifest.partitions[index] for index in waiting],
+    )
+    return replace_shards(
+        corpus_dir,
+        replace(manifest, partitions=tuple(partitions), augmentation=describe),
+        rewritten,
+        progress=progress,
+    )
+
+
+def replace_shards(
+    corpus_dir: str | Path,
+    manifest: CorpusManifest,
+    rewritten: Iterable[Partition],
+    *,
+    adapt: Callable[[CorpusManifest, set[int]], CorpusManifest] = lambda manifest, done: manifest,
+    forget: Callable[[str], object] = lambda name: None,
+    progress: Callable[[int], None] | None = None,
+) -> CorpusManifest:
+    """Puts new shards in the place of old ones, a few at a time; see the top of this file.
+
+    Args:
+        corpus_dir: Where they are.
+        manifest: What is true before the first of them.
+        rewritten: Entries of shards that are written just before they come.
+        adapt: Says in a manifest what else is new with these partitions, given by their numbers.
+        forget: Called with the name of a shard that is about to be deleted.
+        progress: Called with the number of passages of each.
+
+    Returns:
+        The manifest that was saved.
+    """
+    partitions = list(manifest.partitions)
+    done: set[int] = set()
+
     def save() -> CorpusManifest:
-        saved = replace(manifest, partitions=tuple(partitions), augmentation=describe)
+        saved = adapt(replace(manifest, partitions=tuple(partitions)), done)
         saved.save(corpus_dir)
         return saved
 
     replaced: list[str] = []
     saved_at = time.monotonic()
-    rewritten = (pool or InlinePool()).map(
-        partial(_rewritten, str(corpus_dir), transform=transform, count=count),
-        [manifest.partitions[index] for index in waiting],
-    )
     try:
         for partition in rewritten:
+            replaced.append(partitions[partition.index].file)
             partitions[partition.index] = partition
-            replaced.append(manifest.partitions[partition.index].file)
+            done.add(partition.index)
             if progress:
                 progress(partition.num_passages)
             if time.monotonic() - saved_at >= SAVE_EVERY_S:
-                _remove_replaced(corpus_dir, save(), replaced)
+                _remove_replaced(corpus_dir, save(), replaced, forget)
                 replaced.clear()
                 saved_at = time.monotonic()
     finally:
         saved = save()
-        remove_unnamed_shards(corpus_dir, saved)
+        remove_unnamed_shards(corpus_dir, saved, forget=forget)
     return saved
 
 
-def _remove_replaced(corpus_dir: str | Path, manifest: CorpusManifest, names: list[str]) -> None:
+def _remove_replaced(
+    corpus_dir: str | Path,
+    manifest: CorpusManifest,
+    names: list[str],
+    forget: Callable[[str], object],
+) -> None:
     kept = {partition.file for partition in manifest.partitions}
     for name in names:
         if name not in kept:  # the same bytes again keep their name
-            remove(join(corpus_dir, name))
+            forget(name)
             remove(join(corpus_dir, index_name(name)))
+            remove(join(corpus_dir, name))
 
 
 def _rewritten(

@@ -1,22 +1,22 @@
 """A partition's slice of the routing table with its Adam moments, as one safetensors file.
 
 Reading and writing need one file and no communication: a row is only touched by the worker that
-streams its passage.
+streams its passage. Nothing is copied on the way: the arrays' memory is hashed and written as it
+lies there, and what is read stays where it was read to. Other threads run meanwhile.
 """
 
 import hashlib
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from sharding.errors import CorpusError
 from sharding.files import atomic_write, open_url
 from sharding.manifest import Partition
+from sharding.rows_header import pack_header, parse_tensors
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Int32Array = np.ndarray[Any, np.dtype[np.int32]]
@@ -31,7 +31,8 @@ class RowPartition:
         first_id: Passage id of row 0.
         rows: float32 (n, S, K): logits of n passages at S sites over K experts.
         exp_avg: float32 (n, S, K), Adam's first moment.
-        exp_avg_sq: float32 (n, S, K), Adam's second moment.
+        exp_avg_sq: float32, Adam's second moment: (n, S, K), or of each site (n, S, 1), or of each
+            row (n, 1, 1).
         steps: int32 (n,), the updates that each row has had.
     """
 
@@ -45,12 +46,15 @@ class RowPartition:
     def __post_init__(self) -> None:
         if self.rows.ndim != 3:
             raise ValueError(f"rows must have shape (n, S, K), not {self.rows.shape}")
-        for name in ("rows", "exp_avg", "exp_avg_sq"):
+        n, sites, _ = shape = self.rows.shape
+        for name, allowed in (
+            ("rows", [shape]),
+            ("exp_avg", [shape]),
+            ("exp_avg_sq", [shape, (n, sites, 1), (n, 1, 1)]),
+        ):
             array = getattr(self, name)
-            if array.dtype != np.float32 or array.shape != self.rows.shape:
-                raise ValueError(
-                    f"{name} must be float32 {self.rows.shape}, not {array.dtype} {array.shape}"
-                )
+            if array.dtype != np.float32 or array.shape not in allowed:
+                raise ValueError(f"{name} must be float32 {shape}, not {array.dtype} {array.shape}")
         if self.steps.dtype != np.int32 or self.steps.shape != self.rows.shape[:1]:
             raise ValueError(
                 f"steps must be int32 {self.rows.shape[:1]}, "
@@ -59,7 +63,13 @@ class RowPartition:
 
 
 def init_rows(
-    partition: Partition, *, sites: int, experts: int, std: float, seed: int
+    partition: Partition,
+    *,
+    sites: int,
+    experts: int,
+    std: float,
+    seed: int,
+    second_moment: str = "element",
 ) -> RowPartition:
     """Untrained rows: random codes from N(0, std^2), a function of (seed, partition) only.
 
@@ -69,12 +79,14 @@ def init_rows(
         experts: K of a row.
         std: Standard deviation of every logit.
         seed: Of the run.
+        second_moment: What has one of its own: an "element", a "site" or a "row".
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(partition.index,))
     generator = np.random.Generator(np.random.Philox(sequence))
     shape = (partition.num_passages, sites, experts)
-    rows = generator.standard_normal(shape, dtype=np.float32) * np.float32(std)
-    return _without_moments(partition.index, partition.first_id, rows)
+    rows = generator.standard_normal(shape, dtype=np.float32)
+    rows *= np.float32(std)
+    return _without_moments(partition.index, partition.first_id, rows, second_moment)
 
 
 def save_rows(url: str | Path, part: RowPartition, *, moments: bool = True) -> tuple[str, int]:
@@ -82,68 +94,88 @@ def save_rows(url: str | Path, part: RowPartition, *, moments: bool = True) -> t
 
     Args:
         url: The safetensors file.
-        part: What to write.
+        part: What to write; nothing may change it meanwhile.
         moments: Whether the optimiser's state goes with it (a checkpoint) or not (an encoding).
 
     Returns:
         The file's SHA-256 in hex, and its bytes.
     """
-    tensors: dict[str, np.ndarray[Any, Any]] = {"rows": part.rows}
-    if moments:
-        tensors |= {"exp_avg": part.exp_avg, "exp_avg_sq": part.exp_avg_sq, "steps": part.steps}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    metadata = {"first_id": str(part.first_id), "index": str(part.index)}
-    data = _with_sorted_header(save(contiguous, metadata))
+    names = ("exp_avg", "exp_avg_sq", "rows", "steps") if moments else ("rows",)
+    arrays = {name: np.ascontiguousarray(getattr(part, name)) for name in names}
+    header = pack_header(arrays, index=part.index, first_id=part.first_id)
+    digest, num_bytes = hashlib.sha256(header), len(header)
     with atomic_write(url) as file:
-        file.write(data)
-    return hashlib.sha256(data).hexdigest(), len(data)
+        file.write(header)
+        for name in names:
+            data = arrays[name].reshape(-1).view(np.uint8).data
+            digest.update(data)
+            file.write(data)
+            num_bytes += len(data)
+    return digest.hexdigest(), num_bytes
 
 
-def load_rows(url: str | Path, *, sha256: str | None = None) -> RowPartition:
+def load_rows(
+    url: str | Path, *, sha256: str | None = None, second_moment: str | None = None
+) -> RowPartition:
     """Reads what `save_rows` wrote; without moments in the file they and the steps are zero.
+
+    Zero moments that nobody touches take no memory.
 
     Args:
         url: The safetensors file.
         sha256: What its hash must be, when it is known.
+        second_moment: What must have, or is given, a second moment of its own: an "element", a
+            "site" or a "row"; None for whatever the file has, or else an element.
 
     Returns:
         The rows, in arrays of their own that may be changed.
 
     Raises:
-        CorpusError: The file is missing or damaged, has another hash, or its tensors don't fit.
+        CorpusError: The file is missing or damaged, has another hash, its tensors don't fit, or its
+            second moments are of something else.
     """
-    with open_url(url) as file:
-        data: bytes = file.read()
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+    data = _read(url)
+    if sha256 is not None and hashlib.sha256(data.data).hexdigest() != sha256:
         raise CorpusError(f"{url}: SHA-256 differs from what was recorded; {_REMEDY}")
     try:
-        tensors = load(data)
-        metadata = _header(data)["__metadata__"]
-        index, first_id = int(metadata["index"]), int(metadata["first_id"])
-        if tensors.keys() == {"rows"}:
-            return _without_moments(index, first_id, tensors["rows"])
-        return RowPartition(index, first_id, **tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        index, first_id, tensors = parse_tensors(data)
+        if len(tensors) == 1:
+            return _without_moments(index, first_id, tensors["rows"], second_moment or "element")
+        part = RowPartition(index, first_id, **tensors)
+    except ValueError as error:
         raise CorpusError(f"{url}: not a file of routing rows ({error}); {_REMEDY}") from error
+    if second_moment is not None:
+        expected = second_moment_shape(part.rows.shape, second_moment)
+        if part.exp_avg_sq.shape != expected:
+            raise CorpusError(
+                f"{url}: has second moments of shape {part.exp_avg_sq.shape}, and one for each "
+                f"{second_moment} would be {expected}: go on with the train.rows_second_moment "
+                "that it was trained with"
+            )
+    return part
 
 
 _REMEDY = "it is damaged: copy it again, or go back to an earlier checkpoint"
 
 
-def _without_moments(index: int, first_id: int, rows: Float32Array) -> RowPartition:
-    steps = np.zeros(len(rows), np.int32)
-    return RowPartition(index, first_id, rows, np.zeros_like(rows), np.zeros_like(rows), steps)
+def second_moment_shape(rows_shape: tuple[int, ...], second_moment: str) -> tuple[int, ...]:
+    """The shape of second moments, one for each "element", "site" or "row" of (n, S, K) rows."""
+    n, sites, experts = rows_shape
+    return {"element": (n, sites, experts), "site": (n, sites, 1), "row": (n, 1, 1)}[second_moment]
 
 
-def _header(data: bytes) -> dict[str, Any]:
-    """A safetensors file's JSON header: 8 bytes of length, then the JSON."""
-    length = int.from_bytes(data[:8], "little")
-    header: dict[str, Any] = json.loads(data[8 : 8 + length])
-    return header
+def _without_moments(
+    index: int, first_id: int, rows: Float32Array, second_moment: str
+) -> RowPartition:
+    # zeros, unlike zeros_like, leaves it to the system to fill pages when they are touched
+    first = np.zeros(rows.shape, np.float32)
+    second = np.zeros(second_moment_shape(rows.shape, second_moment), np.float32)
+    return RowPartition(index, first_id, rows, first, second, np.zeros(len(rows), np.int32))
 
 
-def _with_sorted_header(data: bytes) -> bytes:
-    """The same file with its header's keys sorted: safetensors writes metadata in random order."""
-    length = int.from_bytes(data[:8], "little")
-    text = json.dumps(_header(data), sort_keys=True, separators=(",", ":")).encode()
-    return data[:8] + text.ljust(length) + data[8 + length :]
+def _read(url: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A file's bytes, in memory that may be changed."""
+    with open_url(url) as file:
+        buffer = np.empty(file.seek(0, os.SEEK_END), np.uint8)
+        file.seek(0)
+        return buffer[: file.readinto(buffer)]  # type: ignore[attr-defined]

@@ -1,8 +1,9 @@
-"""What all tests share: quiet threads, and a server that speaks S3 on this machine."""
+"""What all tests share: quiet threads, an S3 server on this machine, and killed processes."""
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -41,3 +42,39 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     bucket = f"bucket-{uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing on the way takes it for an error."""
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], bool]:
+    """Runs a function as if its process ended after so many renames and deletions of files.
+
+    Returns whether it came to that. A killed process does nothing more, so all later ones fail too.
+    """
+
+    def run(survives: int, function: Callable[[], object]) -> bool:
+        left = survives
+
+        def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **options: Any) -> Any:
+                nonlocal left
+                if left == 0:
+                    raise KilledError
+                left -= 1
+                return operation(*args, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("replace", "rename", "remove", "unlink", "rmdir"):
+                patch.setattr(os, name, guarded(getattr(os, name)))
+            try:
+                function()
+            except KilledError:
+                return True
+            return False
+
+    return run

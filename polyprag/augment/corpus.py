@@ -129,16 +129,18 @@ def _rules_writer(augment: AugmentConfig) -> Writer:
 
 
 def _augmented(records: list[Record], *, write: Writer) -> list[Record]:
-    written = write([record.passage for record in records])
-    return [
-        replace(record, augmentation=augmentation)
-        for record, augmentation in zip(records, written, strict=True)
-    ]
+    """Augment the records of a partition; nothing is written about a removed passage."""
+    passages = [record.passage for record in records if not record.passage.is_removed]
+    written = write(passages) if passages else []
+    by_id = {
+        passage.id: augmentation for passage, augmentation in zip(passages, written, strict=True)
+    }
+    return [replace(record, augmentation=by_id.get(record.passage.id)) for record in records]
 
 
 def counts_of(record: Record) -> dict[str, int]:
     """Return what a record adds to its partition's counts in the manifest."""
-    is_without = record.augmentation is None or record.augmentation == EMPTY
+    is_without = not record.passage.is_removed and record.augmentation in (None, EMPTY)
     return count_examples(record) | {_WITHOUT: int(is_without)}
 
 

@@ -35,15 +35,19 @@ def faiss_conflict() -> str | None:
 @click.command("index")
 @run_argument
 @overrides_argument
+@click.option("--compact", is_flag=True, help="Join what was added since into one, built anew.")
 @config_option
-def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> None:
+def command(run: str, arguments: tuple[str, ...], compact: bool, configs: tuple[str, ...]) -> None:
     """Build RUN/index: BM25, FAISS and the routing rows.
 
     The rows come from RUN/encoding; without one the index still serves closed and rag.
+    What is new in the corpus is added beside what is there.
 
     \b
     Examples:
       polyprag index runs/wiki
+      polyprag index runs/wiki --compact
+      polyprag index runs/wiki index.rows_format=int8
       polyprag index runs/wiki index.encoder=sentence index.encoder_path=BAAI/bge-small-en-v1.5
       polyprag index runs/dpr index.factory=IVF16384,PQ64
     """
@@ -59,9 +63,17 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
         click.echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
     with progress(total, "indexing", unit="passages") as advance:
-        manifest = build_index(run, config, advance)
+        manifest = build_index(run, config, advance, compact=compact)
     save_config(config, run)
-    rows = "with their routing rows" if "rows" in manifest.components else "not encoded yet"
-    click.echo(
-        f'{join(run, "index")}: {total:,} passages, {rows}\nnext: polyprag ask {run} "a question"'
-    )
+    rows = "with their routing rows" if manifest.has_rows else "not encoded yet"
+    live = manifest.num_passages - len(manifest.removed)
+    segments = len(manifest.segments)
+    parts = f", in {segments} segments that --compact would join" if segments > 1 else ""
+    click.echo(f"{join(run, 'index')}: {live:,} passages, {rows}{parts}")
+    if manifest.num_passages < total:
+        waiting = total - manifest.num_passages
+        click.echo(
+            f"the corpus's last {waiting:,} passages have no routing rows and aren't in it: go on "
+            f"with the `polyprag add` that brought them, or run `polyprag encode {run}`"
+        )
+    click.echo(f'next: polyprag ask {run} "a question"')

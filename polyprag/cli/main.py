@@ -17,11 +17,15 @@ COMMANDS = (  # in the order of a run
     "augment",
     "plan",
     "encode",
+    "add",
+    "remove",
+    "train-more",
     "index",
     "ask",
     "questions",
     "evaluate",
     "report",
+    "inspect",
     "verify",
     "config",
 )
@@ -49,7 +53,7 @@ class CommandGroup(click.Group):
         """The command of that name, from `polyprag.cli.<name>.command`."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"polyprag.cli.{cmd_name}")
+        module = importlib.import_module(f"polyprag.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

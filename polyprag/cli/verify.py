@@ -69,12 +69,14 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
             for problem in left
         ]
         fields = {"sound": not left, "checked": found.checked, "repaired": done}
-        click.echo(json.dumps(fields | {"problems": problems}))
+        click.echo(json.dumps(fields | {"problems": problems, "notes": found.notes}))
     else:
         for stage, summary in found.checked.items():
             click.echo(f"{stage}: {summary or 'not made yet'}")
         for line in (*(f"repaired: {what}" for what in done), *(p.message for p in left)):
             click.echo(line)
+        for note in found.notes:
+            click.echo(f"note: {note}")
     if left:
         mendable = sum(problem.repair is not None for problem in left)
         hint = f"; --repair mends {mendable} of them" if mendable else ""

@@ -1,12 +1,14 @@
 """BM25 (Lucene's variant) over titles and texts, kept by bm25s as memory-mapped arrays."""
 
+import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import bm25s
 import numpy as np
+import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
@@ -38,7 +40,7 @@ def write_bm25(
     vocabulary = {"": 0}  # bm25s wants a term even where no passage has one
     terms_of_passages = []
     for title, text in titled_texts:
-        terms = analyzer.terms(title) * title_weight + analyzer.terms(text)
+        terms = weighted_terms(analyzer, title, text, title_weight=title_weight)
         terms_of_passages.append(
             array("i", (vocabulary.setdefault(term, len(vocabulary)) for term in terms))
         )
@@ -48,15 +50,39 @@ def write_bm25(
             (terms_of_passages, vocabulary), create_empty_token=False, show_progress=False
         )
     retriever.save(directory, allow_pickle=False)
-    write_json(directory / _SETTINGS, {"analyzer": analyzer.settings})
+    mean_length = sum(map(len, terms_of_passages)) / max(len(terms_of_passages), 1)
+    settings = {"analyzer": analyzer.settings, "mean_length": mean_length, "k1": k1, "b": b}
+    write_json(directory / _SETTINGS, settings)
+
+
+def weighted_terms(analyzer: Analyzer, title: str, text: str, *, title_weight: int) -> list[str]:
+    """The terms of a passage, those of its title several times."""
+    return analyzer.terms(title) * title_weight + analyzer.terms(text)
+
+
+def idf(num_with_term: int, num_passages: int) -> float:
+    """Lucene's inverse document frequency."""
+    return math.log(1 + (num_passages - num_with_term + 0.5) / (num_with_term + 0.5))
 
 
 class BM25Index:
-    """An opened BM25 index; only what a query touches is read from disk."""
+    """An opened BM25 index; only what a query touches is read from disk.
 
-    def __init__(self, retriever: Any, analyzer: Analyzer) -> None:
+    Attributes:
+        analyzer: text to terms, as it was built.
+        num_passages: N.
+        mean_length: terms of a passage.
+        k1: term frequency saturation.
+        b: how far length is normalised.
+    """
+
+    def __init__(
+        self, retriever: Any, analyzer: Analyzer, *, mean_length: float, k1: float, b: float
+    ) -> None:
         """Wraps a loaded bm25s retriever; `open` loads one."""
-        self._retriever, self._analyzer = retriever, analyzer
+        self._retriever, self.analyzer = retriever, analyzer
+        self.num_passages = int(retriever.scores["num_docs"])
+        self.mean_length, self.k1, self.b = mean_length, k1, b
 
     @classmethod
     def open(cls, directory: Path, *, num_passages: int) -> Self:
@@ -72,6 +98,7 @@ class BM25Index:
             settings.get("analyzer"), where=str(directory / _SETTINGS)
         )
         try:
+            numbers = {name: float(settings[name]) for name in ("mean_length", "k1", "b")}
             retriever = bm25s.BM25.load(
                 directory, mmap=True, allow_pickle=False, backend="numpy", show_progress=False
             )
@@ -91,12 +118,25 @@ class BM25Index:
         if not sound:
             raise RunError(f"{directory}: its arrays don't fit together; {_REMEDY}")
         retriever.scores.update(scores)
-        return cls(retriever, analyzer)
+        return cls(retriever, analyzer, **numbers)
+
+    def num_with(self, term: str) -> int:
+        """How many passages have a term."""
+        ids = self._retriever.get_tokens_ids([term])
+        if not ids:
+            return 0
+        indptr = self._retriever.scores["indptr"]
+        return int(indptr[ids[0] + 1] - indptr[ids[0]])
+
+    def scores(self, terms: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The score (N,) of every passage; a repeated term counts as often as it is repeated."""
+        term_ids = self._retriever.get_tokens_ids(terms)
+        scores: npt.NDArray[np.float32] = self._retriever.get_scores_from_ids(term_ids)
+        return scores
 
     def search(self, query: str, *, k: int) -> Ranking:
         """The best k passages that share a term with the query; fewer where fewer do."""
-        term_ids = self._retriever.get_tokens_ids(self._analyzer.terms(query))
-        return best_of_scores(self._retriever.get_scores_from_ids(term_ids), k=k)
+        return best_of_scores(self.scores(self.analyzer.terms(query)), k=k)
 
 
 _REMEDY = "run `polyprag index RUN` again"

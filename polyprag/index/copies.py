@@ -74,6 +74,23 @@ class PartCopies:
                 shutil.rmtree(target)
             built.rename(target)
 
+    def forget(self, component: Component) -> None:
+        """Deletes the copy of a part that the index no longer has, unless somebody uses it."""
+        with suppress(OSError):
+            self._remove(_key(component))
+
+    def _remove(self, key: str) -> bool:
+        """Deletes a copy; tells whether it is gone, which it isn't while it is in use."""
+        at_once = fcntl.LOCK_EX | fcntl.LOCK_NB
+        with (
+            suppress(BlockingIOError),
+            self._lock(f"{key}.lock", at_once),
+            self._lock(f"{key}.use", at_once),
+        ):
+            shutil.rmtree(self.root / key, ignore_errors=True)
+            return True
+        return False
+
     def _download(self, url: str, component: Component, directory: Path) -> None:
         temporary = directory.with_suffix(".tmp")  # under the part's lock: nobody else's
         shutil.rmtree(temporary, ignore_errors=True)
@@ -117,13 +134,7 @@ class PartCopies:
         for _, key, size in sorted(copies):
             if taken <= self._max_bytes:
                 return
-            at_once = fcntl.LOCK_EX | fcntl.LOCK_NB
-            with (
-                suppress(BlockingIOError),  # in use
-                self._lock(f"{key}.lock", at_once),
-                self._lock(f"{key}.use", at_once),
-            ):
-                shutil.rmtree(self.root / key)
+            if self._remove(key):
                 taken -= size
 
 

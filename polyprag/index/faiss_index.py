@@ -21,7 +21,9 @@ from polyprag.errors import ConfigError, RunError
 from polyprag.index.fusion import Ranking, ranking_of
 
 _FILE = "vectors.faiss"
+_POSITIONS = "positions.npy"  # of the vectors' passages, where not every passage has a vector
 _GPU_MAX_K = 2048  # the kernels' limit
+_NO_POSITIONS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 _logger = logging.getLogger(__name__)
 
 
@@ -55,6 +57,7 @@ def write_vectors(
     *,
     sample: npt.NDArray[np.float32] | None,
     vectors: Iterable[npt.NDArray[np.float32]],
+    positions: npt.NDArray[np.int64] | None = None,
     factory: str,
     gpu: str,
 ) -> None:
@@ -65,6 +68,7 @@ def write_vectors(
         index: from `empty_index`.
         sample: (n, D) vectors to train on; None if `index.is_trained`.
         vectors: chunks (n, D) in the order of the ids.
+        positions: ascending, of the passages that the vectors are of; None where they are of all.
         factory: for the error.
         gpu: `index.gpu`.
 
@@ -82,6 +86,14 @@ def write_vectors(
     for chunk in vectors:
         index.add(chunk)
     faiss.write_index(index, str(directory / _FILE))
+    if positions is not None:
+        np.save(directory / _POSITIONS, positions, allow_pickle=False)
+
+
+def can_train(index: Any, num_vectors: int) -> bool:
+    """Whether FAISS would be content with so many vectors to find an inverted file's lists with."""
+    ivf = _ivf(index)
+    return ivf is None or num_vectors >= ivf.nlist * ivf.cp.min_points_per_centroid
 
 
 def _train(index: Any, sample: npt.NDArray[np.float32], *, gpu: str) -> None:
@@ -106,9 +118,11 @@ def _ivf(index: Any) -> Any | None:
 class VectorIndex:
     """An opened index."""
 
-    def __init__(self, index: Any, *, on_gpu: bool) -> None:
+    def __init__(
+        self, index: Any, *, on_gpu: bool, positions: npt.NDArray[np.int64] | None = None
+    ) -> None:
         """Wraps a FAISS index; `open` reads one."""
-        self._index, self._on_gpu = index, on_gpu
+        self._index, self._on_gpu, self._positions = index, on_gpu, positions
         # GPU indexes share scratch memory and aren't thread-safe; CPU ones are.
         self._guard: contextlib.AbstractContextManager[Any] = (
             threading.Lock() if on_gpu else contextlib.nullcontext()
@@ -122,6 +136,7 @@ class VectorIndex:
             RunError: it is damaged, or of other passages or vectors.
         """
         path = directory / _FILE
+        positions = _read_positions(directory / _POSITIONS, num_passages=num_passages)
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
@@ -129,23 +144,32 @@ class VectorIndex:
                 f"{path}: not a readable FAISS index; run `polyprag index RUN` again "
                 f"[{_reason(error)}]"
             ) from error
-        if (index.ntotal, index.d) != (num_passages, dims):
+        expected = num_passages if positions is None else len(positions)
+        if (index.ntotal, index.d) != (expected, dims):
             raise RunError(
-                f"{path}: {index.ntotal} vectors of {index.d} numbers where {num_passages} of "
+                f"{path}: {index.ntotal} vectors of {index.d} numbers where {expected} of "
                 f"{dims} are expected; run `polyprag index RUN` again"
             )
         ivf = _ivf(index)
         if ivf is not None:  # FAISS's default of one list finds little
             ivf.nprobe = max(1, round(math.sqrt(ivf.nlist)))
         placed, on_gpu = _on_gpus(index) if gpus_wanted(gpu) else (index, False)
-        return cls(placed, on_gpu=on_gpu)
+        return cls(placed, on_gpu=on_gpu, positions=positions)
 
-    def search(self, queries: npt.NDArray[np.float32], *, k: int) -> list[Ranking]:
-        """The best k passages of each query; none for a zero vector.
+    def search(
+        self,
+        queries: npt.NDArray[np.float32],
+        *,
+        k: int,
+        without: npt.NDArray[np.int64] = _NO_POSITIONS,
+    ) -> list[Ranking]:
+        """The best k passages of each query, by their positions; none for a zero vector.
 
         Args:
             queries: (n, D) float32 unit or zero vectors.
             k: at least 1; fewer passages are returned where the index has or finds fewer.
+            without: positions of passages that aren't found. (FAISS's own selectors don't work on
+                GPUs, so as many more are asked for.)
 
         Raises:
             ConfigError: k is above what GPUs can select.
@@ -156,15 +180,39 @@ class VectorIndex:
                 f"a GPU index returns at most {_GPU_MAX_K} passages and {k} were asked for; ask "
                 "for fewer or set index.gpu=never"
             )
+        if k == 0:
+            nothing = ranking_of([], [], k=0)
+            return [nothing] * len(queries)
+        asked = min(k + len(without), self._index.ntotal)
+        if self._on_gpu:
+            asked = min(asked, _GPU_MAX_K)
         with self._guard:
-            scores_nk, ids_nk = self._index.search(queries, k)
-        known_n = np.any(queries, axis=1)
+            scores_nk, ids_nk = self._index.search(queries, asked)
+        found_nk = (ids_nk >= 0) & np.any(queries, axis=1)[:, None]
+        if self._positions is not None:
+            ids_nk = self._positions[ids_nk]
+        if len(without):
+            found_nk &= ~np.isin(ids_nk, without)
         return [
             ranking_of(ids[found], scores[found], k=k)
-            for ids, scores, found in zip(
-                ids_nk, scores_nk, (ids_nk >= 0) & known_n[:, None], strict=True
-            )
+            for ids, scores, found in zip(ids_nk, scores_nk, found_nk, strict=True)
         ]
+
+
+def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] | None:
+    if not path.exists():
+        return None
+    try:
+        positions: npt.NDArray[np.int64] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RunError(f"{path}: {error}; run `polyprag index RUN` again") from error
+    bounded = np.concatenate([[-1], positions.ravel(), [num_passages]])
+    if positions.dtype != np.int64 or not np.all(np.diff(bounded) > 0):
+        raise RunError(
+            f"{path}: not the positions of {num_passages} passages or fewer; run `polyprag index "
+            "RUN` again"
+        )
+    return positions
 
 
 def _on_gpus(index: Any) -> tuple[Any, bool]:

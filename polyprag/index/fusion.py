@@ -29,6 +29,15 @@ def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:
     return Ranking(ids_n[order], scores_n[order])
 
 
+def merged(rankings: Sequence[Ranking], *, k: int) -> Ranking:
+    """The best k of rankings of different passages whose scores are on one scale."""
+    return ranking_of(
+        np.concatenate([ranking.ids for ranking in rankings]),
+        np.concatenate([ranking.scores for ranking in rankings]),
+        k=k,
+    )
+
+
 def best_of_scores(scores: npt.NDArray[np.float32], *, k: int) -> Ranking:
     """The best k of all N passages among those that score above 0.
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import CorpusError, RunError
+from polyprag.index.segments import Span
 from sharding.passages import Passage
 
 _BLOB, _OFFSETS = "text.bin", "offsets.npy"
@@ -18,13 +20,16 @@ _HASHES, _HASHED_IDS = "hashes.npy", "hashed-ids.npy"
 _FIELDS = 3  # key, title, text
 
 
-def write_passages(directory: Path, passages: Iterable[Passage], *, num_passages: int) -> None:
+def write_passages(
+    directory: Path, passages: Iterable[Passage], *, num_passages: int, first_id: int = 0
+) -> None:
     """Writes the store; apart from 24 bytes a passage nothing is held in memory.
 
     Args:
         directory: an existing directory.
-        passages: ids 0 to num_passages - 1, in this order.
-        num_passages: N.
+        passages: ids first_id to first_id + num_passages - 1, in this order.
+        num_passages: how many.
+        first_id: of the first one.
 
     Raises:
         CorpusError: there are fewer or more passages, or none.
@@ -34,10 +39,10 @@ def write_passages(directory: Path, passages: Iterable[Passage], *, num_passages
     count = position = 0
     with open(directory / _BLOB, "wb") as blob:
         for passage in passages:
-            if passage.id != count or count == num_passages:
+            if passage.id != first_id + count or count == num_passages:
                 raise CorpusError(
-                    f"passage {passage.id} comes where {count} of {num_passages} was expected; "
-                    "prepare the corpus again"
+                    f"passage {passage.id} comes where {first_id + count} was expected, the last "
+                    f"being {first_id + num_passages - 1}; prepare the corpus again"
                 )
             for i, text in enumerate((passage.key, passage.title, passage.text)):
                 position += blob.write(text.encode())
@@ -59,7 +64,11 @@ def write_passages(directory: Path, passages: Iterable[Passage], *, num_passages
 
 
 class PassageStore:
-    """The opened store."""
+    """The opened store of a range of passages, which go by their ids in the corpus.
+
+    Attributes:
+        first_id: of the first passage.
+    """
 
     def __init__(
         self,
@@ -68,13 +77,15 @@ class PassageStore:
         offsets: npt.NDArray[np.int64],
         hashes: npt.NDArray[np.uint64],
         hashed_ids: npt.NDArray[np.int64],
+        first_id: int,
     ) -> None:
         """Wraps mapped files; `open` maps them."""
+        self.first_id = first_id
         self._blob, self._offsets = blob, offsets
         self._hashes, self._hashed_ids = hashes, hashed_ids
 
     @classmethod
-    def open(cls, directory: Path, *, num_passages: int) -> Self:
+    def open(cls, directory: Path, *, num_passages: int, first_id: int = 0) -> Self:
         """Maps what `write_passages` wrote.
 
         Raises:
@@ -98,17 +109,24 @@ class PassageStore:
             or offsets[-1] != len(blob)
         ):
             raise RunError(f"{directory}: doesn't hold {num_passages} whole passages; {_REMEDY}")
-        return cls(blob, offsets=offsets, hashes=hashes, hashed_ids=hashed_ids)
+        return cls(blob, offsets=offsets, hashes=hashes, hashed_ids=hashed_ids, first_id=first_id)
 
     def __len__(self) -> int:
         """The number of passages."""
         return len(self._hashes)
 
+    @property
+    def span(self) -> Span:
+        """The passages' ids."""
+        return Span(self.first_id, len(self))
+
     def __getitem__(self, passage_id: int) -> Passage:
         """The passage of an id; `IndexError` for any other number, negative ones included."""
-        if not 0 <= passage_id < len(self):
-            raise IndexError(f"passage {passage_id}: there are ids 0 to {len(self) - 1}")
-        bounds = self._offsets[_FIELDS * passage_id : _FIELDS * (passage_id + 1) + 1].tolist()
+        at = passage_id - self.first_id
+        if not 0 <= at < len(self):
+            last = self.first_id + len(self) - 1
+            raise IndexError(f"passage {passage_id}: there are ids {self.first_id} to {last}")
+        bounds = self._offsets[_FIELDS * at : _FIELDS * (at + 1) + 1].tolist()
         try:
             fields = [self._blob[start:end].decode() for start, end in pairwise(bounds)]
         except UnicodeDecodeError as error:
@@ -117,20 +135,49 @@ class PassageStore:
 
     def titled_texts(self, ids: Iterable[int] | None = None) -> Iterator[tuple[str, str]]:
         """(title, text) of the passages, of all of them in the order of their ids by default."""
-        for passage_id in range(len(self)) if ids is None else ids:
+        every = range(self.first_id, self.first_id + len(self))
+        for passage_id in every if ids is None else ids:
             passage = self[passage_id]
             yield passage.title, passage.text
 
-    def find(self, title: str, text: str) -> int | None:
-        """The first id with this title and text, white space apart; None where there is none."""
+    def find(self, title: str, text: str, *, without: Collection[int] = ()) -> int | None:
+        """The first id with this title and text, white space apart; None where there is none.
+
+        Args:
+            title: of the passage.
+            text: of the passage.
+            without: ids that aren't found.
+        """
         wanted = _hash(title, text)
         first = int(np.searchsorted(self._hashes, wanted))
         for position in range(first, len(self)):
             if self._hashes[position] != wanted:
                 return None
-            passage = self[int(self._hashed_ids[position])]
-            if _plain(passage.title) == _plain(title) and _plain(passage.text) == _plain(text):
+            passage = self[self.first_id + int(self._hashed_ids[position])]
+            same = _plain(passage.title) == _plain(title) and _plain(passage.text) == _plain(text)
+            if same and passage.id not in without:
                 return passage.id
+        return None
+
+
+class Passages:
+    """The stores of all segments as one."""
+
+    def __init__(self, stores: Sequence[PassageStore]) -> None:
+        """Takes the stores in the order of their ids."""
+        self._stores = tuple(stores)
+        self._first_ids = [store.first_id for store in stores]
+
+    def __getitem__(self, passage_id: int) -> Passage:
+        """The passage of an id; `IndexError` where there is none."""
+        return self._stores[max(0, bisect_right(self._first_ids, passage_id) - 1)][passage_id]
+
+    def find(self, title: str, text: str, *, without: Collection[int] = ()) -> int | None:
+        """See `PassageStore.find`."""
+        for store in self._stores:
+            found = store.find(title, text, without=without)
+            if found is not None:
+                return found
         return None
 
 

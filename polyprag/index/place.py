@@ -6,8 +6,8 @@ Searching maps files into memory, so every part that is used is a local director
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -48,8 +48,12 @@ class IndexPlace(Protocol):
             RunError: a file is missing, truncated or changed.
         """
 
-    def remove_others(self, components: dict[str, Component]) -> None:
-        """Deletes parts of earlier indexes and of builds that were killed."""
+    def remove_others(self, kept: Collection[str]) -> None:
+        """Deletes parts of earlier indexes and of builds that were killed.
+
+        Args:
+            kept: names of the directories that stay.
+        """
 
 
 def place_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> IndexPlace:
@@ -95,9 +99,8 @@ class LocalPlace:
         component.verify(directory, whole=whole)
         return directory
 
-    def remove_others(self, components: dict[str, Component]) -> None:
+    def remove_others(self, kept: Collection[str]) -> None:
         """See `IndexPlace`."""
-        kept = {component.directory for component in components.values()}
         for path in self._directory.iterdir():
             if path.is_dir() and path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
@@ -141,13 +144,14 @@ class RemotePlace:
         """See `IndexPlace`."""
         return self._copies.get(join(self.url, component.directory), component, whole=whole)
 
-    def remove_others(self, components: dict[str, Component]) -> None:
+    def remove_others(self, kept: Collection[str]) -> None:
         """See `IndexPlace`."""
-        kept = {component.directory for component in components.values()}
         for name in list_sizes(self.url):
             if name in kept or not DIRECTORY_NAME.fullmatch(name):
                 continue
             url = join(self.url, name)
+            with suppress(RunError, CorpusError):  # what a removed passage has left goes here too
+                self._copies.forget(read_summary(join(url, SUMMARY), name))
             remove(join(url, SUMMARY))  # first: without it the rest isn't a part any more
             remove_directory(url)
         shutil.rmtree(self.scratch(), ignore_errors=True)

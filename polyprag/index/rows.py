@@ -1,18 +1,23 @@
-"""The routing rows beside the index: an (N, S, K) fp16 memory map in the order of the ids.
+"""The routing rows beside the index: (n, S, K) memory maps in the order of the ids.
 
-N passages, S sites, K experts. Rows are stored as trained; gates are applied after the search.
-fp16 halves the map and moves a row by at most 0.05 %.
+n passages of a segment, N in all, S sites, K experts. Rows are stored as trained; gates are applied
+after the search. Two formats, told apart by their type: fp16, which moves a number by at most
+0.05 %, and int8 with one fp32 scale a row, half of that again, which moves it by at most 1/254 of
+the row's largest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import RunError
+from polyprag.index.segments import Span
 
-_FILE = "rows.npy"
+_FILE, _SCALES = "rows.npy", "scales.npy"
+_LARGEST = 127  # of an int8, on both sides of zero
 
 
 def write_rows(
@@ -20,51 +25,73 @@ def write_rows(
     rows_of: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
     *,
     shape: tuple[int, int, int],
+    first_id: int = 0,
+    rows_format: str = "fp16",
     chunk: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Copies all rows of an encoding into one map.
+    """Copies the rows of a range of passages into one map.
 
     Args:
         directory: an existing directory.
-        rows_of: ids (n,) to their rows (n, S, K).
-        shape: (N, S, K).
+        rows_of: ids (c,) to their rows (c, S, K).
+        shape: (n, S, K).
+        first_id: of the range.
+        rows_format: fp16 or int8.
         chunk: passages read at a time.
         progress: called with the number of passages copied since the last call.
 
     Raises:
         RunError: a row isn't finite, doesn't fit fp16, or has another shape.
     """
-    table_NSK = np.lib.format.open_memmap(
-        directory / _FILE, mode="w+", dtype=np.float16, shape=shape
-    )
+    dtype = np.float16 if rows_format == "fp16" else np.int8
+    table_nSK = np.lib.format.open_memmap(directory / _FILE, mode="w+", dtype=dtype, shape=shape)
+    scales_n = np.zeros(shape[0], np.float32)
     for first in range(0, shape[0], chunk):
-        ids = np.arange(first, min(first + chunk, shape[0]))
-        rows_nSK = np.asarray(rows_of(ids))
-        if rows_nSK.shape != (len(ids), *shape[1:]):
+        last = min(first + chunk, shape[0]) - 1
+        ids = first_id + np.arange(first, last + 1)
+        rows_cSK = np.asarray(rows_of(ids))
+        if rows_cSK.shape != (len(ids), *shape[1:]):
             raise RunError(
-                f"the encoding's rows {ids[0]} to {ids[-1]} have shape {rows_nSK.shape} and not "
+                f"the encoding's rows {ids[0]} to {ids[-1]} have shape {rows_cSK.shape} and not "
                 f"{(len(ids), *shape[1:])}, as its manifest says: run `polyprag encode RUN` again"
             )
-        with np.errstate(over="ignore"):
-            half_nSK = rows_nSK.astype(np.float16)
-        if not np.isfinite(half_nSK).all():
+        stored_cSK, scales_n[first : last + 1] = _stored(rows_cSK, rows_format)
+        if not (np.isfinite(rows_cSK).all() and np.isfinite(stored_cSK).all()):
+            limit = " or above 65,504" if rows_format == "fp16" else ""
             raise RunError(
                 f"the encoding's rows {ids[0]} to {ids[-1]} hold numbers that are infinite, "
-                "undefined or above 65,504: the training diverged; lower train.rows_lr and encode "
-                "again"
+                f"undefined{limit}: the training diverged; lower train.rows_lr and encode again"
             )
-        table_NSK[ids[0] : ids[-1] + 1] = half_nSK
+        table_nSK[first : last + 1] = stored_cSK
         progress(len(ids))
-    table_NSK.flush()
+    table_nSK.flush()
+    if rows_format == "int8":
+        np.save(directory / _SCALES, scales_n, allow_pickle=False)
+
+
+def _stored(
+    rows_cSK: npt.NDArray[np.float32], rows_format: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+    """Rows in a format, and the scale (c,) of each; a row of zeros has a scale of 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if rows_format == "fp16":
+            return rows_cSK.astype(np.float16), np.ones(len(rows_cSK), np.float32)
+        scales_c = np.abs(rows_cSK).max(axis=(1, 2)) / np.float32(_LARGEST)
+        divisors_c11 = np.where(scales_c > 0, scales_c, np.float32(1))[:, None, None]
+        return np.rint(rows_cSK / divisors_c11).astype(np.int8), scales_c
 
 
 class RowTable:
-    """The opened map."""
+    """The opened map of one segment."""
 
-    def __init__(self, table_NSK: npt.NDArray[np.float16]) -> None:
-        """Wraps an (N, S, K) array; `open` maps one."""
-        self._table_NSK = table_NSK
+    def __init__(
+        self,
+        table_nSK: npt.NDArray[np.float16] | npt.NDArray[np.int8],
+        scales_n: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Wraps an (n, S, K) array, with scales where it is of int8; `open` maps one."""
+        self._table_nSK, self._scales_n = table_nSK, scales_n
 
     @classmethod
     def open(cls, directory: Path, *, num_passages: int) -> "RowTable":
@@ -74,17 +101,69 @@ class RowTable:
             RunError: it is damaged, or of another number of passages.
         """
         path = directory / _FILE
+        scales = None
         try:
             table = np.load(path, mmap_mode="r", allow_pickle=False)
+            if table.dtype == np.int8:
+                scales = np.load(directory / _SCALES, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(f"{path}: {error}; run `polyprag index RUN` again") from error
-        if table.dtype != np.float16 or table.ndim != 3 or len(table) != num_passages:
+        if (
+            table.dtype not in (np.float16, np.int8)
+            or table.ndim != 3
+            or len(table) != num_passages
+            or not (scales is None or _are_scales(scales, num_passages))
+        ):
             raise RunError(
-                f"{path}: {table.dtype} of shape {table.shape} where fp16 rows of {num_passages} "
-                "passages are expected; run `polyprag index RUN` again"
+                f"{path}: {table.dtype} of shape {table.shape} where rows in fp16, or int8 with "
+                f"scales, of {num_passages} passages are expected; run `polyprag index RUN` again"
             )
-        return cls(table)
+        return cls(table, scales)
+
+    @property
+    def row_shape(self) -> tuple[int, int]:
+        """(S, K)."""
+        _, sites, experts = self._table_nSK.shape
+        return sites, experts
+
+    def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The rows (m, S, K) at positions (m,) of the segment, in their order."""
+        rows_mSK = np.asarray(self._table_nSK[positions], dtype=np.float32)
+        if self._scales_n is not None:
+            rows_mSK *= self._scales_n[positions][:, None, None]
+        return rows_mSK
+
+
+def _are_scales(scales: npt.NDArray[np.float32], num_passages: int) -> bool:
+    return scales.dtype == np.float32 and scales.shape == (num_passages,)
+
+
+class Rows:
+    """The rows of all segments as one.
+
+    Attributes:
+        row_shape: (S, K).
+    """
+
+    def __init__(self, tables: Sequence[RowTable], spans: Sequence[Span]) -> None:
+        """Takes each segment's rows and passages.
+
+        Raises:
+            RunError: segments have rows of different shapes.
+        """
+        self._tables = tuple(tables)
+        self._first_ids = np.array([span.first_id for span in spans])
+        self.row_shape = tables[0].row_shape
+        if any(table.row_shape != self.row_shape for table in tables):
+            raise RunError("segments have rows of different shapes; run `polyprag index RUN` again")
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The rows (n, S, K) of the ids (n,), in their order."""
-        return np.asarray(self._table_NSK[ids], dtype=np.float32)
+        """The rows (m, S, K) of the ids (m,), in their order."""
+        if len(self._tables) == 1:
+            return self._tables[0].take(ids)
+        rows_mSK = np.empty((len(ids), *self.row_shape), dtype=np.float32)
+        segment_of = np.searchsorted(self._first_ids, ids, side="right") - 1
+        for i in np.unique(segment_of).tolist():
+            at = segment_of == i
+            rows_mSK[at] = self._tables[i].take(ids[at] - self._first_ids[i])
+        return rows_mSK

@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.index.bm25 import BM25Index
 from polyprag.index.components import REMEDY
 from polyprag.index.dense import DenseIndex
 from polyprag.index.fusion import Ranking, reciprocal_rank_fusion
+from polyprag.index.lexical import LexicalIndex
 from polyprag.index.manifest import IndexManifest
-from polyprag.index.passages import PassageStore
+from polyprag.index.passages import Passages, PassageStore
 from polyprag.index.place import IndexPlace, place_of
-from polyprag.index.rows import RowTable
-from polyprag.index.run_dir import CORPUS, ENCODING
-from sharding.files import exists, join, sha256_of
-from sharding.manifest import MANIFEST_NAME
+from polyprag.index.rows import Rows, RowTable
+from polyprag.index.segments import OpenSegment
+from polyprag.index.standing import Standing, corpus_and_encoding
+from sharding.files import join
 from sharding.passages import Passage
 
 METHODS = ("bm25", "dense", "hybrid")
@@ -48,22 +48,48 @@ class Hits:
 
 
 class Index:
-    """An opened index. What it holds is mapped from disk; threads may share it."""
+    """An opened index. What it holds is mapped from disk; threads may share it.
+
+    Passages that the corpus had lost by the time it was opened are never among its hits.
+
+    Attributes:
+        standing: what became of the corpus and the encoding since it was built.
+        removed: ids of passages that aren't there any more.
+    """
 
     def __init__(
         self,
         place: IndexPlace,
+        manifest: IndexManifest,
         *,
-        parts: Mapping[str, Path],
-        store: PassageStore,
-        rows: RowTable | None,
+        parts: Sequence[Mapping[str, Path]],
+        standing: Standing,
         gpu: str,
     ) -> None:
-        """Puts opened parts together; use `Index.open`."""
+        """Opens parts that are verified; use `Index.open`."""
         self._place = place  # which keeps its parts from being deleted
         self._parts, self._gpu = parts, gpu
-        self._store, self._rows = store, rows
-        self._bm25: BM25Index | None = None
+        self.standing = standing
+        self.removed = frozenset((*manifest.removed, *standing.hidden))
+        spans = [segment.span for segment in manifest.segments]
+        self._segments = [OpenSegment(span, span.positions(standing.hidden)) for span in spans]
+        self._num_passages = manifest.num_passages
+        self._passages = Passages(
+            [
+                PassageStore.open(
+                    part["passages"], num_passages=span.num_passages, first_id=span.first_id
+                )
+                for part, span in zip(parts, spans, strict=True)
+            ]
+        )
+        self._rows: Rows | None = None
+        if manifest.has_rows:
+            tables = [
+                RowTable.open(part["rows"], num_passages=span.num_passages)
+                for part, span in zip(parts, spans, strict=True)
+            ]
+            self._rows = Rows(tables, spans)
+        self._bm25: LexicalIndex | None = None
         self._dense: DenseIndex | None = None
         self._opening = threading.Lock()
 
@@ -80,40 +106,42 @@ class Index:
         """Opens RUN/index; BM25 and the dense index are opened by the first search with them.
 
         Args:
-            run_dir: RUN, a path or URL. RUN/corpus and RUN/encoding needn't be there; where they
-                are, the index must have been built from them.
+            run_dir: RUN, a path or URL. RUN/corpus and RUN/encoding needn't be there. Where they
+                are, they may have grown and lost passages since the index was built from them.
             gpu: `auto` puts the dense index on the GPUs that FAISS sees; `never` doesn't.
             verify: whether the checksums of large files are verified too.
             cache_dir: `data.cache_dir`: where a remote run's parts are copied to.
             cache_gb: `data.cache_gb`.
 
         Raises:
-            RunError: the index is missing, damaged, or older than the corpus or the encoding.
+            RunError: the index is missing or damaged, or of another corpus or encoding.
         """
         place = place_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
         manifest = IndexManifest.load(place.url)
-        for name, built_from in (
-            (CORPUS, manifest.corpus_sha256),
-            (ENCODING, manifest.encoding_sha256),
-        ):
-            source = join(run_dir, name)
-            url = join(source, MANIFEST_NAME)
-            if exists(url) and sha256_of(url) != built_from:
-                raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
-        parts = {
-            name: place.local(component, whole=verify)
-            for name, component in manifest.components.items()
-        }
-        store = PassageStore.open(parts["passages"], num_passages=manifest.num_passages)
-        rows = None
-        if "rows" in parts:
-            rows = RowTable.open(parts["rows"], num_passages=manifest.num_passages)
-        return cls(place, parts=parts, store=store, rows=rows, gpu=gpu)
+        while True:
+            try:
+                corpus, encoding = corpus_and_encoding(run_dir)
+                standing = Standing.of(manifest, corpus=corpus, encoding=encoding)
+                if standing.changed:
+                    source = join(run_dir, standing.changed[0])
+                    raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
+                parts = [
+                    {
+                        name: place.local(component, whole=verify)
+                        for name, component in segment.components.items()
+                    }
+                    for segment in manifest.segments
+                ]
+                return cls(place, manifest, parts=parts, standing=standing, gpu=gpu)
+            except RunError:
+                seen, manifest = manifest, IndexManifest.load(place.url)
+                if manifest == seen:  # else a build has replaced it meanwhile
+                    raise
 
     @property
     def num_passages(self) -> int:
-        """N."""
-        return len(self._store)
+        """N: ids go from 0 to N - 1, those of removed passages included."""
+        return self._num_passages
 
     @property
     def has_rows(self) -> bool:
@@ -161,23 +189,27 @@ class Index:
             ids=ranking.ids,
             scores=ranking.scores,
             rows=self.rows_of(ranking.ids),
-            passages=tuple(self._store[i] for i in ranking.ids.tolist()),
+            passages=tuple(self.passage(i) for i in ranking.ids.tolist()),
         )
 
     def get(self, ids: Sequence[int]) -> Hits:
         """Given passages as hits, in their order, all with a score of 1.
 
         Raises:
-            IndexError: there is no passage of such an id.
+            IndexError: there is no passage of such an id, or none any more.
         """
         return self._hits(Ranking(np.asarray(ids, np.int64), np.ones(len(ids), np.float32)))
 
     def passage(self, passage_id: int) -> Passage:
-        """The passage of an id; `IndexError` where there is none."""
-        return self._store[passage_id]
+        """The passage of an id; `IndexError` where there is none, or none any more."""
+        if passage_id in self.removed:
+            raise IndexError(f"passage {passage_id} has been removed")
+        return self._passages[passage_id]
 
     def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32] | None:
         """The routing rows (n, S, K) of passages (n,), no gate applied; None without an encoding.
+
+        A removed passage's row is all zeros.
 
         Raises:
             IndexError: there is no passage of such an id.
@@ -185,22 +217,27 @@ class Index:
         wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.num_passages:
             raise IndexError(f"ids must be in 0 to {self.num_passages - 1}: {wanted.tolist()}")
-        return None if self._rows is None else self._rows.take(wanted)
+        if self._rows is None:
+            return None
+        rows = self._rows.take(wanted)
+        if self.standing.hidden:
+            rows[np.isin(wanted, self.standing.hidden)] = 0
+        return rows
 
     def find(self, title: str, text: str) -> int | None:
         """The id of the passage with this title and text, white space apart; else None."""
-        return self._store.find(title, text)
+        return self._passages.find(title, text, without=self.removed)
 
-    def _opened_bm25(self) -> BM25Index:
+    def _opened_bm25(self) -> LexicalIndex:
         with self._opening:
             if self._bm25 is None:
-                self._bm25 = BM25Index.open(self._parts["bm25"], num_passages=self.num_passages)
+                directories = [part["bm25"] for part in self._parts]
+                self._bm25 = LexicalIndex.open(directories, self._segments)
             return self._bm25
 
     def _opened_dense(self) -> DenseIndex:
         with self._opening:
             if self._dense is None:
-                self._dense = DenseIndex.open(
-                    self._parts["dense"], num_passages=self.num_passages, gpu=self._gpu
-                )
+                directories = [part["dense"] for part in self._parts]
+                self._dense = DenseIndex.open(directories, self._segments, gpu=self._gpu)
             return self._dense

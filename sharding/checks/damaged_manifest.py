@@ -8,15 +8,15 @@ from sharding.files import join, read_json
 from sharding.manifest import (
     FORMAT,
     MANIFEST_NAME,
+    READABLE,
     SHARD_NAME,
-    VERSION,
     CorpusManifest,
     Partition,
     build,
     read_manifest,
 )
 
-_ABOUT_PARTITIONS = {"partitions", "num_passages", "format", "version"}
+_ABOUT_PARTITIONS = {"partitions", "num_passages", "removed", "format", "version"}
 
 
 def all_problems(corpus_dir: str) -> list[str]:
@@ -40,16 +40,21 @@ def all_problems(corpus_dir: str) -> list[str]:
             problems.append(str(error))
     if not isinstance(entries, list):
         problems.append(f"{url}: partitions must be a list; run `polyprag prepare` again")
-    alone = {"partitions": ()} | ({"num_passages": 0} if "num_passages" in values else {})
+    alone: dict[str, Any] = {"num_passages": 0, "removed": []}
+    alone = {"partitions": ()} | {name: alone[name] for name in alone if name in values}
     try:
         manifest = build(CorpusManifest, values=values | alone, where=url)
     except CorpusError as error:
         return [*problems, str(error)]
-    num_passages = values["num_passages"]
+    num_passages, removed = values["num_passages"], values["removed"]
     if type(num_passages) is not int:
         problems.append(f"{url}: num_passages must be of type int; run `polyprag prepare` again")
+    elif type(removed) is not list:
+        problems.append(f"{url}: removed must be of type list; run `polyprag prepare` again")
     elif not problems:
-        whole = replace(manifest, partitions=tuple(parts), num_passages=num_passages)
+        whole = replace(
+            manifest, partitions=tuple(parts), num_passages=num_passages, removed=removed
+        )
         problems += [f"{url}: {wrong}; prepare again" for wrong in whole.contradictions()]
     return problems
 
@@ -57,7 +62,7 @@ def all_problems(corpus_dir: str) -> list[str]:
 def is_of_other_version(corpus_dir: str) -> bool:
     """Whether a manifest isn't damaged but of another polyprag, whose shards may differ too."""
     values = _values(corpus_dir)
-    return values.get("format") == FORMAT and values.get("version") not in (None, VERSION)
+    return values.get("format") == FORMAT and values.get("version") not in (None, *READABLE)
 
 
 def sound_facts(corpus_dir: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ are whole and their ids dense, all of the manifest that readers need follows fro
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,20 @@ class ShardFile:
     count: Callable[[Record], dict[str, int]] | None
 
 
-def partition_of(shard: ShardFile) -> Partition | str:
+@dataclass(frozen=True, slots=True)
+class FoundShard:
+    """What a manifest must say of a shard.
+
+    Attributes:
+        partition: Its entry.
+        removed: The ids of its removed passages.
+    """
+
+    partition: Partition
+    removed: list[int]
+
+
+def look_at(shard: ShardFile) -> FoundShard | str:
     """What a manifest must say of a shard, found from the shard alone; else what is wrong."""
     url = join(shard.corpus_dir, shard.name)
     named = SHARD_NAME.fullmatch(shard.name)
@@ -61,23 +74,18 @@ def partition_of(shard: ShardFile) -> Partition | str:
             raise CorpusError(message)
     except CorpusError as error:
         return str(error)
-    augmented, counts = True, Counter[str]()
+    augmented, removed, counts = True, [], Counter[str]()
     sizes = scan(data, first_id=first_id, num_members=num_passages, where=url)
     for start, size in zip(offsets_of(sizes).tolist(), sizes.tolist(), strict=True):
         record = from_json(data[start : start + size], where=url)
-        augmented = augmented and record.augmentation is not None
+        if record.passage.is_removed:
+            removed.append(record.passage.id)
+        else:
+            augmented = augmented and record.augmentation is not None
         if shard.count is not None:
             counts.update(shard.count(record))
-    return Partition(
-        found.index,
-        first_id,
-        num_passages,
-        shard.name,
-        len(data),
-        sha256,
-        augmented,
-        dict(counts) if augmented else {},
-    )
+    found = replace(found, augmented=augmented, counts=dict(counts) if augmented else {})
+    return FoundShard(found, removed)
 
 
 def _extent(data: bytes, url: str) -> tuple[int, int]:
@@ -99,13 +107,13 @@ def _extent(data: bytes, url: str) -> tuple[int, int]:
 
 
 def whole_corpus(
-    corpus_dir: str, found: Sequence[Partition | str], *, expected: set[str]
+    corpus_dir: str, found: Sequence[FoundShard | str], *, expected: set[str]
 ) -> tuple[tuple[Partition, ...], list[str]]:
     """The partitions of a corpus, if these shards are all of one.
 
     Args:
         corpus_dir: Where they are.
-        found: What `partition_of` says of each shard there.
+        found: What `look_at` says of each shard there.
         expected: Names of shards that a damaged manifest still tells of.
 
     Returns:
@@ -113,7 +121,7 @@ def whole_corpus(
     """
     problems = [each for each in found if isinstance(each, str)]
     partitions = sorted(
-        (each for each in found if isinstance(each, Partition)),
+        (each.partition for each in found if isinstance(each, FoundShard)),
         key=lambda partition: (partition.index, partition.file),
     )
     there = {partition.file for partition in partitions}

@@ -17,9 +17,10 @@ from sharding.checks.damaged_manifest import (
 from sharding.checks.problem import Problem, leftovers
 from sharding.checks.rebuild import (
     INDEX_AGAIN,
+    FoundShard,
     ShardFile,
+    look_at,
     lost_facts,
-    partition_of,
     rebuild_manifest,
     whole_corpus,
 )
@@ -85,19 +86,24 @@ def verify_corpus(
             sizes.get(index_name(partition.file)),
             count,
             quick,
+            manifest.removed_in(partition),
         )
         for partition in manifest.partitions
     ]
     problems: list[Problem] = []
     counts: dict[int, dict[str, int]] = {}
+    removed: dict[int, list[int]] = {}
     total = sum(partition.num_bytes for partition in manifest.partitions)
     with show(total, "corpus", unit="bytes") as advance:
         for findings in pool.map(inspect_shard, tasks):
             problems += findings.problems
             if findings.counts is not None:
                 counts[findings.partition.index] = findings.counts
+            if findings.removed is not None:
+                removed[findings.partition.index] = findings.removed
             advance(findings.partition.num_bytes)
     problems += _wrong_counts(corpus_dir, counts)
+    problems += _wrong_removed(corpus_dir, removed)
     if can_list:
         problems += _leftovers(corpus_dir, manifest, sizes)
     return CorpusFindings(manifest, problems)
@@ -120,7 +126,7 @@ def _leftovers(corpus_dir: str, manifest: CorpusManifest, names: Iterable[str]) 
     temporary = [name for name in names if TEMPORARY_NAME.fullmatch(name)]
     unnamed = unnamed_shards(names, manifest)
     work = [WORK_DIR] if WORK_DIR in set(names) else []
-    stopped = "a `polyprag prepare` that was stopped, and that would go on with it"
+    stopped = "a `polyprag prepare` or `add` that was stopped, and that would go on with it"
     return [
         *leftovers(corpus_dir, temporary, what=_KILLED),
         *leftovers(corpus_dir, unnamed, what="a command that was stopped (no manifest names it)"),
@@ -151,6 +157,28 @@ def _recount(corpus_dir: str, counts: dict[int, dict[str, int]]) -> str:
     return f"{url}: counts of {len(counts)} partitions made anew; {INDEX_AGAIN}"
 
 
+def _wrong_removed(corpus_dir: str, removed: dict[int, list[int]]) -> list[Problem]:
+    if not removed:
+        return []
+    url = join(corpus_dir, MANIFEST_NAME)
+    message = (
+        f"{url}: removed: differs from what {len(removed)} of the shards hold, the first of them "
+        f"partition {min(removed)}; --repair writes it anew from them"
+    )
+    return [Problem(url, message, partial(_renew_removed, corpus_dir, removed))]
+
+
+def _renew_removed(corpus_dir: str, removed: dict[int, list[int]]) -> str:
+    manifest = CorpusManifest.load(corpus_dir)
+    ids = [
+        passage_id
+        for partition in manifest.partitions
+        for passage_id in removed.get(partition.index, manifest.removed_in(partition))
+    ]
+    replace(manifest, removed=ids).save(corpus_dir)
+    return f"{join(corpus_dir, MANIFEST_NAME)}: removed made anew; {INDEX_AGAIN}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Lost:
     """A corpus whose manifest can't be read."""
@@ -172,8 +200,8 @@ class _Lost:
         others = leftovers(self.corpus_dir, temporary, what=_KILLED)
         if WORK_DIR in names:
             messages[0] += (
-                f"; {join(self.corpus_dir, WORK_DIR)} is of a `polyprag prepare` that is at work "
-                "or was stopped: the same command goes on with it"
+                f"; {join(self.corpus_dir, WORK_DIR)} is of a `polyprag prepare` or `add` that is "
+                "at work or was stopped: the same command goes on with it"
             )
         shards = {name: size for name, size in names.items() if SHARD_NAME.fullmatch(name)}
         # With work/ there may be more to come than the shards that are here.
@@ -182,7 +210,7 @@ class _Lost:
         found = []
         tasks = [ShardFile(self.corpus_dir, name, self.count) for name in shards]
         with self.show(sum(shards.values()), "shards", unit="bytes") as advance:
-            for size, each in zip(shards.values(), self.pool.map(partition_of, tasks), strict=True):
+            for size, each in zip(shards.values(), self.pool.map(look_at, tasks), strict=True):
                 found.append(each)
                 advance(size)
         facts, expected = sound_facts(self.corpus_dir), named_shards(self.corpus_dir)
@@ -200,5 +228,8 @@ class _Lost:
             + (f" (lost is {lost})" if lost else "")
             + ("" if expected else "; whether there were more shards can't be told from them")
         )
+        shards_found = (each for each in found if isinstance(each, FoundShard))
+        removed = sorted(passage_id for each in shards_found for passage_id in each.removed)
+        facts["removed"] = removed
         repair = partial(rebuild_manifest, self.corpus_dir, partitions, facts)
         return [*(Problem(url, message, repair) for message in messages), *others]

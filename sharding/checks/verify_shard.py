@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from sharding.checks.problem import Problem
@@ -29,6 +29,7 @@ class ShardTask:
         index_bytes: The same of its index.
         count: How many training examples of each kind a record gives, where that is to be checked.
         quick: Whether the sizes are all that is looked at.
+        removed: The ids of its passages that the manifest says are removed.
     """
 
     corpus_dir: str
@@ -37,15 +38,17 @@ class ShardTask:
     index_bytes: int | None
     count: Callable[[Record], dict[str, int]] | None
     quick: bool
+    removed: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFindings:
-    """What came of it; `counts` are the true ones where the manifest has others."""
+    """What came of it; `counts` and `removed` are the true ones where the manifest has others."""
 
     partition: Partition
     problems: list[Problem]
     counts: dict[str, int] | None = None
+    removed: list[int] | None = None
 
 
 def inspect_shard(task: ShardTask) -> ShardFindings:
@@ -71,7 +74,10 @@ def inspect_shard(task: ShardTask) -> ShardFindings:
         first = next(problems_in(data, part, where=url), None)
         return ShardFindings(part, [Problem(url, _with_member(what, first))])
     counts: Counter[str] = Counter()
-    found = list(problems_in(data, part, where=url, count=task.count, counts=counts))
+    removed: list[int] = []
+    found = list(
+        problems_in(data, part, where=url, count=task.count, counts=counts, removed=removed)
+    )
     if found:
         shown = [Problem(url, message) for message in found[:_SHOWN]]
         if len(found) > _SHOWN:
@@ -79,7 +85,12 @@ def inspect_shard(task: ShardTask) -> ShardFindings:
             shown.append(Problem(url, more))
         return ShardFindings(part, shown)
     differs = task.count is not None and part.augmented and +counts != +Counter(part.counts)
-    return ShardFindings(part, list(_index(task, data)), dict(counts) if differs else None)
+    return ShardFindings(
+        part,
+        list(_index(task, data)),
+        dict(counts) if differs else None,
+        removed if removed != task.removed else None,
+    )
 
 
 def problems_in(
@@ -89,6 +100,7 @@ def problems_in(
     where: str,
     count: Callable[[Record], dict[str, int]] | None = None,
     counts: Counter[str] | None = None,
+    removed: list[int] | None = None,
 ) -> Iterator[str]:
     """All that is wrong with a shard's bytes, whatever its checksum.
 
@@ -98,6 +110,7 @@ def problems_in(
         where: The shard, for the messages.
         count: How many training examples of each kind a record gives.
         counts: The sums are added here.
+        removed: The ids of removed passages are added here.
 
     Yields:
         A message for each wrong member.
@@ -124,8 +137,13 @@ def problems_in(
                 f"{member}: isn't written as polyprag writes it (a field that comes twice, spaces "
                 f"or escapes); {REMEDY}"
             )
-        elif count is not None and counts is not None:
-            counts.update(count(record))
+        elif record.passage.is_removed and record.augmentation is not None:
+            yield f"{member}: has an augmentation, and its passage is removed; {REMEDY}"
+        else:
+            if count is not None and counts is not None:
+                counts.update(count(record))
+            if removed is not None and record.passage.is_removed:
+                removed.append(passage_id)
 
 
 def _first_of(url: str, partition: Partition, *, num_bytes: int) -> str | None:

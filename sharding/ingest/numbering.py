@@ -39,7 +39,13 @@ class Pack:
 
 
 def pack_plan(
-    sizes: Sequence[int], left_out: NDArray[np.int64], *, partition_size: int, pack_size: int
+    sizes: Sequence[int],
+    left_out: NDArray[np.int64],
+    *,
+    partition_size: int,
+    pack_size: int,
+    first_partition: int = 0,
+    first_id: int = 0,
 ) -> Iterator[Pack]:
     """Numbers the passages that stay densely, and parts them into full partitions.
 
@@ -48,6 +54,8 @@ def pack_plan(
         left_out: Positions over all splits of passages that don't stay, ascending.
         partition_size: Passages in a partition; the last may have less.
         pack_size: Passages that a task should write at least.
+        first_partition: The first partition's number: how many a corpus has before.
+        first_id: The first passage's id, likewise.
 
     Yields:
         The tasks, in the order of the ids.
@@ -61,8 +69,8 @@ def pack_plan(
         end = min(first + per_pack, total)
         edges = [*range(first, end, partition_size), end]
         yield Pack(
-            first // partition_size,
-            first,
+            first_partition + first // partition_size,
+            first_id + first,
             [b - a for a, b in pairwise(edges)],
             _pieces(first, end, begins, first_ids, left_out),
         )
@@ -75,7 +83,7 @@ def _pieces(
     first_ids: NDArray[np.int64],
     left_out: NDArray[np.int64],
 ) -> list[Piece]:
-    """The passages that get the ids from `first` to before `end`."""
+    """The passages that are kept from the `first` to before the `end`."""
     split = int(np.searchsorted(first_ids, first, side="right")) - 1
     pieces = []
     while first < end:

@@ -9,27 +9,25 @@ number of workers, and a run that was stopped or killed goes on with the splits 
 `work/` takes about as much room as the shards, and is removed when the manifest is written.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sharding.errors import CorpusError
 from sharding.files import exists, join, remove_directory, sha256_of
-from sharding.ingest.bad_row import BadRow, OnError
+from sharding.ingest.bad_row import OnError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.field_map import FieldMap
-from sharding.ingest.numbering import pack_plan
-from sharding.ingest.pack_task import PackTask, pack
-from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
+from sharding.ingest.packing import write_partitions
+from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions, SplitInfo
+from sharding.ingest.positions import error_at
 from sharding.ingest.sources import SourceFile, expand
-from sharding.ingest.split_file import load_split
-from sharding.manifest import MANIFEST_NAME, CorpusManifest, Partition
+from sharding.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.partitions import check_shard, remove_unnamed_shards
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.task_pool import InlinePool, TaskPool
@@ -126,7 +124,15 @@ def _check_same(
     now = _described(options)
     different = [name for name in now if manifest.options.get(name) != now[name]]
     bad_rows = sum(n for reason, n in manifest.skipped.items() if reason != "duplicate text")
-    if manifest.source_sha256 != hashes:
+    had = manifest.source_sha256
+    if had[: len(hashes)] == hashes and len(had) > len(hashes):
+        later = ", ".join(manifest.source[len(hashes) :][:5])
+        raise CorpusError(
+            f"{corpus_dir}: was made of these files and has grown since by `polyprag add` (of "
+            f"{later}); it is kept as it is and needs no `polyprag prepare`. To begin anew with "
+            "these files alone, choose another RUN directory, or replace it with --overwrite"
+        )
+    if had != hashes:
         what = f"from other files ({', '.join(manifest.source[:5])})"
     elif manifest.partition_size != partition_size:
         what = f"with data.partition_size={manifest.partition_size}"
@@ -175,71 +181,29 @@ def _made(
         raise CorpusError(f"{names}: no passages in it; nothing was written")
     duplicates = find_duplicates(splits)
     if options.on_error == "stop" and len(duplicates.ids):
-        raise _duplicate(parsed, int(duplicates.ids[0]))
-    tasks = _pack_tasks(corpus_dir, splits, duplicates, partition_size=partition_size)
-    partitions: list[Partition] = []
-    total = sum(split.num_passages for split in splits)
-    total -= len(duplicates.ids) + len(duplicates.texts)
-    with show(total, "writing partitions", unit="passages") as advance:
-        for written in pool.map(pack, tasks):
-            partitions += written
-            advance(sum(partition.num_passages for partition in written))
+        raise error_at(parsed, int(duplicates.ids[0]), "duplicate id")
+    partitions = write_partitions(
+        corpus_dir,
+        work_dir,
+        splits,
+        left_out=np.sort(np.concatenate([duplicates.ids, duplicates.texts])),
+        partition_size=partition_size,
+        pool=pool,
+        show=show,
+    )
     return CorpusManifest(
         source=[file.url for file in files],
         source_sha256=[file.sha256 for file in parsed],
-        num_passages=total,
+        num_passages=sum(partition.num_passages for partition in partitions),
         partition_size=partition_size,
-        partitions=tuple(partitions),
+        partitions=partitions,
         options=_described(options) | {"on_error": options.on_error},
-        skipped=_skipped(splits, duplicates),
+        skipped=left_out_by_reason(splits, duplicates),
     )
 
 
-def _pack_tasks(
-    corpus_dir: str, splits: list[SplitInfo], duplicates: Duplicates, *, partition_size: int
-) -> Iterator[PackTask]:
-    sizes = [split.num_passages for split in splits]
-    left_out: NDArray[np.int64] = np.sort(np.concatenate([duplicates.ids, duplicates.texts]))
-    plan = pack_plan(
-        sizes, left_out, partition_size=partition_size, pack_size=max(1, sum(sizes) // len(sizes))
-    )
-    for part in plan:
-        yield PackTask(
-            corpus_dir,
-            join(corpus_dir, WORK_DIR),
-            part.first_partition,
-            part.first_id,
-            part.sizes,
-            [(splits[p.split].url, splits[p.split].key, p.passages) for p in part.pieces],
-        )
-
-
-def _duplicate(parsed: list[ParsedFile], position: int) -> CorpusError:
-    """The error for the passage at a position in the order of the input."""
-    for file in parsed:
-        lines_before = 0
-        for split in file.splits:
-            if position < split.num_passages:
-                return _duplicate_in(split, position).error(
-                    file.file.url, lines_before=lines_before
-                )
-            position -= split.num_passages
-            lines_before += split.num_lines
-    raise ValueError(f"position {position} is behind the last passage")
-
-
-def _duplicate_in(split: SplitInfo, at: int) -> BadRow:
-    from msgspec.json import decode
-
-    whole = load_split(split.url, key=split.key)
-    if whole is None:
-        raise CorpusError(f"{split.url}: lost or damaged; run `polyprag prepare` again")
-    begin, end = whole.body_offsets()[at : at + 2].tolist()
-    key = decode(whole.bodies[begin:end])["key"]
-    return BadRow(int(whole.columns["lines"][at]), "duplicate id", repr(key))
-
-
-def _skipped(splits: list[SplitInfo], duplicates: Duplicates) -> dict[str, int]:
+def left_out_by_reason(splits: list[SplitInfo], duplicates: Duplicates) -> dict[str, int]:
+    """How many rows and passages are left out for which reason."""
     counts: dict[str, int] = {}
     for split in splits:
         for reason, count in split.skipped.items():

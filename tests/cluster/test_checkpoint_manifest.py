@@ -5,20 +5,43 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cluster.checkpoint_manifest import (
     CheckpointManifest,
+    RowsFile,
     StateFile,
     check_identity,
     identity_of,
 )
+from cluster.plan import Phase
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
-from sharding.manifest import CorpusManifest
+from sharding.manifest import CorpusManifest, Partition
 from sharding.plan import Cursor, LaneCursor
 
-CORPUS = CorpusManifest(["x"], 0, 1, ())
+ROWS = RowsFile(
+    "rows-00003-step-00000007.safetensors",
+    "b" * 64,
+    20,
+    step=7,
+    num_rows=4,
+    updates=9,
+    untrained=1,
+    mean_norm=2.5,
+)
+
+
+def corpus_of(*letters: str) -> CorpusManifest:
+    parts = tuple(
+        Partition(i, i, 1, f"part-{i:05d}-{letter * 12}.tar", 1, letter * 64)
+        for i, letter in enumerate(letters)
+    )
+    return CorpusManifest(["x"], len(parts), 1, parts)
+
+
+CORPUS = corpus_of("a", "b")
 
 
 def manifest() -> CheckpointManifest:
@@ -28,7 +51,9 @@ def manifest() -> CheckpointManifest:
         world_size=2,
         identity=identity_of(Config(), CORPUS),
         experts=StateFile("experts-step-00000007.safetensors", "a" * 64, 10),
-        rows={3: StateFile("rows-00003-step-00000007.safetensors", "b" * 64, 20)},
+        phases=(Phase(0, 9, 0, 3, 4),),
+        rows={3: ROWS},
+        previous_step=5,
     )
 
 
@@ -41,7 +66,21 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
+        {"phases": []},
+        {
+            "phases": [
+                {
+                    "first_step": -1,
+                    "last_step": 9,
+                    "first_epoch": 0,
+                    "epochs": 3,
+                    "num_partitions": 4,
+                }
+            ]
+        },
+        {"rows": {"3": {"file": "a"}}},
+        {"unknown": 1},
         {"format": "other"},
         {"step": "x"},
         {"rows": []},
@@ -73,7 +112,14 @@ def test_changed_identity_is_named() -> None:
     other = replace(config, experts=replace(config.experts, num=32))
     with pytest.raises(ConfigError, match=r"experts\.num=16.*32"):
         check_identity(manifest(), identity_of(other, CORPUS), "RUN")
-    grown = CorpusManifest(["x"], 0, 1, ())
-    identity = identity_of(config, grown) | {"corpus": ["c" * 64]}
-    with pytest.raises(ConfigError, match="another corpus"):
-        check_identity(manifest(), identity, "RUN")
+    for corpus in (corpus_of("a", "c"), corpus_of("a"), corpus_of("c", "a", "b")):
+        with pytest.raises(ConfigError, match="another corpus"):
+            check_identity(manifest(), identity_of(config, corpus), "RUN")
+    check_identity(manifest(), identity_of(config, corpus_of("a", "b", "c")), "RUN")
+
+
+def test_finished_is_what_has_done_its_last_phase() -> None:
+    assert not manifest().is_finished
+    done = msgspec.structs.replace(manifest(), step=9)
+    assert done.is_finished and done.phase == Phase(0, 9, 0, 3, 4)
+    assert done.names() == {ROWS.file, "experts-step-00000007.safetensors"}

@@ -76,6 +76,11 @@ def test_a_partition_that_counts_no_examples_is_refused() -> None:
         plan_encoding(manifest_of([2, 0, 1]), Config(), corpus_url="corpus")
 
 
+def test_a_partition_whose_passages_are_all_removed_has_no_examples() -> None:
+    manifest = replace(manifest_of([2, 0, 1]), removed=[1])
+    assert plan_encoding(manifest, Config(), corpus_url="corpus").examples == (2, 0, 1)
+
+
 def test_a_corpus_without_examples_is_refused() -> None:
     with pytest.raises(RunError, match="no examples to train on"):
         plan_of([0, 0], Config(), corpus_url="corpus")

@@ -1,11 +1,13 @@
 """A random Llama of a few thousand parameters, a byte-level tokenizer, and a small encoded run."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
@@ -14,14 +16,20 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from cluster.checkpoint import save_row_partition
+from cluster.checkpoint_manifest import CheckpointManifest, StateFile, identity_of
+from cluster.plan import Phase
+from polyprag.augment.corpus import augment_corpus
 from polyprag.base_model import load_base
 from polyprag.config import Config, GenerationConfig, ModelConfig
 from polyprag.encoding import RowsPart, encoding_dir, save_encoding
 from polyprag.encoding_manifest import Trained, describe_base
 from polyprag.experts import inject
 from polyprag.index.build import build_index
-from sharding.files import join
+from sharding.files import join, sha256_of
 from sharding.ingest.prepare import prepare
+from sharding.manifest import CorpusManifest
+from sharding.plan import Cursor, LaneCursor
 from sharding.rows import init_rows, save_rows
 
 CITIES = ("Oslo", "Lima", "Cairo", "Kyoto", "Quito", "Turin", "Perth", "Lyon", "Accra", "Delhi")
@@ -117,4 +125,33 @@ def encoded_run(
         trained=Trained(steps=1, epochs=1),
     )
     build_index(run, config)
+    return run, config
+
+
+@pytest.fixture
+def trained_run(encoded_run: tuple[Path, Config], tmp_path: Path) -> tuple[Path, Config]:
+    """A copy of that run, augmented and with a checkpoint of its first two partitions."""
+    original, config = encoded_run
+    run = tmp_path / "run"
+    shutil.copytree(original, run)
+    augment_corpus(run, config)
+    build_index(run, config)
+    directory = run / "checkpoints"
+    directory.mkdir()
+    corpus = CorpusManifest.load(run / "corpus")
+    rows = {}
+    for partition in corpus.partitions[:2]:
+        part = init_rows(partition, sites=2, experts=4, std=1.0, seed=0)
+        rows[partition.index] = save_row_partition(str(directory), part, 5)
+    path = directory / "experts-step-00000005.safetensors"
+    save_file({"layer.A": torch.ones(4, 3)}, path)
+    CheckpointManifest(
+        step=5,
+        cursor=Cursor(0, 5, (LaneCursor(),)),
+        world_size=1,
+        identity=identity_of(config, corpus),
+        phases=(Phase(0, 5, 0, 1, len(corpus.partitions)),),
+        experts=StateFile(path.name, sha256_of(path), path.stat().st_size),
+        rows=rows,
+    ).save(str(directory))
     return run, config

@@ -1,5 +1,6 @@
 """Every mode on a small run with random weights, against the formulas written out in numpy."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from polyprag.answering import MODES, NOT_IN_CORPUS, Answerer
+from polyprag.augment.corpus import counts_of
 from polyprag.base_model import load_base
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
 from polyprag.controls import other_passages
@@ -17,6 +19,7 @@ from polyprag.generation import generate
 from polyprag.prompts import qa_prompt
 from polyprag.questions import SourcePassage
 from polyprag.window import QuestionTooLongError
+from sharding.removal import remove_passages
 
 QUESTIONS = ["Where was Anna Smith born?", "Hugo Smith?", "Who was born in Kyoto or Lima?"]
 
@@ -150,6 +153,21 @@ def test_given_passages_stand_in_for_retrieval(answerer: Answerer) -> None:
     assert answerer.answer(QUESTIONS[:1], mode="rag", hits=[mixed])[0].text is not None
     with pytest.raises(RunError, match="routing rows"):
         answerer.answer(QUESTIONS[:1], mode="poly", hits=[mixed])
+
+
+def test_wrong_rows_are_never_those_of_removed_passages(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    shutil.copytree(run, tmp_path / "run")
+    remove_passages(tmp_path / "run" / "corpus", [1, 2, 3, 4], count=counts_of)
+    answerer = Answerer.open(tmp_path / "run", config, modes=["poly-wrong-row"])
+    (answer,) = answerer.answer(
+        QUESTIONS[:1], mode="poly-wrong-row", k=1, never_rows_of=[{5, 6, 7, 8}]
+    )
+    row_SK = Encoding.load(run).rows([9])[0]  # the only one that is left
+    assert answer.gates is not None
+    np.testing.assert_allclose(answer.gates, row_SK / np.sqrt(row_SK.shape[1]), atol=2e-3)
 
 
 def test_the_encodings_experts_and_router_are_used(encoded_run: tuple[Path, Config]) -> None:

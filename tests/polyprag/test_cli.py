@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -210,6 +211,7 @@ class StubAnswerer:
     """Stands in for a loaded model: every answer is `Lima`, from one passage and two experts."""
 
     asked: tuple[Any, ...] = ()
+    index: Any = None
 
     @classmethod
     def open(cls, run_dir: str, config: Any, *, modes: list[str]) -> "StubAnswerer":
@@ -286,6 +288,20 @@ def test_ask_without_index_says_which_stage_makes_it() -> None:
     assert result.stderr == "error: no index: run `polyprag index RUN` first\n"
 
 
+@pytest.mark.usefixtures("stub_answerer")
+def test_ask_notes_on_stderr_that_the_index_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from polyprag.index.standing import Standing
+
+    index = SimpleNamespace(standing=Standing(num_newer=1200, hidden=(3,)))
+    monkeypatch.setattr(StubAnswerer, "index", index)
+    result = polyprag("ask", "run", "Capital of Peru?", "--json")
+    assert json.loads(result.stdout)["answer"] == "Lima"
+    assert result.stderr == (
+        "note: run: 1,200 passages of the corpus aren't in the index yet and 1 removed ones still "
+        "lie in its files; run `polyprag index RUN`\n"
+    )
+
+
 def test_evaluate_passes_its_options_on_and_prints_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +373,10 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "augment",
         "plan",
         "encode",
+        "add",
+        "remove",
+        "train-more",
+        "inspect",
         "index",
         "ask",
         "questions",

@@ -132,7 +132,8 @@ def set_field(manifest: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("version", 2, "version 2"),
+        ("version", 3, "version 3"),
+        ("parts/1/joint", 1, r"parts\[1\]\.joint"),
         ("format", "zip", "format"),
         ("num_passages", 8, "num_passages"),
         ("num_sites", "6", "num_sites"),

@@ -12,53 +12,24 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from cluster.checkpoint_manifest import CheckpointManifest, StateFile, identity_of
-from polyprag.augment.corpus import augment_corpus
+from cluster.checkpoint_manifest import CheckpointManifest
+from polyprag.augment.corpus import counts_of
 from polyprag.cli import main
 from polyprag.config import Config
-from polyprag.index.build import build_index
 from polyprag.verify import verify_run
 from polyprag.verify_findings import RunFindings
 from sharding.checks.problem import mend
 from sharding.files import sha256_of
+from sharding.growth import append_passages
 from sharding.manifest import CorpusManifest
-from sharding.plan import Cursor, LaneCursor
-from sharding.rows import init_rows, save_rows
+from sharding.removal import remove_passages
+from sharding.rows import load_rows, save_rows
 
 
 @pytest.fixture
-def run(encoded_run: tuple[Path, Config], tmp_path: Path) -> Path:
+def run(trained_run: tuple[Path, Config]) -> Path:
     """An augmented, encoded and indexed run with a checkpoint."""
-    original, config = encoded_run
-    run = tmp_path / "run"
-    shutil.copytree(original, run)
-    augment_corpus(run, config)
-    build_index(run, config)
-    save_checkpoint(run, config)
-    return run
-
-
-def save_checkpoint(run: Path, config: Config) -> None:
-    """As `cluster.checkpoint` writes it, without a process group."""
-    directory = run / "checkpoints"
-    directory.mkdir()
-    corpus = CorpusManifest.load(run / "corpus")
-    rows = {}
-    for partition in corpus.partitions[:2]:
-        part = init_rows(partition, sites=2, experts=4, std=1.0, seed=0)
-        name = f"rows-{partition.index:05d}-step-00000005.safetensors"
-        sha256, num_bytes = save_rows(directory / name, part)
-        rows[partition.index] = StateFile(name, sha256, num_bytes)
-    path = directory / "experts-step-00000005.safetensors"
-    save_file({"layer.A": np.ones((4, 3), np.float32)}, path)
-    CheckpointManifest(
-        step=5,
-        cursor=Cursor(0, 5, (LaneCursor(),)),
-        world_size=1,
-        identity=identity_of(config, corpus),
-        experts=StateFile(path.name, sha256_of(path), path.stat().st_size),
-        rows=rows,
-    ).save(str(directory))
+    return trained_run[0]
 
 
 def verify(run: Path | str, *, quick: bool = False) -> RunFindings:
@@ -206,17 +177,82 @@ def test_parts_of_another_corpus_are_told(run: Path) -> None:
     assert "parts[0]: has 4 passages from id 0 on where the corpus has 3 from 0 on" in text
     assert "identity.corpus: it was trained on other shards" in text
     assert "num_passages is 10 where the corpus has 7" in text
-    assert "has changed since the index was built" in text
+    assert "/corpus has changed since the index was built" in text
 
 
-def test_an_index_older_than_corpus_or_encoding_is_told(run: Path) -> None:
-    for stage in ("corpus", "encoding"):
-        path = run / stage / "manifest.json"
-        path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
+def test_an_index_of_other_rows_or_experts_is_told(run: Path) -> None:
+    path = run / "encoding" / "manifest.json"
+    values = json.loads(path.read_text())
+    assert messages(run, quick=True) == []
+    for of in (values["parts"][1], values["experts"]):
+        before = of["sha256"]
+        of["sha256"] = "0" * 64
+        path.write_text(json.dumps(values))
+        (message,) = messages(run, quick=True)
+        assert "/encoding has changed since the index was built" in message
+        assert "run `polyprag index RUN` again" in message
+        of["sha256"] = before
+
+
+def test_an_index_of_a_corpus_that_grew_is_sound_and_says_how_far_it_goes(run: Path) -> None:
+    source = run.parent / "more.jsonl"
+    source.write_text(json.dumps({"id": "new", "title": "Kim", "text": "Kim was born in Rome."}))
+    append_passages(run / "corpus", [str(source)])
+    found = verify(run)
+    assert [p for p in found.problems if f"{run}/index" in p.message] == []
+    assert str(found.checked["index"]).startswith("10 of 11 passages, ")
+
+
+def test_an_index_that_holds_a_removed_passage_is_told(run: Path) -> None:
+    remove_passages(run / "corpus", [5], count=counts_of)
     text = "\n".join(messages(run, quick=True))
-    assert "corpus_sha256" in text
-    assert "encoding_sha256" in text
-    assert "run `polyprag index RUN` again" in text
+    assert "removed: its files hold 1 passages that have been removed" in text
+    assert "index: " not in text and "has changed since the index" not in text
+    manifest = run / "index" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(values | {"removed": [5]}))  # a lie
+    text = "\n".join(m for m in messages(run) if "/index/" in m)
+    for part in ("passages", "rows"):
+        assert f"index/{part}-" in text
+        assert "holds passage 5, which the manifest says is removed" in text
+
+
+def test_rows_of_a_removed_passage_are_told_with_the_remedy(run: Path) -> None:
+    """As if `remove` had stopped after the corpus; verify finds nothing once it has ended."""
+    remove_passages(run / "corpus", [2], count=counts_of)
+    text = "\n".join(messages(run))
+    assert (
+        "encoding/rows/part-00000" in text and "holds rows of 1 removed passages, 2 first" in text
+    )
+    assert "run `polyprag remove RUN --ids 2` again" in text
+    assert "identity.corpus: it was trained on other shards" in text
+    assert CliRunner().invoke(main, ["remove", str(run), "--ids", "2"]).exit_code == 0
+    assert messages(run) == []
+    checkpoint = CheckpointManifest.load(str(run / "checkpoints"))
+    assert checkpoint is not None
+    path = run / "checkpoints" / checkpoint.rows[0].file
+    part = load_rows(path)
+    part.exp_avg[2] = 1.0
+    sha256, _ = save_rows(path, part)
+    values = json.loads((run / "checkpoints" / "manifest.json").read_text())
+    values["rows"]["0"]["sha256"] = sha256
+    (run / "checkpoints" / "manifest.json").write_text(json.dumps(values))
+    (message,) = messages(run)
+    assert str(path) in message and "2 first" in message
+
+
+def test_an_encoding_of_the_first_passages_is_no_damage(run: Path, cli: Any) -> None:
+    source = run.parent / "more.jsonl"
+    source.write_text(json.dumps({"id": "q", "title": "Q", "text": "Q Smith was born in Bern."}))
+    append_passages(run / "corpus", [str(source)])
+    assert messages(run) == []
+    shown = cli(run, "--quick")
+    assert "encoding: 10 of 11 rows in 3 parts" in shown.stdout
+    assert (
+        "note: " in shown.stdout and "has no rows of the corpus's last 1 passages" in shown.stdout
+    )
+    assert "is of the first 3 of the corpus's 4 partitions" in shown.stdout
+    assert len(json.loads(cli(run, "--quick", "--json").stdout)["notes"]) == 2
 
 
 def test_leftovers_of_all_stages_go_when_they_are_old(run: Path) -> None:
@@ -308,8 +344,7 @@ def test_command_looks_again_once_it_has_made_a_corpus_manifest(run: Path, cli: 
     repaired = json.loads(cli(run, "--repair", "--json").stdout)
     assert [what.partition(": ")[2][:9] for what in repaired["repaired"]] == ["made anew"] * 2
     assert repaired["checked"]["corpus"] == "10 passages in 3 partitions"
-    # The corpus is no longer, to the byte, what the index was built with.
-    assert ["corpus_sha256" in problem["message"] for problem in repaired["problems"]] == [True]
+    assert repaired["problems"] == []
 
 
 def test_command_prints_one_json_object(run: Path, cli: Any) -> None:

@@ -26,6 +26,7 @@ MANIFEST = CorpusManifest(
     options={"chunk_words": 100, "fields": {"id": "_id"}},
     skipped={"empty text": 1},
     augmentation={"backend": "rules"},
+    removed=[1, 4],
 )
 
 
@@ -35,12 +36,24 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["manifest.json"]
     saved = json.loads((tmp_path / "manifest.json").read_text())
     assert saved["format"] == "polyprag-corpus"
-    assert saved["version"] == 2
+    assert saved["version"] == 3
 
 
 def test_a_missing_manifest_says_which_command_makes_it(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"manifest\.json: no such file; run `polyprag prepare`"):
         CorpusManifest.load(tmp_path)
+
+
+def test_a_manifest_of_version_2_is_read_as_one_without_removed_passages(tmp_path: Path) -> None:
+    MANIFEST.save(tmp_path)
+    values = json.loads((tmp_path / "manifest.json").read_text())
+    del values["removed"]
+    (tmp_path / "manifest.json").write_text(json.dumps(values | {"version": 2}))
+    assert CorpusManifest.load(tmp_path) == replace(MANIFEST, removed=[])
+
+
+def test_removed_passages_are_told_by_partition() -> None:
+    assert [MANIFEST.removed_in(each) for each in MANIFEST.partitions] == [[1], [], [4]]
 
 
 def part(position: int, /, **changes: Any) -> Callable[[dict[str, Any]], Any]:
@@ -58,7 +71,7 @@ SHA = MANIFEST.partitions[0].sha256
     ("change", "named"),
     [
         (top(format="other"), "format"),
-        (top(version=1), "version 1 can't be read.*version 2; prepare the corpus again"),
+        (top(version=1), "version 1 can't be read.*version 3; prepare the corpus again"),
         (top(options=None), "options"),
         (top(num_passages=6), "num_passages"),
         (top(num_passages="5"), "num_passages"),
@@ -72,6 +85,13 @@ SHA = MANIFEST.partitions[0].sha256
         (top(partitions={}), "partitions"),
         (top(partitions=[1]), r"partitions\[0\]"),
         (top(extra=1), "extra"),
+        (top(removed=None), "removed"),
+        (top(removed=[1, 5]), "removed"),
+        (top(removed=[-1]), "removed"),
+        (top(removed=[1, 1]), "removed"),
+        (top(removed=[4, 1]), "removed"),
+        (top(removed=[True]), "removed"),
+        (lambda values: values.pop("removed"), "removed"),
         (lambda values: values.pop("skipped"), "skipped"),
         (lambda values: values["partitions"].pop(1), r"partitions\[1\].index"),
         (lambda values: values["partitions"][1].pop("file"), r"partitions\[1\].*file"),

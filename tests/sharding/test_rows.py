@@ -1,12 +1,16 @@
+"""Files of routing rows: exact, readable by safetensors, not copied, and hostile ones refused."""
+
+import hashlib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from sharding.errors import CorpusError
 from sharding.files import sha256_of
@@ -21,10 +25,14 @@ def partition(index: int, num_passages: int) -> Partition:
     return Partition(index, 256 * index, num_passages, name, 1, SHA)
 
 
-def random_rows(num_passages: int = 5, sites: int = 3, experts: int = 4) -> RowPartition:
+def random_rows(
+    num_passages: int = 5, sites: int = 3, experts: int = 4, second_moment: str = "element"
+) -> RowPartition:
     generator = np.random.default_rng(0)
     shape = (num_passages, sites, experts)
     rows, first, second = generator.standard_normal((3, *shape), dtype=np.float32)
+    second = second[:, : 1 if second_moment == "row" else None]
+    second = second[..., : 1 if second_moment != "element" else None].copy()
     steps = generator.integers(0, 9, num_passages, dtype=np.int32)
     return RowPartition(2, 512, rows, first, second, steps)
 
@@ -35,12 +43,21 @@ def assert_same(left: RowPartition, right: RowPartition) -> None:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name), strict=True)
 
 
-@given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5))
+@given(
+    st.integers(0, 6),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.sampled_from(["element", "site", "row"]),
+)
 def test_rows_and_moments_survive_exactly(
-    tmp_path_factory: pytest.TempPathFactory, num_passages: int, sites: int, experts: int
+    tmp_path_factory: pytest.TempPathFactory,
+    num_passages: int,
+    sites: int,
+    experts: int,
+    second_moment: str,
 ) -> None:
     url = tmp_path_factory.mktemp("rows") / "part.safetensors"
-    part = random_rows(num_passages, sites, experts)
+    part = random_rows(num_passages, sites, experts, second_moment)
     sha256, num_bytes = save_rows(url, part)
     assert (sha256, num_bytes) == (sha256_of(url), url.stat().st_size)
     assert_same(load_rows(url, sha256=sha256), part)
@@ -70,14 +87,49 @@ def test_strided_rows_are_saved_as_they_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_rows(tmp_path / "x").rows, part.rows)
 
 
+def test_rows_survive_in_remote_storage(tmp_path: Path) -> None:
+    url = f"memory://rows/{tmp_path.name}/part.safetensors"
+    sha256, _ = save_rows(url, random_rows())
+    loaded = load_rows(url, sha256=sha256)
+    assert_same(loaded, random_rows())
+    loaded.rows += 1
+
+
 def test_equal_rows_give_equal_bytes_that_safetensors_reads(tmp_path: Path) -> None:
-    """safetensors itself writes its metadata in an order that changes from call to call."""
-    hashes = {save_rows(tmp_path / f"{i}", random_rows())[0] for i in range(20)}
+    hashes = {save_rows(tmp_path / f"{i}", random_rows())[0] for i in range(3)}
     assert len(hashes) == 1
     with safe_open(tmp_path / "0", framework="numpy") as file:
         assert file.metadata() == {"first_id": "512", "index": "2"}
-        assert sorted(file.keys()) == ["exp_avg", "exp_avg_sq", "rows", "steps"]
-        np.testing.assert_array_equal(file.get_tensor("rows"), random_rows().rows)
+    tensors = load_file(tmp_path / "0")
+    assert sorted(tensors) == ["exp_avg", "exp_avg_sq", "rows", "steps"]
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(array, getattr(random_rows(), name), strict=True)
+    header = int.from_bytes((tmp_path / "0").read_bytes()[:8], "little")
+    assert header % 8 == 0, "so that what is mapped into memory is aligned"
+
+
+def test_what_safetensors_writes_is_read(tmp_path: Path) -> None:
+    part = random_rows()
+    names = ("rows", "exp_avg", "exp_avg_sq", "steps")
+    tensors = {name: getattr(part, name) for name in names}
+    save_file(tensors, tmp_path / "x", {"first_id": "512", "index": "2"})
+    assert_same(load_rows(tmp_path / "x"), part)
+
+
+def test_rows_are_written_and_read_without_a_copy(tmp_path: Path) -> None:
+    part = random_rows(64, 16, 64)
+    size = 4 * part.rows.nbytes
+    for url in (tmp_path / "x", tmp_path / "y"):  # the first imports
+        tracemalloc.start()
+        sha256, size = save_rows(url, part)
+        _, written = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        loaded = load_rows(url, sha256=sha256)
+        _, read = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert written < 0.3 * size
+    assert size <= read < 1.3 * size
+    assert_same(loaded, part)
 
 
 def test_untrained_rows_depend_on_seed_and_partition_only() -> None:
@@ -94,6 +146,27 @@ def test_untrained_rows_depend_on_seed_and_partition_only() -> None:
     assert abs(first.rows.std() - 0.5) < 0.02
     assert not first.exp_avg.any()
     assert not first.steps.any()
+
+
+@pytest.mark.parametrize(
+    ("second_moment", "shape"), [("element", (5, 3, 4)), ("site", (5, 3, 1)), ("row", (5, 1, 1))]
+)
+def test_second_moments_have_the_shape_that_was_asked_for(
+    tmp_path: Path, second_moment: str, shape: tuple[int, ...]
+) -> None:
+    untrained = init_rows(
+        partition(0, 5), sites=3, experts=4, std=1.0, seed=0, second_moment=second_moment
+    )
+    assert untrained.exp_avg_sq.shape == shape
+    save_rows(tmp_path / "alone", untrained, moments=False)
+    assert load_rows(tmp_path / "alone", second_moment=second_moment).exp_avg_sq.shape == shape
+    save_rows(tmp_path / "whole", untrained)
+    for asked in ("element", "site", "row"):
+        if asked == second_moment:
+            assert_same(load_rows(tmp_path / "whole", second_moment=asked), untrained)
+        else:
+            with pytest.raises(CorpusError, match=r"whole: .*train\.rows_second_moment"):
+                load_rows(tmp_path / "whole", second_moment=asked)
 
 
 METADATA = {"first_id": "0", "index": "0"}
@@ -120,8 +193,16 @@ ROWS = np.zeros((2, 3, 4), np.float32)
             {"rows": ROWS, "exp_avg": ROWS, "exp_avg_sq": ROWS, "steps": np.zeros(3, np.int32)},
             METADATA,
         ),
+        (
+            {"rows": ROWS, "exp_avg": ROWS, "exp_avg_sq": ROWS, "steps": np.full(2, -1, np.int32)},
+            METADATA,
+        ),
+        ({"rows": ROWS, "more": ROWS}, METADATA),
         ({"rows": ROWS}, None),
         ({"rows": ROWS}, {"first_id": "zero", "index": "0"}),
+        ({"rows": ROWS}, {"first_id": "-1", "index": "0"}),
+        ({"rows": ROWS}, {"first_id": "0"}),
+        ({"rows": ROWS}, METADATA | {"more": "0"}),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
@@ -141,3 +222,78 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             load_rows(tmp_path / "x", sha256=sha256)
         with pytest.raises(CorpusError, match="x: not a file of routing rows"):
             load_rows(tmp_path / "x")
+
+
+def file_of(header: bytes, *, data: bytes = bytes(ROWS.nbytes)) -> bytes:
+    padded = header.ljust(-(-len(header) // 8) * 8)
+    return len(padded).to_bytes(8, "little") + padded + data
+
+
+GOOD = (
+    b'{"__metadata__":{"first_id":"0","index":"0"},'
+    b'"rows":{"data_offsets":[0,96],"dtype":"F32","shape":[2,3,4]}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"[0,96]", b"[0,92]"),
+        (b"[0,96]", b"[4,100]"),
+        (b"[0,96]", b"[96,0]"),
+        (b"[0,96]", b"[0,96,96]"),
+        (b"[0,96]", b"[-0.0,96]"),
+        (b"[2,3,4]", b"[2,3,8]"),
+        (b"[2,3,4]", b"[24]"),
+        (b"[2,3,4]", b"[2,3,4,1]"),
+        (b"[2,3,4]", b"[2,-3,-4]"),
+        (b"[2,3,4]", b"[2,3,true]"),
+        (b"[2,3,4]", b"[1e1,3,4]"),
+        (b"[2,3,4]", b"[0,1000000000000,1000000000000]"),
+        (b"[2,3,4]", b"[0,99999999999999999999999999,4]"),
+        (b"F32", b"I32"),
+        (b"F32", b"f32"),
+        (b"rows", b"Rows"),
+        (b'"rows":{', b'"rows":{"more":0,'),
+        (b'"rows":{', b'"more":' + b"[" * 5000 + b"]" * 5000 + b',"rows":{'),
+        (b'"index":"0"', b'"index":"0_1"'),
+        (b'"index":"0"', b'"index":0'),
+        (b"}}", b"}"),
+        (b"}}", b"}}x"),
+        (b"{", b"\xff"),
+    ],
+)
+def test_headers_that_lie_are_refused(tmp_path: Path, old: bytes, new: bytes) -> None:
+    (tmp_path / "x").write_bytes(file_of(GOOD))
+    assert load_rows(tmp_path / "x").rows.shape == (2, 3, 4)
+    (tmp_path / "x").write_bytes(file_of(GOOD.replace(old, new)))
+    with pytest.raises(CorpusError, match="x: not a file of routing rows"):
+        load_rows(tmp_path / "x")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_mutated_files_are_refused_or_read_as_rows(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    url = tmp_path_factory.mktemp("rows") / "x"
+    sha256, _ = save_rows(url, random_rows(2, 1, 2), moments=data.draw(st.booleans()))
+    original = url.read_bytes()
+    mutated = bytearray(original)
+    header_end = 8 + int.from_bytes(original[:8], "little")
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, min(header_end + 8, len(mutated))))
+        length = data.draw(st.integers(0, 4))
+        new = data.draw(st.binary(max_size=4) | st.text('0123456789{}[]",:-', max_size=4))
+        mutated[at : at + length] = new if isinstance(new, bytes) else new.encode()
+    url.write_bytes(mutated)
+    try:
+        part = load_rows(url)
+    except CorpusError as error:
+        assert "not a file of routing rows" in str(error)
+    else:
+        assert part.rows.ndim == 3 and part.index >= 0 and part.first_id >= 0
+        assert part.rows.nbytes <= len(mutated)
+    if hashlib.sha256(mutated).hexdigest() != sha256:
+        with pytest.raises(CorpusError, match="SHA-256 differs"):
+            load_rows(url, sha256=sha256)

@@ -17,6 +17,7 @@ from sharding.corpus import Corpus
 from sharding.ingest.prepare import prepare
 from sharding.manifest import CorpusManifest
 from sharding.passages import Augmentation, Passage, Record
+from sharding.removal import remove_passages
 from sharding.task_pool import ProcessPool
 
 TEXTS = [
@@ -107,6 +108,37 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
     again.clear()
     augment_corpus(run_dir, Config())
     assert again == []
+
+
+def test_nothing_is_written_about_a_removed_passage(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_passages(run_dir / "corpus", [0, 4], count=driver.counts_of)  # 4 is a partition's only
+    asked: list[int] = []
+
+    def writing(passages: Sequence[Passage]) -> list[Augmentation]:
+        asked.extend(passage.id for passage in passages)
+        return [Augmentation(rewrites=(passage.title,), qas=()) for passage in passages]
+
+    monkeypatch.setattr(driver, "_writer", lambda config: writing)
+    manifest = augment_corpus(run_dir, Config())
+    assert asked == [1, 2, 3]
+    kept = [record.augmentation is not None for record in _records(run_dir)]
+    assert kept == [False, True, True, True, False]
+    assert all(partition.augmented for partition in manifest.partitions)
+    assert [partition.counts["passage"] for partition in manifest.partitions] == [2, 4, 0]
+    assert num_without_augmentation(manifest) == 0
+
+
+def test_what_was_written_goes_with_its_passage(run_dir: Path) -> None:
+    before = augment_corpus(run_dir, Config())
+    manifest = remove_passages(run_dir / "corpus", [0], count=driver.counts_of).manifest
+    counted = count_examples(_records(run_dir)[1])
+    assert {name: manifest.partitions[0].counts[name] for name in counted} == counted
+    assert manifest.partitions[1:] == before.partitions[1:]
+    again = augment_corpus(run_dir, Config())
+    assert again == manifest
+    assert _records(run_dir)[0].augmentation is None
 
 
 def test_other_settings_than_the_recorded_ones_are_refused(run_dir: Path) -> None:

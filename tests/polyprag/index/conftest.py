@@ -14,6 +14,7 @@ from polyprag.encoding_manifest import Trained
 from polyprag.index.build import build_index
 from sharding.files import join
 from sharding.ingest.prepare import prepare
+from sharding.manifest import CorpusManifest
 from sharding.rows import RowPartition, save_rows
 
 PLACES = ("Vienna", "Oslo", "Łódź", "Kyoto", "Québec")
@@ -37,6 +38,16 @@ def titled_texts() -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def files_in() -> Callable[[Path], dict[str, bytes]]:
+    """Read all files of a directory."""
+
+    def read(directory: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def make_corpus_run(titled_texts: list[tuple[str, str]]) -> Callable[[Path], Path]:
     """Make a run with a corpus of four partitions."""
 
@@ -56,21 +67,34 @@ def make_corpus_run(titled_texts: list[tuple[str, str]]) -> Callable[[Path], Pat
 
 @pytest.fixture(scope="session")
 def add_encoding() -> Callable[..., np.ndarray]:
-    """Write an encoding with random rows in two parts and return the rows (N, S, K)."""
+    """Write an encoding of the corpus with random rows and return the rows (N, S, K).
 
-    def add(run: Path, *, seed: int = 0, num_passages: int = NUM_PASSAGES) -> np.ndarray:
-        rows_NSK = np.random.default_rng(seed).standard_normal(
-            (num_passages, NUM_SITES, NUM_EXPERTS), dtype=np.float32
-        )
+    Those of a partition follow from the seed and its number, so they stay as they are when the
+    corpus grows; those of removed passages are zero.
+    """
+
+    def add(run: Path, *, seed: int = 0, num_passages: int | None = None) -> np.ndarray:
+        corpus = CorpusManifest.load(run / "corpus")
         directory = encoding_dir(run)
-        parts = []
-        for index, (start, end) in enumerate(((0, 25), (25, num_passages))):
-            rows = np.ascontiguousarray(rows_NSK[start:end])
+        parts, all_rows = [], []
+        for partition in corpus.partitions:
+            count = partition.num_passages
+            if num_passages is not None:
+                count = min(count, num_passages - partition.first_id)
+            if count <= 0:
+                break
+            generator = np.random.default_rng([seed, partition.index])
+            shape = (partition.num_passages, NUM_SITES, NUM_EXPERTS)
+            rows = generator.standard_normal(shape, dtype=np.float32)[:count]
+            rows[np.array(corpus.removed_in(partition), int) - partition.first_id] = 0
             zeros = np.zeros_like(rows)
-            part = RowPartition(index, start, rows, zeros, zeros, np.zeros(len(rows), np.int32))
-            file = f"rows/part-{index:05d}.safetensors"
+            part = RowPartition(
+                partition.index, partition.first_id, rows, zeros, zeros, np.zeros(count, np.int32)
+            )
+            file = f"rows/part-{partition.index:05d}.safetensors"
             sha256, _ = save_rows(join(directory, file), part, moments=False)
-            parts.append(RowsPart(index, start, end - start, file, sha256))
+            parts.append(RowsPart(partition.index, partition.first_id, count, file, sha256))
+            all_rows.append(rows)
         save_encoding(
             directory,
             config=Config(experts=ExpertsConfig(num=NUM_EXPERTS)),
@@ -80,7 +104,7 @@ def add_encoding() -> Callable[..., np.ndarray]:
             parts=parts,
             trained=Trained(steps=1, epochs=1),
         )
-        return rows_NSK
+        return np.concatenate(all_rows)
 
     return add
 

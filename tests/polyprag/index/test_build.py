@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config, IndexConfig
 from polyprag.errors import CorpusError, RunError
-from polyprag.index import build
+from polyprag.index import build_segment
 from polyprag.index.build import build_index
 from polyprag.index.search import Index
 
@@ -25,13 +26,13 @@ def files_of(index_dir: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(index_dir)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in index_dir.rglob("*")
-        if path.is_file() and path.name not in ("manifest.json", ".lock")
+        if path.is_file() and path.name != ".lock"
     }
 
 
 def parts_of(run: Path) -> dict[str, str]:
-    components = json.loads((run / "index" / "manifest.json").read_text())["components"]
-    return {name: part["directory"] for name, part in components.items()}
+    (base,) = json.loads((run / "index" / "manifest.json").read_text())["segments"]
+    return {name: part["directory"] for name, part in base["components"].items()}
 
 
 def test_building_again_changes_nothing(tmp_path: Path, make_corpus_run: MakeRun) -> None:
@@ -48,8 +49,8 @@ def test_two_builds_of_the_same_passages_give_the_same_bytes(
     first = build_index(make_corpus_run(tmp_path / "one"), CONFIG)
     second = build_index(make_corpus_run(tmp_path / "two"), CONFIG)
     for name in ("passages", "bm25", "dense"):
-        assert first.components[name].files == second.components[name].files
-    assert first.components["dense"].directory == second.components["dense"].directory
+        one, other = (manifest.segments[0].components[name] for manifest in (first, second))
+        assert one == other
 
 
 def test_progress_adds_up_to_the_corpus(tmp_path: Path, make_corpus_run: MakeRun) -> None:
@@ -94,10 +95,7 @@ def test_augmenting_rebuilds_the_passages_alone(tmp_path: Path, make_corpus_run:
     run = make_corpus_run(tmp_path / "run")
     build_index(run, CONFIG)
     before = parts_of(run)
-    manifest = run / "corpus" / "manifest.json"
-    manifest.write_text(
-        json.dumps(json.loads(manifest.read_text()) | {"augmentation": {"by": "x"}})
-    )
+    augment_corpus(run, CONFIG)
     with pytest.raises(RunError, match="corpus has changed since"):
         Index.open(run)
     build_index(run, CONFIG)
@@ -116,7 +114,7 @@ def test_a_build_that_failed_goes_on_with_the_parts_it_lacks(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(build, "write_dense", interrupted)
+        patch.setattr(build_segment, "write_dense", interrupted)
         build_index(run, CONFIG)
     with pytest.raises(RunError, match="run `polyprag index RUN` first"):
         Index.open(run)

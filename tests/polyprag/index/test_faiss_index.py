@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.index.faiss_index import VectorIndex, empty_index, write_vectors
+from polyprag.index.faiss_index import VectorIndex, can_train, empty_index, write_vectors
 
 DIMS = 16
 
@@ -60,6 +60,43 @@ def test_approximate_indexes_mostly_find_a_vector_itself(tmp_path: Path, factory
     vectors = unit_vectors(400)
     found = build(tmp_path, vectors, factory).search(vectors, k=3)
     assert np.mean([i in ranking.ids for i, ranking in enumerate(found)]) > 0.5
+
+
+def test_passages_without_a_vector_or_left_out_are_not_found(tmp_path: Path) -> None:
+    vectors, queries = unit_vectors(30), unit_vectors(4, seed=1)
+    positions = np.delete(np.arange(40), [0, 7, 8, 9, 15, 20, 21, 30, 31, 39])
+    index = empty_index(DIMS, "Flat")
+    write_vectors(
+        tmp_path,
+        index,
+        sample=None,
+        vectors=[vectors],
+        positions=positions,
+        factory="Flat",
+        gpu="never",
+    )
+    opened = VectorIndex.open(tmp_path, num_passages=40, dims=DIMS, gpu="never")
+    without = positions[[3, 4, 29]]
+    for k in (1, 5, 40):
+        for ranking, products in zip(
+            opened.search(queries, k=k, without=without), queries @ vectors.T, strict=True
+        ):
+            order = [i for i in positions[np.argsort(-products)] if i not in without]
+            assert ranking.ids.tolist() == order[:k]
+    with pytest.raises(RunError, match=r"positions.*polyprag index"):
+        VectorIndex.open(tmp_path, num_passages=38, dims=DIMS, gpu="never")
+
+
+def test_an_index_of_no_vector_finds_nothing(tmp_path: Path) -> None:
+    nothing = np.zeros((0, DIMS), np.float32)
+    (found,) = build(tmp_path, nothing, "Flat").search(unit_vectors(1), k=3)
+    assert len(found.ids) == 0
+
+
+def test_an_inverted_file_needs_vectors_for_its_lists() -> None:
+    assert can_train(empty_index(DIMS, "Flat"), 1)
+    assert not can_train(empty_index(DIMS, "IVF8,Flat"), 8 * 39 - 1)
+    assert can_train(empty_index(DIMS, "IVF8,Flat"), 8 * 39)
 
 
 def test_an_unknown_factory_string_is_a_config_error() -> None:

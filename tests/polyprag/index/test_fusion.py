@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprag.index.fusion import Ranking, best_of_scores, reciprocal_rank_fusion
+from polyprag.index.fusion import Ranking, best_of_scores, merged, reciprocal_rank_fusion
 
 ids = st.lists(st.integers(0, 30), unique=True, max_size=20)
 
@@ -18,6 +18,17 @@ def test_best_of_scores_equals_sorting_all_positive_scores(scores: list[int], k:
     found = best_of_scores(np.array(scores, np.float32), k=k)
     expected = sorted((-score, i) for i, score in enumerate(scores) if score > 0)[:k]
     assert list(zip((-found.scores).tolist(), found.ids.tolist(), strict=True)) == expected
+
+
+@given(scores=st.lists(st.integers(1, 5), min_size=2, max_size=40), k=st.integers(1, 50))
+def test_merged_rankings_are_the_ranking_of_all(scores: list[int], k: int) -> None:
+    all_scores = np.array(scores, np.float32)
+    middle = len(scores) // 2
+    first, second = (best_of_scores(part, k=k) for part in np.split(all_scores, [middle]))
+    found = merged([first, Ranking(second.ids + middle, second.scores)], k=k)
+    expected = best_of_scores(all_scores, k=k)
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
 
 
 @given(first=ids, second=ids, k=st.integers(1, 50))

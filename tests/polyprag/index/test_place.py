@@ -1,5 +1,6 @@
 """An index behind a URL: built, searched, and its copies on this machine."""
 
+import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyprag.augment.corpus import augment_corpus, counts_of
 from polyprag.config import Config, DataConfig, IndexConfig
 from polyprag.errors import RunError
 from polyprag.index.build import build_index
@@ -14,7 +16,9 @@ from polyprag.index.components import Component, StoredFile
 from polyprag.index.copies import PartCopies
 from polyprag.index.search import Index
 from sharding.files import atomic_write, join, list_names, read_bytes, remove, sha256_of
+from sharding.growth import append_passages
 from sharding.remote import upload
+from sharding.removal import remove_passages
 
 MakeRun = Callable[[Path], Path]
 AddEncoding = Callable[..., np.ndarray]
@@ -61,7 +65,7 @@ def test_building_again_makes_only_what_is_missing(
 ) -> None:
     url, _ = remote_run
     first = build_index(url, config_of(tmp_path / "one"))
-    bm25 = join(url, "index", first.components["bm25"].directory)
+    bm25 = join(url, "index", first.segments[0].components["bm25"].directory)
     lost = next(name for name in list_names(bm25) if name != "component.json")
     remove(join(bm25, lost))
     kept = {name: sha256_of(join(bm25, name)) for name in list_names(bm25)}
@@ -77,8 +81,11 @@ def test_parts_of_an_earlier_index_go(remote_run: tuple[str, Path], tmp_path: Pa
     url, _ = remote_run
     first = build_index(url, config_of(tmp_path / "cache"))
     second = build_index(url, config_of(tmp_path / "cache", bm25_title_weight=3))
-    assert first.components["bm25"].directory != second.components["bm25"].directory
-    kept = {component.directory for component in second.components.values()}
+    assert (
+        first.segments[0].components["bm25"].directory
+        != second.segments[0].components["bm25"].directory
+    )
+    kept = {component.directory for component in second.components}
     assert set(list_names(join(url, "index"))) == {*kept, "manifest.json"}
 
 
@@ -92,7 +99,7 @@ def test_a_damaged_copy_is_fetched_again_and_a_damaged_part_is_named(
     index = Index.open(url, cache_dir=str(tmp_path / "cache"))
     assert index.passage(39).title == "Jara 39"
 
-    part = join(url, "index", manifest.components["passages"].directory, "text.bin")
+    part = join(url, "index", manifest.segments[0].components["passages"].directory, "text.bin")
     data = read_bytes(part)
     with atomic_write(part) as file:
         file.write(data[:-1] + b"?")
@@ -104,17 +111,49 @@ def test_a_damaged_copy_is_fetched_again_and_a_damaged_part_is_named(
         Index.open(url, cache_dir=str(tmp_path / "another"))
 
 
-def test_an_index_that_is_older_than_the_corpus_is_refused(
+def test_an_index_of_another_corpus_is_refused(
     remote_run: tuple[str, Path], tmp_path: Path
 ) -> None:
     url, _ = remote_run
     build_index(url, config_of(tmp_path / "cache"))
-    manifest = join(url, "corpus", "manifest.json")
-    data = read_bytes(manifest)
-    with atomic_write(manifest) as file:
-        file.write(data + b" ")
+    augment_corpus(url, config_of(tmp_path / "cache"))
     with pytest.raises(RunError, match="has changed since"):
         Index.open(url, cache_dir=str(tmp_path / "cache"))
+
+
+def test_a_remote_index_grows_and_forgets(
+    remote_run: tuple[str, Path], tmp_path: Path, add_encoding: AddEncoding
+) -> None:
+    url, local = remote_run
+    config, cache = config_of(tmp_path / "cache"), tmp_path / "cache" / "index"
+    first = build_index(url, config)
+    source = tmp_path / "more.jsonl"
+    source.write_text('{"id": "new", "title": "Zinnia", "text": "Zinnia was a botanist in Oslo."}')
+    remove(join(url, "encoding", "manifest.json"))
+    for run in (url, local):
+        append_passages(join(run, "corpus"), [str(source)])
+    add_encoding(local)
+    for path in sorted((local / "encoding").rglob("*")):
+        if path.is_file():
+            upload(path, join(url, path.relative_to(local).as_posix()))
+    second = build_index(url, config)
+    assert second.segments[0] == first.segments[0]
+    index = Index.open(url, cache_dir=str(tmp_path / "cache"))
+    for method in ("bm25", "hybrid"):
+        hits = index.search(["Zinnia the botanist"], k=1, method=method)[0]
+        assert [passage.key for passage in hits.passages] == ["new"]
+    del index
+    gc.collect()  # which lets go of the copies
+
+    remove_passages(join(url, "corpus"), [40], count=counts_of)
+    third = build_index(url, config)
+    assert third.segments[0] == first.segments[0]
+    kept = {component.directory for component in third.components}
+    assert set(list_names(join(url, "index"))) == {*kept, "manifest.json"}
+    index = Index.open(url, cache_dir=str(tmp_path / "cache"))
+    assert index.search(["Zinnia the botanist"], k=1)[0].ids.tolist() == []
+    for path in cache.rglob("*"):  # nor on the machine that built it
+        assert not path.is_file() or b"Zinnia" not in path.read_bytes()
 
 
 def part(url: str, letter: str) -> Component:

@@ -1,36 +1,96 @@
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from polyprag.errors import RunError
-from polyprag.index.rows import RowTable, write_rows
+from polyprag.index.rows import Rows, RowTable, write_rows
+from polyprag.index.segments import Span
 
 
-def table_of(directory: Path, rows_NSK: np.ndarray) -> RowTable:
+def table_of(directory: Path, rows_nSK: np.ndarray, rows_format: str = "fp16") -> RowTable:
     write_rows(
         directory,
-        lambda ids: rows_NSK[ids],
-        shape=rows_NSK.shape,  # type: ignore[arg-type]
+        lambda ids: rows_nSK[ids - 100],
+        shape=rows_nSK.shape,  # type: ignore[arg-type]
+        first_id=100,
+        rows_format=rows_format,
         chunk=3,
         progress=lambda _: None,
     )
-    return RowTable.open(directory, num_passages=len(rows_NSK))
+    return RowTable.open(directory, num_passages=len(rows_nSK))
 
 
 def test_rows_come_in_the_order_that_is_asked_for_to_fp16_precision(tmp_path: Path) -> None:
-    rows_NSK = np.random.default_rng(0).standard_normal((10, 2, 3), dtype=np.float32)
-    taken = table_of(tmp_path, rows_NSK).take(np.array([7, 0, 7]))
+    rows_nSK = np.random.default_rng(0).standard_normal((10, 2, 3), dtype=np.float32)
+    taken = table_of(tmp_path, rows_nSK).take(np.array([7, 0, 7]))
     assert taken.dtype == np.float32
-    np.testing.assert_allclose(taken, rows_NSK[[7, 0, 7]], rtol=1e-3)
+    np.testing.assert_allclose(taken, rows_nSK[[7, 0, 7]], rtol=1e-3)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
-def test_a_diverged_row_is_a_run_error(tmp_path: Path, value: float) -> None:
-    rows_NSK = np.zeros((5, 1, 2), np.float32)
-    rows_NSK[4, 0, 1] = value
-    with pytest.raises(RunError, match=r"rows 3 to 4.*diverged"):
-        table_of(tmp_path, rows_NSK)
+finite = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.lists(st.lists(finite, min_size=6, max_size=6), min_size=1, max_size=7))
+def test_int8_rows_are_off_by_at_most_half_a_step_of_their_own(rows: list[list[float]]) -> None:
+    rows_nSK = np.array(rows, np.float32).reshape(-1, 2, 3)
+    with tempfile.TemporaryDirectory() as directory:
+        taken = table_of(Path(directory), rows_nSK, "int8").take(np.arange(len(rows)))
+    steps_n11 = np.abs(rows_nSK.astype(np.float64)).max(axis=(1, 2), keepdims=True) / 127
+    assert np.all(np.abs(taken - rows_nSK.astype(np.float64)) <= steps_n11 * 0.50001 + 1e-35)
+    assert not taken[~rows_nSK.any(axis=(1, 2))].any()
+
+
+def test_int8_takes_half_of_fp16(tmp_path: Path) -> None:
+    rows_nSK = np.random.default_rng(0).standard_normal((64, 10, 20), dtype=np.float32)
+    sizes = {}
+    for rows_format in ("fp16", "int8"):
+        (tmp_path / rows_format).mkdir()
+        table_of(tmp_path / rows_format, rows_nSK, rows_format)
+        files = (tmp_path / rows_format).iterdir()
+        sizes[rows_format] = sum(np.load(path).nbytes for path in files)
+    assert sizes == {"fp16": 64 * 200 * 2, "int8": 64 * (200 + 4)}
+
+
+def test_tables_of_several_segments_are_one(tmp_path: Path) -> None:
+    rows_nSK = np.random.default_rng(0).standard_normal((10, 2, 3), dtype=np.float32)
+    whole = np.concatenate([rows_nSK, rows_nSK[:4]])
+    tables = []
+    for name, part in (("one", rows_nSK), ("two", rows_nSK[:4])):
+        (tmp_path / name).mkdir()
+        tables.append(table_of(tmp_path / name, part))
+    taken = Rows(tables, [Span(0, 10), Span(10, 4)]).take(np.array([13, 2, 10, 9, 13]))
+    np.testing.assert_allclose(taken, whole[[13, 2, 10, 9, 13]], rtol=1e-3)
+    (tmp_path / "three").mkdir()
+    other = table_of(tmp_path / "three", rows_nSK[:, :1])
+    with pytest.raises(RunError, match="different shapes"):
+        Rows([tables[0], other], [Span(0, 10), Span(10, 10)])
+
+
+@pytest.mark.parametrize(
+    ("rows_format", "value"),
+    [(kind, value) for kind in ("fp16", "int8") for value in (np.nan, np.inf)] + [("fp16", 1e6)],
+)
+def test_a_diverged_row_is_a_run_error(tmp_path: Path, value: float, rows_format: str) -> None:
+    rows_nSK = np.zeros((5, 1, 2), np.float32)
+    rows_nSK[4, 0, 1] = value
+    with pytest.raises(RunError, match=r"rows 103 to 104.*diverged"):
+        table_of(tmp_path, rows_nSK, rows_format)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: np.save(path, [1.0])])
+def test_int8_rows_without_their_scales_are_a_run_error(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    table_of(tmp_path, np.ones((5, 1, 2), np.float32), "int8")
+    damage(tmp_path / "scales.npy")
+    with pytest.raises(RunError, match="polyprag index RUN"):
+        RowTable.open(tmp_path, num_passages=5)
 
 
 def test_rows_of_another_shape_are_a_run_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,7 +162,11 @@ def test_large_files_are_hashed_only_when_asked(
         Index.open(own_run, verify=True)
 
 
-Change = Callable[[dict[str, object]], object]
+Change = Callable[[dict[str, Any]], object]
+
+
+def bm25_of(values: dict[str, Any]) -> dict[str, Any]:
+    return values["segments"][0]["components"]["bm25"]
 
 
 @pytest.mark.parametrize(
@@ -171,15 +176,23 @@ Change = Callable[[dict[str, object]], object]
         lambda values: values.update(version=99),
         lambda values: values.update(num_passages=0),
         lambda values: values.update(num_passages=41),
-        lambda values: values.update(corpus_sha256="x"),
-        lambda values: values.update(encoding_sha256=None),
-        lambda values: values["components"].pop("bm25"),
-        lambda values: values["components"].update(bm25=1),
-        lambda values: values["components"]["bm25"].update(directory="../../elsewhere"),
-        lambda values: values["components"]["bm25"].update(files={"../x": {}}),
-        lambda values: values["components"]["bm25"]["files"].update(
-            {"../x": {"num_bytes": 1, "sha256": ""}}
-        ),
+        lambda values: values.update(settings_sha256="x"),
+        lambda values: values.update(experts_sha256=None),
+        lambda values: values.update(removed=[3, 3]),
+        lambda values: values.update(removed=[40]),
+        lambda values: values.update(segments=[]),
+        lambda values: values["segments"].append(1),
+        lambda values: values["segments"].append(values["segments"][0]),
+        lambda values: values["segments"][0].update(first_id=1),
+        lambda values: values["segments"][0].update(num_passages=39),
+        lambda values: values["segments"][0].update(shards=[]),
+        lambda values: values["segments"][0].update(shards=["x"]),
+        lambda values: values["segments"][0].update(row_files=[]),
+        lambda values: values["segments"][0]["components"].pop("bm25"),
+        lambda values: values["segments"][0]["components"].update(bm25=1),
+        lambda values: bm25_of(values).update(directory="../../elsewhere"),
+        lambda values: bm25_of(values).update(files={"../x": {}}),
+        lambda values: bm25_of(values)["files"].update({"../x": {"num_bytes": 1, "sha256": ""}}),
     ],
 )
 def test_a_manifest_that_can_not_be_is_refused(own_run: Path, change: Change) -> None:

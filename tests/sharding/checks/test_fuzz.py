@@ -680,11 +680,11 @@ def test_forged_manifests(place: Place, seed: int) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "refused"),
     [
-        ('"version": 2', '"version": 1', True),
-        ('"version": 2', '"version": 3', True),
-        ('"version": 2', '"version": "2"', True),
-        ('"version": 2', '"version": 2, "version": 9', True),
-        ('"version": 2', '"version": 9, "version": 2', False),
+        ('"version": 3', '"version": 1', True),
+        ('"version": 3', '"version": 4', True),
+        ('"version": 3', '"version": "3"', True),
+        ('"version": 3', '"version": 3, "version": 9', True),
+        ('"version": 3', '"version": 9, "version": 3', False),
         ('"num_passages": 9', '"num_passages": NaN', True),
         ('"num_passages": 9', f'"num_passages": {"9" * 5000}', True),
         ('"options": {', '"options": {"x": NaN,', True),

@@ -285,10 +285,10 @@ def test_shards_of_a_stopped_prepare_are_not_taken_for_a_whole_corpus(
 
 def test_a_manifest_of_another_version_is_left_alone(corpus: tuple[Path, CorpusManifest]) -> None:
     directory, _ = corpus
-    text = (directory / MANIFEST_NAME).read_text().replace('"version": 2', '"version": 3')
+    text = (directory / MANIFEST_NAME).read_text().replace('"version": 3', '"version": 4')
     (directory / MANIFEST_NAME).write_text(text)
     found = problems(directory)
-    assert "version 3 can't be read" in found[0].message
+    assert "version 4 can't be read" in found[0].message
     assert mend(found)[0] == []
     assert (directory / MANIFEST_NAME).read_text() == text
 

@@ -1,0 +1,140 @@
+"""The systems of the routing table's benchmark, and how a case of one is measured."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+_FEW: dict[str, Any] = {"warm_up": 3, "steps": 24, "beside": 12}
+_FEWEST: dict[str, Any] = {"warm_up": 1, "steps": 8, "beside": 4}
+LIMIT_S = 900  # of one case: a system that hangs is reported, not waited for
+OURS = "polyprag"
+
+
+@dataclass(frozen=True)
+class System:
+    """What is measured.
+
+    Attributes:
+        name: In the results.
+        module: `routing_table_<module>` has it.
+        label: For tables and the picture.
+        color: Of its line.
+        contends: Whether it is near enough to us to be worth measuring repeatedly.
+        shuffled: Whether its steps draw their rows from all of the table.
+    """
+
+    name: str
+    module: str
+    label: str
+    color: str
+    contends: bool = False
+    shuffled: bool = False
+
+
+SYSTEMS = (
+    System(OURS, OURS, "polyprag", "black", contends=True),
+    System("fbgemm", "fbgemm", "FBGEMM, Adagrad", "tab:green", contends=True),
+    System("torch_sparse", "torch_sparse", "SparseAdam", "tab:blue", contends=True),
+    System("torch_adam", "torch_adam", "Adam", "tab:red"),
+    System("peft", "peft", "PEFT Poly, Adam", "tab:orange"),
+    System("memmap", "memmap", "memory map", "tab:purple"),
+    System("memmap_shuffled", "memmap", "the same, shuffled", "tab:pink", shuffled=True),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One table, and how long it is trained.
+
+    Attributes:
+        num_rows: N, about: see `Stream`.
+        sites: S of a row.
+        experts: K of a row.
+        partition_size: Rows of a partition.
+        warm_up: Steps before those that are timed.
+        steps: Steps that are timed, one right after the other; None for all of an epoch.
+        beside: Steps that are timed with a pause after each, in which a model would be at work.
+        gap_s: That pause.
+        budget_s: Seconds after which no further step is timed.
+    """
+
+    num_rows: int
+    sites: int
+    experts: int
+    partition_size: int
+    warm_up: int
+    steps: int | None
+    beside: int
+    gap_s: float = 0.01
+    budget_s: float = 6.0
+
+    @property
+    def width(self) -> int:
+        """The numbers of a row."""
+        return self.sites * self.experts
+
+    @property
+    def table_bytes(self) -> int:
+        """Of rows and both moments."""
+        return 3 * 4 * self.num_rows * self.width
+
+
+def memory() -> dict[str, int]:
+    """This machine's memory and what of it is free for use, in bytes."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    fields = {name: int(text.split()[0]) * 1024 for name, text in (x.split(":") for x in lines)}
+    return {"total": fields["MemTotal"], "available": fields["MemAvailable"]}
+
+
+def measure(
+    system: System, case: Case, *, memory_limit: int, cold_bytes: int, scratch: Path
+) -> dict[str, Any]:
+    """One case in a process of its own.
+
+    Args:
+        system: Whose.
+        case: Which.
+        memory_limit: Bytes that the process may have of its own.
+        cold_bytes: A table of more bytes finds its files out of memory.
+        scratch: Where files may lie.
+
+    Returns:
+        What `routing_table_case` printed, or {"error": the last line that the process wrote}.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{system.name}-", dir=scratch) as directory:
+        cold = case.table_bytes > cold_bytes
+        if system.shuffled:  # each of its steps reads and writes some thousand places of the disk
+            case = replace(case, **(_FEWEST if cold else _FEW))
+        arguments = asdict(case) | {
+            "steps": sys.maxsize if case.steps is None else case.steps,
+            "budget_s": LIMIT_S if case.steps is None else case.budget_s,
+            "whole_epoch": case.steps is None,
+            "cold": cold,
+            "shuffled": system.shuffled,
+            "memory_limit": memory_limit,
+            "directory": directory,
+        }
+        command = [
+            sys.executable,
+            str(HERE / "routing_table_case.py"),
+            system.module,
+            json.dumps(arguments),
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        try:
+            run = subprocess.run(
+                command, capture_output=True, text=True, timeout=LIMIT_S, env=environment
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": f"took more than {LIMIT_S} s"}
+    if run.returncode != 0:
+        lines = run.stderr.strip().splitlines() or [f"ended with {run.returncode}"]
+        return {"error": lines[-1]}
+    result: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
+    return result

@@ -1,0 +1,208 @@
+"""`polyprag add`: new passages join a run whose training is over."""
+
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from polyprag.cli.arguments import (
+    config_option,
+    refuse_bare_override,
+    run_argument,
+    settings_of,
+    split_overrides,
+)
+from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
+
+if TYPE_CHECKING:
+    from polyprag.config import Config
+    from sharding.ingest.bad_row import OnError
+    from sharding.task_pool import TaskPool
+
+_PASSAGES_WORTH_A_PROCESS = 5_000  # about what `rules` writes about while one starts
+_ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model
+
+
+class OpenPool(Protocol):
+    """Opens workers for a step."""
+
+    def __call__(self, *, at_most: int | None) -> "AbstractContextManager[TaskPool]":
+        """At most so many local ones have something to do."""
+        ...
+
+
+@click.command("add")
+@run_argument
+@click.argument("arguments", nargs=-1, metavar="[SOURCE]... [KEY=VALUE]...")
+@workers_option
+@ray_option
+@click.option(
+    "--map",
+    "field_map",
+    metavar="FIELD=NAME,...",
+    help="The source's names for id, title and text. By default, as for all options up to "
+    "--drop-duplicates, what `polyprag prepare` was given.",
+)
+@click.option(
+    "--chunk-words",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Cut texts into passages of N words; 0 leaves them whole.",
+)
+@click.option(
+    "--drop-duplicates/--keep-duplicates",
+    default=None,
+    help="Whether passages with the title and text of another one are left out.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At a passage that can't be used, or whose id RUN has with another text: stop with its "
+    "file and line, or leave it out and count it.",
+)
+@config_option
+def command(
+    run: str,
+    arguments: tuple[str, ...],
+    workers: int | None,
+    use_ray: bool,
+    field_map: str | None,
+    chunk_words: int | None,
+    drop_duplicates: bool | None,
+    on_error: "OnError",
+    configs: tuple[str, ...],
+) -> None:
+    """Add passages to RUN: to its corpus, encoding and index.
+
+    The SOURCEs are read as by `polyprag prepare`, and become new partitions; their rewrites
+    and questions are written as those of the others were. If RUN is encoded, their routing
+    rows are trained with the experts as they are (add.* says how), and join the encoding. If
+    RUN has an index, it grows. Nothing that is there is written anew.
+
+    Passages that RUN has already are passed over. So the same command goes on after an
+    interruption; without a SOURCE it only does what RUN still lacks. `polyprag train-more`
+    trains the new passages together with all others instead.
+
+    \b
+    Examples:
+      polyprag add runs/wiki new.jsonl
+      polyprag add runs/wiki 'news/*.jsonl.gz' --on-error skip --workers 8
+      polyprag add runs/wiki new.jsonl add.steps=100
+      polyprag add runs/wiki
+    """
+    from cluster.checkpoint_edit import check_finished
+    from polyprag.config_files import save_config
+    from sharding.files import exists, join
+    from sharding.manifest import CorpusManifest
+    from sharding.urls import absolute
+
+    sources, overrides = split_overrides(arguments)
+    config = settings_of(run, configs, overrides)
+    for source in sources:
+        if "=" in source and not exists(source):
+            refuse_bare_override(source)
+    CorpusManifest.load(join(run, "corpus"))  # says so where there is nothing to add to
+    check_finished(run)
+    on_ray = is_on_ray(config.cluster, use_ray)
+    place = absolute if on_ray else str  # workers of a cluster run in other directories
+    with ExitStack() as stack:
+        if on_ray:
+            from cluster.ray_session import ray_session
+
+            stack.enter_context(ray_session(config.cluster))  # one for all steps
+        work = partial(task_pool, config.cluster, workers, on_ray=on_ray)
+        if sources:
+            options = {
+                "field_map": field_map,
+                "chunk_words": chunk_words,
+                "drop_duplicates": drop_duplicates,
+                "on_error": on_error,
+            }
+            _append(place(run), [place(source) for source in sources], options, work)
+        _augment_and_train(place(run), config, work)
+    _index(run, config)
+    save_config(config, run)
+    click.echo(f"next: polyprag {_next(run)}")
+
+
+def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPool") -> None:
+    """Makes new partitions."""
+    from polyprag.progress import progress
+    from sharding.files import join
+    from sharding.growth import append_passages
+    from sharding.ingest.field_map import parse_field_map
+    from sharding.ingest.parse_input import SPLIT_BYTES
+    from sharding.ingest.sources import expand, num_parts
+
+    field_map = options.pop("field_map")
+    with work(at_most=num_parts(expand(sources), part_bytes=SPLIT_BYTES)) as pool:
+        grown = append_passages(
+            join(run, "corpus"),
+            sources,
+            fields=parse_field_map(field_map) if field_map is not None else None,
+            pool=pool,
+            show=progress,
+            **options,
+        )
+    for reason, count in grown.skipped.items():
+        click.echo(f"skipped {count:,} passages: {reason}")
+    there = f", {grown.num_there:,} were there already" if grown.num_there else ""
+    ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""
+    click.echo(
+        f"{join(run, 'corpus')}: {grown.num_added:,} passages added{ids}{there}; "
+        f"{grown.manifest.num_passages:,} in all"
+    )
+
+
+def _augment_and_train(run: str, config: "Config", work: "OpenPool") -> None:
+    """Does what new partitions lack, as far as the run's stages have come."""
+    from polyprag.growth.extend import augment_new, train_new_rows, what_is_lacking
+    from polyprag.progress import progress
+
+    lacking = what_is_lacking(run)
+    if lacking.augmentation:
+        with work(at_most=max(1, lacking.augmentation // _PASSAGES_WORTH_A_PROCESS)) as pool:
+            augment_new(run, config, pool=pool, show=progress)
+    if lacking.rows:
+        with work(at_most=_trainers(lacking.num_rows)) as pool:
+            train_new_rows(run, config, pool=pool, show=progress)
+        click.echo(f"{run}/encoding: {lacking.num_rows:,} new rows; the experts are as they were")
+
+
+def _trainers(num_rows: int) -> int:
+    """Local processes that are worth it; each loads the base model, onto a GPU if there is one."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else max(1, num_rows // _ROWS_WORTH_A_PROCESS)
+
+
+def _index(run: str, config: "Config") -> None:
+    """Brings the index up to date, if there is one."""
+    from polyprag.index.build import build_index
+    from polyprag.index.manifest import MANIFEST_NAME
+    from polyprag.progress import progress
+    from sharding.files import exists, join
+    from sharding.manifest import CorpusManifest
+
+    if not exists(join(run, "index", MANIFEST_NAME)):
+        return
+    total = CorpusManifest.load(join(run, "corpus")).num_passages
+    with progress(total, "indexing", unit="passages") as advance:
+        index = build_index(run, config, advance)
+    click.echo(f"{join(run, 'index')}: {index.num_passages:,} passages")
+
+
+def _next(run: str) -> str:
+    """What to do with the run now."""
+    from sharding.files import exists, join
+    from sharding.manifest import CorpusManifest
+
+    if not all(part.augmented for part in CorpusManifest.load(join(run, "corpus")).partitions):
+        return f"augment {run}"
+    for stage, command in (("encoding", "encode"), ("index", "index")):
+        if not exists(join(run, stage, "manifest.json")):
+            return f"{command} {run}"
+    return f'ask {run} "a question"'

@@ -1,0 +1,36 @@
+"""`polyprag train-more`: joint training goes on, over the corpus as it is now."""
+
+import click
+
+from polyprag.cli.arguments import (
+    config_option,
+    only_overrides,
+    overrides_argument,
+    run_argument,
+    settings_of,
+)
+
+
+@click.command("train-more")
+@run_argument
+@overrides_argument
+@config_option
+def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> None:
+    """Train experts and rows on, passages that were added among them.
+
+    Goes on from the last checkpoint of a finished `encode` for train.epochs more passes over
+    the whole corpus, with a learning-rate schedule of its own. Rows that `add` trained are
+    where their training begins. Run again after an interruption, it goes on; run again once
+    it is done, it trains as much once more.
+
+    \b
+    Examples:
+      polyprag train-more runs/wiki train.epochs=2
+      polyprag train-more runs/wiki train.epochs=1 train.experts_lr=1e-3
+    """
+    config = settings_of(run, configs, only_overrides(arguments))
+    from cluster.encode import encode
+    from sharding.files import join
+
+    encode(run, config, more=True)
+    click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

@@ -1,0 +1,1 @@
+"""Life after training: new passages join an encoding, and passages leave it."""

@@ -1,0 +1,196 @@
+"""What a run still lacks after its corpus has grown, and the steps of `add` that mend it.
+
+Each step is seen to be done from the files alone: partitions that aren't augmented, partitions that
+the encoding has no rows of. So `add` that was stopped goes on where it was.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from polyprag.augment.corpus import augment_corpus, describe
+from polyprag.config import AugmentConfig, Config
+from polyprag.encoding import Encoding, encoding_dir
+from polyprag.encoding_edit import extend_encoding
+from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
+from polyprag.errors import RunError
+from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
+from polyprag.index.run_dir import CORPUS
+from sharding.files import exists, join
+from sharding.manifest import CorpusManifest, Partition
+from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.task_pool import InlinePool, TaskPool
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What a run lacks.
+
+    Attributes:
+        augmentation: passages of an augmented corpus that nothing is written about yet.
+        rows: partitions that the run's encoding has no rows of; none where it isn't encoded.
+    """
+
+    augmentation: int
+    rows: tuple[Partition, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Passages without a row."""
+        return sum(partition.num_passages for partition in self.rows)
+
+
+def what_is_lacking(run_dir: str) -> Lacking:
+    """Look at a run's manifests.
+
+    Raises:
+        CorpusError, RunError: the corpus's or the encoding's can't be read, or they don't fit.
+    """
+    corpus = CorpusManifest.load(join(run_dir, CORPUS))
+    bare = [part.num_passages for part in corpus.partitions if not part.augmented]
+    augmentation = 0 if corpus.augmentation is None else sum(bare)
+    directory = encoding_dir(run_dir)
+    if not exists(join(directory, MANIFEST_NAME)):
+        return Lacking(augmentation, ())
+    encoding = EncodingManifest.load(directory)
+    there = [(part.first_id, part.num_passages) for part in encoding.parts]
+    extents = [(part.first_id, part.num_passages) for part in corpus.partitions]
+    if extents[: len(there)] != there:
+        raise RunError(
+            f"{directory} holds rows of other passages than {join(run_dir, CORPUS)} has: nothing "
+            "can be added to it; run `polyprag verify RUN`, which says where they differ"
+        )
+    return Lacking(augmentation, corpus.partitions[len(there) :])
+
+
+def augment_new(
+    run_dir: str,
+    config: Config,
+    *,
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+) -> CorpusManifest:
+    """Augment new partitions as the others were; nothing happens to a corpus that isn't augmented.
+
+    Args:
+        run_dir: RUN.
+        config: of the run; see `augment_settings`.
+        pool: who does the work where that needs no model.
+        show: shows how far it is.
+    """
+    manifest = CorpusManifest.load(join(run_dir, CORPUS))
+    if manifest.augmentation is None or all(part.augmented for part in manifest.partitions):
+        return manifest
+    as_before = augment_settings(config, manifest.augmentation)
+    alone = as_before.augment.backend != "rules"
+    with show(manifest.num_passages, "augmenting", unit="passages") as advance:
+        return augment_corpus(
+            run_dir, as_before, progress=advance, pool=InlinePool() if alone else pool
+        )
+
+
+def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
+    """A config that augments as a corpus was augmented, by its manifest.
+
+    Args:
+        config: of the run, which has what isn't recorded (keys of an endpoint, batch sizes).
+        recorded: `CorpusManifest.augmentation`.
+    """
+    if describe(config) == recorded:
+        return config
+    known = {name: value for name, value in recorded.items() if name != "endpoint"}
+    if "endpoint" in recorded:
+        known["base_url"] = recorded["endpoint"]
+    values = {**_values(config.augment), **known}
+    try:
+        return replace(config, augment=AugmentConfig(**values))
+    except TypeError as error:
+        raise RunError(
+            f"the corpus was augmented in a way that this polyprag doesn't know ({recorded}); "
+            "augment it with the polyprag that did it before"
+        ) from error
+
+
+def row_settings(run_dir: str, config: Config) -> Config:
+    """The config that rows are trained with: the encoding's, and of the run's what may change."""
+    trained_with = Encoding.load(run_dir).config
+    model = config.model
+    if os.path.isdir(model.path):
+        model = replace(model, path=os.path.abspath(model.path))  # workers run elsewhere
+    return replace(
+        trained_with,
+        model=model,
+        add=config.add,
+        index=config.index,
+        retrieval=config.retrieval,
+        data=replace(
+            trained_with.data, cache_dir=config.data.cache_dir, cache_gb=config.data.cache_gb
+        ),
+        train=replace(trained_with.train, max_tokens=config.train.max_tokens),
+    )
+
+
+def row_tasks(run_dir: str, config: Config) -> list[RowsTask]:
+    """A task for each partition without rows.
+
+    Args:
+        run_dir: RUN.
+        config: of the run.
+
+    Raises:
+        RunError: a partition isn't augmented, or the encoding is of another corpus.
+    """
+    lacking = what_is_lacking(run_dir)
+    bare = [partition.index for partition in lacking.rows if not partition.augmented]
+    if bare:
+        raise RunError(
+            f"{join(run_dir, CORPUS)}: partition {bare[0]} isn't augmented, so that there is "
+            "nothing to train its rows with; run `polyprag augment RUN`"
+        )
+    if not lacking.rows:
+        return []
+    settings = row_settings(run_dir, config)
+    encoding = EncodingManifest.load(encoding_dir(run_dir))
+    return [task_of(run_dir, partition, settings, encoding) for partition in lacking.rows]
+
+
+def train_new_rows(
+    run_dir: str,
+    config: Config,
+    *,
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+) -> int:
+    """Train the rows of all partitions without rows, and let them join the encoding together.
+
+    Args:
+        run_dir: RUN, encoded; as workers see it.
+        config: of the run: `add` says how, `model` where the base model is.
+        pool: who does the work; this process, by default.
+        show: shows how far it is.
+
+    Returns:
+        How many passages have a row now that had none.
+
+    Raises:
+        RunError, CorpusError, ConfigError: see `row_tasks` and `train_partition`.
+    """
+    tasks = row_tasks(run_dir, config)
+    if not tasks:
+        return 0
+    total = sum(task.partition.num_passages for task in tasks)
+    parts = []
+    try:
+        with show(total, "training rows", unit="passages") as advance:
+            for done in (pool or InlinePool()).map(train_partition, tasks):
+                parts.append(done.part)
+                note = "" if done.loss is None else f"loss {done.loss:.3f}"
+                advance(done.part.num_passages, note)
+    finally:
+        release()
+    extend_encoding(run_dir, parts)
+    return total
+
+
+def _values(augment: AugmentConfig) -> dict[str, Any]:
+    return {name: getattr(augment, name) for name in augment.__dataclass_fields__}

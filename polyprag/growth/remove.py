@@ -1,0 +1,56 @@
+"""Remove passages from everything in a run: corpus, checkpoint, encoding and index.
+
+The corpus comes first: from then on no search gives the passages out, whatever the index still
+holds. Every step finds out by itself what is left to do, so the same call after a stop does the
+rest. The experts were trained with the passages and stay as they are.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+
+from polyprag.augment.corpus import counts_of
+from polyprag.config import Config
+from polyprag.encoding_edit import forget_rows
+from polyprag.index.build import build_index
+from polyprag.index.run_dir import CORPUS, INDEX
+from sharding.cache import cache_for
+from sharding.files import join, list_names
+from sharding.removal import Removed, remove_passages
+from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.task_pool import TaskPool
+
+_LOCK = ".lock"  # what a directory without an index may hold
+
+
+def remove(
+    run_dir: str,
+    ids: Collection[int],
+    *,
+    config: Config,
+    forget_in_checkpoint: Callable[[str, Iterable[int]], None],
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+) -> Removed:
+    """Remove passages; when this returns, no file of the run has a word of them.
+
+    Args:
+        run_dir: RUN, a path or URL.
+        ids: of the passages; those removed before are removed from whatever still has them.
+        config: of the run: `data.cache_*`, and `index` and `model` for the index.
+        forget_in_checkpoint: `cluster.checkpoint_edit.forget_rows`.
+        pool: who rewrites the shards; this process by default.
+        show: shows the steps.
+
+    Raises:
+        CorpusError: an id is of no passage (then nothing is changed), or a shard is damaged.
+        RunError: checkpoint, encoding or index is damaged.
+    """
+    corpus_dir = join(run_dir, CORPUS)
+    data = config.data
+    cache = cache_for(corpus_dir, directory=data.cache_dir, max_gb=data.cache_gb)
+    removed = remove_passages(corpus_dir, ids, count=counts_of, cache=cache, pool=pool, show=show)
+    forget_in_checkpoint(run_dir, ids)
+    forget_rows(run_dir, ids)
+    if set(list_names(join(run_dir, INDEX))) - {_LOCK}:
+        with show(removed.manifest.num_passages, "indexing", unit="passages") as advance:
+            build_index(run_dir, config, advance)
+    return removed

@@ -1,0 +1,337 @@
+"""The rows that one worker trains, of which only those being read are in memory.
+
+A partition's rows and moments are loaded ahead of the lane that comes to it, and written behind the
+lane that has left it, by threads, while training goes on. So a table may be larger than any memory:
+what is held is two partitions a lane and a few that are on their way to the disk, besides copies of
+those being trained while a checkpoint is written.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sharding.manifest import Partition
+from sharding.rows import Float32Array, RowPartition
+
+S = TypeVar("S")  # what is known of a file of rows that was written
+
+LOOKAHEAD = 1  # partitions that each lane has loaded ahead
+MAX_WRITES = 4  # partitions on their way to a file that nobody reads any more
+_THREADS = 2  # of each kind; more than what is on its way at one time is of no use
+
+
+class RowOptimizer(Protocol):
+    """What updates rows in place; see `polyprag.row_optimizer.RowAdam.update`."""
+
+    def update(
+        self,
+        rows: Any,
+        exp_avg: Any,
+        exp_avg_sq: Any,
+        steps: Any,
+        *,
+        index: Any,
+        grad: Any,
+        lr: float | None = None,
+    ) -> None:
+        """One step on the rows `index` with gradients `grad`."""
+
+
+@dataclass(slots=True)
+class _Write(Generic[S]):
+    """A partition on its way to a file."""
+
+    part: RowPartition
+    future: "Future[S]"
+
+
+@dataclass(slots=True)
+class RowsWritten(Generic[S]):
+    """The files that a checkpoint adds; some may still be on their way.
+
+    Attributes:
+        files: by partition; the newest where there were several.
+        superseded: files that a newer one of the same partition has replaced since.
+    """
+
+    files: "dict[int, Future[S]]" = field(default_factory=dict)
+    superseded: "list[Future[S]]" = field(default_factory=list)
+
+    def done(self) -> bool:
+        """Whether everything is written, or a write has failed."""
+        return all(future.done() for future in (*self.files.values(), *self.superseded))
+
+    def result(self) -> tuple[dict[int, S], list[S]]:
+        """The files and the superseded ones, once they are written.
+
+        Raises:
+            CorpusError: one can't be written.
+        """
+        files = {index: future.result() for index, future in sorted(self.files.items())}
+        return files, [future.result() for future in self.superseded]
+
+
+class RowTable(Generic[S]):
+    """Rows and moments of the partitions that this worker's lanes read.
+
+    Nobody else touches them, so nothing here is ever communicated. Errors of the threads are raised
+    by `gather`, and by what `checkpoint` returns.
+    """
+
+    def __init__(
+        self,
+        partitions: Sequence[Partition],
+        *,
+        shape: tuple[int, int],
+        load: Callable[[int, S | None], RowPartition],
+        save: Callable[[RowPartition, int], S],
+        optimizer: RowOptimizer,
+        lookahead: int = LOOKAHEAD,
+        max_writes: int = MAX_WRITES,
+    ) -> None:
+        """Starts empty.
+
+        Args:
+            partitions: All of the corpus, by index.
+            shape: (S, K) of a row.
+            load: Gives a partition's rows to start or go on with; it is told what `save` returned
+                for the partition last, or None where this table hasn't written it. Called by
+                threads.
+            save: Writes a partition's rows after a global step to a file of its own, durably.
+                Called by threads.
+            optimizer: Updates rows.
+            lookahead: Partitions that each lane has loaded ahead.
+            max_writes: Partitions on their way to a file at most; training waits for the oldest
+                when there are more.
+        """
+        self._first_ids = np.array([part.first_id for part in partitions], np.int64)
+        self._shape, self._optimizer = shape, optimizer
+        self._load, self._save = load, save
+        self._lookahead, self._max_writes = lookahead, max_writes
+        self._loads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rows-load")
+        self._writes = ThreadPoolExecutor(_THREADS, thread_name_prefix="rows-write")
+        self._orders: dict[int, Sequence[int]] = {}
+        self._positions: dict[int, int] = {}
+        self._active: dict[int, RowPartition] = {}
+        self._dirty: set[int] = set()
+        self._loading: dict[int, Future[RowPartition]] = {}
+        self._leaving: dict[int, _Write[S]] = {}  # oldest first
+        self._latest: dict[int, Future[S]] = {}
+        self._written: RowsWritten[S] = RowsWritten()
+        self._failed: deque[BaseException] = deque()
+        self._waited = 0.0
+
+    def begin(
+        self, orders: Mapping[int, Sequence[int]], positions: Mapping[int, int] | None = None
+    ) -> None:
+        """Takes the lanes' partitions of an epoch, and loads the first of each lane.
+
+        Args:
+            orders: For each of this worker's lanes, its partitions in reading order.
+            positions: Where in that order each lane goes on; the start by default.
+        """
+        self._orders = dict(orders)
+        self._positions = {lane: (positions or {}).get(lane, 0) for lane in orders}
+        for lane in self._orders:
+            self._load_ahead(lane)
+
+    def gather(self, ids: npt.NDArray[np.int64]) -> Float32Array:
+        """The rows of passages, a copy.
+
+        Args:
+            ids: (M,) int64, ascending, each once.
+
+        Returns:
+            float32 (M, S, K).
+
+        Raises:
+            CorpusError: A file of rows is missing or damaged, or one couldn't be written.
+        """
+        self._collect()
+        if self._failed:
+            raise self._failed.popleft()
+        gathered = np.empty((len(ids), *self._shape), np.float32)
+        for owner, start, stop in self._runs(ids):
+            part = self._part(owner)
+            at = ids[start:stop] - part.first_id
+            np.take(part.rows, at, axis=0, out=gathered[start:stop], mode="clip")
+        return gathered
+
+    def update(self, ids: npt.NDArray[np.int64], grad: Any, *, rate: float) -> None:
+        """One optimiser step on rows that `gather` has given since the last `advance`.
+
+        Args:
+            ids: (M,) int64, ascending, each once.
+            grad: float32 (M, S, K), an array or a tensor on the CPU.
+            rate: Learning rate.
+        """
+        for owner, start, stop in self._runs(ids):
+            part = self._part(owner)
+            self._optimizer.update(
+                part.rows,
+                part.exp_avg,
+                part.exp_avg_sq,
+                part.steps,
+                index=ids[start:stop] - part.first_id,
+                grad=grad[start:stop],
+                lr=rate,
+            )
+            self._dirty.add(owner)
+
+    def advance(self, lane: int, position: int, *, step: int) -> None:
+        """Tells where a lane goes on: what lies before that is written and let go of.
+
+        Args:
+            lane: Which.
+            position: Into its order of partitions.
+            step: Global steps done; what is written gets this as its step.
+        """
+        order, before = self._orders[lane], self._positions[lane]
+        if position == before:
+            return
+        self._positions[lane] = position
+        for index in order[before:position]:
+            part = self._active.pop(index, None)
+            self._loading.pop(index, None)  # a partition without examples is passed over
+            if part is not None and index in self._dirty:
+                self._dirty.discard(index)
+                self._leaving[index] = _Write(part, self._write(part, step))
+        self._load_ahead(lane)
+        self._collect()
+        while len(self._leaving) > self._max_writes:
+            oldest = next(iter(self._leaving.values()))
+            self._timed(oldest.future.exception)
+            self._collect()
+
+    def checkpoint(self, step: int) -> RowsWritten[S]:
+        """Has everything written that changed since the last call; doesn't wait for it.
+
+        What is being trained is copied first, so that it can be trained on.
+
+        Args:
+            step: Global steps done.
+        """
+        for index in sorted(self._dirty):
+            part = self._active[index]
+            copied = RowPartition(
+                part.index,
+                part.first_id,
+                part.rows.copy(),
+                part.exp_avg.copy(),
+                part.exp_avg_sq.copy(),
+                part.steps.copy(),
+            )
+            self._write(copied, step)
+        self._dirty.clear()
+        written, self._written = self._written, RowsWritten()
+        return written
+
+    def read(self, index: int) -> RowPartition:
+        """A partition's rows as they were written last, not kept in memory; for any thread.
+
+        Only what is in files counts: call `checkpoint` and wait for it first.
+        """
+        return self._read(index, self._latest.get(index))
+
+    def take_waited(self) -> float:
+        """The seconds that training waited for files of rows since the last call."""
+        waited, self._waited = self._waited, 0.0
+        return waited
+
+    @property
+    def num_held(self) -> int:
+        """The partitions in memory now: read, loaded ahead, or on their way to a file."""
+        return len(self._active) + len(self._loading) + len(self._leaving)
+
+    def close(self) -> None:
+        """Ends the threads; what is on its way to a file still gets there."""
+        self._loads.shutdown(wait=True, cancel_futures=True)
+        self._writes.shutdown(wait=True)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes."""
+        self.close()
+
+    def _runs(self, ids: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+        """(partition, start, stop) for each stretch of ascending ids in one partition."""
+        owners = np.searchsorted(self._first_ids, ids, side="right") - 1
+        cuts = np.flatnonzero(np.diff(owners, prepend=-1, append=-1))
+        for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+            yield int(owners[start]), start, stop
+
+    def _part(self, index: int) -> RowPartition:
+        part = self._active.get(index)
+        if part is None:
+            self._load_soon(index)
+            if index in self._leaving:
+                leaving = self._leaving.pop(index)
+                self._timed(leaving.future.result)
+                part = leaving.part
+            else:
+                part = self._timed(self._loading.pop(index).result)
+            self._active[index] = part
+        return part
+
+    def _load_ahead(self, lane: int) -> None:
+        at = self._positions[lane]
+        for index in self._orders[lane][at : at + 1 + self._lookahead]:
+            self._load_soon(index)
+
+    def _load_soon(self, index: int) -> None:
+        """Has a partition loaded unless it is in memory, or still on its way out of it."""
+        if index in self._active or index in self._loading or index in self._leaving:
+            return
+        self._loading[index] = self._loads.submit(self._read, index, self._latest.get(index))
+
+    def _read(self, index: int, latest: "Future[S] | None") -> RowPartition:
+        return self._load(index, latest.result() if latest is not None else None)
+
+    def _write(self, part: RowPartition, step: int) -> "Future[S]":
+        future = self._writes.submit(self._save, part, step)
+        self._latest[part.index] = future
+        before = self._written.files.get(part.index)
+        if before is not None:
+            self._written.superseded.append(before)
+        self._written.files[part.index] = future
+        return future
+
+    def _collect(self) -> None:
+        """Lets go of what has been written, unless its lane wants it again soon."""
+        for index, leaving in list(self._leaving.items()):
+            if not leaving.future.done():
+                continue
+            del self._leaving[index]
+            error = leaving.future.exception()
+            if error is not None:
+                self._failed.append(error)
+            elif self._is_next(index):
+                self._active[index] = leaving.part
+
+    def _is_next(self, index: int) -> bool:
+        return any(
+            index in order[self._positions[lane] : self._positions[lane] + 1 + self._lookahead]
+            for lane, order in self._orders.items()
+        )
+
+    def _timed(self, wait: Callable[[], Any]) -> Any:
+        started = monotonic()
+        try:
+            return wait()
+        finally:
+            self._waited += monotonic() - started

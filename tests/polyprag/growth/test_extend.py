@@ -1,0 +1,244 @@
+"""`polyprag add`: new passages get all that the others have, and a stop costs nothing."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import count as counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from cluster.checkpoint_edit import forget_rows
+from cluster.checkpoint_manifest import CheckpointManifest
+from polyprag.augment.corpus import describe
+from polyprag.cli import main
+from polyprag.config import AugmentConfig, Config
+from polyprag.config_files import load_config, save_config
+from polyprag.encoding import Encoding
+from polyprag.errors import RunError
+from polyprag.growth.extend import augment_settings, row_tasks, train_new_rows, what_is_lacking
+from polyprag.growth.remove import remove
+from polyprag.growth.rows_task import train_partition
+from polyprag.index.search import Index
+from polyprag.verify import verify_run
+from polyprag.verify_findings import RunFindings
+from sharding.corpus import Corpus
+from sharding.growth import append_passages
+from sharding.manifest import CorpusManifest
+from sharding.task_pool import ProcessPool
+
+KilledAfter = Callable[[int, Callable[[], object]], bool]
+NEW = [("Klara", "Bern"), ("Lars", "Turku"), ("Mona", "Sofia"), ("Nils", "Riga"), ("Olga", "Bonn")]
+
+
+def source(path: Path, people: list[tuple[str, str]]) -> str:
+    lines = [
+        {"id": name, "title": name, "text": f"{name} Smith was born in {city} in 1891."}
+        for name, city in people
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+@pytest.fixture
+def run(trained_run: tuple[Path, Config]) -> Path:
+    """Ten encoded passages in partitions of four, with an index, a checkpoint and few steps."""
+    run, config = trained_run
+    save_config(replace(config, add=replace(config.add, steps=3)), run)
+    return run
+
+
+@pytest.fixture
+def grown(run: Path, tmp_path: Path) -> Path:
+    """The same with five new passages in its corpus, augmented and no more."""
+    append_passages(run / "corpus", [source(tmp_path / "new.jsonl", NEW)])
+    assert polyprag("augment", run).exit_code == 0
+    return run
+
+
+def polyprag(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def add(run: Path, *arguments: object) -> Result:
+    result = polyprag("add", run, *arguments, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def verify(run: Path) -> RunFindings:
+    return verify_run(str(run), load_checkpoint=CheckpointManifest.load)
+
+
+def rows_of(run: Path) -> np.ndarray:
+    encoding = Encoding.load(run)
+    return encoding.rows(np.arange(encoding.manifest.num_passages))
+
+
+def files(run: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(run)): path.stat().st_mtime_ns
+        for path in run.rglob("*")
+        if path.is_file() and path.suffix in (".tar", ".safetensors", ".bin", ".npy")
+    }
+
+
+def test_new_passages_join_corpus_encoding_and_index(run: Path, tmp_path: Path) -> None:
+    before, rows = files(run), rows_of(run)
+    result = add(run, source(tmp_path / "new.jsonl", NEW))
+    for line in (
+        f"{run}/corpus: 5 passages added (ids from 10 on); 15 in all",
+        f"{run}/encoding: 5 new rows; the experts are as they were",
+        f"{run}/index: 15 passages",
+        f'next: polyprag ask {run} "a question"',
+    ):
+        assert line in result.stdout
+    for stage in ("reading", "comparing with", "writing", "augmenting", "training rows", "index"):
+        assert stage in result.stderr
+    records = list(Corpus.open(run / "corpus").iterate())
+    assert all(record.augmentation is not None for record in records)
+    encoding = Encoding.load(run).manifest
+    assert [part.joint for part in encoding.parts] == [True, True, True, False, False]
+    np.testing.assert_array_equal(rows_of(run)[:10], rows)
+    assert all(row.any() for row in rows_of(run)[10:])
+    (hits,) = Index.open(run).search(["Where was Klara born?"], k=1)
+    assert hits.ids.tolist() == [10] and hits.rows is not None
+    np.testing.assert_allclose(hits.rows, rows_of(run)[[10]], rtol=1e-3)
+    assert before.items() <= files(run).items()
+    found = verify(run)
+    assert [problem.message for problem in found.problems] == []
+    (note,) = found.notes
+    assert "first 3 of the corpus's 5 partitions" in note and "train-more" in note
+
+
+def test_the_same_command_again_changes_nothing(run: Path, tmp_path: Path) -> None:
+    new = source(tmp_path / "new.jsonl", NEW)
+    add(run, new)
+    before = files(run)
+    result = add(run, new)
+    assert "0 passages added, 5 were there already; 15 in all" in result.stdout
+    assert "training rows" not in result.stderr
+    assert files(run) == before
+    add(run, source(tmp_path / "more.jsonl", [("Pia", "Gent")]))
+    assert len(Encoding.load(run).manifest.parts) == 6
+    assert [problem.message for problem in verify(run).problems] == []
+
+
+def test_what_is_lacking_is_seen_from_the_files(run: Path, tmp_path: Path) -> None:
+    assert what_is_lacking(str(run)).num_rows == 0
+    append_passages(run / "corpus", [source(tmp_path / "new.jsonl", NEW)])
+    lacking = what_is_lacking(str(run))
+    assert (lacking.augmentation, lacking.num_rows, len(lacking.rows)) == (5, 5, 2)
+    with pytest.raises(RunError, match=r"partition 3 isn't augmented.*polyprag augment"):
+        row_tasks(str(run), load_config(run_dir=run))
+    (note, _) = sorted(verify(run).notes, key=len, reverse=True)
+    assert "no rows of the corpus's last 5 passages, from 10 on; `polyprag add RUN`" in note
+    assert "10 of 15 rows" in str(verify(run).checked["encoding"])
+    add(run)
+    assert what_is_lacking(str(run)).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "init", ["zeros", pytest.param("random", marks=pytest.mark.slow), "neighbours"]
+)
+def test_rows_do_not_depend_on_who_trains_them(grown: Path, tmp_path: Path, init: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(grown, other)
+    config = load_config(overrides=[f"add.init={init}"], run_dir=grown)
+    assert train_new_rows(str(other), config) == 5
+    if init == "random":  # processes cost seconds
+        with ProcessPool(2) as pool:
+            train_new_rows(str(grown), config, pool=pool)
+    else:
+        train_new_rows(str(grown), config)
+    np.testing.assert_array_equal(rows_of(grown), rows_of(other))
+    assert Encoding.load(grown).manifest == Encoding.load(other).manifest
+
+
+def test_rows_that_a_stopped_command_trained_are_kept_if_they_are_of_the_same(
+    grown: Path,
+) -> None:
+    config = load_config(run_dir=grown)
+    first, second = row_tasks(str(grown), config)
+    done = train_partition(first)
+    assert done.loss is not None and not done.part.joint
+    again = train_partition(first)
+    assert (again.part, again.loss) == (done.part, None)
+    path = grown / "encoding" / done.part.file
+    path.write_bytes(path.read_bytes()[:-1])
+    assert train_partition(first).part == done.part
+    longer = load_config(overrides=["add.steps=4"], run_dir=grown)
+    assert row_tasks(str(grown), longer)[0].file != first.file
+    remove(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
+    assert row_tasks(str(grown), config)[0].file != first.file
+    assert row_tasks(str(grown), config)[1] == second
+
+
+def test_removed_passages_of_new_partitions_have_no_row(grown: Path) -> None:
+    config = load_config(overrides=["add.init=random"], run_dir=grown)
+    ids = [11, 14]  # of the last partition all
+    remove(str(grown), ids, config=config, forget_in_checkpoint=forget_rows)
+    train_new_rows(str(grown), config)
+    assert [bool(row.any()) for row in rows_of(grown)[10:]] == [True, False, True, True, False]
+    remove(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
+    assert not rows_of(grown)[10].any()
+    assert polyprag("index", grown).exit_code == 0
+    assert [problem.message for problem in verify(grown).problems] == []
+
+
+def test_stages_that_are_not_made_yet_are_named_and_passed_over(run: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run / "encoding")
+    shutil.rmtree(run / "index")
+    result = add(run, source(tmp_path / "new.jsonl", NEW))
+    assert f"next: polyprag encode {run}" in result.stdout
+    assert all(part.augmented for part in CorpusManifest.load(run / "corpus").partitions)
+    other = polyprag("add", tmp_path / "nothing", tmp_path / "new.jsonl")
+    assert other.exit_code == 2 and "run `polyprag prepare` first" in other.stderr
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        AugmentConfig(num_qas=2),
+        AugmentConfig(backend="hf", model="m", temperature=0.1),
+        AugmentConfig(backend="openai", model="m", base_url="http://host:1/v1", max_new_tokens=9),
+    ],
+)
+def test_new_passages_are_augmented_as_the_others_were(augment: AugmentConfig) -> None:
+    recorded = describe(Config(augment=augment))
+    assert describe(augment_settings(Config(), recorded)) == recorded
+    mine = Config(augment=replace(augment, batch_size=3))
+    assert augment_settings(mine, recorded) == mine
+
+
+@pytest.mark.slow
+def test_an_add_killed_at_any_step_is_finished_by_the_same_command(
+    run: Path, tmp_path: Path, killed_after: KilledAfter
+) -> None:
+    new = source(tmp_path / "new.jsonl", NEW)
+    done = tmp_path / "done"
+    shutil.copytree(run, done)
+    add(done, new)
+    expected = (CorpusManifest.load(done / "corpus"), Encoding.load(done).manifest)
+
+    def arguments(run: Path) -> list[str]:
+        return ["add", str(run), new, "--workers", "1"]
+
+    for survives in counter(0, 3):
+        copy = tmp_path / str(survives)
+        shutil.copytree(run, copy)
+        killed = killed_after(survives, partial(main, arguments(copy), standalone_mode=False))
+        if Encoding.load(copy).manifest.num_passages == 10:
+            np.testing.assert_array_equal(rows_of(copy), rows_of(run))
+        Index.open(copy).search(["Where was Klara born?"], k=1)
+        add(copy, new)
+        assert (CorpusManifest.load(copy / "corpus"), Encoding.load(copy).manifest) == expected
+        assert [p.message for p in verify(copy).problems if "left by" not in p.message] == []
+        shutil.rmtree(copy)
+        if not killed:
+            break
+    assert survives > 15
