@@ -26,7 +26,12 @@ def draw(path: Path, results: Results, *, title: str) -> None:
     """
     widths = sorted({width for width, _ in results})
     figure, axes = plt.subplots(
-        2, len(widths), figsize=(4.2 * len(widths), 7), sharex=True, sharey="row", squeeze=False
+        2,
+        len(widths),
+        figsize=(max(8.4, 4.2 * len(widths)), 7),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
     )
     for column, width in enumerate(widths):
         sizes = sorted(num_rows for of, num_rows in results if of == width)
@@ -55,7 +60,7 @@ def draw(path: Path, results: Results, *, title: str) -> None:
         axes[1][column].set_xlabel("rows of the table")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.suptitle(title)
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)

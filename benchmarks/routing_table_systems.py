@@ -11,7 +11,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 _FEW: dict[str, Any] = {"warm_up": 3, "steps": 24, "beside": 12}
-_FEWEST: dict[str, Any] = {"warm_up": 1, "steps": 8, "beside": 4}
+_FEWEST: dict[str, Any] = {"warm_up": 1, "steps": 5, "beside": 3}
 LIMIT_S = 900  # of one case: a system that hangs is reported, not waited for
 OURS = "polyprag"
 
@@ -43,8 +43,8 @@ SYSTEMS = (
     System("torch_sparse", "torch_sparse", "SparseAdam", "tab:blue", contends=True),
     System("torch_adam", "torch_adam", "Adam", "tab:red"),
     System("peft", "peft", "PEFT Poly, Adam", "tab:orange"),
-    System("memmap", "memmap", "memory map", "tab:purple"),
-    System("memmap_shuffled", "memmap", "the same, shuffled", "tab:pink", shuffled=True),
+    System("memmap", "memmap", "memory map", "tab:purple", contends=True),
+    System("memmap_shuffled", "memmap", "memory map, shuffled", "tab:pink", shuffled=True),
 )
 
 
@@ -60,8 +60,8 @@ class Case:
         warm_up: Steps before those that are timed.
         steps: Steps that are timed, one right after the other; None for all of an epoch.
         beside: Steps that are timed with a pause after each, in which a model would be at work.
-        gap_s: That pause.
         budget_s: Seconds after which no further step is timed.
+        gap_s: The pause.
     """
 
     num_rows: int
@@ -71,8 +71,8 @@ class Case:
     warm_up: int
     steps: int | None
     beside: int
+    budget_s: float
     gap_s: float = 0.01
-    budget_s: float = 6.0
 
     @property
     def width(self) -> int:

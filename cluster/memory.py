@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.model_shape import ModelShape
 from polyprag.config import Config
-from sharding.row_table import LOOKAHEAD, MAX_WRITES
+from sharding.row_table import LOOKAHEAD, MAX_WRITES, THREADS
 
 # Python with torch, transformers and DeepSpeed; a CUDA context with its libraries' workspaces.
 _RUNTIME_BYTES = 1_000_000_000
@@ -41,9 +41,9 @@ def held_partitions(*, lanes: int) -> int:
     """The partitions whose rows a worker has in memory at most.
 
     For each lane the one being read, the next, and a copy while a checkpoint is written; and those
-    on their way to a file.
+    on their way to a file or from one.
     """
-    return lanes * (2 + LOOKAHEAD) + MAX_WRITES
+    return lanes * (2 + LOOKAHEAD) + MAX_WRITES + THREADS
 
 
 @dataclass(frozen=True, slots=True)

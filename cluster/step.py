@@ -9,7 +9,7 @@ Shapes: B examples, M passages of a step on this worker, S sites, K experts.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ def train_step(
     step: int,
     pad_id: int,
     stalled: float = 0.0,
+    settle: Callable[[], None] = lambda: None,
 ) -> StepMetrics:
     """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
 
@@ -53,6 +54,7 @@ def train_step(
         step: global steps done before this one.
         pad_id: token id on padding.
         stalled: seconds that this worker waited for checkpoints since the step before.
+        settle: called on every worker before an error of one of them is raised on all.
 
     Returns:
         What the step did over all workers.
@@ -72,6 +74,7 @@ def train_step(
     tokens = sum(len(example) for example in examples)
     everyone = gather_numbers([counted, tokens, len(examples), len(groups), error is not None])
     if everyone[:, 4].any():
+        settle()
         raise_together(error)
     world_size, num_batches = len(everyone), int(everyone[:, 3].max())
     total_counted = max(float(everyone[:, 0].sum()), 1.0)

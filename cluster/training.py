@@ -153,6 +153,7 @@ def train_encoding(
                         step=step,
                         pad_id=run.tokenizer.pad_token_id,
                         stalled=checkpoints.take_waited(),
+                        settle=checkpoints.finish,
                     )
                     step += 1
                     if log is not None:

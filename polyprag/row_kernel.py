@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-TWICE, OUTSIDE = 1, 2  # what the kernel returns where it changed nothing
+TWICE, OUTSIDE, SHAPES = 1, 2, 3  # what the kernel returns where it changed nothing
 
 _Floats = np.ndarray[Any, np.dtype[np.float32]]
 _Int32s = np.ndarray[Any, np.dtype[np.int32]]
@@ -39,12 +39,12 @@ def update_rows(
     """Adam (arXiv 1412.6980), each row with the bias correction of its own step count.
 
     Args:
-        rows: (N, W), changed in place as the moments and step counts are.
-        exp_avg: (N, W) first moments.
-        exp_avg_sq: (N, G) second moments, each of W / G neighbouring numbers of a row.
+        rows: (N, S, K), changed in place as the moments and step counts are.
+        exp_avg: (N, S, K) first moments.
+        exp_avg_sq: (N, S, K), (N, S, 1) or (N, 1, 1) second moments.
         steps: (N,), none of them negative.
         index: (M,) rows to update.
-        grad: (M, W) their gradients.
+        grad: (M, S, K) their gradients.
         lr: learning rate.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
@@ -52,8 +52,8 @@ def update_rows(
         grad_clip: the largest norm that a row's gradient keeps; 0 for any.
 
     Returns:
-        0; `TWICE` or `OUTSIDE`, with nothing changed, where `index` names a row twice or one that
-        isn't there.
+        0; with nothing changed, `TWICE` or `OUTSIDE` where `index` names a row twice or one that
+        isn't there, and `SHAPES` where these don't fit.
     """
 
     def sum_of_squares(values: _Floats) -> float:
@@ -70,18 +70,33 @@ def update_rows(
             sum0 += np.float64(values[j]) * np.float64(values[j])
         return (sum0 + sum1) + (sum2 + sum3)
 
+    num_rows, sites, experts = rows.shape
+    num_groups = exp_avg_sq.shape[1] * exp_avg_sq.shape[2]
+    if (
+        exp_avg.shape != rows.shape
+        or exp_avg_sq.shape[0] != num_rows
+        or (exp_avg_sq.shape[1] != sites and num_groups != 1)
+        or exp_avg_sq.shape[2] not in (experts, 1)
+        or len(steps) != num_rows
+        or grad.shape != (len(index), sites, experts)
+    ):
+        return SHAPES
+
     # The step count of a row that was met is turned negative, which shows the second time.
     for m in range(len(index)):
         i = index[m]
-        outside = i < 0 or i >= len(rows)
+        outside = i < 0 or i >= num_rows
         if outside or steps[i] < 0:
             for met in range(m):
                 steps[index[met]] = ~steps[index[met]]
             return OUTSIDE if outside else TWICE
         steps[i] = ~steps[i]
 
-    num_groups = exp_avg_sq.shape[1]
-    size = rows.shape[1] // num_groups
+    width = sites * experts
+    size = width // max(num_groups, 1)
+    flat_rows, flat_grad = rows.reshape(num_rows, width), grad.reshape(len(index), width)
+    flat_first = exp_avg.reshape(num_rows, width)
+    flat_second = exp_avg_sq.reshape(num_rows, num_groups)
     keep1, rest1 = np.float32(beta1), np.float32(1.0 - beta1)
     keep2, rest2, eps32 = np.float32(beta2), np.float32(1.0 - beta2), np.float32(eps)
     count, step_size, correction = 0, np.float32(0.0), np.float32(0.0)
@@ -92,7 +107,7 @@ def update_rows(
             count = steps[i]
             step_size = np.float32(lr / (1.0 - beta1 ** np.float64(count)))
             correction = np.float32(1.0 / np.sqrt(1.0 - beta2 ** np.float64(count)))
-        g, row, first, second = grad[m], rows[i], exp_avg[i], exp_avg_sq[i]
+        g, row, first, second = flat_grad[m], flat_rows[i], flat_first[i], flat_second[i]
         scale = np.float32(1.0)
         if grad_clip > 0.0:
             norm = np.sqrt(sum_of_squares(g))
@@ -127,8 +142,8 @@ def compiled() -> Kernel:
     """`update_rows` as machine code that runs without the GIL; the first call compiles or loads."""
     import numba  # half a second, and only training needs it
 
-    floats = numba.float32[:, ::1]
-    unchanged = numba.types.Array(numba.float32, 2, "C", readonly=True)
+    floats = numba.float32[:, :, ::1]
+    unchanged = numba.types.Array(numba.float32, 3, "C", readonly=True)
     index = numba.types.Array(numba.int64, 1, "C", readonly=True)
     signature = numba.int64(
         floats, floats, floats, numba.int32[::1], index, unchanged, *[numba.float64] * 5

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from polyprag.row_kernel import OUTSIDE, TWICE, compiled
+from polyprag.row_kernel import OUTSIDE, SHAPES, TWICE, compiled
 
 FloatRows = Tensor | npt.NDArray[np.float32]
 IntRows = Tensor | npt.NDArray[np.integer]
@@ -67,50 +67,29 @@ class RowAdam:
         counts = _numbers(steps)
         at = np.ascontiguousarray(_numbers(index), dtype=np.int64)
         g = np.ascontiguousarray(_numbers(grad), dtype=np.float32)
-        n, *row_shape = shape = table.shape
-        groups = second.shape[1:]
-        if (
-            len(shape) != 3
-            or first.shape != shape
-            or len(second) != n
-            or groups not in ((*row_shape,), (row_shape[0], 1), (1, 1))
-            or counts.shape != (n,)
-            or at.ndim != 1
-            or g.shape != (len(at), *row_shape)
-        ):
+        rate, (beta1, beta2) = self.lr if lr is None else lr, self.betas
+        arrays = (table, first, second, counts, at, g)
+        try:
+            wrong = compiled()(*arrays, rate, beta1, beta2, self.eps, self.grad_clip)
+        except TypeError as error:  # the kernel takes arrays of one kind only
             raise ValueError(
-                "shapes don't fit: rows {}, exp_avg {}, exp_avg_sq {}, steps {}, index {}, grad {}"
-                "".format(*(array.shape for array in (table, first, second, counts, at, g)))
-            )
-        for name, array, dtype in (
-            ("rows", table, np.float32),
-            ("exp_avg", first, np.float32),
-            ("exp_avg_sq", second, np.float32),
-            ("steps", counts, np.int32),
-        ):
-            if array.dtype != dtype or not array.flags.carray:
-                raise ValueError(f"{name} must be {dtype.__name__}, contiguous and writable")
-        if not g.size:
-            return
-        width, num_groups = row_shape[0] * row_shape[1], groups[0] * groups[1]
-        wrong = compiled()(
-            table.reshape(n, width),
-            first.reshape(n, width),
-            second.reshape(n, num_groups),
-            counts,
-            at,
-            g.reshape(len(at), width),
-            self.lr if lr is None else lr,
-            *self.betas,
-            self.eps,
-            self.grad_clip,
-        )
+                "rows, exp_avg and exp_avg_sq must be float32 (N, S, K), steps int32 (N,), all of "
+                f"them contiguous and writable; got {_described(arrays)}"
+            ) from error
+        if wrong == SHAPES:
+            raise ValueError(f"shapes don't fit: {_described(arrays)}")
         if wrong == TWICE:
             raise ValueError("a row is in index twice; add up its gradients first")
         if wrong == OUTSIDE:
-            raise ValueError(f"index names a row outside of the table, which has {n}")
+            raise ValueError(f"index names a row outside of the table, which has {len(table)}")
 
 
 def _numbers(array: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array's own memory."""
     return array.detach().numpy() if isinstance(array, Tensor) else np.asarray(array)
+
+
+def _described(arrays: tuple[npt.NDArray[Any], ...]) -> str:
+    names = ("rows", "exp_avg", "exp_avg_sq", "steps", "index", "grad")
+    pairs = zip(names, arrays, strict=True)
+    return ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in pairs)

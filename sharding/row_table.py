@@ -3,13 +3,15 @@
 A partition's rows and moments are loaded ahead of the lane that comes to it, and written behind the
 lane that has left it, by threads, while training goes on. So a table may be larger than any memory:
 what is held is two partitions a lane and a few that are on their way to the disk, besides copies of
-those being trained while a checkpoint is written.
+those being trained while a checkpoint is written. All lie in one block of memory (`row_arena.py`),
+so a step is one gather and one update, however many partitions it touches.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -18,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sharding.manifest import Partition
+from sharding.row_arena import Held, RowArena, copied
 from sharding.rows import Float32Array, RowPartition
 
 S = TypeVar("S")  # what is known of a file of rows that was written
 
 LOOKAHEAD = 1  # partitions that each lane has loaded ahead
-MAX_WRITES = 4  # partitions on their way to a file that nobody reads any more
-_THREADS = 2  # of each kind; more than what is on its way at one time is of no use
+MAX_WRITES = 8  # partitions on their way to a file that nobody reads any more
+THREADS = 4  # that load, and as many that write
 
 
 class RowOptimizer(Protocol):
@@ -48,7 +51,7 @@ class RowOptimizer(Protocol):
 class _Write(Generic[S]):
     """A partition on its way to a file."""
 
-    part: RowPartition
+    held: Held
     future: "Future[S]"
 
 
@@ -112,18 +115,24 @@ class RowTable(Generic[S]):
                 when there are more.
         """
         self._first_ids = np.array([part.first_id for part in partitions], np.int64)
+        self._largest = max((part.num_passages for part in partitions), default=1)
         self._shape, self._optimizer = shape, optimizer
         self._load, self._save = load, save
         self._lookahead, self._max_writes = lookahead, max_writes
-        self._loads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rows-load")
-        self._writes = ThreadPoolExecutor(_THREADS, thread_name_prefix="rows-write")
+        self._loads = ThreadPoolExecutor(THREADS, thread_name_prefix="rows-load")
+        self._writes = ThreadPoolExecutor(THREADS, thread_name_prefix="rows-write")
         self._orders: dict[int, Sequence[int]] = {}
         self._positions: dict[int, int] = {}
-        self._active: dict[int, RowPartition] = {}
-        self._dirty: set[int] = set()
-        self._loading: dict[int, Future[RowPartition]] = {}
+        self._arenas: list[RowArena] = []
+        self._growing = Lock()
+        self._active: dict[int, Held] = {}
+        # By partition: the arena that it lies in (-1: none), and what makes an id its place there.
+        self._arena_of = np.full(len(partitions), -1, np.int32)
+        self._offset_of = np.zeros(len(partitions), np.int64)
+        self._is_dirty = np.zeros(len(partitions), np.bool_)
+        self._loading: dict[int, Future[Held]] = {}
         self._leaving: dict[int, _Write[S]] = {}  # oldest first
-        self._latest: dict[int, Future[S]] = {}
+        self._latest: dict[int, Future[S] | S] = {}
         self._written: RowsWritten[S] = RowsWritten()
         self._failed: deque[BaseException] = deque()
         self._waited = 0.0
@@ -158,10 +167,12 @@ class RowTable(Generic[S]):
         if self._failed:
             raise self._failed.popleft()
         gathered = np.empty((len(ids), *self._shape), np.float32)
-        for owner, start, stop in self._runs(ids):
-            part = self._part(owner)
-            at = ids[start:stop] - part.first_id
-            np.take(part.rows, at, axis=0, out=gathered[start:stop], mode="clip")
+        for number, at, places in self._places(ids):
+            rows = self._arenas[number].rows
+            if at is None:
+                np.take(rows, places, axis=0, out=gathered, mode="clip")
+            else:
+                gathered[at] = rows[places]
         return gathered
 
     def update(self, ids: npt.NDArray[np.int64], grad: Any, *, rate: float) -> None:
@@ -172,18 +183,18 @@ class RowTable(Generic[S]):
             grad: float32 (M, S, K), an array or a tensor on the CPU.
             rate: Learning rate.
         """
-        for owner, start, stop in self._runs(ids):
-            part = self._part(owner)
+        for number, at, places in self._places(ids):
+            arena = self._arenas[number]
             self._optimizer.update(
-                part.rows,
-                part.exp_avg,
-                part.exp_avg_sq,
-                part.steps,
-                index=ids[start:stop] - part.first_id,
-                grad=grad[start:stop],
+                arena.rows,
+                arena.exp_avg,
+                arena.exp_avg_sq,
+                arena.steps,
+                index=places,
+                grad=grad if at is None else grad[at],
                 lr=rate,
             )
-            self._dirty.add(owner)
+        self._is_dirty[self._owners(ids)] = True
 
     def advance(self, lane: int, position: int, *, step: int) -> None:
         """Tells where a lane goes on: what lies before that is written and let go of.
@@ -198,11 +209,15 @@ class RowTable(Generic[S]):
             return
         self._positions[lane] = position
         for index in order[before:position]:
-            part = self._active.pop(index, None)
-            self._loading.pop(index, None)  # a partition without examples is passed over
-            if part is not None and index in self._dirty:
-                self._dirty.discard(index)
-                self._leaving[index] = _Write(part, self._write(part, step))
+            held, loading = self._active.pop(index, None), self._loading.pop(index, None)
+            self._arena_of[index] = -1
+            if held is not None and self._is_dirty[index]:
+                self._is_dirty[index] = False
+                self._leaving[index] = _Write(held, self._write(held.part, step))
+            elif held is not None:
+                held.release()
+            elif loading is not None:  # it has no examples
+                loading.add_done_callback(_release)
         self._load_ahead(lane)
         self._collect()
         while len(self._leaving) > self._max_writes:
@@ -218,18 +233,9 @@ class RowTable(Generic[S]):
         Args:
             step: Global steps done.
         """
-        for index in sorted(self._dirty):
-            part = self._active[index]
-            copied = RowPartition(
-                part.index,
-                part.first_id,
-                part.rows.copy(),
-                part.exp_avg.copy(),
-                part.exp_avg_sq.copy(),
-                part.steps.copy(),
-            )
-            self._write(copied, step)
-        self._dirty.clear()
+        for index in np.flatnonzero(self._is_dirty).tolist():
+            self._write(copied(self._active[index].part), step)
+        self._is_dirty[:] = False
         written, self._written = self._written, RowsWritten()
         return written
 
@@ -268,25 +274,62 @@ class RowTable(Generic[S]):
         """Closes."""
         self.close()
 
-    def _runs(self, ids: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-        """(partition, start, stop) for each stretch of ascending ids in one partition."""
-        owners = np.searchsorted(self._first_ids, ids, side="right") - 1
-        cuts = np.flatnonzero(np.diff(owners, prepend=-1, append=-1))
-        for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-            yield int(owners[start]), start, stop
+    def _owners(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.searchsorted(self._first_ids, ids, side="right") - 1
 
-    def _part(self, index: int) -> RowPartition:
-        part = self._active.get(index)
-        if part is None:
-            self._load_soon(index)
-            if index in self._leaving:
-                leaving = self._leaving.pop(index)
-                self._timed(leaving.future.result)
-                part = leaving.part
-            else:
-                part = self._timed(self._loading.pop(index).result)
-            self._active[index] = part
-        return part
+    def _places(
+        self, ids: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, npt.NDArray[np.intp] | None, npt.NDArray[np.int64]]]:
+        """For each arena that has some of the rows: its number, which of the ids, their places.
+
+        None stands for all of the ids.
+        """
+        owners = self._owners(ids)
+        numbers = self._arena_of[owners]
+        if (numbers < 0).any():
+            for index in np.unique(owners[numbers < 0]).tolist():
+                self._activate(index)
+            numbers = self._arena_of[owners]
+        places = ids + self._offset_of[owners]
+        if not len(ids) or (numbers == numbers[0]).all():
+            yield from [(int(number), None, places) for number in numbers[:1]]
+            return
+        for number in np.unique(numbers).tolist():
+            at = np.flatnonzero(numbers == number)
+            yield number, at, places[at]
+
+    def _activate(self, index: int) -> None:
+        """Waits until a partition is in memory, and takes it up."""
+        self._load_soon(index)
+        leaving = self._leaving.pop(index, None)
+        if leaving is not None:
+            self._timed(leaving.future.result)
+            self._take_up(index, leaving.held)
+        else:
+            self._take_up(index, self._timed(self._loading.pop(index).result))
+
+    def _take_up(self, index: int, held: Held) -> None:
+        self._active[index] = held
+        self._arena_of[index] = held.arena.number
+        self._offset_of[index] = held.first_place - self._first_ids[index]
+
+    def _place(self, part: RowPartition) -> Held:
+        """A partition's rows moved into an arena; called by the threads that load."""
+        while True:
+            for arena in list(self._arenas):
+                held = arena.place(part)
+                if held is not None:
+                    return held
+            with self._growing:
+                if not self._arenas or self._arenas[-1].is_full:
+                    self._arenas.append(
+                        RowArena(
+                            len(self._arenas),
+                            slots=len(self._orders) * (1 + self._lookahead) + self._max_writes + 1,
+                            size=self._largest,
+                            like=part,
+                        )
+                    )
 
     def _load_ahead(self, lane: int) -> None:
         at = self._positions[lane]
@@ -297,10 +340,12 @@ class RowTable(Generic[S]):
         """Has a partition loaded unless it is in memory, or still on its way out of it."""
         if index in self._active or index in self._loading or index in self._leaving:
             return
-        self._loading[index] = self._loads.submit(self._read, index, self._latest.get(index))
+        self._loading[index] = self._loads.submit(
+            lambda latest: self._place(self._read(index, latest)), self._latest.get(index)
+        )
 
-    def _read(self, index: int, latest: "Future[S] | None") -> RowPartition:
-        return self._load(index, latest.result() if latest is not None else None)
+    def _read(self, index: int, latest: "Future[S] | S | None") -> RowPartition:
+        return self._load(index, latest.result() if isinstance(latest, Future) else latest)
 
     def _write(self, part: RowPartition, step: int) -> "Future[S]":
         future = self._writes.submit(self._save, part, step)
@@ -320,8 +365,14 @@ class RowTable(Generic[S]):
             error = leaving.future.exception()
             if error is not None:
                 self._failed.append(error)
-            elif self._is_next(index):
-                self._active[index] = leaving.part
+                leaving.held.release()
+                continue
+            if self._latest[index] is leaving.future:
+                self._latest[index] = leaving.future.result()  # much smaller than the future
+            if self._is_next(index):
+                self._take_up(index, leaving.held)
+            else:
+                leaving.held.release()
 
     def _is_next(self, index: int) -> bool:
         return any(
@@ -335,3 +386,8 @@ class RowTable(Generic[S]):
             return wait()
         finally:
             self._waited += monotonic() - started
+
+
+def _release(loaded: "Future[Held]") -> None:
+    if not loaded.cancelled() and loaded.exception() is None:
+        loaded.result().release()
