@@ -8,9 +8,9 @@ are timed one right after the other, and then beside a model: with 10 ms between
 training step of any model leaves the table alone, and all waiting for files counted.
 
 Each case is a process of its own. Our partitions, or a memory map's rows, are on disk when it
-starts, and what we write is synced; of tables larger than this machine's memory they are read from
-the disk. Only what the timed steps touch is ever there, except in the whole epochs at the end. Of
-repeated cases each figure is the best, and memory the largest.
+starts, and what we write is synced; of tables larger than the memory that is free they are read
+from the disk. Only what the timed steps touch is ever there, except in the whole epochs at the end.
+Of repeated cases each figure is the best, and memory the largest.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def main() -> int:
         return 2
     limit = {
         "memory_limit": int(MEMORY_SHARE * memory()["available"]),
-        "cold_bytes": memory()["total"],
+        "cold_bytes": memory()["available"],
     }
     repeats = 1 if args.quick else args.repeats
     runs: dict[tuple[Case, System], list[dict[str, Any]]] = {}

@@ -17,7 +17,7 @@ from sharding.rows import RowPartition, init_rows, load_rows, save_rows
 
 CHECKPOINT = 500  # steps; as by default
 _NO_SHA256 = "0" * 64
-File = tuple[int, str, str]  # step, path, SHA-256
+File = tuple[int, str, str]  # step, name, SHA-256
 
 
 def warm() -> None:
@@ -59,7 +59,7 @@ class Table:
             for index in lane[: read + 2].tolist():
                 file = self._save(self._untrained(index), 0)
                 if cold:
-                    forget(file[1])
+                    forget(self._directory / file[1])
 
     def begin(self, orders: list[Ids]) -> None:
         """Starts an epoch."""
@@ -90,17 +90,19 @@ class Table:
 
     def _load(self, index: int, latest: File | None) -> RowPartition:
         file = latest or self._files.get(index)
-        return self._untrained(index) if file is None else load_rows(file[1], sha256=file[2])
+        if file is None:
+            return self._untrained(index)
+        return load_rows(self._directory / file[1], sha256=file[2])
 
     def _save(self, part: RowPartition, step: int) -> File:
-        path = str(self._directory / f"rows-{part.index:06d}-{step:08d}.safetensors")
-        sha256, _ = save_rows(path, part)
-        file = step, path, sha256
+        name = f"rows-{part.index:06d}-{step:08d}"
+        sha256, _ = save_rows(self._directory / name, part)
+        file = step, name, sha256
         with self._lock:
             before = self._files.get(part.index)
             newest = file if before is None else max(before, file)
             self._files[part.index] = newest
         for old in (before, file):
             if old is not None and old[1] != newest[1]:
-                os.remove(old[1])
+                os.remove(self._directory / old[1])
         return file

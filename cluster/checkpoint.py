@@ -33,8 +33,9 @@ from sharding.files import (
     remove,
 )
 from sharding.plan import Cursor
-from sharding.row_table import RowsWritten, RowTable
+from sharding.row_table import RowTable
 from sharding.rows import RowPartition, load_rows, save_rows
+from sharding.rows_written import RowsWritten
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What `polyprag inspect` found, as text for people."""
 
 from cluster.inspection import CheckpointFacts, EncodingFacts, Inspection
-from cluster.plan_text import size_text
+from cluster.plan_text import counted, size_text
 
 _MAX_SHOWN = 10
 
@@ -23,20 +23,24 @@ def _checkpoint(facts: CheckpointFacts) -> list[str]:
     state = "finished" if facts.is_finished else "unfinished"
     trained, whole = facts.partitions
     lines = [
-        f"checkpoint    step {facts.step:,}, {state}, by {facts.world_size} workers; "
+        f"checkpoint    step {facts.step:,}, {state}, by {counted(facts.world_size, 'worker')}; "
         f"experts {size_text(facts.expert_bytes)}, rows {size_text(facts.row_bytes)}, with moments"
     ]
     for number, (first, last, epochs, partitions) in enumerate(facts.phases, start=1):
         lines.append(
-            f"  phase {number}     steps {first:,} to {last:,}: {epochs} epochs over "
-            f"{partitions:,} partitions"
+            f"  phase {number}     steps {first:,} to {last:,}: {counted(epochs, 'epoch')} over "
+            f"{counted(partitions, 'partition')}"
         )
-    never = facts.untrained + facts.rows_without_file
+    without = (
+        f"; {facts.rows_without_file:,} are of partitions that joint training hasn't read"
+        if facts.rows_without_file
+        else ""
+    )
     lines += [
         f"  partitions  {trained:,} of {whole:,} have trained rows; {facts.dirty:,} were dirty and "
         "written by this checkpoint",
-        f"  updates     {facts.updates:.1f} a row on average; {never:,} rows never trained"
-        + (f" ({facts.rows_without_file:,} of them have no file)" if never else ""),
+        f"  updates     {facts.updates:.1f} a row on average; {facts.untrained:,} rows of these "
+        f"were never trained{without}",
     ]
     if facts.untrained_ids:
         shown = ", ".join(map(str, facts.untrained_ids[:_MAX_SHOWN]))

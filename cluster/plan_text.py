@@ -40,7 +40,7 @@ def plan_text(plan: RunPlan, config: Config, *, run_dir: str) -> str:
     found = plan.forecast
     estimated = " (estimated)" if found.examples_are_estimated else ""
     lines = [
-        f"{run_dir} on {_number(found.workers, 'worker')}: {config.data.lanes:,} lanes of "
+        f"{run_dir} on {counted(found.workers, 'worker')}: {config.data.lanes:,} lanes of "
         f"{config.data.microbatch:,} examples, ZeRO {config.deepspeed.stage}",
         "",
         f"{'':22}{'whole':>16}   a worker (least to most)",
@@ -67,7 +67,8 @@ def plan_text(plan: RunPlan, config: Config, *, run_dir: str) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _number(count: int, unit: str) -> str:
+def counted(count: int, unit: str) -> str:
+    """A number of things, such as `2 workers`."""
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
@@ -86,7 +87,7 @@ def _steps(plan: RunPlan, config: Config) -> list[str]:
     found = plan.forecast
     return [
         f"steps      {found.steps_per_epoch:,} an epoch of {found.examples_per_step:,} examples, "
-        f"{found.total_steps:,} in all ({_number(config.train.epochs, 'epoch')})",
+        f"{found.total_steps:,} in all ({counted(config.train.epochs, 'epoch')})",
         f"balance    {found.balance.empty_slots:.1%} of the lane slots are empty; "
         f"workers are idle {found.balance.idle_workers:.1%} of the time",
     ]
@@ -98,9 +99,9 @@ def _checkpoints(plan: RunPlan, config: Config) -> list[str]:
     return [
         f"checkpoint {size_text(size.whole)}: experts and moments {size_text(size.experts)}, rows "
         f"and moments {size_text(size.rows)}",
-        f"           one every {_number(config.checkpoint.every_steps, 'step')} writes "
+        f"           one every {counted(config.checkpoint.every_steps, 'step')} writes "
         f"{size_text(written)} on average ({size.incremental_share:.1%}); "
-        f"{_number(size.number, 'checkpoint')}",
+        f"{counted(size.number, 'checkpoint')}",
         f"encoding   {size_text(plan.forecast.encoding)}",
     ]
 

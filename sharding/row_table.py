@@ -8,9 +8,9 @@ so a step is one gather and one update, however many partitions it touches.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from types import TracebackType
@@ -21,7 +21,9 @@ import numpy.typing as npt
 
 from sharding.manifest import Partition
 from sharding.row_arena import Held, RowArena, copied
+from sharding.row_places import RowPlaces
 from sharding.rows import Float32Array, RowPartition
+from sharding.rows_written import RowsWritten
 
 S = TypeVar("S")  # what is known of a file of rows that was written
 
@@ -53,32 +55,6 @@ class _Write(Generic[S]):
 
     held: Held
     future: "Future[S]"
-
-
-@dataclass(slots=True)
-class RowsWritten(Generic[S]):
-    """The files that a checkpoint adds; some may still be on their way.
-
-    Attributes:
-        files: by partition; the newest where there were several.
-        superseded: files that a newer one of the same partition has replaced since.
-    """
-
-    files: "dict[int, Future[S]]" = field(default_factory=dict)
-    superseded: "list[Future[S]]" = field(default_factory=list)
-
-    def done(self) -> bool:
-        """Whether everything is written, or a write has failed."""
-        return all(future.done() for future in (*self.files.values(), *self.superseded))
-
-    def result(self) -> tuple[dict[int, S], list[S]]:
-        """The files and the superseded ones, once they are written.
-
-        Raises:
-            CorpusError: one can't be written.
-        """
-        files = {index: future.result() for index, future in sorted(self.files.items())}
-        return files, [future.result() for future in self.superseded]
 
 
 class RowTable(Generic[S]):
@@ -114,7 +90,7 @@ class RowTable(Generic[S]):
             max_writes: Partitions on their way to a file at most; training waits for the oldest
                 when there are more.
         """
-        self._first_ids = np.array([part.first_id for part in partitions], np.int64)
+        self._places = RowPlaces(partitions)
         self._largest = max((part.num_passages for part in partitions), default=1)
         self._shape, self._optimizer = shape, optimizer
         self._load, self._save = load, save
@@ -126,9 +102,6 @@ class RowTable(Generic[S]):
         self._arenas: list[RowArena] = []
         self._growing = Lock()
         self._active: dict[int, Held] = {}
-        # By partition: the arena that it lies in (-1: none), and what makes an id its place there.
-        self._arena_of = np.full(len(partitions), -1, np.int32)
-        self._offset_of = np.zeros(len(partitions), np.int64)
         self._is_dirty = np.zeros(len(partitions), np.bool_)
         self._loading: dict[int, Future[Held]] = {}
         self._leaving: dict[int, _Write[S]] = {}  # oldest first
@@ -167,7 +140,7 @@ class RowTable(Generic[S]):
         if self._failed:
             raise self._failed.popleft()
         gathered = np.empty((len(ids), *self._shape), np.float32)
-        for number, at, places in self._places(ids):
+        for number, at, places in self._places.find(ids, activate=self._activate).places:
             rows = self._arenas[number].rows
             if at is None:
                 np.take(rows, places, axis=0, out=gathered, mode="clip")
@@ -179,11 +152,12 @@ class RowTable(Generic[S]):
         """One optimiser step on rows that `gather` has given since the last `advance`.
 
         Args:
-            ids: (M,) int64, ascending, each once.
+            ids: (M,) int64, ascending, each once; not changed since.
             grad: float32 (M, S, K), an array or a tensor on the CPU.
             rate: Learning rate.
         """
-        for number, at, places in self._places(ids):
+        found = self._places.find(ids, activate=self._activate)
+        for number, at, places in found.places:
             arena = self._arenas[number]
             self._optimizer.update(
                 arena.rows,
@@ -194,7 +168,7 @@ class RowTable(Generic[S]):
                 grad=grad if at is None else grad[at],
                 lr=rate,
             )
-        self._is_dirty[self._owners(ids)] = True
+        self._is_dirty[found.owners] = True
 
     def advance(self, lane: int, position: int, *, step: int) -> None:
         """Tells where a lane goes on: what lies before that is written and let go of.
@@ -210,7 +184,7 @@ class RowTable(Generic[S]):
         self._positions[lane] = position
         for index in order[before:position]:
             held, loading = self._active.pop(index, None), self._loading.pop(index, None)
-            self._arena_of[index] = -1
+            self._places.drop(index)
             if held is not None and self._is_dirty[index]:
                 self._is_dirty[index] = False
                 self._leaving[index] = _Write(held, self._write(held.part, step))
@@ -274,30 +248,6 @@ class RowTable(Generic[S]):
         """Closes."""
         self.close()
 
-    def _owners(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        return np.searchsorted(self._first_ids, ids, side="right") - 1
-
-    def _places(
-        self, ids: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[int, npt.NDArray[np.intp] | None, npt.NDArray[np.int64]]]:
-        """For each arena that has some of the rows: its number, which of the ids, their places.
-
-        None stands for all of the ids.
-        """
-        owners = self._owners(ids)
-        numbers = self._arena_of[owners]
-        if (numbers < 0).any():
-            for index in np.unique(owners[numbers < 0]).tolist():
-                self._activate(index)
-            numbers = self._arena_of[owners]
-        places = ids + self._offset_of[owners]
-        if not len(ids) or (numbers == numbers[0]).all():
-            yield from [(int(number), None, places) for number in numbers[:1]]
-            return
-        for number in np.unique(numbers).tolist():
-            at = np.flatnonzero(numbers == number)
-            yield number, at, places[at]
-
     def _activate(self, index: int) -> None:
         """Waits until a partition is in memory, and takes it up."""
         self._load_soon(index)
@@ -310,8 +260,7 @@ class RowTable(Generic[S]):
 
     def _take_up(self, index: int, held: Held) -> None:
         self._active[index] = held
-        self._arena_of[index] = held.arena.number
-        self._offset_of[index] = held.first_place - self._first_ids[index]
+        self._places.put(index, held)
 
     def _place(self, part: RowPartition) -> Held:
         """A partition's rows moved into an arena; called by the threads that load."""

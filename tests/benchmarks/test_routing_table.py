@@ -121,6 +121,7 @@ def run_case(name: str, directory: Path, **changes: Any) -> dict[str, Any]:
     return dict(json.loads(run.stdout))
 
 
+@pytest.mark.slow
 def test_a_case_tells_times_memory_and_bytes(tmp_path: Path) -> None:
     result = run_case("polyprag", tmp_path)
     assert result["steps"]["number"] == 20 and result["beside"]["number"] == 5
@@ -130,6 +131,7 @@ def test_a_case_tells_times_memory_and_bytes(tmp_path: Path) -> None:
     assert state <= result["disk_bytes"] < 1.5 * state
 
 
+@pytest.mark.slow
 def test_a_table_beyond_the_limit_is_out_of_memory(tmp_path: Path) -> None:
     assert run_case("torch_sparse", tmp_path, num_rows=10**8)["out_of_memory"]
 
@@ -152,3 +154,14 @@ def test_goals_fail_where_the_step_grows_or_a_rival_fails() -> None:
     assert met(1.0, of(0.9)) == [True, True, True, False, False]
     assert met(1.0, {"out_of_memory": True}) == [True] * 5
     assert met(1.0, {"error": "it broke"}) == [True, True, True, False, False]
+
+
+def test_repeated_cases_give_the_best_times_and_the_largest_memory() -> None:
+    best_of = module("report").best_of
+    runs = [
+        {"steps": {"median_ms": 2.0, "rows_per_s": 5.0}, "peak_mb": 10.0},
+        {"steps": {"median_ms": 1.0, "rows_per_s": 4.0}, "peak_mb": 30.0},
+    ]
+    best = {"steps": {"median_ms": 1.0, "rows_per_s": 5.0}, "peak_mb": 30.0}
+    assert best_of(runs) == best
+    assert best_of([*runs, {"error": "it broke"}]) == {"error": "it broke"}

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 PARTITIONS, SIZE, SHAPE, ROOM = 300, 256, (16, 20), 80 << 20
 
 SCRIPT = """
-import resource, sys
+import resource, sys, threading
 import numpy as np
 from polyprag.row_optimizer import RowAdam
 from sharding.manifest import Partition
@@ -35,6 +35,7 @@ parts = [
 init = lambda i: init_rows(parts[i], sites=sites, experts=experts, std=1.0, seed=0)
 save_rows(f"{directory}/first", init(0)), load_rows(f"{directory}/first")
 now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+threading.stack_size(1 << 20)  # the limit counts stacks whole, used or not
 resource.setrlimit(resource.RLIMIT_AS, (now + room, now + room))
 
 def save(part, step):
