@@ -31,17 +31,17 @@ def _checkpoint(facts: CheckpointFacts) -> list[str]:
             f"  phase {number}     steps {first:,} to {last:,}: {counted(epochs, 'epoch')} over "
             f"{counted(partitions, 'partition')}"
         )
-    without = (
-        f"; {facts.rows_without_file:,} are of partitions that joint training hasn't read"
-        if facts.rows_without_file
-        else ""
-    )
     lines += [
         f"  partitions  {trained:,} of {whole:,} have trained rows; {facts.dirty:,} were dirty and "
         "written by this checkpoint",
         f"  updates     {facts.updates:.1f} a row on average; {facts.untrained:,} rows of these "
-        f"were never trained{without}",
+        "were never trained",
     ]
+    if facts.rows_without_file:
+        lines.append(
+            f"              {facts.rows_without_file:,} rows are of partitions that joint training "
+            "hasn't read"
+        )
     if facts.untrained_ids:
         shown = ", ".join(map(str, facts.untrained_ids[:_MAX_SHOWN]))
         more = " ..." if len(facts.untrained_ids) > _MAX_SHOWN else ""

@@ -67,6 +67,8 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts what it sends to the background with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         deadline = time.monotonic() + 200
         while not (workplace.run / "checkpoints" / "manifest.json").exists():

@@ -308,6 +308,8 @@ def begin(tmp_path: Path, source: str) -> subprocess.Popen[bytes]:
         env=os.environ | {"PYTHONPATH": os.getcwd()},
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell starts what it sends to the background with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
