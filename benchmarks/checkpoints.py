@@ -46,6 +46,7 @@ def slowed(save: Callable[..., Any], num_bytes: Callable[[Any], int]) -> Callabl
 def train(run: Path, config: Config, *, wait: bool, slow: bool) -> dict[str, float]:
     """Trains a run; the shares of its wall time in which training stood still."""
     import cluster.checkpoint as checkpoint
+    import cluster.checkpoint_files as files
     import cluster.training as training
 
     class Waiting(checkpoint.Checkpointer):
@@ -60,12 +61,12 @@ def train(run: Path, config: Config, *, wait: bool, slow: bool) -> dict[str, flo
         if wait:
             stack.enter_context(patch.object(training, "Checkpointer", Waiting))
         if slow:
-            for name, size in (
-                ("save_rows", lambda saved: saved[1]),
-                ("_save_experts", lambda saved: saved.num_bytes),
+            for module, name, size in (
+                (files, "save_rows", lambda saved: saved[1]),
+                (checkpoint, "_save_experts", lambda saved: saved.num_bytes),
             ):
-                changed = slowed(getattr(checkpoint, name), size)
-                stack.enter_context(patch.object(checkpoint, name, changed))
+                changed = slowed(getattr(module, name), size)
+                stack.enter_context(patch.object(module, name, changed))
         encode_here(run, config)
     lines = (run / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line) for line in lines]

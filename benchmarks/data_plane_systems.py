@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reporting import in_a_process
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RIVALS = ROOT / ".venv-rivals" / "bin" / "python"
@@ -97,14 +99,4 @@ def measure(
     }
     script = str(HERE / "data_plane_case.py")
     command = [place.python, script, system.name, what, json.dumps(arguments)]
-    try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, cwd=scratch
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"took more than {LIMIT_S} s"}
-    if run.returncode != 0:
-        lines = run.stderr.strip().splitlines() or [f"ended with {run.returncode}"]
-        return {"error": lines[-1]}
-    result: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
-    return result
+    return in_a_process(command, limit_s=LIMIT_S, env=environment, cwd=scratch)

@@ -1,9 +1,10 @@
-"""What every benchmark shares: its options, the machine it ran on, its table and its JSON."""
+"""What benchmarks share: options, cases in processes, the machine, their table and their JSON."""
 
 import argparse
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -55,6 +56,30 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
+
+
+def in_a_process(command: Sequence[str], *, limit_s: float, **options: Any) -> dict[str, Any]:
+    """Runs a case that prints its result as JSON in its last line.
+
+    Args:
+        command: the case.
+        limit_s: seconds that it may take.
+        options: of `subprocess.run`.
+
+    Returns:
+        What it printed, or {"error": the last line that the process wrote to stderr}.
+    """
+    try:
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=limit_s, check=False, **options
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"took more than {limit_s} s"}
+    if run.returncode != 0:
+        lines = run.stderr.strip().splitlines() or [f"ended with {run.returncode}"]
+        return {"error": lines[-1]}
+    result: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
+    return result
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from reporting import in_a_process
 
 HERE = Path(__file__).resolve().parent
 _FEW: dict[str, Any] = {"warm_up": 3, "steps": 24, "beside": 12}
@@ -127,14 +128,4 @@ def measure(
             json.dumps(arguments),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        try:
-            run = subprocess.run(
-                command, capture_output=True, text=True, timeout=LIMIT_S, env=environment
-            )
-        except subprocess.TimeoutExpired:
-            return {"error": f"took more than {LIMIT_S} s"}
-    if run.returncode != 0:
-        lines = run.stderr.strip().splitlines() or [f"ended with {run.returncode}"]
-        return {"error": lines[-1]}
-    result: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
-    return result
+        return in_a_process(command, limit_s=LIMIT_S, env=environment)

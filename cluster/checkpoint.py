@@ -13,28 +13,20 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, distributed
 
+from cluster.checkpoint_files import remove_unnamed
 from cluster.checkpoint_manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.collectives import gather_json, gather_numbers, raise_together
 from cluster.engine import ExpertEngine
-from cluster.plan import Phase
+from cluster.phase import Phase
 from polyprag.errors import RunError
-from sharding.files import (
-    TEMPORARY_NAME,
-    atomic_write,
-    join,
-    list_names,
-    read_bytes,
-    remove,
-)
+from sharding.files import atomic_write, join, read_bytes, remove
 from sharding.plan import Cursor
 from sharding.row_table import RowTable
-from sharding.rows import RowPartition, load_rows, save_rows
 from sharding.rows_written import RowsWritten
 
 
@@ -161,6 +153,11 @@ class Checkpointer:
             error = raised
         raise_together(error)
         gathered = gather_json(written)
+        if self._is_first:
+            self._name(pending, gathered)
+
+    def _name(self, pending: _Pending, gathered: list[dict[str, Any]]) -> None:
+        """Has the manifest written that names what all workers wrote; on worker 0."""
         replaced = [name for worker in gathered for name in worker["superseded"]]
         for worker in gathered:
             for key, entry in worker["rows"].items():
@@ -183,10 +180,7 @@ class Checkpointer:
             previous_step=self._previous_step,
         )
         self._previous_step = pending.step
-        if self._is_first:
-            self._manifest = self._thread.submit(
-                _save_manifest, self._directory, manifest, replaced
-            )
+        self._manifest = self._thread.submit(_save_manifest, self._directory, manifest, replaced)
 
     def _raise_of(self, future: "Future[None] | None") -> None:
         """Waits for worker 0's manifest; its error is raised on every worker."""
@@ -210,41 +204,6 @@ def _save_experts(directory: str, state: dict[str, Tensor], *, step: int) -> Sta
     return StateFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def save_row_partition(
-    directory: str, part: RowPartition, step: int, *, variant: str = ""
-) -> RowsFile:
-    """Writes a partition's rows and moments as they are after a global step.
-
-    Args:
-        directory: `RUN/checkpoints`.
-        part: what to write.
-        step: global steps done.
-        variant: sets the file's name apart from that of other contents at the same step.
-    """
-    name = f"rows-{part.index:05d}-step-{step:08d}{variant}.safetensors"
-    sha256, num_bytes = save_rows(join(directory, name), part)
-    norms = np.linalg.norm(part.rows.reshape(len(part.rows), -1), axis=1)
-    return RowsFile(
-        name,
-        sha256,
-        num_bytes,
-        step=step,
-        num_rows=len(part.rows),
-        updates=int(part.steps.sum(dtype=np.int64)),
-        untrained=int((part.steps == 0).sum()),
-        mean_norm=float(norms.mean()),
-    )
-
-
-def remove_unnamed(directory: str, manifest: CheckpointManifest | None) -> None:
-    """Deletes the state files of a directory that its manifest doesn't name."""
-    keep = manifest.names() if manifest else set()
-    for name in list_names(directory):
-        is_ours = name.endswith(".safetensors") or TEMPORARY_NAME.fullmatch(name)
-        if is_ours and name not in keep:
-            remove(join(directory, name))
-
-
 def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[str, Tensor]:
     """The experts and their moments, as `ExpertEngine.import_state` takes them.
 
@@ -260,12 +219,3 @@ def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[st
         return dict(load_tensors(data))
     except SafetensorError as error:
         raise RunError(f"{url}: not a safetensors file ({error}); {remedy}") from error
-
-
-def load_row_partition(directory: str, entry: RowsFile) -> RowPartition:
-    """A partition's rows and moments.
-
-    Raises:
-        CorpusError: the file is missing or damaged.
-    """
-    return load_rows(join(directory, entry.file), sha256=entry.sha256)

@@ -1,16 +1,16 @@
 """Changing a checkpoint that isn't being trained: rows of removed passages are forgotten."""
 
-import secrets
 from collections.abc import Iterable
 
 import msgspec
 import numpy as np
 
-from cluster.checkpoint import load_row_partition, remove_unnamed, save_row_partition
+from cluster.checkpoint_files import load_row_partition, remove_unnamed, save_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest
 from polyprag.errors import RunError
 from sharding.files import join
 from sharding.manifest import CorpusManifest
+from sharding.rows import forget
 
 
 def forget_rows(run_dir: str, ids: Iterable[int]) -> None:
@@ -40,14 +40,10 @@ def forget_rows(run_dir: str, ids: Iterable[int]) -> None:
         if entry is None:
             continue
         part = load_row_partition(directory, entry)
-        at = wanted[owners == index] - part.first_id
-        arrays = (part.rows, part.exp_avg, part.exp_avg_sq, part.steps)
-        if not any(array[at].any() for array in arrays):
-            continue
-        for array in arrays:
-            array[at] = 0
-        removed = f"-{secrets.token_hex(4)}"
-        rows[index] = save_row_partition(directory, part, entry.step, variant=removed)
+        if forget(part, wanted[owners == index].tolist()):
+            # Named for what it is made of, so that a stopped call leaves no second file.
+            variant = f"-{entry.sha256[:8]}"
+            rows[index] = save_row_partition(directory, part, entry.step, variant=variant)
     num_partitions = len(checkpoint.identity["corpus"])
     identity = checkpoint.identity | {
         "corpus": [part.sha256 for part in partitions[:num_partitions]]

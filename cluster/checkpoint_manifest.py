@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.plan import Phase
+from cluster.phase import Phase
 from polyprag.config import Config
 from polyprag.config_files import flatten
 from polyprag.encoding_manifest import BaseModel

@@ -16,7 +16,7 @@ from cluster.plan import EncodePlan
 from cluster.ray_session import ray_session, worker_environment
 from cluster.worker import WorkerTask, train_on_worker
 from polyprag.config import Config
-from polyprag.config_files import locate, save_config
+from polyprag.config_files import locate, save_config, with_absolute_model
 from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import CorpusError, RunError
@@ -61,11 +61,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False) -> None:
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
     """Local paths made absolute: workers run in other directories."""
-    run_dir = absolute(run_dir)
-    if os.path.isdir(config.model.path):
-        config = replace(
-            config, model=replace(config.model, path=os.path.abspath(config.model.path))
-        )
+    run_dir, config = absolute(run_dir), with_absolute_model(config)
     if config.deepspeed.config is not None:
         file = absolute(locate(config.deepspeed.config))
         config = replace(config, deepspeed=replace(config.deepspeed, config=file))

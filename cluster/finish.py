@@ -16,8 +16,8 @@ from polyprag.config import Config
 from polyprag.encoding import encoding_dir, save_encoding
 from polyprag.encoding_manifest import RowsPart, Trained, describe_base
 from sharding.files import join, list_names, remove
-from sharding.manifest import CorpusManifest, Partition
-from sharding.plan import lanes_of_worker, partitions_of_lane
+from sharding.manifest import CorpusManifest
+from sharding.plan import partitions_of_worker
 from sharding.rows import RowPartition, save_rows
 
 _THREADS = 4  # that read and write rows; one partition each is in memory
@@ -41,30 +41,26 @@ def write_encoding(
     until the new manifest replaces the old.
     """
     directory = encoding_dir(run_dir)
-    lanes = lanes_of_worker(
-        distributed.get_rank(), world_size=distributed.get_world_size(), num_lanes=plan.num_lanes
+    mine = partitions_of_worker(
+        distributed.get_rank(),
+        world_size=distributed.get_world_size(),
+        num_partitions=len(manifest.partitions),
+        num_lanes=plan.num_lanes,
     )
-    partitions = [
-        manifest.partitions[index]
-        for lane in lanes
-        for index in partitions_of_lane(
-            lane, num_partitions=len(manifest.partitions), num_lanes=plan.num_lanes
-        )
-    ]
 
-    def write(partition: Partition) -> dict[str, Any]:
-        index = partition.index
+    def write(index: int) -> dict[str, Any]:
+        partition = manifest.partitions[index]
         name = f"rows/part-{index:05d}-{step:012x}.safetensors"
         sha256, _ = save_rows(join(directory, name), rows_of(index), moments=False)
         return asdict(RowsPart(index, partition.first_id, partition.num_passages, name, sha256))
 
     def write_all() -> list[dict[str, Any]]:
         with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(write, partitions))
+            return list(pool.map(write, mine))
 
-    mine = together(write_all)
+    written = together(write_all)
     state = engine.export_state()
-    gathered = [entry for worker in gather_json(mine) for entry in worker]
+    gathered = [entry for worker in gather_json(written) for entry in worker]
     if distributed.get_rank() == 0:
         parts = sorted((RowsPart(**entry) for entry in gathered), key=lambda part: part.index)
         save_encoding(

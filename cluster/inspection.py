@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster.checkpoint import load_row_partition
+from cluster.checkpoint_files import load_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest
 from polyprag.encoding import Encoding, encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME

@@ -3,31 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cluster.phase import Phase
 from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.examples import num_examples
 from sharding.manifest import CorpusManifest, Partition
 from sharding.plan import Cursor, lane_cursor_at, partition_order, partitions_of_lane
 from sharding.plan import steps_per_epoch as lane_steps_per_epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A stretch of joint training over a corpus as it was then.
-
-    Attributes:
-        first_step: global steps done before it.
-        last_step: global steps done after it.
-        first_epoch: passes over the corpus before it.
-        epochs: passes in it.
-        num_partitions: of the corpus.
-    """
-
-    first_step: int
-    last_step: int
-    first_epoch: int
-    epochs: int
-    num_partitions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +63,8 @@ class EncodePlan:
 
     def cursor_at(self, step: int) -> Cursor:
         """Where every lane goes on after `step` global steps, without reading anything."""
-        passes, within = divmod(step - self.first_step, self.steps_per_epoch)
-        epoch = self.first_epoch + passes
+        epoch = self.epoch_of(step)
+        within = (step - self.first_step) % self.steps_per_epoch
         lanes = []
         for lane in range(self.num_lanes):
             order = self.lane_order(lane, epoch=epoch)

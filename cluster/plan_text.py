@@ -1,8 +1,12 @@
 """A run's plan as text for people: a table of amounts, then memory, checkpoints and time."""
 
-from cluster.forecast import Amount
-from cluster.planning import RunPlan
+from typing import TYPE_CHECKING
+
 from polyprag.config import Config
+
+if TYPE_CHECKING:  # they import what plans
+    from cluster.forecast import Amount
+    from cluster.planning import RunPlan
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -29,7 +33,7 @@ def duration_text(seconds: float) -> str:
     return f"{days} days {hours} h"
 
 
-def plan_text(plan: RunPlan, config: Config, *, run_dir: str) -> str:
+def plan_text(plan: "RunPlan", config: Config, *, run_dir: str) -> str:
     """The plan as lines of at most about 100 characters, notes aside.
 
     Args:
@@ -72,7 +76,7 @@ def counted(count: int, unit: str) -> str:
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
-def _row(name: str, amount: Amount, *, sizes: bool = False) -> str:
+def _row(name: str, amount: "Amount", *, sizes: bool = False) -> str:
     least, most = (
         (size_text(amount.least), size_text(amount.most))
         if sizes
@@ -83,7 +87,7 @@ def _row(name: str, amount: Amount, *, sizes: bool = False) -> str:
     return f"{name:22}{whole:>16}   {spread}"
 
 
-def _steps(plan: RunPlan, config: Config) -> list[str]:
+def _steps(plan: "RunPlan", config: Config) -> list[str]:
     found = plan.forecast
     return [
         f"steps      {found.steps_per_epoch:,} an epoch of {found.examples_per_step:,} examples, "
@@ -93,7 +97,7 @@ def _steps(plan: RunPlan, config: Config) -> list[str]:
     ]
 
 
-def _checkpoints(plan: RunPlan, config: Config) -> list[str]:
+def _checkpoints(plan: "RunPlan", config: Config) -> list[str]:
     size = plan.forecast.checkpoint
     written = size.experts + size.rewritten_rows
     return [
@@ -106,7 +110,7 @@ def _checkpoints(plan: RunPlan, config: Config) -> list[str]:
     ]
 
 
-def _memory(plan: RunPlan, config: Config) -> list[str]:
+def _memory(plan: "RunPlan", config: Config) -> list[str]:
     memory = plan.forecast.memory
     lines = []
     for title, items, need, loading in (
@@ -122,7 +126,7 @@ def _memory(plan: RunPlan, config: Config) -> list[str]:
     return lines
 
 
-def _time(plan: RunPlan) -> list[str]:
+def _time(plan: "RunPlan") -> list[str]:
     tokens, time = plan.forecast.tokens, plan.forecast.time
     lines = []
     if tokens is None:

@@ -10,19 +10,16 @@ import numpy as np
 from torch import Tensor, distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cluster.checkpoint import (
-    Checkpointer,
-    load_expert_state,
-    load_row_partition,
-    save_row_partition,
-)
+from cluster.checkpoint import Checkpointer, load_expert_state
+from cluster.checkpoint_files import load_row_partition, save_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest, RowsFile, check_identity, identity_of
 from cluster.collectives import together
 from cluster.engine import ExpertEngine
 from cluster.finish import write_encoding
 from cluster.lane_reader import open_lanes
 from cluster.metrics import MetricsLog
-from cluster.plan import EncodePlan, Phase, plan_encoding
+from cluster.phase import Phase
+from cluster.plan import EncodePlan, plan_encoding
 from cluster.step import train_step
 from polyprag.base_model import load_base
 from polyprag.config import Config

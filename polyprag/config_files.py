@@ -9,6 +9,7 @@ A config is named by its path or, for one that ships with polyprag, by its name 
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -62,6 +63,15 @@ def load_config(
         settings += parse_settings(_read(locate(config)), where=str(config))
     settings += [parse_override(override) for override in overrides]
     return _merge(settings)
+
+
+def with_absolute_model(config: Config) -> Config:
+    """The same with `model.path` absolute where it is a directory: workers run in other ones."""
+    path = config.model.path
+    if not os.path.isdir(path):
+        return config
+    model = dataclasses.replace(config.model, path=os.path.abspath(path))
+    return dataclasses.replace(config, model=model)
 
 
 def parse_override(text: str) -> Setting:

@@ -16,7 +16,7 @@ from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.errors import RunError
 from sharding.files import TEMPORARY_NAME, exists, join, list_names, remove
-from sharding.rows import load_rows, save_rows
+from sharding.rows import forget, load_rows, save_rows
 
 ROWS = "rows"
 _ROWS_FILE = re.compile(r"part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
@@ -89,15 +89,14 @@ def _without(
 ) -> RowsPart:
     """A part's entry after some passages' rows are zero; itself where they are."""
     first, end = np.searchsorted(ids, [part.first_id, part.first_id + part.num_passages])
-    at = ids[first:end] - part.first_id
-    if not len(at):
+    mine = ids[first:end]
+    if not len(mine):
         return part
     rows = load_rows(join(directory, part.file), sha256=part.sha256)
-    if not rows.rows[at].any():
+    if not forget(rows, mine.tolist()):
         return part
-    rows.rows[at] = 0
     # The same rows to forget give the same name, so that a stopped call leaves no second file.
-    told = hashlib.sha256(part.sha256.encode() + at.astype("<i8").tobytes()).hexdigest()
+    told = hashlib.sha256(part.sha256.encode() + mine.astype("<i8").tobytes()).hexdigest()
     name = f"{ROWS}/part-{part.index:05d}-{told[:12]}.safetensors"
     sha256, _ = save_rows(join(directory, name), rows, moments=False)
     return replace(part, file=name, sha256=sha256)

@@ -11,7 +11,7 @@ from polyprag.encoding_manifest import EncodingManifest
 from polyprag.errors import CorpusError
 from sharding.checks.problem import Problem
 from sharding.files import read_bytes
-from sharding.rows import RowPartition, load_rows
+from sharding.rows import ids_with_state, load_rows
 
 _NAMED = 5  # removed passages
 
@@ -53,19 +53,13 @@ def rows_problems(
         if not np.isfinite(getattr(part, name)).all():
             wrong.append(f"{name} holds numbers that are infinite or undefined")
     problems = [Problem(url, f"{url}: {what}; {remedy}") for what in wrong]
-    if not problems and (left := _not_zero(part, removed)):
+    if not problems and (left := ids_with_state(part, removed)):
         some = ",".join(map(str, left[:_NAMED]))
         what = f"holds rows of {len(left)} removed passages, {left[0]} first"
         problems.append(
             Problem(url, f"{url}: {what}; run `polyprag remove RUN --ids {some}` again")
         )
     return problems
-
-
-def _not_zero(part: RowPartition, removed: Sequence[int]) -> list[int]:
-    """Which of some passages have a row, or moments, that aren't zero."""
-    arrays = (part.rows, part.exp_avg, part.exp_avg_sq, part.steps)
-    return [each for each in removed if any(array[each - part.first_id].any() for array in arrays)]
 
 
 def expert_problems(

@@ -7,6 +7,7 @@ lies there, and what is read stays where it was read to. Other threads run meanw
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,28 @@ def init_rows(
     rows = generator.standard_normal(shape, dtype=np.float32)
     rows *= np.float32(std)
     return _without_moments(partition.index, partition.first_id, rows, second_moment)
+
+
+def ids_with_state(part: RowPartition, ids: Sequence[int]) -> list[int]:
+    """Those of some passages of a partition of whose rows, moments or steps anything isn't zero."""
+    at = np.array(ids, np.int64) - part.first_id
+    has_state = np.zeros(len(at), np.bool_)
+    for array in _state(part):
+        has_state |= array[at].any(axis=tuple(range(1, array.ndim)))
+    left: list[int] = (at[has_state] + part.first_id).tolist()
+    return left
+
+
+def forget(part: RowPartition, ids: Sequence[int]) -> bool:
+    """Zeroes rows, moments and steps of passages of a partition; whether anything was left."""
+    at = np.array(ids_with_state(part, ids), np.int64) - part.first_id
+    for array in _state(part):
+        array[at] = 0
+    return len(at) > 0
+
+
+def _state(part: RowPartition) -> tuple[np.ndarray[Any, Any], ...]:
+    return part.rows, part.exp_avg, part.exp_avg_sq, part.steps
 
 
 def save_rows(url: str | Path, part: RowPartition, *, moments: bool = True) -> tuple[str, int]:

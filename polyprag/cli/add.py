@@ -8,19 +8,18 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
-    refuse_bare_override,
     run_argument,
     settings_of,
-    split_overrides,
+    show_skipped,
+    sources_and_overrides,
 )
-from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
+from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
     from polyprag.config import Config
     from sharding.ingest.bad_row import OnError
     from sharding.task_pool import TaskPool
 
-_PASSAGES_WORTH_A_PROCESS = 5_000  # about what `rules` writes about while one starts
 _ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model
 
 
@@ -95,15 +94,12 @@ def command(
     """
     from cluster.checkpoint_edit import check_finished
     from polyprag.config_files import save_config
-    from sharding.files import exists, join
+    from sharding.files import join
     from sharding.manifest import CorpusManifest
     from sharding.urls import absolute
 
-    sources, overrides = split_overrides(arguments)
+    sources, overrides = sources_and_overrides(arguments)
     config = settings_of(run, configs, overrides)
-    for source in sources:
-        if "=" in source and not exists(source):
-            refuse_bare_override(source)
     CorpusManifest.load(join(run, "corpus"))  # says so where there is nothing to add to
     check_finished(run)
     on_ray = is_on_ray(config.cluster, use_ray)
@@ -147,8 +143,7 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
             show=progress,
             **options,
         )
-    for reason, count in grown.skipped.items():
-        click.echo(f"skipped {count:,} passages: {reason}")
+    show_skipped(grown.skipped)
     there = f", {grown.num_there:,} were there already" if grown.num_there else ""
     ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""
     click.echo(
@@ -164,7 +159,7 @@ def _augment_and_train(run: str, config: "Config", work: "OpenPool") -> None:
 
     lacking = what_is_lacking(run)
     if lacking.augmentation:
-        with work(at_most=max(1, lacking.augmentation // _PASSAGES_WORTH_A_PROCESS)) as pool:
+        with work(at_most=augmenters(lacking.augmentation)) as pool:
             augment_new(run, config, pool=pool, show=progress)
     if lacking.rows:
         with work(at_most=_trainers(lacking.num_rows)) as pool:

@@ -1,7 +1,7 @@
 """What the commands' arguments have in common: RUN, --config and trailing key=value."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -44,6 +44,27 @@ def only_overrides(arguments: Sequence[str]) -> list[str]:
         refuse_bare_override(text)
         raise click.UsageError(f"unexpected argument {text!r}: settings are section.key=value")
     return overrides
+
+
+def sources_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts trailing arguments into sources of passages and `section.key=value` ones.
+
+    Raises:
+        click.UsageError: one is no file, and looks like a setting without its section.
+    """
+    from sharding.files import exists
+
+    sources, overrides = split_overrides(arguments)
+    for source in sources:
+        if "=" in source and not exists(source):
+            refuse_bare_override(source)
+    return sources, overrides
+
+
+def show_skipped(skipped: Mapping[str, int]) -> None:
+    """Prints how many passages of the sources were left out, by reason."""
+    for reason, count in skipped.items():
+        click.echo(f"skipped {count:,} passages: {reason}")
 
 
 def refuse_bare_override(text: str) -> None:

@@ -3,9 +3,7 @@
 import click
 
 from polyprag.cli.arguments import config_option, only_overrides, overrides_argument, run_argument
-from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
-
-_PASSAGES_WORTH_A_PROCESS = 5_000  # about what `rules` does while one starts
+from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
 
 @click.command("augment")
@@ -53,7 +51,7 @@ def command(
     corpus_dir = join(run, "corpus")
     num_passages = CorpusManifest.load(corpus_dir).num_passages
     on_ray = is_parallel and is_on_ray(config.cluster, use_ray)
-    at_most = max(1, num_passages // _PASSAGES_WORTH_A_PROCESS) if is_parallel else 1
+    at_most = augmenters(num_passages) if is_parallel else 1
     with (
         progress(num_passages, "augmenting", unit="passages") as advance,
         task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool,

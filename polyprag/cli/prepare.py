@@ -6,10 +6,10 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
-    refuse_bare_override,
     run_argument,
     settings_of,
-    split_overrides,
+    show_skipped,
+    sources_and_overrides,
 )
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
@@ -83,18 +83,15 @@ def command(
     """
     from polyprag.config_files import save_config
     from polyprag.progress import progress
-    from sharding.files import exists, join
+    from sharding.files import join
     from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
     from sharding.ingest.sources import expand, num_parts
     from sharding.urls import absolute
 
-    sources, overrides = split_overrides(arguments)
+    sources, overrides = sources_and_overrides(arguments)
     config = settings_of(run, configs, overrides)
-    for source in sources:
-        if "=" in source and not exists(source):
-            refuse_bare_override(source)
     if not sources:
         raise click.UsageError("name at least one passage file after RUN")
     fields = parse_field_map(field_map) if field_map is not None else None
@@ -115,8 +112,7 @@ def command(
             show=progress,
         )
     save_config(config, run)
-    for reason, count in manifest.skipped.items():
-        click.echo(f"skipped {count:,} passages: {reason}")
+    show_skipped(manifest.skipped)
     click.echo(
         f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "
         f"{len(manifest.partitions):,} partitions\nnext: polyprag augment {run}"

@@ -4,12 +4,12 @@ Each step is seen to be done from the files alone: partitions that aren't augmen
 the encoding has no rows of. So `add` that was stopped goes on where it was.
 """
 
-import os
 from dataclasses import dataclass, replace
 from typing import Any
 
 from polyprag.augment.corpus import augment_corpus, describe
 from polyprag.config import AugmentConfig, Config
+from polyprag.config_files import with_absolute_model
 from polyprag.encoding import Encoding, encoding_dir
 from polyprag.encoding_edit import extend_encoding
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
@@ -114,12 +114,9 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
 def row_settings(run_dir: str, config: Config) -> Config:
     """The config that rows are trained with: the encoding's, and of the run's what may change."""
     trained_with = Encoding.load(run_dir).config
-    model = config.model
-    if os.path.isdir(model.path):
-        model = replace(model, path=os.path.abspath(model.path))  # workers run elsewhere
     return replace(
         trained_with,
-        model=model,
+        model=with_absolute_model(config).model,
         add=config.add,
         index=config.index,
         retrieval=config.retrieval,

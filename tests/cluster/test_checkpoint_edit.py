@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from cluster.checkpoint_edit import check_finished
 from cluster.checkpoint_manifest import CheckpointManifest, StateFile
-from cluster.plan import Phase
+from cluster.phase import Phase
 from polyprag.cli import main
 from polyprag.errors import RunError
 from sharding.ingest.prepare import prepare

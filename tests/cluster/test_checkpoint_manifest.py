@@ -15,7 +15,7 @@ from cluster.checkpoint_manifest import (
     check_identity,
     identity_of,
 )
-from cluster.plan import Phase
+from cluster.phase import Phase
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from sharding.manifest import CorpusManifest, Partition

@@ -49,7 +49,7 @@ def assert_equal(left: Path, right: Path) -> None:
 
 def train_with_slow_disk(run: Path, overrides: list[str], seconds: float, fatal_step: int) -> None:
     """Trains on storage that takes its time for every file; dies at a step."""
-    import cluster.checkpoint as checkpoint
+    import cluster.checkpoint_files as checkpoint
     import cluster.training as training
 
     save_rows, train_step = checkpoint.save_rows, training.train_step
@@ -92,7 +92,7 @@ def train_with_full_disk(run: Path, overrides: list[str], rank: int) -> None:
     """Trains while one worker's disk takes no more rows."""
     from torch import distributed
 
-    import cluster.checkpoint as checkpoint
+    import cluster.checkpoint_files as checkpoint
     import cluster.training as training
     from polyprag.errors import CorpusError
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cluster.checkpoint_manifest import CheckpointManifest, StateFile
+from cluster.phase import Phase
 from cluster.phase_plan import plan_phase
-from cluster.plan import EncodePlan, Phase, plan_encoding
+from cluster.plan import EncodePlan, plan_encoding
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from sharding.manifest import CorpusManifest, Partition

@@ -16,9 +16,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from cluster.checkpoint import save_row_partition
+from cluster.checkpoint_files import save_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest, StateFile, identity_of
-from cluster.plan import Phase
+from cluster.phase import Phase
 from polyprag.augment.corpus import augment_corpus
 from polyprag.base_model import load_base
 from polyprag.config import Config, GenerationConfig, ModelConfig

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from cluster.checkpoint import load_row_partition, save_row_partition
+from cluster.checkpoint_files import load_row_partition, save_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.inspection import inspect_run
 from cluster.inspection_text import inspection_text

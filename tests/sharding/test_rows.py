@@ -15,7 +15,14 @@ from safetensors.numpy import load_file, save_file
 from sharding.errors import CorpusError
 from sharding.files import sha256_of
 from sharding.manifest import Partition
-from sharding.rows import RowPartition, init_rows, load_rows, save_rows
+from sharding.rows import (
+    RowPartition,
+    forget,
+    ids_with_state,
+    init_rows,
+    load_rows,
+    save_rows,
+)
 
 SHA = "0" * 64
 
@@ -297,3 +304,22 @@ def test_mutated_files_are_refused_or_read_as_rows(
     if hashlib.sha256(mutated).hexdigest() != sha256:
         with pytest.raises(CorpusError, match="SHA-256 differs"):
             load_rows(url, sha256=sha256)
+
+
+@pytest.mark.parametrize("second_moment", ["element", "row"])
+def test_forget_zeroes_all_state_of_some_passages_and_says_if_there_was_any(
+    second_moment: str,
+) -> None:
+    part = init_rows(
+        partition(1, 3), sites=2, experts=3, std=1.0, seed=0, second_moment=second_moment
+    )
+    first = part.first_id
+    part.rows[0] = 0
+    part.steps[0] = 5  # the only thing that is left of the first row
+    part.rows[2] = 0  # and nothing of the third
+    kept = part.rows[1].copy()
+    assert ids_with_state(part, []) == [] and not forget(part, [])
+    assert ids_with_state(part, [first, first + 2]) == [first]
+    assert forget(part, [first, first + 2])
+    assert not part.steps[0] and not forget(part, [first, first + 2])
+    np.testing.assert_array_equal(part.rows[1], kept)

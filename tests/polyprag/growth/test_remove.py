@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from cluster.checkpoint import load_row_partition
 from cluster.checkpoint_edit import forget_rows
+from cluster.checkpoint_files import load_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest
 from polyprag.cli import main
 from polyprag.config import Config
