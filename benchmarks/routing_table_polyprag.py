@@ -1,9 +1,8 @@
 """This project's out-of-core table, for the benchmark: threads read and write files of rows."""
 
-import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from routing_table_cold import forget
@@ -11,9 +10,11 @@ from routing_table_stream import Ids, Step, Stream
 
 from polyprag.row_kernel import compiled
 from polyprag.row_optimizer import RowAdam
+from sharding.files import sync
 from sharding.manifest import Partition
 from sharding.row_table import RowTable
 from sharding.rows import RowPartition, init_rows, load_rows, save_rows
+from sharding.rows_written import RowsWritten
 
 CHECKPOINT = 500  # steps; as by default
 _NO_SHA256 = "0" * 64
@@ -26,7 +27,7 @@ def warm() -> None:
 
 
 class Table:
-    """Rows and moments as files of partitions, each written, synced and renamed when it is left."""
+    """Rows and moments as files of partitions; those that a checkpoint names are synced."""
 
     def __init__(
         self, stream: Stream, *, sites: int, experts: int, grad: Any, directory: Path
@@ -38,8 +39,8 @@ class Table:
             Partition(index, index * size, size, f"part-{index:05d}.tar", 1, _NO_SHA256)
             for index in range(stream.num_partitions)
         ]
-        self._files: dict[int, File] = {}
-        self._lock = Lock()
+        self._named: dict[int, File] = {}  # by the last checkpoint
+        self._checkpoints = ThreadPoolExecutor(1)
         self._table: RowTable[File] = RowTable(
             self._partitions,
             shape=(sites, experts),
@@ -57,7 +58,7 @@ class Table:
             read = max(read, *step.positions)
         for lane in order:
             for index in lane[: read + 2].tolist():
-                file = self._save(self._untrained(index), 0)
+                file = self._named[index] = self._save(self._untrained(index), 0)
                 if cold:
                     forget(self._directory / file[1])
 
@@ -76,12 +77,24 @@ class Table:
                 self._table.advance(lane, now, step=self._number)
         self._lanes = step.positions
         if self._number % CHECKPOINT == 0:
-            self._table.checkpoint(self._number)
+            self._checkpoint()
 
     def close(self) -> None:
         """Waits for what is being written."""
-        self._table.checkpoint(self._number).result()
+        self._checkpoint().result()
         self._table.close()
+        self._checkpoints.shutdown()
+
+    def _checkpoint(self) -> Future[None]:
+        return self._checkpoints.submit(self._sync, self._table.checkpoint(self._number))
+
+    def _sync(self, written: RowsWritten[File]) -> None:
+        files, superseded = written.result()
+        sync(self._directory / name for _, name, _ in files.values())
+        replaced = [*superseded, *(self._named[i] for i in files if i in self._named)]
+        self._named.update(files)
+        for name in {name for _, name, _ in replaced} - {name for _, name, _ in files.values()}:
+            (self._directory / name).unlink()
 
     def _untrained(self, index: int) -> RowPartition:
         return init_rows(
@@ -89,20 +102,12 @@ class Table:
         )
 
     def _load(self, index: int, latest: File | None) -> RowPartition:
-        file = latest or self._files.get(index)
+        file = latest or self._named.get(index)
         if file is None:
             return self._untrained(index)
         return load_rows(self._directory / file[1], sha256=file[2])
 
     def _save(self, part: RowPartition, step: int) -> File:
         name = f"rows-{part.index:06d}-{step:08d}"
-        sha256, _ = save_rows(self._directory / name, part)
-        file = step, name, sha256
-        with self._lock:
-            before = self._files.get(part.index)
-            newest = file if before is None else max(before, file)
-            self._files[part.index] = newest
-        for old in (before, file):
-            if old is not None and old[1] != newest[1]:
-                os.remove(self._directory / old[1])
-        return file
+        sha256, _ = save_rows(self._directory / name, part, durable=False)
+        return step, name, sha256

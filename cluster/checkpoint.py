@@ -24,10 +24,12 @@ from cluster.collectives import gather_json, gather_numbers, raise_together
 from cluster.engine import ExpertEngine
 from cluster.phase import Phase
 from polyprag.errors import RunError
-from sharding.files import atomic_write, join, read_bytes, remove
+from sharding.files import atomic_write, join, read_bytes, remove, sync
 from sharding.plan import Cursor
 from sharding.row_table import RowTable
 from sharding.rows_written import RowsWritten
+
+_Rows = tuple[dict[int, RowsFile], list[RowsFile]]  # by partition; those replaced meanwhile
 
 
 @dataclass(slots=True)
@@ -36,7 +38,7 @@ class _Pending:
 
     step: int
     cursor: Cursor
-    rows: RowsWritten[RowsFile]
+    rows: "Future[_Rows]"
     experts: "Future[StateFile] | None"  # on worker 0
 
     def done(self) -> bool:
@@ -103,7 +105,8 @@ class Checkpointer:
         """
         started = monotonic()
         self._complete()
-        rows = self._table.checkpoint(step)
+        written = self._table.checkpoint(step)
+        rows = self._thread.submit(_durable_rows, self._directory, written)
         state = self._engine.export_state()
         experts = None
         if self._is_first:
@@ -186,6 +189,13 @@ class Checkpointer:
         """Waits for worker 0's manifest; its error is raised on every worker."""
         error = future.exception() if future is not None else None
         raise_together(error if isinstance(error, Exception) else None)
+
+
+def _durable_rows(directory: str, written: RowsWritten[RowsFile]) -> _Rows:
+    """Waits for files of rows, and has those synced that the manifest will name."""
+    files, superseded = written.result()
+    sync(join(directory, entry.file) for entry in files.values())
+    return files, superseded
 
 
 def _save_manifest(directory: str, manifest: CheckpointManifest, replaced: list[str]) -> None:

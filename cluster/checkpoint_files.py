@@ -8,7 +8,7 @@ from sharding.rows import RowPartition, load_rows, save_rows
 
 
 def save_row_partition(
-    directory: str, part: RowPartition, step: int, *, variant: str = ""
+    directory: str, part: RowPartition, step: int, *, variant: str = "", durable: bool = True
 ) -> RowsFile:
     """Writes a partition's rows and moments as they are after a global step.
 
@@ -17,9 +17,10 @@ def save_row_partition(
         part: what to write.
         step: global steps done.
         variant: sets the file's name apart from that of other contents at the same step.
+        durable: as of `save_rows`.
     """
     name = f"rows-{part.index:05d}-step-{step:08d}{variant}.safetensors"
-    sha256, num_bytes = save_rows(join(directory, name), part)
+    sha256, num_bytes = save_rows(join(directory, name), part, durable=durable)
     norms = np.linalg.norm(part.rows.reshape(len(part.rows), -1), axis=1)
     return RowsFile(
         name,

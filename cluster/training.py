@@ -225,7 +225,7 @@ def _row_table(run: _Run, run_dir: str, config: Config) -> RowTable[RowsFile]:
         run.corpus.manifest.partitions,
         shape=(sites, experts),
         load=load,
-        save=partial(save_row_partition, directory),
+        save=partial(save_row_partition, directory, durable=False),  # Checkpointer syncs
         optimizer=RowAdam(
             lr=config.train.rows_lr,
             betas=(config.train.beta1, config.train.beta2),

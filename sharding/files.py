@@ -11,7 +11,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -199,7 +199,7 @@ def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> 
         url: A path or fsspec URL; missing parent directories are made.
         mode: "wb" or "w" (UTF-8).
         durable: Whether the file must survive a power cut right after. One that is checked and can
-            be made again needn't, and waits for no disk.
+            be made again, or that `sync` gets later, needn't, and waits for no disk.
 
     Yields:
         The open temporary file.
@@ -214,10 +214,13 @@ def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> 
         return
     parent, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(parent, _temporary_name(name))
+    encoding = None if "b" in mode else "utf-8"
     try:
-        os.makedirs(parent, exist_ok=True)
-        encoding = None if "b" in mode else "utf-8"
-        file = open(temporary, mode, encoding=encoding)  # noqa: SIM115 - closed by the `with` below
+        try:
+            file = open(temporary, mode, encoding=encoding)  # noqa: SIM115 - closed further down
+        except FileNotFoundError:
+            os.makedirs(parent, exist_ok=True)
+            file = open(temporary, mode, encoding=encoding)  # noqa: SIM115
     except OSError as error:
         raise _cannot_write(url, error) from error
     try:
@@ -246,6 +249,23 @@ def _cannot_write(url: str | Path, error: OSError) -> CorpusError:
 
 def _temporary_name(name: str) -> str:
     return f".{name}.{secrets.token_hex(4)}.tmp"
+
+
+def sync(urls: Iterable[str | Path]) -> None:
+    """Has files survive a power cut from now on; remote ones do so once they are written.
+
+    Raises:
+        CorpusError: One isn't there, or the disk has failed or is full.
+    """
+    paths = {path for url in urls if (path := local_path(url)) is not None}
+    for path in sorted(paths):
+        with open_url(path) as file:
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+    for parent in sorted({os.path.dirname(os.path.abspath(path)) for path in paths}):
+        _sync_directory(parent)
 
 
 def _sync_directory(path: str) -> None:

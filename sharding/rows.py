@@ -6,7 +6,6 @@ lies there, and what is read stays where it was read to. Other threads run meanw
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from sharding.array_files import read_buffer, write_buffers
 from sharding.errors import CorpusError
-from sharding.files import atomic_write, open_url
 from sharding.manifest import Partition
 from sharding.rows_header import pack_header, parse_tensors
 
@@ -112,13 +111,16 @@ def _state(part: RowPartition) -> tuple[np.ndarray[Any, Any], ...]:
     return part.rows, part.exp_avg, part.exp_avg_sq, part.steps
 
 
-def save_rows(url: str | Path, part: RowPartition, *, moments: bool = True) -> tuple[str, int]:
+def save_rows(
+    url: str | Path, part: RowPartition, *, moments: bool = True, durable: bool = True
+) -> tuple[str, int]:
     """Writes a partition's rows, atomically; equal rows give equal bytes.
 
     Args:
         url: The safetensors file.
         part: What to write; nothing may change it meanwhile.
         moments: Whether the optimiser's state goes with it (a checkpoint) or not (an encoding).
+        durable: Whether it must survive a power cut right after; else see `sharding.files.sync`.
 
     Returns:
         The file's SHA-256 in hex, and its bytes.
@@ -126,15 +128,12 @@ def save_rows(url: str | Path, part: RowPartition, *, moments: bool = True) -> t
     names = ("exp_avg", "exp_avg_sq", "rows", "steps") if moments else ("rows",)
     arrays = {name: np.ascontiguousarray(getattr(part, name)) for name in names}
     header = pack_header(arrays, index=part.index, first_id=part.first_id)
-    digest, num_bytes = hashlib.sha256(header), len(header)
-    with atomic_write(url) as file:
-        file.write(header)
-        for name in names:
-            data = arrays[name].reshape(-1).view(np.uint8).data
-            digest.update(data)
-            file.write(data)
-            num_bytes += len(data)
-    return digest.hexdigest(), num_bytes
+    buffers: list[Any] = [header, *(arrays[name].reshape(-1).view(np.uint8).data for name in names)]
+    digest = hashlib.sha256()
+    for buffer in buffers:
+        digest.update(buffer)
+    write_buffers(url, buffers, durable=durable)
+    return digest.hexdigest(), sum(map(len, buffers))
 
 
 def load_rows(
@@ -157,7 +156,7 @@ def load_rows(
         CorpusError: The file is missing or damaged, has another hash, its tensors don't fit, or its
             second moments are of something else.
     """
-    data = _read(url)
+    data = read_buffer(url)
     if sha256 is not None and hashlib.sha256(data.data).hexdigest() != sha256:
         raise CorpusError(f"{url}: SHA-256 differs from what was recorded; {_REMEDY}")
     try:
@@ -194,11 +193,3 @@ def _without_moments(
     first = np.zeros(rows.shape, np.float32)
     second = np.zeros(second_moment_shape(rows.shape, second_moment), np.float32)
     return RowPartition(index, first_id, rows, first, second, np.zeros(len(rows), np.int32))
-
-
-def _read(url: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A file's bytes, in memory that may be changed."""
-    with open_url(url) as file:
-        buffer = np.empty(file.seek(0, os.SEEK_END), np.uint8)
-        file.seek(0)
-        return buffer[: file.readinto(buffer)]  # type: ignore[attr-defined]

@@ -19,10 +19,6 @@ class RowsWritten(Generic[S]):
     files: "dict[int, Future[S]]" = field(default_factory=dict)
     superseded: "list[Future[S]]" = field(default_factory=list)
 
-    def done(self) -> bool:
-        """Whether everything is written, or a write has failed."""
-        return all(future.done() for future in (*self.files.values(), *self.superseded))
-
     def result(self) -> tuple[dict[int, S], list[S]]:
         """The files and the superseded ones, once they are written.
 
