@@ -47,7 +47,7 @@ def case_of(num_rows: int, width: int, *, quick: bool, whole_epoch: bool = False
         experts=EXPERTS,
         partition_size=PARTITION if num_rows < _LARGEST[0] else LARGE_PARTITION,
         warm_up=20,
-        steps=None if whole_epoch else 320 if quick else 2560,
+        steps=None if whole_epoch else 320 if quick else 2560 if width == 20 else 640,
         beside=0 if whole_epoch else 40 if quick else 160,
         budget_s=1.0 if quick else 4.0,
     )
