@@ -7,6 +7,7 @@ checksums, and then deletes what it no longer names. Safetensors and JSON only.
 """
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
@@ -67,6 +68,7 @@ class Checkpointer:
         earlier: tuple[Phase, ...],
         phase: Phase,
         previous: CheckpointManifest | None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Deletes what a run that died has left in the directory.
 
@@ -78,8 +80,10 @@ class Checkpointer:
             earlier: the phases before this one.
             phase: what is being trained.
             previous: the last checkpoint, whose unchanged partitions stay.
+            check: raises where this group may no longer write; called by threads.
         """
         self._directory, self._engine, self._table = directory, engine, table
+        self._check = check
         self._identity, self._phases = identity, (*earlier, phase)
         self._saved = dict(previous.rows) if previous else {}
         self._experts_file = previous.experts.file if previous else None
@@ -183,7 +187,15 @@ class Checkpointer:
             previous_step=self._previous_step,
         )
         self._previous_step = pending.step
-        self._manifest = self._thread.submit(_save_manifest, self._directory, manifest, replaced)
+        self._manifest = self._thread.submit(self._save_manifest, manifest, replaced)
+
+    def _save_manifest(self, manifest: CheckpointManifest, replaced: list[str]) -> None:
+        self._check()
+        manifest.save(self._directory)
+        keep = manifest.names()
+        for name in replaced:
+            if name not in keep:
+                remove(join(self._directory, name))
 
     def _raise_of(self, future: "Future[None] | None") -> None:
         """Waits for worker 0's manifest; its error is raised on every worker."""
@@ -196,14 +208,6 @@ def _durable_rows(directory: str, written: RowsWritten[RowsFile]) -> _Rows:
     files, superseded = written.result()
     sync(join(directory, entry.file) for entry in files.values())
     return files, superseded
-
-
-def _save_manifest(directory: str, manifest: CheckpointManifest, replaced: list[str]) -> None:
-    manifest.save(directory)
-    keep = manifest.names()
-    for name in replaced:
-        if name not in keep:
-            remove(join(directory, name))
 
 
 def _save_experts(directory: str, state: dict[str, Tensor], *, step: int) -> StateFile:

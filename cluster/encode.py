@@ -1,6 +1,5 @@
 """`encode` as its driver sees it: check, start Ray Train's workers, show how far they are."""
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,10 +9,11 @@ from typing import Any
 
 from cluster.checkpoint_manifest import CheckpointManifest, check_identity, identity_of
 from cluster.engine import deepspeed_config
-from cluster.metrics import METRICS_FILE, StepMetrics
+from cluster.events import record
+from cluster.metrics import METRICS_FILE, last_metrics
 from cluster.phase_plan import plan_phase
 from cluster.plan import EncodePlan
-from cluster.ray_session import ray_session, worker_environment
+from cluster.ray_session import cluster_address, ray_session, worker_environment
 from cluster.worker import WorkerTask, train_on_worker
 from polyprag.config import Config
 from polyprag.config_files import locate, save_config, with_absolute_model
@@ -21,20 +21,20 @@ from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import CorpusError, RunError
 from polyprag.progress import progress
-from sharding.files import exists, join, list_sizes, read_bytes, size_of
+from sharding.files import exists, join, list_sizes
 from sharding.manifest import CorpusManifest
 from sharding.urls import absolute, filesystem_of, is_local
 
-_TAIL_BYTES = 4096
 
-
-def encode(run_dir: str, config: Config, *, more: bool = False) -> None:
+def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | None = None) -> None:
     """Trains `RUN/encoding` on Ray, going on from the last checkpoint where there is one.
 
     Args:
         run_dir: a run directory whose corpus is prepared and augmented.
         config: the run's settings; saved in the run.
         more: whether to train on after all is trained, over the corpus as it is now.
+        lease: the number of the run's lease that the caller holds; nothing is written to the run's
+            checkpoints once another has it.
 
     Raises:
         RunError: the corpus isn't ready, another command must be run first, or training failed.
@@ -56,7 +56,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False) -> None:
     config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
     save_config(config, run_dir)
-    _train(run_dir, config, plan, start=checkpoint.step if checkpoint else 0)
+    _train(run_dir, config, plan, start=checkpoint.step if checkpoint else 0, lease=lease)
 
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
@@ -97,7 +97,9 @@ def _check_shards(corpus_url: str, manifest: CorpusManifest) -> None:
             )
 
 
-def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> None:
+def _train(
+    run_dir: str, config: Config, plan: EncodePlan, *, start: int, lease: int | None
+) -> None:
     # Read when ray.train is imported.
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
@@ -112,7 +114,7 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
         trainer = TorchTrainer(
             train_on_worker,
             train_loop_config={
-                "task": WorkerTask(run_dir, config, plan.first_step, plan.first_epoch)
+                "task": WorkerTask(run_dir, config, plan.first_step, plan.first_epoch, lease)
             },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=config.cluster.workers,
@@ -126,17 +128,40 @@ def _train(run_dir: str, config: Config, plan: EncodePlan, *, start: int) -> Non
                 worker_runtime_env={"env_vars": worker_environment(config.cluster)},
             ),
         )
-        with _shown_progress(run_dir, plan, start=start):
-            try:
-                result = trainer.fit()
-            except SystemExit:
-                # Ray's own handler of Ctrl-C ends the workers and then the process.
-                raise KeyboardInterrupt from None
-            except TrainingFailedError as error:
-                raise RunError(_failure(run_dir, config, error)) from error
-    outcome = result.metrics or {}
-    if "error" in outcome:
-        raise RunError(outcome["error"])
+        with _recorded(run_dir, plan, config, start=start):
+            with _shown_progress(run_dir, plan, start=start):
+                try:
+                    result = trainer.fit()
+                except SystemExit:
+                    # Ray's own handler of Ctrl-C ends the workers and then the process.
+                    raise KeyboardInterrupt from None
+                except TrainingFailedError as error:
+                    raise RunError(_failure(run_dir, config, error)) from error
+            outcome = result.metrics or {}
+            if "error" in outcome:
+                raise RunError(outcome["error"])
+
+
+@contextmanager
+def _recorded(run_dir: str, plan: EncodePlan, config: Config, *, start: int) -> Iterator[None]:
+    """Has the run's events tell of the block's beginning and how it ended."""
+    record(
+        run_dir,
+        "started",
+        step=start,
+        last_step=plan.last_step,
+        world_size=config.cluster.workers,
+        detail=f"on {cluster_address(config.cluster) or 'a Ray of its own'}",
+    )
+    try:
+        yield
+    except KeyboardInterrupt:
+        record(run_dir, "interrupted")
+        raise
+    except Exception as error:
+        record(run_dir, "failed", detail=str(error))
+        raise
+    record(run_dir, "finished", step=plan.last_step, last_step=plan.last_step)
 
 
 def _ray_storage(url: str) -> dict[str, Any]:
@@ -182,21 +207,13 @@ def _follow(url: str, stop: threading.Event, advance: Callable[..., None], *, st
     ended = False
     while not ended:
         ended = stop.wait(seconds)
-        last = _last_metrics(url)
-        if last is None or last.step <= shown:
+        newest = last_metrics(url, most=1)
+        if not newest or newest[-1].step <= shown:
             continue
+        last = newest[-1]
         advance(
             last.step - shown,
             f"loss {last.loss:.3f}, {last.examples / last.seconds:,.0f} examples/s, "
             f"{last.tokens / last.seconds:,.0f} tokens/s",
         )
         shown = last.step
-
-
-def _last_metrics(url: str) -> StepMetrics | None:
-    """The last whole line of a metrics file, however the file came to be."""
-    if not exists(url):
-        return None
-    tail = read_bytes(url, offset=max(0, size_of(url) - _TAIL_BYTES))
-    lines = tail.split(b"\n")[:-1]
-    return StepMetrics(**json.loads(lines[-1])) if lines else None

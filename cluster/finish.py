@@ -34,6 +34,7 @@ def write_encoding(
     num_sites: int,
     rows_of: Callable[[int], RowPartition],
     step: int,
+    beat: Callable[[str], None] = lambda doing: None,
 ) -> None:
     """Writes `RUN/encoding`; every worker must call it and writes the rows that it owns.
 
@@ -51,6 +52,7 @@ def write_encoding(
     def write(index: int) -> dict[str, Any]:
         partition = manifest.partitions[index]
         name = f"rows/part-{index:05d}-{step:012x}.safetensors"
+        beat(f"partition {index} of the encoding")
         sha256, _ = save_rows(join(directory, name), rows_of(index), moments=False)
         return asdict(RowsPart(index, partition.first_id, partition.num_passages, name, sha256))
 

@@ -6,12 +6,13 @@ import tempfile
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-from sharding.files import atomic_write, exists, join, read_bytes
+from sharding.files import atomic_write, exists, join, read_bytes, size_of
 from sharding.remote import upload
 from sharding.urls import local_path
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIRECTORY = "tensorboard"
+_LINE_BYTES = 512  # more than any line has
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class MetricsLog:
 
     An object store can't append, so there the file is written anew at each checkpoint, and
     TensorBoard's files are written to this machine's disk and uploaded as often.
+
+    Attributes:
+        num_repeated: steps that a run that died had done after its last checkpoint, as far as it
+            could write them down.
     """
 
     def __init__(self, logs_dir: str, *, resumed_step: int) -> None:
@@ -62,7 +67,9 @@ class MetricsLog:
             resumed_step: the step that training goes on from; 0 at the start.
         """
         self._url = join(logs_dir, METRICS_FILE)
-        self._lines = [line for line in read_lines(self._url) if _step_of(line) <= resumed_step]
+        lines = read_lines(self._url)
+        self._lines = [line for line in lines if _step_of(line) <= resumed_step]
+        self.num_repeated = len(lines) - len(self._lines)
         self._file: IO[Any] | None = None
         self._events_url = join(logs_dir, TENSORBOARD_DIRECTORY)
         self._local_events: tempfile.TemporaryDirectory[str] | None = None
@@ -114,6 +121,20 @@ class MetricsLog:
             self._tensorboard.close()
             if self._local_events is not None:
                 self._local_events.cleanup()
+
+
+def last_metrics(url: str, *, most: int) -> list[StepMetrics]:
+    """The last steps of a metrics file, oldest first, however the file came to be.
+
+    Args:
+        url: of the file, which may not be there yet.
+        most: how many are wanted at most.
+    """
+    if not exists(url):
+        return []
+    tail = read_bytes(url, offset=max(0, size_of(url) - most * _LINE_BYTES))
+    whole = tail.split(b"\n")[:-1][-most:]  # the line that a tail begins with is cut off, mostly
+    return [StepMetrics(**json.loads(line)) for line in whole if line.startswith(b"{")]
 
 
 def read_lines(url: str) -> list[str]:

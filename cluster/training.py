@@ -1,6 +1,7 @@
 """Training an encoding from its checkpoint to its end, in a process group of any size."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from cluster.checkpoint_files import load_row_partition, save_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest, RowsFile, check_identity, identity_of
 from cluster.collectives import together
 from cluster.engine import ExpertEngine
+from cluster.events import record
 from cluster.finish import write_encoding
 from cluster.lane_reader import open_lanes
 from cluster.metrics import MetricsLog
@@ -30,6 +32,7 @@ from polyprag.row_optimizer import RowAdam
 from sharding.cache import cache_for
 from sharding.corpus import Corpus
 from sharding.files import exists, join
+from sharding.lease import LEASE_DIRECTORY, check_lease
 from sharding.plan import lanes_of_worker
 from sharding.row_table import RowTable
 from sharding.rows import RowPartition, init_rows, load_rows
@@ -85,7 +88,13 @@ def _added_rows(run_dir: str) -> dict[int, RowsPart]:
 
 
 def train_encoding(
-    run_dir: str, config: Config, *, first_step: int = 0, first_epoch: int = 0
+    run_dir: str,
+    config: Config,
+    *,
+    first_step: int = 0,
+    first_epoch: int = 0,
+    lease: int | None = None,
+    beat: Callable[[str], None] = lambda doing: None,
 ) -> int:
     """Trains a phase to its end, resuming from the run's checkpoint where there is one.
 
@@ -96,6 +105,8 @@ def train_encoding(
         config: the same on every worker.
         first_step: global steps done before this phase; see `plan_phase`.
         first_epoch: passes over the corpus before this phase.
+        beat: is called with what comes next, whenever there was progress.
+        lease: the number of the run's lease under which this trains; None: nobody else can.
 
     Returns:
         The global steps that the encoding is trained for.
@@ -107,24 +118,19 @@ def train_encoding(
     plan, checkpoint = run.plan, run.checkpoint
     directory = join(run_dir, "checkpoints")
     step = checkpoint.step if checkpoint else 0
+    beat("the engine")
     engine = ExpertEngine(run.model, run.pool, config)
     if run.expert_state is None:
         engine.set_optimizer_step(0)
     else:
         engine.import_state(run.expert_state, step=step)
-    _LOG.info(
-        "worker %d of %d trains from step %d to %d",
-        distributed.get_rank(),
-        distributed.get_world_size(),
-        step,
-        plan.last_step,
-    )
     with ExitStack() as stack:
         table = stack.enter_context(_row_table(run, run_dir, config))
         log = None
         if distributed.get_rank() == 0:
             log = MetricsLog(join(run_dir, "logs"), resumed_step=step)
             stack.callback(log.close)
+            _tell_start(run_dir, plan, checkpoint, repeated=log.num_repeated)
         checkpoints = Checkpointer(
             directory,
             engine=engine,
@@ -133,6 +139,7 @@ def train_encoding(
             earlier=_earlier(checkpoint, plan),
             phase=plan.phase,
             previous=checkpoint,
+            check=_lease_check(run_dir, lease),
         )
         while step < plan.last_step:
             epoch_end = plan.epoch_end(step)
@@ -141,6 +148,7 @@ def train_encoding(
                 run.corpus, plan, config, run.tokenizer, cursor=plan.cursor_at(step)
             ) as batches:
                 while step < epoch_end:
+                    beat(f"step {step + 1}")
                     metrics = train_step(
                         engine,
                         table,
@@ -161,6 +169,7 @@ def train_encoding(
                     if log is not None:
                         log.sync()
                     checkpoints.begin(step, plan.cursor_at(step))
+        beat("the last checkpoint")
         checkpoints.finish()
         write_encoding(
             run_dir,
@@ -172,8 +181,40 @@ def train_encoding(
             num_sites=run.pool.num_sites,
             rows_of=table.read,
             step=step,
+            beat=beat,
         )
     return step
+
+
+def _tell_start(
+    run_dir: str, plan: EncodePlan, checkpoint: CheckpointManifest | None, *, repeated: int
+) -> None:
+    """Says where training goes on, and what of it is done once more."""
+    step, world_size = checkpoint.step if checkpoint else 0, distributed.get_world_size()
+    cursor = plan.cursor_at(step)
+    source = "from the start"
+    if checkpoint is not None:
+        source = f"from the checkpoint of step {step}, which {checkpoint.world_size} workers wrote"
+    detail = f"{source}: epoch {cursor.epoch}, step {cursor.step} in it, to step {plan.last_step}"
+    if repeated:
+        detail += f"; {repeated} steps are done again"
+    _LOG.info("%d workers train %s", world_size, detail)
+    record(
+        run_dir,
+        "training",
+        detail=detail,
+        step=step,
+        last_step=plan.last_step,
+        world_size=world_size,
+        repeated=repeated,
+    )
+
+
+def _lease_check(run_dir: str, lease: int | None) -> Callable[[], None]:
+    """What raises once another holds the run's lease."""
+    if lease is None:
+        return lambda: None
+    return partial(check_lease, join(run_dir, LEASE_DIRECTORY), lease)
 
 
 def _earlier(checkpoint: CheckpointManifest | None, plan: EncodePlan) -> tuple[Phase, ...]:

@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cluster.events import record
+from cluster.watchdog import Watchdog, end_stalled_worker
 from polyprag.config import Config
 from polyprag.errors import CorpusError, PolypragError
 from sharding.files import join
@@ -27,6 +30,7 @@ class WorkerTask:
     config: Config
     first_step: int
     first_epoch: int
+    lease: int | None
 
 
 def train_on_worker(settings: dict[str, Any]) -> None:
@@ -44,7 +48,13 @@ def train_on_worker(settings: dict[str, Any]) -> None:
     task: WorkerTask = settings["task"]
     rank = ray.train.get_context().get_world_rank()
     node = ray.get_runtime_context().get_node_id()
-    with _log_to_file(task.run_dir, rank):
+    stalled = partial(
+        end_stalled_worker, tell=lambda text: record(task.run_dir, "failed", rank=rank, detail=text)
+    )
+    with (
+        _log_to_file(task.run_dir, rank),
+        Watchdog(task.config.cluster.stall_seconds, stalled) as watchdog,
+    ):
         _LOG.info("worker %d runs on %s, Ray node %s", rank, socket.gethostname(), node)
         try:
             step = train_encoding(
@@ -52,12 +62,15 @@ def train_on_worker(settings: dict[str, Any]) -> None:
                 task.config,
                 first_step=task.first_step,
                 first_epoch=task.first_epoch,
+                lease=task.lease,
+                beat=watchdog.beat,
             )
             outcome: dict[str, Any] = {"step": step}
         except PolypragError as error:
             outcome = {"error": str(error)}
-        except Exception:
+        except Exception as error:
             _LOG.exception("worker %d failed", rank)
+            record(task.run_dir, "failed", rank=rank, detail=f"{type(error).__name__}: {error}")
             raise
     ray.train.report(outcome)
 

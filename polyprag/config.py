@@ -198,6 +198,7 @@ class ClusterConfig:
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
     max_failures: int = 3  # restarts of the worker group before the run gives up
+    stall_seconds: float = 1800.0  # without a step a worker is ended and started again; 0: never
 
     def __post_init__(self) -> None:
         for key in ("workers", "cpus_per_worker"):
@@ -208,6 +209,7 @@ class ClusterConfig:
         _require(
             self.max_failures >= -1, "cluster.max_failures", self.max_failures, "-1 (any) or more"
         )
+        _require(self.stall_seconds >= 0, "cluster.stall_seconds", self.stall_seconds, "0 or more")
 
 
 @dataclass

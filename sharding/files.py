@@ -20,6 +20,8 @@ import msgspec
 
 from sharding.errors import CorpusError
 from sharding.remote import (
+    changed_remote,
+    create_remote,
     info,
     list_remote,
     newest_remote,
@@ -153,6 +155,18 @@ def newest_change(url: str | Path) -> float | None:
         return max((entry.stat().st_mtime for entry in entries if entry.is_file()), default=0.0)
 
 
+def changed_at(url: str | Path) -> float | None:
+    """When a file was last written, in seconds since 1970; None where nothing tells.
+
+    Raises:
+        CorpusError: The storage refuses.
+    """
+    path = local_path(url)
+    with suppress(FileNotFoundError):
+        return changed_remote(url) if path is None else os.stat(path).st_mtime
+    return None
+
+
 def remove(url: str | Path) -> None:
     """Deletes a file; nothing happens when it isn't there."""
     path = local_path(url)
@@ -238,6 +252,35 @@ def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> 
         raise
     if durable:
         _sync_directory(parent)
+
+
+def create(url: str | Path, data: bytes) -> bool:
+    """Writes a small file, whole, unless there is one of that name: of several that try, one can.
+
+    Returns:
+        Whether this call wrote it.
+
+    Raises:
+        CorpusError: The place can't be written to.
+    """
+    path = local_path(url)
+    if path is None:
+        return create_remote(url, data)
+    parent, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(parent, _temporary_name(name))
+    try:
+        with atomic_write(temporary) as file:
+            file.write(data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _cannot_write(url, error) from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(temporary)
+    _sync_directory(parent)
+    return True
 
 
 def _cannot_write(url: str | Path, error: OSError) -> CorpusError:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from sharding.errors import CorpusError
 from sharding.ranged import buffered
-from sharding.retry import ShortReadError, ask
+from sharding.retry import ShortReadError, ask, is_already_there
 from sharding.urls import HTTP, OBJECT_STORES, filesystem_of, is_chained, scheme_of
 
 _WRITTEN = ("LastModified", "mtime", "updated", "created")  # as the file systems call it
@@ -132,16 +132,27 @@ def newest_remote(url: str | Path) -> float | None:
     for entry in _entries(url):
         if entry.get("type") == "directory":
             continue
-        written = next((entry[name] for name in _WRITTEN if entry.get(name)), None)
-        if isinstance(written, str):
-            with suppress(ValueError):
-                written = datetime.fromisoformat(written)
-        if isinstance(written, datetime):
-            written = written.timestamp()
-        if not isinstance(written, float | int):
+        written = _written_at(entry)
+        if written is None:
             return None
-        newest = max(newest, float(written))
+        newest = max(newest, written)
     return newest
+
+
+def changed_remote(url: str | Path) -> float | None:
+    """When a file was last written; None where the storage doesn't tell."""
+    return _written_at(info(url))
+
+
+def _written_at(entry: dict[str, Any]) -> float | None:
+    """When a file was last written, as its file system describes it."""
+    written = next((entry[name] for name in _WRITTEN if entry.get(name)), None)
+    if isinstance(written, str):
+        with suppress(ValueError):
+            written = datetime.fromisoformat(written)
+    if isinstance(written, datetime):
+        written = written.timestamp()
+    return float(written) if isinstance(written, float | int) else None
 
 
 def remove_remote(url: str | Path) -> None:
@@ -201,6 +212,31 @@ def upload(path: str | Path, url: str | Path) -> None:
         ) from error
     except (OSError, NotImplementedError) as error:
         raise CorpusError(f"{url}: can't be written: {error}") from error
+
+
+def create_remote(url: str | Path, data: bytes) -> bool:
+    """Writes a small file unless there is one of that name.
+
+    On S3 and Google Cloud the storage decides between two that try at once; elsewhere nobody does.
+
+    Returns:
+        Whether it is this call's bytes that are there.
+    """
+    fs, remote = writable(url)
+
+    def once() -> bool:
+        try:
+            if scheme_of(url) not in OBJECT_STORES:
+                fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
+            fs.pipe_file(remote, data, mode="create")
+        except Exception as error:
+            if is_already_there(error):
+                return False
+            raise
+        return True
+
+    # What is there may come from a try of ours whose answer was lost.
+    return ask(url, once) or read_remote(url, offset=0, length=None) == data
 
 
 def _put_and_rename(url: str | Path, fs: Any, local: str, remote: str) -> None:

@@ -20,6 +20,7 @@ NUM_TRIES = 6
 # Doubles with each try, to some 16 s in all, with as much jitter as it began with.
 FIRST_WAIT_S = 0.5
 
+_PRECONDITION_FAILED = 412
 _TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504))
 _TRANSIENT_CODES = frozenset(
     (
@@ -124,6 +125,11 @@ def is_transient(error: BaseException) -> bool:
         if isinstance(link, OSError) and link.errno in _TRANSIENT_ERRNOS:
             return True
     return False
+
+
+def is_already_there(error: BaseException) -> bool:
+    """Whether a file that was to be new exists (S3 answers 412 to a conditional write then)."""
+    return isinstance(error, FileExistsError) or _status(error) == _PRECONDITION_FAILED
 
 
 def storage_error(url: str | Path, error: BaseException) -> CorpusError:

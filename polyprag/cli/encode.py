@@ -9,6 +9,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
+from polyprag.cli.lease import hold
 
 
 @click.command("encode")
@@ -33,5 +34,6 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     from cluster.encode import encode
     from sharding.files import join
 
-    encode(run, config)
+    lease = hold(run, "encode")
+    encode(run, config, lease=lease.number if lease else None)
     click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

@@ -11,6 +11,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
+from polyprag.cli.lease import hold
 
 
 def faiss_conflict() -> str | None:
@@ -62,6 +63,7 @@ def command(run: str, arguments: tuple[str, ...], compact: bool, configs: tuple[
     if conflict:
         click.echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
+    hold(run, "index")
     with progress(total, "indexing", unit="passages") as advance:
         manifest = build_index(run, config, advance, compact=compact)
     save_config(config, run)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from polyprag.cli.arguments import run_argument, settings_of
+from polyprag.cli.lease import hold
 from polyprag.cli.workers import local_pool, workers_option
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def command(
     from sharding.removal import check_ids
 
     config = settings_of(run, (), ())
+    hold(run, "remove")
     check_finished(run)
     if keys_file is not None:
         with open_url(keys_file, "r") as file:

@@ -15,6 +15,8 @@ from cluster.checkpoint_manifest import CheckpointManifest
 from polyprag.augment.corpus import counts_of
 from polyprag.config_files import load_config
 from polyprag.encoding import Encoding
+from polyprag.errors import PolypragError
+from sharding.lease import take
 from sharding.manifest import CorpusManifest
 from sharding.removal import remove_passages
 
@@ -114,6 +116,23 @@ def test_full_disk_of_one_worker_is_one_error_on_all_and_the_checkpoint_before_s
     assert checkpoint_of(workplace.run) == before
     names = {path.name for path in (workplace.run / "checkpoints").iterdir()}
     assert names >= before.names()
+
+
+def train_under_lease(run: Path, overrides: list[str], number: int) -> None:
+    import cluster.training as training
+
+    with pytest.raises(PolypragError, match="taken over"):
+        training.train_encoding(str(run), load_config([], overrides), lease=number)
+
+
+def test_workers_whose_run_was_taken_over_write_no_checkpoint(workplace: Any, spawn: Spawn) -> None:
+    take(workplace.run / "lease", purpose="encode").close()
+    with take(workplace.run / "lease", purpose="encode") as ours:
+        spawn(
+            train_under_lease, workplace.run, workplace.overrides(), ours.number - 1, world_size=2
+        )
+    assert not (workplace.run / "checkpoints" / "manifest.json").exists()
+    assert not (workplace.run / "encoding").exists()
 
 
 def test_checkpoint_of_four_workers_goes_on_with_one_two_and_three(

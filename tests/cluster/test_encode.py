@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.events import read_events
 from polyprag.encoding import Encoding
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
@@ -30,7 +31,7 @@ def encode(place: Any, *more: str, timeout: float = 240.0) -> subprocess.Complet
 
 @pytest.mark.slow
 def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
-    settings = ["train.epochs=6", "cluster.workers=2", "checkpoint.every_steps=10"]
+    settings = ["train.epochs=60", "cluster.workers=2", "checkpoint.every_steps=10"]
     with subprocess.Popen(
         [COMMAND, "encode", str(workplace.run), *workplace.overrides(), *settings],
         env=ENVIRONMENT,
@@ -43,6 +44,9 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
             assert first.poll() is None, "encode ended before its first checkpoint"
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        second = encode(workplace, *settings)
+        assert second.returncode == 2 and f"(process {first.pid}, " in second.stderr
+        assert first.poll() is None
         os.killpg(first.pid, signal.SIGKILL)
     killed_at = len(workplace.metrics())
 
@@ -53,6 +57,15 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
     assert len(steps) > killed_at
     assert Encoding.load(workplace.run).manifest.trained.steps == len(steps)
     assert {line["world_size"] for line in workplace.metrics()} == {2}
+    *_, began, resumed, finished = read_events(str(workplace.run))
+    assert [event.kind for event in (began, resumed, finished)] == [
+        "started",
+        "training",
+        "finished",
+    ]
+    assert resumed.step is not None and resumed.step > 0 and resumed.step % 10 == 0
+    # The workers have lived a little longer than the driver, and worked on.
+    assert resumed.repeated is not None and resumed.step + resumed.repeated >= killed_at
 
     done = encode(workplace, *settings, timeout=60)  # nothing is left to do
     assert done.returncode == 0

@@ -21,6 +21,7 @@ from polyprag.cli.index import faiss_conflict
 from polyprag.cli.main import COMMANDS
 from polyprag.config_files import load_config, shipped_configs
 from polyprag.errors import RunError
+from sharding.lease import take
 
 HEAVY = ("torch", "numpy", "ray", "deepspeed", "transformers", "faiss", "sklearn", "webdataset")
 
@@ -196,15 +197,34 @@ def test_encode_hands_the_merged_config_to_the_cluster(
 ) -> None:
     called: dict[str, Any] = {}
     job = types.ModuleType("cluster.encode")
-    job.encode = lambda run, config: called.update(run=run, config=config)  # type: ignore[attr-defined]
+    job.encode = lambda run, config, lease: called.update(  # type: ignore[attr-defined]
+        run=run, config=config, lease=lease
+    )
+    (tmp_path / "corpus").mkdir()
     monkeypatch.setitem(sys.modules, "cluster.encode", job)
     result = polyprag(
         "encode", tmp_path, "--config", "llama-3-8b", "--config", "cluster/local", "train.epochs=9"
     )
     assert result.exit_code == 0, result.output
     assert called["run"] == str(tmp_path)
+    assert called["lease"] == 1
     assert called["config"] == load_config(["llama-3-8b", "cluster/local"], ["train.epochs=9"])
     assert f"next: polyprag index {tmp_path}" in result.output
+
+
+@pytest.mark.parametrize("command", ["augment", "encode", "train-more", "add", "remove", "index"])
+def test_commands_that_change_a_run_are_refused_while_another_works_on_it(
+    tmp_path: Path, command: str
+) -> None:
+    run, source = tmp_path / "run", tmp_path / "p.jsonl"
+    source.write_text('{"id": "a", "title": "t", "text": "Some text."}\n')
+    assert polyprag("prepare", run, source).exit_code == 0
+    before = sorted(path for path in run.rglob("*") if path.parent.name != "lease")
+    with take(run / "lease", purpose="encode"):
+        arguments = ["--ids", "0", "--yes"] if command == "remove" else []
+        refused = polyprag(command, run, *arguments)
+    assert refused.exit_code == 2 and "in use: encode by " in refused.stderr
+    assert sorted(path for path in run.rglob("*") if path.parent.name != "lease") == before
 
 
 class StubAnswerer:
@@ -372,6 +392,9 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "prepare",
         "augment",
         "plan",
+        "status",
+        "submit",
+        "jobs",
         "encode",
         "add",
         "remove",

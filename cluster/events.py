@@ -1,0 +1,100 @@
+"""What happened to a run, one small file for each event: starts, resumptions, failures.
+
+An object store can't append, and several machines write, so every event has a file of its own in
+`RUN/logs/events`, whose name begins with its time.
+"""
+
+import logging
+import secrets
+import socket
+import time
+from typing import Annotated, Literal
+
+import msgspec
+
+from sharding.errors import CorpusError
+from sharding.files import atomic_write, join, list_names, read_bytes
+
+EVENTS_DIRECTORY = "logs/events"
+_MAX_DETAIL = 2000  # characters
+_LOG = logging.getLogger(__name__)
+
+Kind = Literal["started", "training", "failed", "interrupted", "finished"]
+
+
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Something that happened.
+
+    Attributes:
+        time: Unix seconds, by the clock of the machine.
+        kind: `started`: a command began; `training`: a group of workers begins or begins again;
+            `failed`: a worker, or all; `interrupted`: by the user or the cluster; `finished`.
+        host: on which machine.
+        detail: for people.
+        step: global steps done then.
+        last_step: global steps that there will be.
+        world_size: workers.
+        repeated: steps that had been done after the checkpoint, and are done again.
+        rank: of the worker that failed.
+    """
+
+    time: float
+    kind: Kind
+    host: Annotated[str, msgspec.Meta(max_length=1000)]
+    detail: str = ""
+    step: int | None = None
+    last_step: int | None = None
+    world_size: int | None = None
+    repeated: int | None = None
+    rank: int | None = None
+
+
+def record(
+    run_dir: str,
+    kind: Kind,
+    *,
+    detail: str = "",
+    step: int | None = None,
+    last_step: int | None = None,
+    world_size: int | None = None,
+    repeated: int | None = None,
+    rank: int | None = None,
+) -> None:
+    """Adds an event; a storage that fails is logged, and stops nothing. See `Event`."""
+    now = time.time()
+    event = Event(
+        time=round(now, 3),
+        kind=kind,
+        host=socket.gethostname(),
+        detail=detail[-_MAX_DETAIL:],
+        step=step,
+        last_step=last_step,
+        world_size=world_size,
+        repeated=repeated,
+        rank=rank,
+    )
+    name = f"{int(now * 1000):015d}-{kind}-{secrets.token_hex(2)}.json"
+    try:
+        with atomic_write(join(run_dir, EVENTS_DIRECTORY, name)) as file:
+            file.write(msgspec.json.encode(event) + b"\n")
+    except CorpusError as error:
+        _LOG.warning("%s", error)
+
+
+def read_events(run_dir: str) -> list[Event]:
+    """A run's events, oldest first.
+
+    Raises:
+        CorpusError: a file isn't an event.
+    """
+    directory = join(run_dir, EVENTS_DIRECTORY)
+    events = []
+    for name in list_names(directory):
+        if not name.endswith(".json") or name.startswith("."):
+            continue
+        url = join(directory, name)
+        try:
+            events.append(msgspec.json.decode(read_bytes(url), type=Event))
+        except msgspec.MsgspecError as error:
+            raise CorpusError(f"{url}: not an event ({error}); delete it") from error
+    return events

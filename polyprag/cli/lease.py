@@ -1,0 +1,35 @@
+"""One command at a time works on a run."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sharding.lease import Holder, Lease
+
+
+def hold(run: str, purpose: str, *, new: bool = False) -> "Lease | None":
+    """Takes the run's lease, which is given back when the command ends.
+
+    Args:
+        run: The run directory.
+        purpose: The command; others are told.
+        new: Whether RUN may be made by the command. Otherwise nothing is written where there is no
+            corpus, of which the command itself will tell.
+
+    Raises:
+        LeaseError: Another command works on the run.
+    """
+    from sharding.files import exists, join
+    from sharding.lease import LEASE_DIRECTORY, take
+
+    if not new and not exists(join(run, "corpus")):
+        return None
+    lease = take(join(run, LEASE_DIRECTORY), purpose=purpose, waiting=_tell)
+    return click.get_current_context().with_resource(lease)
+
+
+def _tell(holder: "Holder", seconds: float) -> None:
+    click.echo(
+        f"waiting {seconds:.0f} s at most to see whether this still runs: {holder}", err=True
+    )

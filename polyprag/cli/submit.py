@@ -1,0 +1,146 @@
+"""`polyprag submit`: a command as a job of a Ray cluster."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from polyprag.cli.arguments import split_overrides
+
+if TYPE_CHECKING:
+    from cluster.jobs import Jobs
+
+address_option = click.option(
+    "--address",
+    metavar="URL",
+    help="The cluster's job server, http://HOST:8265. By default RAY_API_SERVER_ADDRESS, or else "
+    "this machine.",
+)
+
+
+@click.command("submit", context_settings={"ignore_unknown_options": True})
+@click.argument("name", metavar="COMMAND")
+@click.argument("run", metavar="RUN")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
+@address_option
+@click.option("--follow", is_flag=True, help="Show what it prints until it ends.")
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Start the command again so often when it fails other than by a mistake of yours.",
+)
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An environment variable for the job. AWS regions and endpoints are passed on anyway.",
+)
+@click.option(
+    "--installed",
+    is_flag=True,
+    help="Run the polyprag that the cluster has, rather than this one's code.",
+)
+def command(
+    name: str,
+    run: str,
+    arguments: tuple[str, ...],
+    address: str | None,
+    follow: bool,
+    retries: int,
+    variables: tuple[str, ...],
+    installed: bool,
+) -> None:
+    """Run a command on a Ray cluster as a job.
+
+    COMMAND is one that works on a run: prepare, augment, encode, train-more, add, remove,
+    index or evaluate; its own arguments follow as usual. RUN must be a directory or URL that
+    all machines of the cluster see. This polyprag's code and the configs that you name go
+    along.
+
+    Submitted again while it runs, the same job is attached to; afterwards a new one goes on
+    from what was done. The job goes on when this command ends. `polyprag jobs` shows it, and
+    `polyprag status RUN` how far it is.
+
+    \b
+    Examples:
+      polyprag submit encode s3://bucket/run --config llama-3-8b --address http://head:8265
+      polyprag submit encode /nfs/wiki cluster.workers=16 --follow
+      polyprag submit prepare /nfs/wiki /nfs/psgs_w100.tsv.gz --ray --retries 0
+    """
+    from cluster.jobs import COMMANDS, Jobs
+
+    if name not in COMMANDS:
+        raise click.UsageError(f"{name!r} can't be a job; choose of {', '.join(COMMANDS)}")
+    _check(run, arguments)
+    environment = dict(_pair(text) for text in variables)
+    jobs = Jobs(address)
+    warn_if_open(jobs)
+    job, is_new = jobs.submit(
+        name,
+        run,
+        arguments,
+        retries=retries,
+        environment=environment,
+        with_code=not installed,
+    )
+    at = f" --address {jobs.address}" if address else ""
+    click.echo(f"{job.id}: {'submitted' if is_new else f'there already, {job.status.lower()}'}")
+    if not follow:
+        click.echo(f"next: polyprag jobs logs {job.id} --follow{at}")
+        return
+    follow_job(jobs, job.id)
+
+
+def follow_job(jobs: "Jobs", job_id: str) -> None:
+    """Shows what a job prints until it ends.
+
+    Raises:
+        RunError: it hasn't succeeded.
+    """
+    from polyprag.errors import RunError
+
+    try:
+        job = jobs.follow(job_id, lambda text: click.echo(text, nl=False))
+    except KeyboardInterrupt:
+        click.echo(f"\n{job_id} goes on; `polyprag jobs stop {job_id}` ends it", err=True)
+        raise click.exceptions.Exit(130) from None
+    if job.status != "SUCCEEDED":
+        raise RunError(f"{job.id}: {job.status.lower()}: {job.message}")
+    click.echo(f"{job.id}: succeeded")
+
+
+def warn_if_open(jobs: "Jobs") -> None:
+    """Says what it means that a cluster on another machine asks for no token."""
+    from cluster.jobs import is_loopback
+
+    if not is_loopback(jobs.address) and jobs.is_open():
+        click.echo(
+            f"warning: {jobs.address} asks for no token: whoever reaches it can run any program on "
+            "the cluster, with your credentials (CVE-2023-48022). Start it with "
+            "RAY_AUTH_MODE=token and keep the port closed to others",
+            err=True,
+        )
+
+
+def _check(run: str, arguments: tuple[str, ...]) -> None:
+    """Refuses settings here that would fail there."""
+    from polyprag.config_files import load_config
+
+    plain, overrides = split_overrides(arguments)
+    configs = []
+    for before, argument in zip(("", *plain), plain, strict=False):
+        if before == "--config":
+            configs.append(argument)
+        elif argument.startswith("--config="):
+            configs.append(argument.partition("=")[2])
+    load_config(configs, overrides, run)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"--env {text!r}: write NAME=VALUE")
+    return name, value
