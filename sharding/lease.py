@@ -29,6 +29,7 @@ from sharding.files import atomic_write, create, join, list_names, read_bytes, r
 LEASE_DIRECTORY = "lease"  # in a run
 LENGTH_S = 60.0  # a holder that hasn't renewed for so long has died
 RENEWALS = 6  # in that time
+_HELD: set[str] = set()  # the nonces of the leases that this process holds
 _PREFIX, _SUFFIX = "lease-", ".json"
 
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
@@ -73,10 +74,12 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.purpose} by {self.user} on {self.host} (process {self.pid}, since {since})"
 
     def is_running(self) -> bool | None:
-        """Whether its process lives; None where that can't be told from here."""
+        """Whether its process lives, and holds it; None where that can't be told from here."""
         if self.machine != _machine() or not self.started:
             return None
-        return _started(self.pid) == self.started
+        if _started(self.pid) != self.started:
+            return False
+        return self.pid != os.getpid() or self.nonce in _HELD
 
 
 class Lease:
@@ -87,7 +90,6 @@ class Lease:
         self._directory, self.number, self._holder = directory, number, holder
         self._stop = threading.Event()
         self._lost: str | None = None
-        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
@@ -102,6 +104,7 @@ class Lease:
 
     def close(self) -> None:
         """Gives the lease back."""
+        _HELD.discard(self._holder.nonce)
         self._stop.set()
         self._thread.join()
         if self._lost is None:
@@ -175,12 +178,25 @@ def take(
         nonce=secrets.token_hex(8),
         length_s=length_s,
     )
+    _HELD.add(holder.nonce)  # from before others can see it
+    try:
+        number = _create_next(directory, holder, waiting=waiting)
+    except BaseException:
+        _HELD.discard(holder.nonce)
+        raise
+    return Lease(directory, number, holder)
+
+
+def _create_next(
+    directory: str, holder: Holder, *, waiting: Callable[[Holder, float], None]
+) -> int:
+    """Waits for the newest lease's end and creates the next; its number."""
+    data = msgspec.json.format(msgspec.json.encode(holder))
     while True:
         current = read(directory)
         if current is not None:
             _wait_for_end(directory, *current, waiting=waiting)
         number = current[0] + 1 if current is not None else 1
-        data = msgspec.json.format(msgspec.json.encode(holder))
         if not create(_url(directory, number), data):
             continue
         numbers = _numbers(directory)
@@ -189,7 +205,7 @@ def take(
             continue
         for old in numbers[:-1]:
             remove(_url(directory, old))
-        return Lease(directory, number, holder)
+        return number
 
 
 def check_lease(directory: str | Path, number: int) -> None:

@@ -46,6 +46,23 @@ def test_second_holder_is_refused_until_the_first_gives_it_back(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["lease-00000002.json"]
 
 
+def test_lease_that_could_not_be_given_back_does_not_bind_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = take(tmp_path, purpose="encode")
+    with monkeypatch.context() as patched:
+
+        def fail(*arguments: object, **options: object) -> None:
+            raise CorpusError("the disk is full")
+
+        patched.setattr(leases, "atomic_write", fail)
+        held.close()
+    current = read(tmp_path)
+    assert current is not None and not current[1].released
+    with take(tmp_path, purpose="encode") as held:
+        assert held.number == 2
+
+
 def test_lease_of_a_killed_process_is_taken_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, time; from sharding.lease import take; "

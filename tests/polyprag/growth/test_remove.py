@@ -160,7 +160,7 @@ def test_stages_that_are_not_made_yet_are_passed_over(run: Path) -> None:
     words = words_of(run, GONE)
     assert polyprag("remove", run, "--ids", GONE, "--workers", 1).exit_code == 0
     assert holding(run, words) == {}
-    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "corpus"]
+    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "corpus", "lease"]
 
 
 def test_a_run_in_object_storage_and_this_machine_s_copies_of_it_forget_too(
