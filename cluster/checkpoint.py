@@ -110,11 +110,11 @@ class Checkpointer:
         started = monotonic()
         self._complete()
         written = self._table.checkpoint(step)
-        rows = self._thread.submit(_durable_rows, self._directory, written)
         state = self._engine.export_state()
         experts = None
         if self._is_first:
             experts = self._thread.submit(_save_experts, self._directory, state, step=step)
+        rows = self._thread.submit(_durable_rows, self._directory, written)
         self._pending = _Pending(step, cursor, rows, experts)
         self._waited += monotonic() - started
 

@@ -1,7 +1,7 @@
 """Checkpoints made while training goes on: what a crash leaves, and who can go on from it."""
 
 import os
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,23 +49,24 @@ def assert_equal(left: Path, right: Path) -> None:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
-def train_with_slow_disk(run: Path, overrides: list[str], seconds: float, fatal_step: int) -> None:
-    """Trains on storage that takes its time for every file; dies at a step."""
+def train_with_stuck_disk(run: Path, overrides: list[str], last: int, fatal_step: int) -> None:
+    """Trains on storage that finishes no file of rows after a step; dies at a later one."""
     import cluster.checkpoint_files as checkpoint
     import cluster.training as training
 
     save_rows, train_step = checkpoint.save_rows, training.train_step
 
-    def slow(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(seconds)
-        return save_rows(*args, **kwargs)
+    def stuck(url: str, *args: Any, **kwargs: Any) -> Any:
+        if int(url.rpartition("-step-")[2].split(".")[0]) > last:
+            threading.Event().wait()
+        return save_rows(url, *args, **kwargs)
 
     def dying(*args: Any, step: int, **kwargs: Any) -> Any:
         if step == fatal_step:
             os._exit(0)
         return train_step(*args, step=step, **kwargs)
 
-    checkpoint.save_rows = slow
+    checkpoint.save_rows = stuck
     training.train_step = dying  # type: ignore[assignment]
     training.train_encoding(str(run), load_config([], overrides))
 
@@ -76,10 +77,8 @@ def test_crash_in_the_midst_of_a_checkpoint_goes_on_from_the_one_before(
     straight = workplace.copy("straight")
     settings = {"train__epochs": 2, "checkpoint__every_steps": 4}
     train_workers(straight, world_size=2, **settings)
-    # Rows that were let go of keep both threads busy for longer than the steps take.
-    spawn(
-        train_with_slow_disk, workplace.run, workplace.overrides(**settings), 0.6, 9, world_size=2
-    )
+    overrides = workplace.overrides(**settings)
+    spawn(train_with_stuck_disk, workplace.run, overrides, 4, 9, world_size=2)
     assert checkpoint_of(workplace.run).step == 4  # that of step 8 was not complete
     names = {path.name for path in (workplace.run / "checkpoints").iterdir()}
     assert names > checkpoint_of(workplace.run).names() | {"manifest.json"}  # its files are there
