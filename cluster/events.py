@@ -49,29 +49,22 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     rank: int | None = None
 
 
-def record(
-    run_dir: str,
-    kind: Kind,
-    *,
-    detail: str = "",
-    step: int | None = None,
-    last_step: int | None = None,
-    world_size: int | None = None,
-    repeated: int | None = None,
-    rank: int | None = None,
-) -> None:
-    """Adds an event; a storage that fails is logged, and stops nothing. See `Event`."""
+def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None) -> None:
+    """Adds an event; a storage that fails is logged, and stops nothing.
+
+    Args:
+        run_dir: of the run.
+        kind: see `Event`, as for all that follow.
+        detail: its end is kept where it is long.
+        numbers: `step`, `last_step`, `world_size`, `repeated`, `rank`.
+    """
     now = time.time()
     event = Event(
         time=round(now, 3),
         kind=kind,
         host=socket.gethostname(),
         detail=detail[-_MAX_DETAIL:],
-        step=step,
-        last_step=last_step,
-        world_size=world_size,
-        repeated=repeated,
-        rank=rank,
+        **numbers,
     )
     name = f"{int(now * 1000):015d}-{kind}-{secrets.token_hex(2)}.json"
     try:

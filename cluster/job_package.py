@@ -11,9 +11,8 @@ from pathlib import Path
 import cluster
 import polyprag
 import sharding
-from polyprag.config_files import shipped_configs
-from polyprag.errors import ConfigError
-from sharding.files import exists, read_bytes
+from polyprag.config_files import locate, shipped_configs
+from sharding.files import read_bytes
 
 
 def pack(directory: Path, arguments: Sequence[str], *, with_code: bool = True) -> list[str]:
@@ -39,29 +38,22 @@ def pack(directory: Path, arguments: Sequence[str], *, with_code: bool = True) -
             target = directory / "polyprag" / "configs" / f"{name}.yaml"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    packed, files = [], 0
-    previous = ""
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if previous == "--config":
-            argument = _packed(argument, directory, files)
-            files += 1
-        elif option == "--config" and equals:
-            argument = f"--config={_packed(value, directory, files)}"
-            files += 1
-        packed.append(argument)
-        previous = argument
+    packed = list(arguments)
+    for number, (at, config) in enumerate(named_configs(arguments).items()):
+        name = config
+        if locate(config) == config:  # a file, not one that ships
+            name = f"config-{number}.yaml"
+            (directory / name).write_bytes(read_bytes(config))
+        packed[at] = arguments[at].removesuffix(config) + name
     return packed
 
 
-def _packed(config: str, directory: Path, number: int) -> str:
-    """The name under which a job finds a config."""
-    if exists(config):
-        name = f"config-{number}.yaml"
-        (directory / name).write_bytes(read_bytes(config))
-        return name
-    if config not in shipped_configs():
-        raise ConfigError(
-            f"no config file {config}, and none ships under this name: `polyprag config list`"
-        )
-    return config
+def named_configs(arguments: Sequence[str]) -> dict[int, str]:
+    """The configs that `--config FILE` and `--config=FILE` name, by the arguments' positions."""
+    found = {}
+    for at, argument in enumerate(arguments):
+        if at and arguments[at - 1] == "--config":
+            found[at] = argument
+        elif argument.startswith("--config="):
+            found[at] = argument.removeprefix("--config=")
+    return found

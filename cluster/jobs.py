@@ -28,7 +28,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 COMMANDS = ("prepare", "augment", "encode", "train-more", "add", "remove", "index", "evaluate")
 ACTIVE = ("PENDING", "RUNNING")
 # What a driver on the cluster must know of the submitter's settings.
-_PASSED_ON = ("POLYPRAG_", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
+_PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
 _KIND = "polyprag"
 
 
@@ -106,10 +106,11 @@ class Jobs:
         Raises:
             RunError: there is none of that id.
         """
-        for job in self.all():
+        jobs = self.all()
+        for job in jobs:
             if job.id == job_id:
                 return job
-        known = [job.id for job in self.all()][-5:]
+        known = [job.id for job in jobs][-5:]
         raise RunError(
             f"{self.address} has no polyprag job {job_id!r}"
             + (f"; the newest are {', '.join(known)}" if known else "")

@@ -7,9 +7,11 @@ else has died.
 import time
 from dataclasses import dataclass, field
 
+from cluster.checkpoint_manifest import MANIFEST_NAME as CHECKPOINT
 from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.events import Event, read_events
 from cluster.metrics import METRICS_FILE, StepMetrics, last_metrics
+from polyprag.encoding_manifest import MANIFEST_NAME as ENCODING
 from polyprag.errors import RunError
 from sharding.files import changed_at, exists, join
 from sharding.lease import LEASE_DIRECTORY, Holder, read
@@ -158,11 +160,11 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
             saved.step,
             saved.phase.last_step,
             saved.world_size,
-            _age(join(run_dir, "checkpoints", "manifest.json")),
+            _age(join(run_dir, "checkpoints", CHECKPOINT)),
         )
         if saved
         else None,
-        is_encoded=exists(join(run_dir, "encoding", "manifest.json")),
+        is_encoded=exists(join(run_dir, "encoding", ENCODING)),
         is_indexed=exists(join(run_dir, "index", "manifest.json")),
         restarts=max(0, len(groups) - 1),
         repeated=sum(event.repeated or 0 for event in groups[1:]),

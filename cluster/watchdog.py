@@ -13,8 +13,8 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from sharding.closing import Closing
 
 _LOG = logging.getLogger(__name__)
 _EXIT_STATUS = 75  # EX_TEMPFAIL: another try may do
@@ -22,7 +22,7 @@ _TELLING_S = 10.0  # at most, before it ends anyway
 _FRAMES = 3  # of the stalled thread, innermost last, that are told in one line
 
 
-class Watchdog:
+class Watchdog(Closing):
     """Calls for help when nobody has called `beat` for too long."""
 
     def __init__(self, seconds: float, stalled: Callable[[str], None]) -> None:
@@ -49,16 +49,7 @@ class Watchdog:
         if self._seconds and self._thread.ident is None:
             self._thread.start()
 
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Watches no longer."""
         self._stop.set()
         if self._thread.is_alive():

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated
 
 import msgspec
 
+from sharding.closing import Closing
 from sharding.errors import CorpusError, PolypragError
 from sharding.files import atomic_write, create, join, list_names, read_bytes, remove
 
@@ -82,7 +82,7 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.pid != os.getpid() or self.nonce in _HELD
 
 
-class Lease:
+class Lease(Closing):
     """A lease that this process holds, and renews in a thread until it is closed."""
 
     def __init__(self, directory: str, number: int, holder: Holder) -> None:
@@ -110,19 +110,6 @@ class Lease:
         if self._lost is None:
             with suppress(CorpusError):  # it ends by itself
                 self._write(msgspec.structs.replace(self._holder, released=True))
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Closes."""
-        self.close()
 
     def _keep(self) -> None:
         renewed = time.monotonic()

@@ -4,12 +4,14 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import TypeVar
+
+from sharding.closing import Closing
 
 T = TypeVar("T")
 
 
-class PooledIterator(Iterator[T]):
+class PooledIterator(Closing, Iterator[T]):
     """An iterator that owns a pool of threads.
 
     The threads end at the last item, at an error, on `close`, and when this object is no longer
@@ -58,14 +60,6 @@ class PooledIterator(Iterator[T]):
         self._closed = True
         self._end_pool()
         self._pool.shutdown(wait=True)
-
-    def __enter__(self) -> Self:
-        """Nothing to do: work began when it was made."""
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Closes."""
-        self.close()
 
 
 def _not_an_end(error: BaseException) -> BaseException:

@@ -13,12 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from sharding.closing import Closing
 from sharding.manifest import Partition
 from sharding.row_arena import Held, RowArena, copied
 from sharding.row_places import RowPlaces
@@ -57,7 +57,7 @@ class _Write(Generic[S]):
     future: "Future[S]"
 
 
-class RowTable(Generic[S]):
+class RowTable(Closing, Generic[S]):
     """Rows and moments of the partitions that this worker's lanes read.
 
     Nobody else touches them, so nothing here is ever communicated. Errors of the threads are raised
@@ -234,19 +234,6 @@ class RowTable(Generic[S]):
         """Ends the threads; what is on its way to a file still gets there."""
         self._loads.shutdown(wait=True, cancel_futures=True)
         self._writes.shutdown(wait=True)
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Closes."""
-        self.close()
 
     def _activate(self, index: int) -> None:
         """Waits until a partition is in memory, and takes it up."""

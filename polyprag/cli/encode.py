@@ -34,6 +34,5 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     from cluster.encode import encode
     from sharding.files import join
 
-    lease = hold(run, "encode")
-    encode(run, config, lease=lease.number if lease else None)
+    encode(run, config, lease=hold(run, "encode"))
     click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

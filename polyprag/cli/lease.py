@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sharding.lease import Holder, Lease
+    from sharding.lease import Holder
 
 
-def hold(run: str, purpose: str, *, new: bool = False) -> "Lease | None":
+def hold(run: str, purpose: str, *, new: bool = False) -> int | None:
     """Takes the run's lease, which is given back when the command ends.
 
     Args:
@@ -16,6 +16,9 @@ def hold(run: str, purpose: str, *, new: bool = False) -> "Lease | None":
         purpose: The command; others are told.
         new: Whether RUN may be made by the command. Otherwise nothing is written where there is no
             corpus, of which the command itself will tell.
+
+    Returns:
+        The lease's number.
 
     Raises:
         LeaseError: Another command works on the run.
@@ -25,8 +28,10 @@ def hold(run: str, purpose: str, *, new: bool = False) -> "Lease | None":
 
     if not new and not exists(join(run, "corpus")):
         return None
-    lease = take(join(run, LEASE_DIRECTORY), purpose=purpose, waiting=_tell)
-    return click.get_current_context().with_resource(lease)
+    lease = click.get_current_context().with_resource(
+        take(join(run, LEASE_DIRECTORY), purpose=purpose, waiting=_tell)
+    )
+    return lease.number
 
 
 def _tell(holder: "Holder", seconds: float) -> None:

@@ -127,16 +127,11 @@ def warn_if_open(jobs: "Jobs") -> None:
 
 def _check(run: str, arguments: tuple[str, ...]) -> None:
     """Refuses settings here that would fail there."""
+    from cluster.job_package import named_configs
     from polyprag.config_files import load_config
 
-    plain, overrides = split_overrides(arguments)
-    configs = []
-    for before, argument in zip(("", *plain), plain, strict=False):
-        if before == "--config":
-            configs.append(argument)
-        elif argument.startswith("--config="):
-            configs.append(argument.partition("=")[2])
-    load_config(configs, overrides, run)
+    _, overrides = split_overrides(arguments)
+    load_config(list(named_configs(arguments).values()), overrides, run)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -33,6 +33,5 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     from cluster.encode import encode
     from sharding.files import join
 
-    lease = hold(run, "train-more")
-    encode(run, config, more=True, lease=lease.number if lease else None)
+    encode(run, config, more=True, lease=hold(run, "train-more"))
     click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")
