@@ -1,6 +1,6 @@
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,14 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "manifest.json").read_text())
     assert saved["format"] == "polyprag-corpus"
     assert saved["version"] == 3
+
+
+def test_a_manifest_is_json_in_lines_with_its_text_as_it_is(tmp_path: Path) -> None:
+    manifest = replace(MANIFEST, source=["a/\u00e9t\u00e9 \u2028.jsonl", 'b"\\\t'], skipped={})
+    manifest.save(tmp_path)
+    expected = json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+    assert (tmp_path / "manifest.json").read_text(encoding="utf-8") == expected
+    assert CorpusManifest.load(tmp_path) == manifest
 
 
 def test_a_missing_manifest_says_which_command_makes_it(tmp_path: Path) -> None:
