@@ -1,11 +1,16 @@
 """A small augmented corpus, a random base model, and workers as plain processes."""
 
+import contextlib
 import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +128,96 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def start_head() -> Iterator[Callable[..., str]]:
+    """Starts nodes with a job server of their own, and gives the servers' addresses.
+
+    Every port is a free one, so that clusters of other tests don't matter; ended with all that
+    they have started.
+    """
+    import psutil
+
+    heads: list[tuple[subprocess.Popen[bytes], str]] = []
+
+    def start(*, num_cpus: int, environment: Mapping[str, str] | None = None) -> str:
+        directory = tempfile.mkdtemp(prefix="ray-")  # names of sockets are short
+        ports = {
+            name: free_port()
+            for name in ("", "dashboard-", "dashboard-agent-listen-", "ray-client-server-")
+        }
+        command = [
+            str(Path(sys.executable).with_name("ray")),
+            *("start", "--head", "--block", "--disable-usage-stats"),
+            *("--dashboard-host=127.0.0.1", f"--temp-dir={directory}", f"--num-cpus={num_cpus}"),
+            f"--object-store-memory={80 * 2**20}",
+            *(f"--{name}port={port}" for name, port in ports.items()),
+        ]
+        # A job's `python` is the one that the node's Ray would find.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        outside = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        with open(Path(directory) / "head.log", "wb") as log:
+            head = subprocess.Popen(
+                command,
+                env={**outside, "PATH": path, **(environment or {})},
+                stdout=log,
+                stderr=log,
+            )
+        heads.append((head, directory))
+        # These answer without a token; a job goes to the node's agent.
+        for name, page in (("dashboard-", "gcs_healthz"), ("dashboard-agent-listen-", "healthz")):
+            _wait_for(f"http://127.0.0.1:{ports[name]}/api/{page}", Path(directory) / "head.log")
+        return f"http://127.0.0.1:{ports['dashboard-']}"
+
+    try:
+        yield start
+    finally:
+        for head, directory in heads:
+            first = psutil.Process(head.pid)
+            processes = [first, *first.children(recursive=True)]
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            head.wait()
+            psutil.wait_procs(processes, timeout=10)
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wait_for(url: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def polyprag() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command line, with further environment variables; none of a Ray that is up here."""
+
+    def run(
+        *arguments: str, timeout: float = 240.0, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        outside = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("polyprag")), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={
+                **outside,
+                "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+                "NO_COLOR": "1",
+                **(environment or {}),
+            },
+            check=False,
+        )
+
+    return run
 
 
 def _worker(rank: int, world_size: int, port: int, task: Callable[..., None], args: Any) -> None:

@@ -1,12 +1,10 @@
 """Commands as jobs of a real cluster of one node with a job server."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,56 +15,18 @@ from cluster.jobs import is_loopback
 from polyprag.encoding import Encoding
 from polyprag.errors import ConfigError
 
-COMMAND = str(Path(sys.executable).with_name("polyprag"))
-
-
-@pytest.fixture
-def job_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of the job server of a node with three CPUs."""
-    from ray.cluster_utils import Cluster
-
-    # A job's `python` is the one that the node's Ray would find.
-    path = os.pathsep.join([str(Path(COMMAND).parent), os.environ["PATH"]])
-    monkeypatch.setenv("PATH", path)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 3,
-            "object_store_memory": 80 * 2**20,
-            "include_dashboard": True,
-            "dashboard_port": port,
-        },
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        cluster.shutdown()
-
-
-def polyprag(*arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.run(
-        [COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**environment, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1"},
-        check=False,
-    )
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.slow
 def test_encode_as_a_job_is_attached_to_stopped_and_gone_on_with(
-    workplace: Any, job_server: str, tmp_path: Path
+    workplace: Any, start_head: Callable[..., str], polyprag: Run, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("train: {epochs: 400}\n")
     settings = [*workplace.overrides(), "cluster.workers=2"]
     settings.remove("train.epochs=1")
-    at = ["--address", job_server]
+    at = ["--address", start_head(num_cpus=3, environment={"RAY_AUTH_MODE": "disabled"})]
 
     def submit(*more: str) -> subprocess.CompletedProcess[str]:
         return polyprag("submit", "encode", str(workplace.run), *settings, *at, *more)
@@ -106,7 +66,7 @@ def test_encode_as_a_job_is_attached_to_stopped_and_gone_on_with(
     assert refused.returncode == 2 and listed[-1]["id"] in refused.stderr
 
 
-def test_mistakes_are_found_before_anything_is_submitted(workplace: Any) -> None:
+def test_mistakes_are_found_before_anything_is_submitted(workplace: Any, polyprag: Run) -> None:
     for arguments, expected in (
         (["ask", str(workplace.run)], "can't be a job"),
         (["encode", str(workplace.run), "train.epoch=2"], "train.epochs"),
@@ -156,3 +116,22 @@ def test_package_is_the_code_and_the_configs_that_are_named(tmp_path: Path) -> N
 )
 def test_loopback_is_told_from_other_addresses(address: str, expected: bool) -> None:
     assert is_loopback(address) is expected
+
+
+def test_local_paths_are_absolute_for_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polyprag.cli.submit import _absolute
+    from polyprag.config_files import load_config
+
+    (tmp_path / "base").mkdir()
+    (tmp_path / "new.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    arguments = ("new.jsonl", "s3://bucket/other.jsonl", "--map", "text=body", "train.epochs=2")
+    here = load_config([], ["model.path=base"])
+    assert _absolute(arguments, here) == [
+        str(tmp_path / "new.jsonl"),
+        *arguments[1:],
+        f"model.path={tmp_path / 'base'}",
+    ]
+    assert _absolute(arguments, load_config([], ["model.path=org/name"]))[1:] == [*arguments[1:]]
