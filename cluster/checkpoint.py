@@ -3,7 +3,8 @@
 Experts are gathered from ZeRO and written once, by worker 0. Each worker writes the partitions
 whose rows it changed since the last checkpoint, under new names. All of that happens in threads;
 when every worker's files are durable, worker 0 writes the manifest that names them with their
-checksums, and then deletes what it no longer names. Safetensors and JSON only.
+checksums, and then deletes what neither it names nor the manifest before it, which is kept in case
+that files of the last are damaged. Safetensors and JSON only.
 """
 
 import hashlib
@@ -20,7 +21,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, distributed
 
 from cluster.checkpoint_files import remove_unnamed
-from cluster.checkpoint_manifest import CheckpointManifest, RowsFile, StateFile
+from cluster.checkpoint_manifest import (
+    PREVIOUS_NAME,
+    CheckpointManifest,
+    RowsFile,
+    StateFile,
+    load_previous,
+)
 from cluster.collectives import gather_json, gather_numbers, raise_together
 from cluster.engine import ExpertEngine
 from cluster.phase import Phase
@@ -37,6 +44,7 @@ _Rows = tuple[dict[int, RowsFile], list[RowsFile]]  # by partition; those replac
 class _Pending:
     """A checkpoint whose files are on their way."""
 
+    started: float
     step: int
     cursor: Cursor
     rows: "Future[_Rows]"
@@ -55,8 +63,25 @@ class _Pending:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """A checkpoint that can be gone on from.
+
+    Attributes:
+        step: global steps behind it; 0 where there is none yet.
+        seconds: from its beginning until it was durable; 0 where another group made it.
+    """
+
+    step: int
+    seconds: float = 0.0
+
+
 class Checkpointer:
-    """Makes checkpoints of a process group; every worker must make the same calls."""
+    """Makes checkpoints of a process group; every worker must make the same calls.
+
+    Attributes:
+        durable: the last checkpoint, as worker 0 knows it.
+    """
 
     def __init__(
         self,
@@ -86,13 +111,15 @@ class Checkpointer:
         self._check = check
         self._identity, self._phases = identity, (*earlier, phase)
         self._saved = dict(previous.rows) if previous else {}
-        self._experts_file = previous.experts.file if previous else None
         self._previous_step = previous.step if previous else 0
         self._is_first = distributed.get_rank() == 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: _Pending | None = None
         self._manifest: Future[None] | None = None  # on worker 0
+        # Those on disk: the one before the last, and the last.
+        self._manifests = (load_previous(directory) if self._is_first else None, previous)
         self._waited = 0.0
+        self.durable = Durable(self._previous_step)
         if self._is_first:
             remove_unnamed(directory, previous)
         distributed.barrier()
@@ -115,7 +142,7 @@ class Checkpointer:
         if self._is_first:
             experts = self._thread.submit(_save_experts, self._directory, state, step=step)
         rows = self._thread.submit(_durable_rows, self._directory, written)
-        self._pending = _Pending(step, cursor, rows, experts)
+        self._pending = _Pending(started, step, cursor, rows, experts)
         self._waited += monotonic() - started
 
     def poll(self) -> None:
@@ -131,15 +158,31 @@ class Checkpointer:
             self._complete()
         self._waited += monotonic() - started
 
-    def finish(self) -> None:
+    def settle(self) -> None:
         """Waits until the last checkpoint is durable.
 
         Raises:
             PolypragError: on every worker, when something can't be written.
         """
+        started = monotonic()
         self._complete()
         self._raise_of(self._manifest)
+        self._waited += monotonic() - started
+
+    def finish(self) -> None:
+        """Waits until the last checkpoint is durable; there is none after it.
+
+        Raises:
+            PolypragError: on every worker, when something can't be written.
+        """
+        self.settle()
         self._thread.shutdown()
+
+    def drop_previous(self) -> None:
+        """Deletes the checkpoint before the last, once the encoding is written."""
+        if self._is_first:
+            remove(join(self._directory, PREVIOUS_NAME))
+            remove_unnamed(self._directory, self._manifests[1])
 
     def take_waited(self) -> float:
         """The seconds that training waited for checkpoints since the last call."""
@@ -165,17 +208,11 @@ class Checkpointer:
 
     def _name(self, pending: _Pending, gathered: list[dict[str, Any]]) -> None:
         """Has the manifest written that names what all workers wrote; on worker 0."""
-        replaced = [name for worker in gathered for name in worker["superseded"]]
+        superseded = [name for worker in gathered for name in worker["superseded"]]
         for worker in gathered:
             for key, entry in worker["rows"].items():
-                before = self._saved.get(int(key))
-                if before is not None:
-                    replaced.append(before.file)
                 self._saved[int(key)] = msgspec.convert(entry, RowsFile)
         experts = msgspec.convert(gathered[0]["experts"], StateFile)
-        if self._experts_file is not None:
-            replaced.append(self._experts_file)
-        self._experts_file = experts.file
         manifest = CheckpointManifest(
             step=pending.step,
             cursor=pending.cursor,
@@ -183,19 +220,27 @@ class Checkpointer:
             identity=self._identity,
             phases=self._phases,
             experts=experts,
-            rows=dict(sorted(self._saved.items())),
+            rows={index: self._saved[index] for index in sorted(self._saved)},
             previous_step=self._previous_step,
         )
         self._previous_step = pending.step
-        self._manifest = self._thread.submit(self._save_manifest, manifest, replaced)
+        self._manifest = self._thread.submit(
+            self._save_manifest, manifest, superseded, started=pending.started
+        )
 
-    def _save_manifest(self, manifest: CheckpointManifest, replaced: list[str]) -> None:
+    def _save_manifest(
+        self, manifest: CheckpointManifest, superseded: list[str], *, started: float
+    ) -> None:
         self._check()
+        older, newest = self._manifests
+        if newest is not None:
+            newest.save(self._directory, name=PREVIOUS_NAME)
         manifest.save(self._directory)
-        keep = manifest.names()
-        for name in replaced:
-            if name not in keep:
-                remove(join(self._directory, name))
+        self._manifests = (newest, manifest)
+        self.durable = Durable(manifest.step, monotonic() - started)
+        gone = {*superseded, *(older.names() if older else ())}
+        for name in gone - manifest.names() - (newest.names() if newest else set()):
+            remove(join(self._directory, name))
 
     def _raise_of(self, future: "Future[None] | None") -> None:
         """Waits for worker 0's manifest; its error is raised on every worker."""

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 
 from cluster.checkpoint_files import load_row_partition, remove_unnamed, save_row_partition
-from cluster.checkpoint_manifest import CheckpointManifest
+from cluster.checkpoint_manifest import PREVIOUS_NAME, CheckpointManifest
 from polyprag.errors import RunError
-from sharding.files import join
+from sharding.files import join, remove
 from sharding.manifest import CorpusManifest
 from sharding.rows import forget
 
@@ -51,6 +51,7 @@ def forget_rows(run_dir: str, ids: Iterable[int]) -> None:
     renewed = msgspec.structs.replace(checkpoint, rows=rows, identity=identity)
     if renewed != checkpoint:
         renewed.save(directory)
+    remove(join(directory, PREVIOUS_NAME))  # which has the rows still
     remove_unnamed(directory, renewed)
 
 

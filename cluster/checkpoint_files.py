@@ -2,8 +2,14 @@
 
 import numpy as np
 
-from cluster.checkpoint_manifest import CheckpointManifest, RowsFile
-from sharding.files import TEMPORARY_NAME, join, list_names, remove
+from cluster.checkpoint_manifest import (
+    MANIFEST_NAME,
+    CheckpointManifest,
+    RowsFile,
+    load_previous,
+)
+from polyprag.errors import RunError
+from sharding.files import TEMPORARY_NAME, join, list_names, list_sizes, remove
 from sharding.rows import RowPartition, load_rows, save_rows
 
 
@@ -43,9 +49,47 @@ def load_row_partition(directory: str, entry: RowsFile) -> RowPartition:
     return load_rows(join(directory, entry.file), sha256=entry.sha256)
 
 
+def recover(directory: str) -> str | None:
+    """Goes back to the checkpoint before the last where files of the last are missing or cut short.
+
+    Args:
+        directory: `RUN/checkpoints`; nobody else may be writing there.
+
+    Returns:
+        What was wrong and what was done; None where nothing was.
+    """
+    previous = load_previous(directory)
+    if previous is None:
+        return None
+    try:
+        newest = CheckpointManifest.load(directory)
+        wrong = _first_problem(directory, newest)
+    except RunError:
+        wrong = f"{join(directory, MANIFEST_NAME)}: can't be read"
+    if wrong is None or _first_problem(directory, previous) is not None:
+        return None
+    previous.save(directory)
+    return f"{wrong}; went back to the checkpoint before it, of step {previous.step}"
+
+
+def _first_problem(directory: str, manifest: CheckpointManifest | None) -> str | None:
+    """The first file that isn't there as the manifest says, by name and size."""
+    if manifest is None:
+        return f"{join(directory, MANIFEST_NAME)}: no such file"
+    sizes = list_sizes(directory)
+    for entry in (manifest.experts, *manifest.rows.values()):
+        size = sizes.get(entry.file)
+        url = join(directory, entry.file)
+        if size is None:
+            return f"{url}: no such file"
+        if size != entry.num_bytes:
+            return f"{url}: has {size} bytes where the manifest says {entry.num_bytes}"
+    return None
+
+
 def remove_unnamed(directory: str, manifest: CheckpointManifest | None) -> None:
-    """Deletes the state files of a directory that its manifest doesn't name."""
-    keep = manifest.names() if manifest else set()
+    """Deletes the state files of a directory that neither manifest names."""
+    keep = manifest.kept(directory) if manifest else set()
     for name in list_names(directory):
         is_ours = name.endswith(".safetensors") or TEMPORARY_NAME.fullmatch(name)
         if is_ours and name not in keep:

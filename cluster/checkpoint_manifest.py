@@ -15,6 +15,7 @@ from sharding.manifest import CorpusManifest
 from sharding.plan import Cursor
 
 MANIFEST_NAME = "manifest.json"
+PREVIOUS_NAME = "manifest-previous.json"
 _FORMAT, _VERSION = "polyprag-checkpoint", 2
 
 # A run that changes one of these is another run: its steps, data or tensors would not fit.
@@ -89,20 +90,20 @@ class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     format: str = _FORMAT
     version: int = _VERSION
 
-    def save(self, directory: str) -> None:
-        """Writes `directory/manifest.json`, atomically."""
+    def save(self, directory: str, *, name: str = MANIFEST_NAME) -> None:
+        """Writes `directory/manifest.json`, or another name, atomically."""
         data = msgspec.json.encode(self)
-        with atomic_write(join(directory, MANIFEST_NAME)) as file:
+        with atomic_write(join(directory, name)) as file:
             file.write(data + b"\n")
 
     @classmethod
-    def load(cls, directory: str) -> "CheckpointManifest | None":
+    def load(cls, directory: str, *, name: str = MANIFEST_NAME) -> "CheckpointManifest | None":
         """Reads the manifest; None where no checkpoint has been made.
 
         Raises:
             RunError: it is damaged or of another version.
         """
-        url = join(directory, MANIFEST_NAME)
+        url = join(directory, name)
         if not exists(url):
             return None
         data = read_bytes(url)
@@ -132,6 +133,24 @@ class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     def names(self) -> set[str]:
         """Every file that belongs to the checkpoint, besides the manifest."""
         return {self.experts.file, *(entry.file for entry in self.rows.values())}
+
+    def kept(self, directory: str) -> set[str]:
+        """Its files, and those of the checkpoint before it, which is kept as well."""
+        return self.names() | names_of_previous(directory)
+
+
+def load_previous(directory: str) -> CheckpointManifest | None:
+    """The checkpoint before the last; None where there is none that can be read."""
+    try:
+        return CheckpointManifest.load(directory, name=PREVIOUS_NAME)
+    except RunError:
+        return None
+
+
+def names_of_previous(directory: str) -> set[str]:
+    """The files of the checkpoint before the last."""
+    previous = load_previous(directory)
+    return previous.names() if previous else set()
 
 
 class _Stated(msgspec.Struct):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from polyprag.errors import PolypragError, RunError
+from polyprag.errors import PolypragError, RunError, StorageError
 
 T = TypeVar("T")
 
@@ -53,13 +53,14 @@ def raise_together(error: Exception | None) -> None:
     """Raises on every worker what any of them met; returns when none did.
 
     Raises:
-        Exception: its own error, or a `RunError` that says what the first worker met that had one.
+        Exception: its own error, or a `RunError` or `StorageError` that says what the first worker
+            met that had one.
     """
     said = str(error) if isinstance(error, PolypragError) else repr(error)
-    messages = gather_json(said if error else None)
-    first = next((message for message in messages if message), None)
+    mine = {"said": said, "may_pass": isinstance(error, StorageError)} if error else None
+    first = next((theirs for theirs in gather_json(mine) if theirs), None)
     if first is not None:
-        raise error or RunError(first)
+        raise error or (StorageError if first["may_pass"] else RunError)(first["said"])
 
 
 def together(work: Callable[[], T]) -> T:

@@ -1,29 +1,30 @@
 """`encode` as its driver sees it: check, start Ray Train's workers, show how far they are."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
+from cluster.checkpoint_files import recover
 from cluster.checkpoint_manifest import CheckpointManifest, check_identity, identity_of
 from cluster.engine import deepspeed_config
 from cluster.events import record
 from cluster.metrics import METRICS_FILE, last_metrics
 from cluster.phase_plan import plan_phase
 from cluster.plan import EncodePlan
-from cluster.ray_session import cluster_address, ray_session, worker_environment
-from cluster.worker import WorkerTask, train_on_worker
+from cluster.ray_session import cluster_address
+from cluster.run_id import run_id_of
+from cluster.sinks.chosen import check_sinks
+from cluster.trainer import train_on_ray
 from polyprag.config import Config
 from polyprag.config_files import locate, save_config, with_absolute_model
 from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import CorpusError
 from polyprag.progress import progress
 from sharding.files import exists, join, list_sizes
 from sharding.manifest import CorpusManifest
-from sharding.urls import absolute, filesystem_of, is_local
+from sharding.urls import absolute, is_local
 
 
 def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | None = None) -> None:
@@ -40,11 +41,15 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
         RunError: the corpus isn't ready, another command must be run first, or training failed.
         ConfigError: a setting contradicts the run's checkpoint or can't work.
         CorpusError: a shard is missing or damaged.
+        Terminated: the process was told to end, and a checkpoint was made if there was time.
     """
     run_dir, config = _absolute(run_dir, config)
     corpus_url = join(run_dir, "corpus")
     manifest = CorpusManifest.load(corpus_url)
     deepspeed_config(config, world_size=config.cluster.workers)
+    check_sinks(config.log)
+    if went_back := recover(join(run_dir, "checkpoints")):
+        record(run_dir, "recovered", detail=went_back)
     checkpoint = CheckpointManifest.load(join(run_dir, "checkpoints"))
     is_written = False
     if checkpoint is not None:
@@ -56,7 +61,13 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
     save_config(config, run_dir)
-    _train(run_dir, config, plan, start=checkpoint.step if checkpoint else 0, lease=lease)
+    run_id_of(run_dir)  # made before several workers ask for it
+    start = checkpoint.step if checkpoint else 0
+    with (
+        _recorded(run_dir, plan, config, start=start),
+        _shown_progress(run_dir, plan, start=start),
+    ):
+        train_on_ray(run_dir, config, plan, lease=lease)
 
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
@@ -97,51 +108,6 @@ def _check_shards(corpus_url: str, manifest: CorpusManifest) -> None:
             )
 
 
-def _train(
-    run_dir: str, config: Config, plan: EncodePlan, *, start: int, lease: int | None
-) -> None:
-    # Read when ray.train is imported.
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    with ray_session(config.cluster):
-        import ray.train
-        from ray.train.torch import TorchTrainer
-        from ray.train.v2.api.exceptions import TrainingFailedError
-
-        resources = {"CPU": float(config.cluster.cpus_per_worker)}
-        if config.cluster.gpus_per_worker:
-            resources["GPU"] = config.cluster.gpus_per_worker
-        trainer = TorchTrainer(
-            train_on_worker,
-            train_loop_config={
-                "task": WorkerTask(run_dir, config, plan.first_step, plan.first_epoch, lease)
-            },
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=config.cluster.workers,
-                use_gpu=config.cluster.gpus_per_worker > 0,
-                resources_per_worker=resources,
-            ),
-            run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the first version's
-                # Ray's own bookkeeping, which every node must see; our checkpoints are elsewhere.
-                **_ray_storage(join(run_dir, "logs", "ray")),
-                failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
-                worker_runtime_env={"env_vars": worker_environment(config.cluster)},
-            ),
-        )
-        with _recorded(run_dir, plan, config, start=start):
-            with _shown_progress(run_dir, plan, start=start):
-                try:
-                    result = trainer.fit()
-                except SystemExit:
-                    # Ray's own handler of Ctrl-C ends the workers and then the process.
-                    raise KeyboardInterrupt from None
-                except TrainingFailedError as error:
-                    raise RunError(_failure(run_dir, config, error)) from error
-            outcome = result.metrics or {}
-            if "error" in outcome:
-                raise RunError(outcome["error"])
-
-
 @contextmanager
 def _recorded(run_dir: str, plan: EncodePlan, config: Config, *, start: int) -> Iterator[None]:
     """Has the run's events tell of the block's beginning and how it ended."""
@@ -155,33 +121,13 @@ def _recorded(run_dir: str, plan: EncodePlan, config: Config, *, start: int) -> 
     )
     try:
         yield
-    except KeyboardInterrupt:
-        record(run_dir, "interrupted")
+    except KeyboardInterrupt as error:
+        record(run_dir, "interrupted", detail=str(error))
         raise
     except Exception as error:
         record(run_dir, "failed", detail=str(error))
         raise
     record(run_dir, "finished", step=plan.last_step, last_step=plan.last_step)
-
-
-def _ray_storage(url: str) -> dict[str, Any]:
-    """Where Ray keeps its storage; behind a URL with fsspec's settings, as all other files."""
-    if is_local(url):
-        return {"storage_path": url}
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-    fs, path = filesystem_of(url)
-    return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(fs))}
-
-
-def _failure(run_dir: str, config: Config, error: Exception) -> str:
-    last = [line for line in str(error).strip().splitlines() if line.strip()][-1:]
-    return (
-        f"{run_dir}: the workers failed more than cluster.max_failures="
-        f"{config.cluster.max_failures} times ({' '.join(last).strip()}); "
-        f"{join(run_dir, 'logs')}/worker-*.log has the whole story; the same command goes on "
-        "from the last checkpoint"
-    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -19,7 +20,9 @@ EVENTS_DIRECTORY = "logs/events"
 _MAX_DETAIL = 2000  # characters
 _LOG = logging.getLogger(__name__)
 
-Kind = Literal["started", "training", "failed", "interrupted", "finished"]
+Kind = Literal[
+    "started", "training", "checkpoint", "recovered", "failed", "interrupted", "finished"
+]
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -28,7 +31,9 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     Attributes:
         time: Unix seconds, by the clock of the machine.
         kind: `started`: a command began; `training`: a group of workers begins or begins again;
-            `failed`: a worker, or all; `interrupted`: by the user or the cluster; `finished`.
+            `checkpoint`: one that was asked for is made; `recovered`: training goes on from the
+            checkpoint before a damaged one; `failed`: a worker, or all; `interrupted`:
+            by the user or the cluster; `finished`.
         host: on which machine.
         detail: for people.
         step: global steps done then.
@@ -91,3 +96,9 @@ def read_events(run_dir: str) -> list[Event]:
         except msgspec.MsgspecError as error:
             raise CorpusError(f"{url}: not an event ({error}); delete it") from error
     return events
+
+
+def groups_of_workers(events: Sequence[Event]) -> list[Event]:
+    """The `training` events since the newest `started`; all but the first are restarts."""
+    since = max((i for i, event in enumerate(events) if event.kind == "started"), default=0)
+    return [event for event in events[since:] if event.kind == "training"]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-FINAL = (0, 2, 130)
+FINAL = (0, 2, 130, 143)
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 60.0
 
 
@@ -34,14 +34,14 @@ def run(command: Sequence[str], *, retries: int) -> int:
         nonlocal stopped
         stopped = number
         if running is not None:
-            running.send_signal(signal.SIGINT)  # which ends the workers, too
+            running.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     for attempt in range(retries + 1):
         running = subprocess.Popen(command)
         if stopped:  # between the tries
-            running.send_signal(signal.SIGINT)
+            running.send_signal(stopped)
         code = running.wait()
         if stopped or code in FINAL or attempt == retries:
             break

@@ -30,6 +30,7 @@ ACTIVE = ("PENDING", "RUNNING")
 # What a driver on the cluster must know of the submitter's settings.
 _PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
 _KIND = "polyprag"
+_STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"  # by default Ray kills a job 3 s after it asked it to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Jobs:
         arguments: Sequence[str],
         *,
         retries: int,
+        grace_s: float,
         environment: Mapping[str, str] | None = None,
         with_code: bool = True,
     ) -> tuple[Job, bool]:
@@ -133,6 +135,7 @@ class Jobs:
             run: the run directory; every node must see it.
             arguments: what follows the run on the command line.
             retries: times that the command is started again after a failure.
+            grace_s: seconds that it has to end when it is stopped.
             environment: variables that it gets.
             with_code: see `cluster.job_package.pack`.
 
@@ -165,7 +168,11 @@ class Jobs:
                 submission_id=job_id,
                 runtime_env={
                     "working_dir": directory,
-                    "env_vars": _environment() | dict(environment or {}),
+                    "env_vars": {
+                        **_environment(),
+                        _STOP_WAIT: f"{grace_s:.0f}",
+                        **(environment or {}),
+                    },
                 },
                 metadata={"kind": _KIND, "command": command, "run": run},
             )
@@ -194,7 +201,7 @@ class Jobs:
             time.sleep(0.5)  # it has ended, and the server doesn't know yet
 
     def stop(self, job_id: str) -> None:
-        """Asks for a job to end; its workers make no further checkpoint."""
+        """Asks for a job to end; an `encode` makes a checkpoint first, if there is time."""
         self.get(job_id)
         with _told(self.address):
             self._client.stop_job(job_id)

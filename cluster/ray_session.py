@@ -1,8 +1,10 @@
 """Starting Ray on this machine, or joining a cluster that runs already."""
 
 import os
+import signal
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if ray.is_initialized():
         yield
         return
@@ -55,6 +58,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
                 "RAY_AUTH_TOKEN_PATH), or leave cluster.address and RAY_ADDRESS unset to start "
                 "one here"
             ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's ends the process without a word
     try:
         yield
     finally:

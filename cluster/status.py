@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from cluster.checkpoint_manifest import MANIFEST_NAME as CHECKPOINT
 from cluster.checkpoint_manifest import CheckpointManifest
-from cluster.events import Event, read_events
+from cluster.events import Event, groups_of_workers, read_events
 from cluster.metrics import METRICS_FILE, StepMetrics, last_metrics
 from polyprag.encoding_manifest import MANIFEST_NAME as ENCODING
 from polyprag.errors import RunError
@@ -142,8 +142,7 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
     manifest = CorpusManifest.load(corpus_url) if has_corpus else None
     saved = CheckpointManifest.load(join(run_dir, "checkpoints"))
     events = read_events(run_dir)
-    since = max((i for i, event in enumerate(events) if event.kind == "started"), default=0)
-    groups = [event for event in events[since:] if event.kind == "training"]
+    groups = groups_of_workers(events)
     holder = lease[1] if lease else None
     return Status(
         holder=holder,

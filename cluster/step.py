@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cluster.checkpoint_manifest import RowsFile
+from cluster.checkpoint_request import Request
 from cluster.collectives import gather_numbers, raise_together
 from cluster.engine import ExpertEngine
 from cluster.learning_rate import rate_factor
@@ -42,7 +43,8 @@ def train_step(
     pad_id: int,
     stalled: float = 0.0,
     settle: Callable[[], None] = lambda: None,
-) -> StepMetrics:
+    request: Request = Request.NONE,
+) -> tuple[StepMetrics, Request]:
     """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
 
     Args:
@@ -55,9 +57,10 @@ def train_step(
         pad_id: token id on padding.
         stalled: seconds that this worker waited for checkpoints since the step before.
         settle: called on every worker before an error of one of them is raised on all.
+        request: what this worker is asked for.
 
     Returns:
-        What the step did over all workers.
+        What the step did over all workers, and the greatest request of one of them.
 
     Raises:
         PolypragError: on every worker, when one of them can't read its lanes or rows.
@@ -104,8 +107,9 @@ def train_step(
         table.update(ids, leaf_MSK.grad, rate=config.train.rows_lr * factor)
     for lane in lanes:
         table.advance(lane.lane, lane.cursor.position, step=step + 1)
-    ended = gather_numbers([loss_sum, read_at - started, table.take_waited(), stalled])
-    return StepMetrics(
+    waits = [read_at - started, table.take_waited(), stalled]
+    ended = gather_numbers([loss_sum, *waits, request, *table.take_moved()])
+    metrics = StepMetrics(
         step=step + 1,
         epoch=plan.epoch_of(step),
         loss=float(ended[:, 0].sum()) / total_counted,
@@ -118,7 +122,10 @@ def train_step(
         data_wait=round(float(ended[:, 1].max()), 4),
         rows_wait=round(float(ended[:, 2].max()), 4),
         checkpoint_wait=round(float(ended[:, 3].max()), 4),
+        rows_loaded_bytes=int(ended[:, 5].sum()),
+        rows_saved_bytes=int(ended[:, 6].sum()),
     )
+    return metrics, Request(int(ended[:, 4].max()))
 
 
 def _gather(

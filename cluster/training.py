@@ -1,9 +1,9 @@
 """Training an encoding from its checkpoint to its end, in a process group of any size."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,19 @@ from torch import Tensor, distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cluster.checkpoint import Checkpointer, load_expert_state
-from cluster.checkpoint_files import load_row_partition, save_row_partition
+from cluster.checkpoint_files import load_row_partition, recover, save_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest, RowsFile, check_identity, identity_of
+from cluster.checkpoint_request import Request, RequestReader
 from cluster.collectives import together
 from cluster.engine import ExpertEngine
 from cluster.events import record
 from cluster.finish import write_encoding
 from cluster.lane_reader import open_lanes
-from cluster.metrics import MetricsLog
+from cluster.metrics_log import MetricsLog
 from cluster.phase import Phase
 from cluster.plan import EncodePlan, plan_encoding
+from cluster.sinks.chosen import open_sinks
+from cluster.sinks.sink import Sink, Tolerated
 from cluster.step import train_step
 from polyprag.base_model import load_base
 from polyprag.config import Config
@@ -53,6 +56,19 @@ class _Run:
     tokenizer: PreTrainedTokenizerBase
     pool: ExpertPool
     added: dict[int, RowsPart]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How far training came.
+
+    Attributes:
+        step: global steps that are done and durable.
+        request: what ended it before the phase's end; NONE: the encoding is written.
+    """
+
+    step: int
+    request: Request = Request.NONE
 
 
 def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) -> _Run:
@@ -95,7 +111,9 @@ def train_encoding(
     first_epoch: int = 0,
     lease: int | None = None,
     beat: Callable[[str], None] = lambda doing: None,
-) -> int:
+    asked: Callable[[], Request] = lambda: Request.NONE,
+    sinks: Sequence[Sink] = (),
+) -> Trained:
     """Trains a phase to its end, resuming from the run's checkpoint where there is one.
 
     Call it on every worker of an initialised process group.
@@ -107,17 +125,21 @@ def train_encoding(
         first_epoch: passes over the corpus before this phase.
         beat: is called with what comes next, whenever there was progress.
         lease: the number of the run's lease under which this trains; None: nobody else can.
+        asked: what this worker is asked for, besides the requests in the run's directory.
+        sinks: get every step on this worker, besides those of `log.sinks`; the caller closes them.
 
     Returns:
-        The global steps that the encoding is trained for.
+        How far it came: to the phase's end, or to the checkpoint that a request asked for.
 
     Raises:
         PolypragError: on every worker alike, when one of them met a user's error.
     """
+    together(lambda: _recover(run_dir))
     run = together(lambda: _load(run_dir, config, first_step=first_step, first_epoch=first_epoch))
     plan, checkpoint = run.plan, run.checkpoint
     directory = join(run_dir, "checkpoints")
     step = checkpoint.step if checkpoint else 0
+    own_sinks = [Tolerated(sink) for sink in sinks]
     beat("the engine")
     engine = ExpertEngine(run.model, run.pool, config)
     if run.expert_state is None:
@@ -126,11 +148,13 @@ def train_encoding(
         engine.import_state(run.expert_state, step=step)
     with ExitStack() as stack:
         table = stack.enter_context(_row_table(run, run_dir, config))
-        log = None
+        log, requests = None, None
         if distributed.get_rank() == 0:
-            log = MetricsLog(join(run_dir, "logs"), resumed_step=step)
-            stack.callback(log.close)
+            opened = open_sinks(run_dir, config, resumed_step=step)
+            log = MetricsLog(join(run_dir, "logs"), resumed_step=step, sinks=opened)
+            stack.enter_context(log)
             _tell_start(run_dir, plan, checkpoint, repeated=log.num_repeated)
+            requests = stack.enter_context(RequestReader(run_dir, lease=lease))
         checkpoints = Checkpointer(
             directory,
             engine=engine,
@@ -149,7 +173,8 @@ def train_encoding(
             ) as batches:
                 while step < epoch_end:
                     beat(f"step {step + 1}")
-                    metrics = train_step(
+                    request = max(asked(), requests.pending() if requests else Request.NONE)
+                    metrics, request = train_step(
                         engine,
                         table,
                         batches,
@@ -159,16 +184,33 @@ def train_encoding(
                         pad_id=run.tokenizer.pad_token_id,
                         stalled=checkpoints.take_waited(),
                         settle=checkpoints.finish,
+                        request=request,
                     )
                     step += 1
+                    metrics = replace(
+                        metrics,
+                        checkpoint_step=checkpoints.durable.step,
+                        checkpoint_seconds=round(checkpoints.durable.seconds, 4),
+                    )
                     if log is not None:
                         log.write(metrics)
+                    for sink in own_sinks:
+                        sink.write(metrics)
                     checkpoints.poll()
-                    if step % config.checkpoint.every_steps and step < plan.last_step:
+                    is_due = step % config.checkpoint.every_steps == 0 or step == plan.last_step
+                    if not is_due and not request:
                         continue
                     if log is not None:
                         log.sync()
                     checkpoints.begin(step, plan.cursor_at(step))
+                    if not request:
+                        continue
+                    beat("the checkpoint that was asked for")
+                    checkpoints.settle()
+                    if requests is not None:
+                        _answer(run_dir, requests, request, step=step, last_step=plan.last_step)
+                    if request >= Request.RESTART and step < plan.last_step:
+                        return Trained(step, request)
         beat("the last checkpoint")
         checkpoints.finish()
         write_encoding(
@@ -183,7 +225,27 @@ def train_encoding(
             step=step,
             beat=beat,
         )
-    return step
+        checkpoints.drop_previous()
+    return Trained(step)
+
+
+def _recover(run_dir: str) -> None:
+    """Makes sure, on worker 0, that the checkpoint that all go on from is whole."""
+    went_back = recover(join(run_dir, "checkpoints")) if distributed.get_rank() == 0 else None
+    if went_back is not None:
+        _LOG.warning("%s", went_back)
+        record(run_dir, "recovered", detail=went_back)
+
+
+def _answer(
+    run_dir: str, requests: RequestReader, request: Request, *, step: int, last_step: int
+) -> None:
+    """Tells those who asked, and the run's events, of a checkpoint that was asked for."""
+    asked = requests.answer() or "the cluster, which takes a machine away"
+    follows = {Request.RESTART: "; the workers start anew", Request.STOP: "; training stops"}
+    detail = f"asked for by {asked}{follows.get(request, '')}"
+    _LOG.info("checkpoint of step %d, %s", step, detail)
+    record(run_dir, "checkpoint", detail=detail, step=step, last_step=last_step)
 
 
 def _tell_start(

@@ -4,7 +4,6 @@ A collective that waits for a worker which will never come, a storage that never
 deadlock would otherwise hold a cluster until somebody looks.
 """
 
-import faulthandler
 import logging
 import os
 import sys
@@ -71,6 +70,17 @@ class Watchdog(Closing):
         return " > ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in found) or "?"
 
 
+def _stacks() -> str:
+    """Where every thread is, innermost last; the code isn't read, its storage may hang as well."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    lines = []
+    for ident, frame in sys._current_frames().items():
+        lines.append(f"thread {names.get(ident, ident)}:")
+        for at, line in reversed(list(traceback.walk_stack(frame))):
+            lines.append(f"  {at.f_code.co_filename}:{line} {at.f_code.co_name}")
+    return "\n".join(lines)
+
+
 def end_stalled_worker(message: str, *, tell: Callable[[str], None]) -> None:
     """Logs where every thread is, and ends the process: nothing else ends a stuck collective.
 
@@ -78,11 +88,7 @@ def end_stalled_worker(message: str, *, tell: Callable[[str], None]) -> None:
         message: what was wrong.
         tell: is called with it first.
     """
-    _LOG.error("%s; the threads' stacks follow", message)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            faulthandler.dump_traceback(handler.stream, all_threads=True)
-            handler.flush()
+    _LOG.error("%s; the threads' stacks:\n%s", message, _stacks())
     teller = threading.Thread(target=tell, args=(message,), daemon=True)
     teller.start()
     teller.join(timeout=_TELLING_S)  # the storage itself may be what hangs

@@ -1,6 +1,7 @@
 """What Ray Train runs on every worker."""
 
 import logging
+import math
 import socket
 import time
 from collections.abc import Iterator
@@ -11,10 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cluster.events import record
+from cluster.checkpoint_request import Request
+from cluster.events import groups_of_workers, read_events, record
+from cluster.log_format import Origin, log_formatter
+from cluster.run_id import run_id_of
+from cluster.sinks.prometheus import PrometheusSink
 from cluster.watchdog import Watchdog, end_stalled_worker
 from polyprag.config import Config
-from polyprag.errors import CorpusError, PolypragError
+from polyprag.errors import CorpusError
 from sharding.files import join
 from sharding.remote import upload
 from sharding.urls import local_path
@@ -33,50 +38,93 @@ class WorkerTask:
     lease: int | None
 
 
-def train_on_worker(settings: dict[str, Any]) -> None:
-    """Trains, and reports to the driver how it ended.
-
-    A user's error is reported rather than raised: to start the workers again would not mend it.
+def train_on_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Trains, and tells the driver how it ended.
 
     Args:
         settings: {"task": WorkerTask}.
+
+    Returns:
+        {"step": global steps done, "request": what ended it, a `Request`}.
+
+    Raises:
+        Exception: whatever went wrong; `controller_hooks` decides whether workers start again.
     """
     import ray.train
 
     from cluster.training import train_encoding
 
     task: WorkerTask = settings["task"]
-    rank = ray.train.get_context().get_world_rank()
+    context = ray.train.get_context()
+    rank, run_id = context.get_world_rank(), run_id_of(task.run_dir)
+    origin = Origin(rank, context.get_world_size(), run_id, socket.gethostname())
     node = ray.get_runtime_context().get_node_id()
     stalled = partial(
         end_stalled_worker, tell=lambda text: record(task.run_dir, "failed", rank=rank, detail=text)
     )
     with (
-        _log_to_file(task.run_dir, rank),
+        _log_to_file(task.run_dir, rank, log_formatter(task.config.log.format, origin)),
         Watchdog(task.config.cluster.stall_seconds, stalled) as watchdog,
     ):
-        _LOG.info("worker %d runs on %s, Ray node %s", rank, socket.gethostname(), node)
+        _LOG.info("worker %d runs on %s, Ray node %s", rank, origin.host, node)
         try:
-            step = train_encoding(
+            trained = train_encoding(
                 task.run_dir,
                 task.config,
                 first_step=task.first_step,
                 first_epoch=task.first_epoch,
                 lease=task.lease,
                 beat=watchdog.beat,
+                asked=_DrainNotice(task.config.cluster.grace_seconds),
+                sinks=[_prometheus(task.run_dir, run_id, rank)],
             )
-            outcome: dict[str, Any] = {"step": step}
-        except PolypragError as error:
-            outcome = {"error": str(error)}
+            return {"step": trained.step, "request": int(trained.request)}
         except Exception as error:
             _LOG.exception("worker %d failed", rank)
             record(task.run_dir, "failed", rank=rank, detail=f"{type(error).__name__}: {error}")
             raise
-    ray.train.report(outcome)
+
+
+class _DrainNotice:
+    """Asks for a checkpoint when the cluster announces that it takes a machine away.
+
+    And for another shortly before it does: training goes on meanwhile.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._seen: set[tuple[str, ...]] = set()
+
+    def __call__(self) -> Request:
+        try:
+            from ray.train.v2._internal.execution.context import get_train_context
+
+            # `ray.train.get_preemption_info` has the workers wait for one another at each call.
+            info = get_train_context().preemption_context.preemption_info
+        except (ImportError, AttributeError):  # another Ray; the machine's end is a failure then
+            return Request.NONE
+        if info is None:
+            return Request.NONE
+        left_s = info.deadline_ms / 1000 - time.time() if info.deadline_ms else math.inf
+        notice = (*info.preempted_node_ids, "now" if left_s < self._grace_s else "later")
+        if notice in self._seen:
+            return Request.NONE
+        self._seen.add(notice)
+        return Request.CHECKPOINT
+
+
+def _prometheus(run_dir: str, run_id: str, rank: int) -> PrometheusSink:
+    restarts = 0
+    if rank == 0:
+        try:
+            restarts = len(groups_of_workers(read_events(run_dir)))  # this one isn't there yet
+        except CorpusError as error:
+            _LOG.warning("%s", error)
+    return PrometheusSink(run_dir, run_id=run_id, rank=rank, restarts=restarts)
 
 
 @contextmanager
-def _log_to_file(run_dir: str, rank: int) -> Iterator[None]:
+def _log_to_file(run_dir: str, rank: int, formatter: logging.Formatter) -> Iterator[None]:
     """Sends this process's log to `RUN/logs/worker-RANK.log`.
 
     An object store can't append, so there each start of a worker has a file of its own, which is
@@ -92,7 +140,7 @@ def _log_to_file(run_dir: str, rank: int) -> Iterator[None]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(path, encoding="utf-8")
         stack.callback(handler.close)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(formatter)
         logging.getLogger().addHandler(handler)
         stack.callback(logging.getLogger().removeHandler, handler)
         logging.getLogger().setLevel(logging.WARNING)

@@ -1,13 +1,46 @@
 """Errors of the method and its configuration; all belong to the `PolypragError` family."""
 
-from sharding.errors import CorpusError, PolypragError
+import errno
 
-__all__ = ["ConfigError", "CorpusError", "PolypragError", "RunError"]
+from sharding.errors import TRY_AGAIN, CorpusError, PolypragError, StorageError
+
+__all__ = [
+    "OF_THE_MACHINE",
+    "TRY_AGAIN",
+    "ConfigError",
+    "CorpusError",
+    "PolypragError",
+    "RunError",
+    "StorageError",
+    "Terminated",
+    "WorkersFailedError",
+]
+
+
+# An operating system's errors that the user mends: no access, no room, not a directory.
+OF_THE_MACHINE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ENOTDIR,
+)
 
 
 class ConfigError(PolypragError):
     """A configuration key or value can't be used; names the key and what is allowed."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM): as Ctrl-C, with an exit status of its own."""
+
+
 class RunError(PolypragError):
     """A run directory lacks what a stage needs; names the stage that makes it."""
+
+
+class WorkersFailedError(RunError):
+    """Workers died or hung more often than is allowed; what was trained is kept."""
+
+    exit_status = TRY_AGAIN

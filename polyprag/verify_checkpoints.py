@@ -51,8 +51,8 @@ class Checkpoint(Protocol):
     def rows(self) -> Mapping[int, StateFile]:
         """By partition."""
 
-    def names(self) -> set[str]:
-        """Every file that it has."""
+    def kept(self, directory: str) -> set[str]:
+        """Every file of it and of the checkpoint before it."""
 
 
 def verify_checkpoints(
@@ -117,7 +117,7 @@ def verify_checkpoints(
             for index in checkpoint.rows
             if _ids(corpus, index) is None
         ]
-    stray = sorted(set(sizes or ()) - checkpoint.names() - {MANIFEST_NAME})
+    stray = sorted(set(sizes or ()) - checkpoint.kept(directory) - {MANIFEST_NAME})
     ours = [n for n in stray if n.endswith(".safetensors") or TEMPORARY_NAME.fullmatch(n)]
     problems += leftovers(directory, ours, what="a training that was stopped")
     found.checked[CHECKPOINTS] = f"step {checkpoint.step:,}"

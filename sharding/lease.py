@@ -85,29 +85,22 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lease(Closing):
     """A lease that this process holds, and renews in a thread until it is closed."""
 
-    def __init__(self, directory: str, number: int, holder: Holder) -> None:
+    def __init__(
+        self, directory: str, number: int, holder: Holder, *, lost: Callable[[str], None]
+    ) -> None:
         """Begins to renew; see `take`."""
         self._directory, self.number, self._holder = directory, number, holder
         self._stop = threading.Event()
-        self._lost: str | None = None
+        self._lost, self._is_lost = lost, False
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
-
-    def check(self) -> None:
-        """Raises where another has taken the lease.
-
-        Raises:
-            LeaseError: It is lost.
-        """
-        if self._lost is not None:
-            raise LeaseError(self._lost)
 
     def close(self) -> None:
         """Gives the lease back."""
         _HELD.discard(self._holder.nonce)
         self._stop.set()
         self._thread.join()
-        if self._lost is None:
+        if not self._is_lost:
             with suppress(CorpusError):  # it ends by itself
                 self._write(msgspec.structs.replace(self._holder, released=True))
 
@@ -122,12 +115,14 @@ class Lease(Closing):
                 self._write(self._holder)
                 renewed = time.monotonic()
             except LeaseError as error:
-                self._lost = str(error)
-                return
+                return self._tell(str(error))
             except CorpusError as error:  # the storage may come back
                 if time.monotonic() - renewed > self._holder.length_s:
-                    self._lost = f"{self._directory}: the lease couldn't be renewed: {error}"
-                    return
+                    return self._tell(f"{self._directory}: couldn't be renewed: {error}")
+
+    def _tell(self, message: str) -> None:
+        self._is_lost = True
+        self._lost(message)
 
     def _write(self, holder: Holder) -> None:
         with atomic_write(_url(self._directory, self.number), durable=False) as file:
@@ -140,6 +135,7 @@ def take(
     purpose: str,
     length_s: float = LENGTH_S,
     waiting: Callable[[Holder, float], None] = lambda holder, seconds: None,
+    lost: Callable[[str], None] = lambda message: None,
 ) -> Lease:
     """Takes a directory's lease, waiting until one whose holder may have died has ended.
 
@@ -148,6 +144,7 @@ def take(
         purpose: What for: others are told.
         length_s: Seconds without a renewal after which it ends by itself.
         waiting: Called when there is something to wait for, with the holder and the most seconds.
+        lost: Called in a thread, once, with how it came that another has, or may have, the lease.
 
     Raises:
         LeaseError: It is held by another process, which lives.
@@ -171,7 +168,7 @@ def take(
     except BaseException:
         _HELD.discard(holder.nonce)
         raise
-    return Lease(directory, number, holder)
+    return Lease(directory, number, holder, lost=lost)
 
 
 def _create_next(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, StorageError
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ def storage_error(url: str | Path, error: BaseException) -> CorpusError:
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = f"{code}: {reason}" if code and code not in reason and not code.isdigit() else reason
     if is_transient(error):
-        return CorpusError(
+        return StorageError(
             f"{text}: the storage failed {NUM_TRIES} times in a row ({reason}); nothing that was "
             "done is lost: check the endpoint and the network, and run the same command again"
         )

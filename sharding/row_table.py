@@ -109,6 +109,7 @@ class RowTable(Closing, Generic[S]):
         self._written: RowsWritten[S] = RowsWritten()
         self._failed: deque[BaseException] = deque()
         self._waited = 0.0
+        self._loaded_bytes = self._saved_bytes = 0
 
     def begin(
         self, orders: Mapping[int, Sequence[int]], positions: Mapping[int, int] | None = None
@@ -225,6 +226,15 @@ class RowTable(Closing, Generic[S]):
         waited, self._waited = self._waited, 0.0
         return waited
 
+    def take_moved(self) -> tuple[int, int]:
+        """The bytes that came into memory and that went to files since the last call.
+
+        Of what was loaded ahead, only partitions count that were then read.
+        """
+        moved = self._loaded_bytes, self._saved_bytes
+        self._loaded_bytes = self._saved_bytes = 0
+        return moved
+
     @property
     def num_held(self) -> int:
         """The partitions in memory now: read, loaded ahead, or on their way to a file."""
@@ -243,7 +253,9 @@ class RowTable(Closing, Generic[S]):
             self._timed(leaving.future.result)
             self._take_up(index, leaving.held)
         else:
-            self._take_up(index, self._timed(self._loading.pop(index).result))
+            held = self._timed(self._loading.pop(index).result)
+            self._loaded_bytes += held.part.num_bytes
+            self._take_up(index, held)
 
     def _take_up(self, index: int, held: Held) -> None:
         self._active[index] = held
@@ -285,6 +297,7 @@ class RowTable(Closing, Generic[S]):
 
     def _write(self, part: RowPartition, step: int) -> "Future[S]":
         future = self._writes.submit(self._save, part, step)
+        self._saved_bytes += part.num_bytes
         self._latest[part.index] = future
         before = self._written.files.get(part.index)
         if before is not None:

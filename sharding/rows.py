@@ -61,6 +61,12 @@ class RowPartition:
                 f"not {self.steps.dtype} {self.steps.shape}"
             )
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all arrays."""
+        arrays = (self.rows, self.exp_avg, self.exp_avg_sq, self.steps)
+        return sum(array.nbytes for array in arrays)
+
 
 def init_rows(
     partition: Partition,

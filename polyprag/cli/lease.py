@@ -1,5 +1,7 @@
 """One command at a time works on a run."""
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -29,9 +31,15 @@ def hold(run: str, purpose: str, *, new: bool = False) -> int | None:
     if not new and not exists(join(run, "corpus")):
         return None
     lease = click.get_current_context().with_resource(
-        take(join(run, LEASE_DIRECTORY), purpose=purpose, waiting=_tell)
+        take(join(run, LEASE_DIRECTORY), purpose=purpose, waiting=_tell, lost=_end)
     )
     return lease.number
+
+
+def _end(message: str) -> None:
+    """Ends the command, before it writes where another works."""
+    click.echo(f"error: {message}", err=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _tell(holder: "Holder", seconds: float) -> None:

@@ -1,16 +1,21 @@
 """The `polyprag` group: finds commands when they are asked for, and turns errors into one line.
 
-Exit status: 0 done, 2 a mistake that the user can mend, 130 interrupted, 1 a bug (with traceback).
+Exit status: 0 done, 2 a mistake that the user can mend, 75 a failure that another try may mend, 130
+interrupted, 143 told to end (SIGTERM), 1 a bug (with traceback).
 """
 
-import errno
 import importlib
-from typing import Any
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
 from polyprag import __version__
-from polyprag.errors import PolypragError
+from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
 
 COMMANDS = (  # in the order of a run
     "prepare",
@@ -26,19 +31,21 @@ COMMANDS = (  # in the order of a run
     "evaluate",
     "report",
     "status",
+    "checkpoint",
     "submit",
     "jobs",
     "inspect",
     "verify",
     "config",
 )
-_ENVIRONMENT = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR)
 
 
 class UserError(click.ClickException):
     """A mistake shown as one line on stderr."""
 
-    exit_code = 2
+    def __init__(self, error: str, *, exit_status: int = 2) -> None:
+        super().__init__(error)
+        self.exit_code = exit_status  # type: ignore[misc] # a class variable in click's words
 
     def show(self, file: Any = None) -> None:
         """Prints `error: ...` to stderr."""
@@ -63,16 +70,38 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; user errors and interrupts end it without a traceback."""
         try:
-            return super().invoke(ctx)
+            with _terminated_by_sigterm():
+                return super().invoke(ctx)
         except PolypragError as error:
-            raise UserError(str(error)) from None
+            raise UserError(str(error), exit_status=error.exit_status) from None
         except OSError as error:
-            if error.errno not in _ENVIRONMENT:
+            if error.errno not in OF_THE_MACHINE:
                 raise
             raise UserError(": ".join(filter(None, [error.filename, error.strerror]))) from None
+        except Terminated as told:
+            what = str(told) or "told to by SIGTERM"
+            click.echo(f"\nended: {what}; run the same command again to continue", err=True)
+            raise click.exceptions.Exit(143) from None
         except KeyboardInterrupt:
             click.echo("\ninterrupted: run the same command again to continue", err=True)
             raise click.exceptions.Exit(130) from None
+
+
+@contextmanager
+def _terminated_by_sigterm() -> Iterator[None]:
+    """Has SIGTERM raise, so that what a command holds is given back."""
+
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # no signals there
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,5 +1,6 @@
 """`polyprag submit`: a command as a job of a Ray cluster."""
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -8,6 +9,9 @@ from polyprag.cli.arguments import split_overrides
 
 if TYPE_CHECKING:
     from cluster.jobs import Jobs
+    from polyprag.config import Config
+
+_ENDING_S = 30.0  # for a command to end after its last checkpoint
 
 address_option = click.option(
     "--address",
@@ -74,15 +78,16 @@ def command(
 
     if name not in COMMANDS:
         raise click.UsageError(f"{name!r} can't be a job; choose of {', '.join(COMMANDS)}")
-    _check(run, arguments)
+    config = _checked(run, arguments)
     environment = dict(_pair(text) for text in variables)
     jobs = Jobs(address)
     warn_if_open(jobs)
     job, is_new = jobs.submit(
         name,
         run,
-        arguments,
+        _absolute(arguments, config),
         retries=retries,
+        grace_s=config.cluster.grace_seconds + _ENDING_S,
         environment=environment,
         with_code=not installed,
     )
@@ -125,13 +130,24 @@ def warn_if_open(jobs: "Jobs") -> None:
         )
 
 
-def _check(run: str, arguments: tuple[str, ...]) -> None:
-    """Refuses settings here that would fail there."""
+def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
+    """The job's settings; refuses here what would fail there."""
     from cluster.job_package import named_configs
     from polyprag.config_files import load_config
 
     _, overrides = split_overrides(arguments)
-    load_config(list(named_configs(arguments).values()), overrides, run)
+    return load_config(list(named_configs(arguments).values()), overrides, run)
+
+
+def _absolute(arguments: tuple[str, ...], config: "Config") -> list[str]:
+    """The same for a job, which runs in another directory: local paths are made absolute."""
+    from polyprag.config_files import with_absolute_model
+    from sharding.urls import absolute
+
+    is_path = [("/" in word or "." in word) and os.path.exists(word) for word in arguments]
+    words = [absolute(w) if here else w for w, here in zip(arguments, is_path, strict=True)]
+    model = with_absolute_model(config).model.path
+    return words if model == config.model.path else [*words, f"model.path={model}"]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from cluster.checkpoint_edit import forget_rows
 from cluster.checkpoint_manifest import CheckpointManifest
+from cluster.events import read_events
 from polyprag.augment.corpus import counts_of
 from polyprag.config_files import load_config
 from polyprag.encoding import Encoding
@@ -87,6 +88,26 @@ def test_crash_in_the_midst_of_a_checkpoint_goes_on_from_the_one_before(
     assert_equal(workplace.run, straight.run)
     names = {path.name for path in (workplace.run / "checkpoints").iterdir()}
     assert names == checkpoint_of(workplace.run).names() | {"manifest.json"}
+
+
+@pytest.mark.parametrize("what", ["experts", "rows"])
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    workplace: Any, train_workers: Train, what: str
+) -> None:
+    straight = workplace.copy("straight")
+    settings = {"train__epochs": 2, "checkpoint__every_steps": 3}
+    train_workers(straight, world_size=1, **settings)
+    train_workers(workplace, world_size=1, die_at=8, **settings)
+    newest = checkpoint_of(workplace.run)
+    assert newest.step == 6
+    dirty = [entry for entry in newest.rows.values() if entry.step > 3]
+    file = workplace.run / "checkpoints" / (newest.experts if what == "experts" else dirty[0]).file
+    file.write_bytes(file.read_bytes()[:-1])
+    train_workers(workplace, world_size=1, **settings)
+    assert workplace.losses() == straight.losses()
+    assert_equal(workplace.run, straight.run)
+    (told,) = [event for event in read_events(str(workplace.run)) if event.kind == "recovered"]
+    assert file.name in told.detail and "of step 3" in told.detail
 
 
 def train_with_full_disk(run: Path, overrides: list[str], rank: int) -> None:

@@ -49,10 +49,11 @@ def test_failures_are_tried_again_and_mistakes_are_not(
     assert len(file.read_text().splitlines()) == tries
 
 
-def test_stopped_job_ends_as_by_ctrl_c_and_is_not_tried_again(tmp_path: Path) -> None:
+def test_stopped_job_is_told_and_not_tried_again(tmp_path: Path) -> None:
     file = tmp_path / "tries"
     then = (
-        "try:\n  print('up', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n  sys.exit(7)"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('up', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         entry(3, counting(file, then)), stdout=subprocess.PIPE, text=True

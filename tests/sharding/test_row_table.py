@@ -243,6 +243,15 @@ def test_next_partition_is_loaded_while_the_one_before_is_trained() -> None:
     assert ready[-1] == 6  # each was read once
 
 
+def test_bytes_that_move_are_counted() -> None:
+    run = Run([4] * 6, lanes=1, seed=0)
+    with table_over(run.partitions, run.storage) as table:
+        run.epoch(table, take=1, each_step=lambda: None)
+        once = 6 * 4 * (3 * 6 + 1) * 4  # 24 rows: a row and its moments of 2 x 3, and a count
+        assert table.take_moved() == (once, once)
+        assert table.take_moved() == (0, 0)
+
+
 def test_failed_write_is_raised_by_gather_and_by_the_checkpoint() -> None:
     run = Run([2] * 8, lanes=1, seed=0)
     run.storage.fail = lambda index: True
