@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -97,7 +96,7 @@ def main() -> None:
         ],
     )
     goals = _goals(outcomes, kills=2 if arguments.quick else 25)
-    results = {"seed": arguments.seed, "outcomes": [asdict(outcome) for outcome in outcomes]}
+    results = {"seed": arguments.seed, "outcomes": [vars(outcome) for outcome in outcomes]}
     finish(results, goals, arguments.json)
     if not all(goal.met for goal in goals):
         sys.exit(1)

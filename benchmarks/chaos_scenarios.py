@@ -32,6 +32,8 @@ _SETTINGS = (
 )
 _EPOCHS = 4  # of 36 steps each
 _EPOCHS_OF_KILLS = 24
+_EPOCHS_OF_ELASTIC = 30
+_DEATHS = ("worker", "node", "driver", "node dies")
 _LIMIT_S = 1500.0  # for one scenario
 _RUN_MIB = 48  # of the disk that is filled
 
@@ -42,7 +44,7 @@ class Outcome:
 
     name: str
     faults: Counter[str] = field(default_factory=Counter)
-    again_s: list[float] = field(default_factory=list)  # from a fault to the next step
+    again_s: list[float] = field(default_factory=list)  # from a death to the next step
     repeated: int = 0
     restarts: int = 0
     seconds: float = 0.0
@@ -154,23 +156,18 @@ def endure(
     deadline = time.monotonic() + _LIMIT_S
     left = list(faults)
     encode.start(cluster.address)
-    groups, since, next_at = 0, 0.0, None
+    groups, since, next_at, name = 0, 0.0, None, None
     while not encode.is_done(cluster.address):
         time.sleep(0.05)
         if time.monotonic() > deadline:
             encode.kill()
             raise TimeoutError(f"not done within {_LIMIT_S:.0f} s, {len(left)} faults left")
-        if not left:
-            if since and _trains_again(run, since, groups):
-                outcome.again_s.append(time.time() - since)
-                since = 0.0
-            continue
         if next_at is None:
             if _trains_again(run, since, groups):
-                if since:
+                if name in _DEATHS:
                     outcome.again_s.append(time.time() - since)
                 next_at = time.monotonic() + random.uniform(0.1, 2.0)
-        elif time.monotonic() >= next_at:
+        elif left and time.monotonic() >= next_at:
             groups = len(_groups(run))
             since = time.time()
             name = left[0]()
@@ -216,7 +213,9 @@ def kills(place: Place) -> Outcome:
 def elastic(place: Place) -> Outcome:
     """Nodes come and go; between one and three workers train."""
     outcome, run = Outcome("elastic"), place.fresh("elastic")
-    encode = place.encode(str(run), _EPOCHS, "cluster.workers=3", "cluster.min_workers=1")
+    encode = place.encode(
+        str(run), _EPOCHS_OF_ELASTIC, "cluster.workers=3", "cluster.min_workers=1"
+    )
     with cluster_of(2) as cluster:
 
         def died() -> str:
@@ -236,7 +235,7 @@ def elastic(place: Place) -> Outcome:
     sizes = sorted({event.world_size or 0 for event in _groups(run)})
     if len(sizes) < 2:
         outcome.problems.append(f"the number of workers was always {sizes}")
-    return _judged(outcome, place, run, exact=False)
+    return _judged(outcome, place, run, epochs=_EPOCHS_OF_ELASTIC, exact=False)
 
 
 def power(place: Place) -> Outcome:

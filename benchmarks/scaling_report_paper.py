@@ -19,7 +19,7 @@ from scaling_forecast import (
 
 BATCH_TOKENS = 800  # what the least time of a physical batch is worth: `Compute.floor / token`
 VARIANTS = (
-    Variant("as configured"),
+    Variant("ZeRO 2, 8,192 a partition"),
     Variant("ZeRO 1", stage=1),
     Variant("ZeRO 1, few batches", stage=1, overhead=BATCH_TOKENS),
     Variant("the same, 8,210 a partition", stage=1, overhead=BATCH_TOKENS, partition_size=8210),
@@ -30,7 +30,7 @@ VARIANTS = (
         partition_size=8210,
         microbatch=16,
     ),
-    Variant("as configured, 100 Gb/s", bandwidth=SLOW),
+    Variant("ZeRO 2, 8,192 a partition, 100 Gb/s", bandwidth=SLOW),
     Variant(
         "ZeRO 1, few batches, 8,210, 100 Gb/s",
         stage=1,

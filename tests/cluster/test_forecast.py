@@ -60,7 +60,8 @@ def llama_8b(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(llama_8b: Path) -> Config:
-    return load_config(["wikipedia-21m"], [f"model.path={llama_8b}"])
+    stage = ["deepspeed.stage=2", "deepspeed.config=deepspeed/zero2"]
+    return load_config(["wikipedia-21m"], [f"model.path={llama_8b}", *stage])
 
 
 @pytest.fixture(scope="module")
