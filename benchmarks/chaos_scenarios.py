@@ -32,7 +32,7 @@ _SETTINGS = (
 )
 _EPOCHS = 4  # of 36 steps each
 _EPOCHS_OF_KILLS = 24
-_EPOCHS_OF_ELASTIC = 30
+_EPOCHS_OF_ELASTIC, _EPOCHS_OF_ELASTIC_QUICK = 30, 12
 _DEATHS = ("worker", "node", "driver", "node dies")
 _LIMIT_S = 1500.0  # for one scenario
 _RUN_MIB = 48  # of the disk that is filled
@@ -213,9 +213,8 @@ def kills(place: Place) -> Outcome:
 def elastic(place: Place) -> Outcome:
     """Nodes come and go; between one and three workers train."""
     outcome, run = Outcome("elastic"), place.fresh("elastic")
-    encode = place.encode(
-        str(run), _EPOCHS_OF_ELASTIC, "cluster.workers=3", "cluster.min_workers=1"
-    )
+    epochs = _EPOCHS_OF_ELASTIC_QUICK if place.quick else _EPOCHS_OF_ELASTIC
+    encode = place.encode(str(run), epochs, "cluster.workers=3", "cluster.min_workers=1")
     with cluster_of(2) as cluster:
 
         def died() -> str:
@@ -231,11 +230,13 @@ def elastic(place: Place) -> Outcome:
             return "node is drained"
 
         chosen = [joins, died, drained, joins, joins, died, joins]
+        if place.quick:
+            chosen = [died, joins]
         endure(outcome, run, encode, cluster, chosen, random=place.random)
     sizes = sorted({event.world_size or 0 for event in _groups(run)})
     if len(sizes) < 2:
         outcome.problems.append(f"the number of workers was always {sizes}")
-    return _judged(outcome, place, run, epochs=_EPOCHS_OF_ELASTIC, exact=False)
+    return _judged(outcome, place, run, epochs=epochs, exact=False)
 
 
 def power(place: Place) -> Outcome:

@@ -256,7 +256,9 @@ def _tell_start(
     cursor = plan.cursor_at(step)
     source = "from the start"
     if checkpoint is not None:
-        source = f"from the checkpoint of step {step}, which {checkpoint.world_size} workers wrote"
+        size = checkpoint.world_size
+        writers = f"{size} workers" if size > 1 else "1 worker"
+        source = f"from the checkpoint of step {step}, which {writers} wrote"
     detail = f"{source}: epoch {cursor.epoch}, step {cursor.step} in it, to step {plan.last_step}"
     if repeated:
         detail += f"; {repeated} steps are done again"
