@@ -14,8 +14,9 @@ machine, once without faults, and then again while
 
 After each: every step is there once, with the same examples; every routing row has had the same
 number of updates; experts, rows and moments are the same to the bit (but for `elastic`, whose
-number of workers varies: to a tolerance); the run verifies; no temporary file and no process is
-left. `--quick` has two kills.
+number of workers varies: they are at most twice as far from those of two workers as those of one
+worker without faults are); the run verifies; no temporary file and no process is left. `--quick`
+has two kills.
 """
 
 import sys

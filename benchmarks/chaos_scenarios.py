@@ -63,12 +63,12 @@ class Place:
         """As many passes, of 36 steps each."""
         return [*_SETTINGS, f"train.epochs={epochs}"]
 
-    def reference(self, epochs: int) -> Path:
+    def reference(self, epochs: int, *, workers: int = 2) -> Path:
         """The run that was trained so long without faults, on a cluster of two nodes."""
-        run = self.directory / f"reference-{epochs}"
+        run = self.directory / f"reference-{epochs}-{workers}"
         if not run.exists():
             self.fresh(run.name)
-            encode = self.encode(str(run), epochs, "cluster.workers=2")
+            encode = self.encode(str(run), epochs, f"cluster.workers={workers}")
             with cluster_of(2) as cluster:
                 _wait(encode, cluster, _LIMIT_S)
         return run
@@ -387,7 +387,8 @@ def _judged(
     groups = _groups(run)
     outcome.restarts = len(groups) - 1
     outcome.repeated = sum(event.repeated or 0 for event in groups)
-    outcome.problems += problems(run, place.reference(epochs), exact=exact)
+    other = None if exact else place.reference(epochs, workers=1)
+    outcome.problems += problems(run, place.reference(epochs), other=other)
     return outcome
 
 
