@@ -274,7 +274,7 @@ def disk(place: Place) -> Outcome:
             (run / "filler").write_bytes(bytes(room))
             outcome.faults["full disk"] += 1
             _until(lambda: encode.ended() is not None)
-            if encode.statuses[-1] not in (2, 75) or "o space left" not in encode.said():
+            if encode.statuses[-1] != 2 or "o space left" not in encode.said():
                 outcome.problems.append(f"the full disk wasn't told: {encode.said()[-500:]}")
             (run / "filler").unlink()
             _wait(encode, cluster, _LIMIT_S)
