@@ -21,16 +21,24 @@ _MOST_FAR = 2.0  # times as far
 _EXIT_S = 20.0  # for processes to end after the last command
 
 
-def problems(run: Path, reference: Path, *, other: Path | None) -> list[str]:
+def problems(
+    run: Path, reference: Path, *, exact: bool = True, other: Path | None = None
+) -> list[str]:
     """What is wrong with a run that went through faults; nothing where all holds.
 
     Args:
         run: it, trained to its end.
         reference: the same training without a fault.
-        other: the same with another number of workers, than which a run whose number changed may
-            be only so much farther from the reference; without it, all must be the same to the bit.
+        exact: whether all must be the same to the bit; otherwise only how often each row was
+            updated is.
+        other: the same training with another number of workers; a run whose number changed may be
+            only so much farther from the reference.
     """
-    return [*_history(run, reference), *_weights(run, reference, other), *_files(run)]
+    return [
+        *_history(run, reference),
+        *_weights(run, reference, exact=exact, other=other),
+        *_files(run),
+    ]
 
 
 def _history(run: Path, reference: Path) -> Iterator[str]:
@@ -49,11 +57,11 @@ def _metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
-def _weights(run: Path, reference: Path, other: Path | None) -> Iterator[str]:
+def _weights(run: Path, reference: Path, *, exact: bool, other: Path | None) -> Iterator[str]:
     """Experts, rows, moments, and how often each row was updated."""
     ours, theirs = _state(run), _state(reference)
     # A row's updates count the steps that trained its passage: each exactly once.
-    names = [name for name in theirs if other is None or name.endswith(" steps")]
+    names = [name for name in theirs if exact or name.endswith(" steps")]
     different = [name for name in names if not np.array_equal(ours[name], theirs[name])]
     if different:
         yield f"{len(different)} tensors differ from the run without faults, first {different[0]}"

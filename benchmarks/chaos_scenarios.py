@@ -387,8 +387,8 @@ def _judged(
     groups = _groups(run)
     outcome.restarts = len(groups) - 1
     outcome.repeated = sum(event.repeated or 0 for event in groups)
-    other = None if exact else place.reference(epochs, workers=1)
-    outcome.problems += problems(run, place.reference(epochs), other=other)
+    other = None if exact or place.quick else place.reference(epochs, workers=1)
+    outcome.problems += problems(run, place.reference(epochs), exact=exact, other=other)
     return outcome
 
 
