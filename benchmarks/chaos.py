@@ -2,8 +2,8 @@
 
     python benchmarks/chaos.py [--quick] [--seed N] [--only SCENARIO,...] [--json FILE]
 
-Encodes passages of examples/popqa with examples/tiny-base on a Ray cluster of several nodes on this
-machine, once without faults, and then again while
+Encodes passages of examples/popqa with examples/tiny-base, in plain processes and without faults,
+and then on a Ray cluster of several nodes on this machine, while
 
     kills     workers, raylets of nodes and the driver are SIGKILLed at random moments, 25 times
     elastic   nodes die, are drained and join, and training goes on with what there is

@@ -15,6 +15,7 @@ from random import Random
 from chaos_checks import problems
 from chaos_cluster import ROOT, Cluster, Encode, last_step
 from chaos_proxy import Proxy
+from chaos_reference import train_without_faults
 
 from cluster.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest
 from cluster.events import Event, read_events
@@ -31,7 +32,7 @@ _SETTINGS = (
     *("cluster.max_failures=-1", "cluster.resize_seconds=5"),
 )
 _EPOCHS = 4  # of 36 steps each
-_EPOCHS_OF_KILLS = 24
+_EPOCHS_OF_KILLS, _EPOCHS_OF_KILLS_QUICK = 24, 2
 _EPOCHS_OF_ELASTIC, _EPOCHS_OF_ELASTIC_QUICK = 30, 12
 _DEATHS = ("worker", "node", "driver", "node dies")
 _LIMIT_S = 1500.0  # for one scenario
@@ -64,13 +65,10 @@ class Place:
         return [*_SETTINGS, f"train.epochs={epochs}"]
 
     def reference(self, epochs: int, *, workers: int = 2) -> Path:
-        """The run that was trained so long without faults, on a cluster of two nodes."""
+        """The run that was trained so long without faults."""
         run = self.directory / f"reference-{epochs}-{workers}"
         if not run.exists():
-            self.fresh(run.name)
-            encode = self.encode(str(run), epochs, f"cluster.workers={workers}")
-            with cluster_of(2) as cluster:
-                _wait(encode, cluster, _LIMIT_S)
+            train_without_faults(self.fresh(run.name), self.settings(epochs), workers=workers)
         return run
 
     def fresh(self, name: str) -> Path:
@@ -184,7 +182,7 @@ def endure(
 def kills(place: Place) -> Outcome:
     """Workers, nodes and drivers die; there are always two workers."""
     outcome, run = Outcome("kills"), place.fresh("kills")
-    epochs = _EPOCHS if place.quick else _EPOCHS_OF_KILLS
+    epochs = _EPOCHS_OF_KILLS_QUICK if place.quick else _EPOCHS_OF_KILLS
     encode = place.encode(str(run), epochs, "cluster.workers=2")
     random = place.random
     with cluster_of(2) as cluster:

@@ -1,0 +1,59 @@
+"""The training that chaos.py compares with: plain processes, without Ray and without faults.
+
+python benchmarks/chaos_reference.py RUN WORKERS KEY=VALUE ...
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.multiprocessing as mp
+from torch import distributed
+
+from cluster.training import train_encoding
+from polyprag.config_files import load_config
+
+
+def train_without_faults(run: Path, settings: Sequence[str], *, workers: int) -> None:
+    """Trains a prepared run to its end, in processes that all have ended then.
+
+    Args:
+        run: the run.
+        settings: `key=value` each.
+        workers: processes, of one thread each.
+    """
+    command = [sys.executable, __file__, str(run), str(workers), *settings]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def main() -> None:
+    """Trains what the command line says."""
+    run, workers, *settings = sys.argv[1:]
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    mp.spawn(_train, (int(workers), port, run, settings), nprocs=int(workers))
+
+
+def _train(rank: int, workers: int, port: int, run: str, settings: list[str]) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(workers),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        DS_ACCELERATOR="cpu",
+    )
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=workers)
+    train_encoding(run, load_config([], settings))
+    distributed.destroy_process_group()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
