@@ -158,13 +158,11 @@ class Encode:
     run: str
     settings: Sequence[str]
     log: Path
-    starts: int = 0
     process: "subprocess.Popen[bytes] | None" = None
     statuses: list[int] = field(default_factory=list)
 
     def start(self, address: str) -> None:
         """Starts it, or starts it again."""
-        self.starts += 1
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -181,7 +179,7 @@ class Encode:
         if self.process is None:
             return None
         status = self.process.poll()
-        if status is not None and (not self.statuses or self.process is not None):
+        if status is not None:
             self.statuses.append(status)
             self.process = None
         return status
@@ -213,9 +211,3 @@ def last_step(run: Path) -> int:
         return 0
     lines = file.read_bytes()[-2048:].split(b"\n")
     return int(json.loads(lines[-2])["step"]) if len(lines) > 1 and lines[-2][:1] == b"{" else 0
-
-
-def newest_step_time(run: Path) -> float:
-    """When a step was last written down, in Unix seconds; 0 before the first."""
-    file = run / "logs" / "metrics.jsonl"
-    return file.stat().st_mtime if file.exists() else 0.0

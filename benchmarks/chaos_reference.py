@@ -4,14 +4,13 @@ python benchmarks/chaos_reference.py RUN WORKERS KEY=VALUE ...
 """
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import torch.multiprocessing as mp
+from plain_workers import free_port, join_group
 from torch import distributed
 
 from cluster.training import train_encoding
@@ -33,23 +32,11 @@ def train_without_faults(run: Path, settings: Sequence[str], *, workers: int) ->
 def main() -> None:
     """Trains what the command line says."""
     run, workers, *settings = sys.argv[1:]
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    mp.spawn(_train, (int(workers), port, run, settings), nprocs=int(workers))
+    mp.spawn(_train, (int(workers), free_port(), run, settings), nprocs=int(workers))
 
 
 def _train(rank: int, workers: int, port: int, run: str, settings: list[str]) -> None:
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(workers),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        DS_ACCELERATOR="cpu",
-    )
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=workers)
+    join_group(rank, workers, port)
     train_encoding(run, load_config([], settings))
     distributed.destroy_process_group()
     os._exit(0)

@@ -8,7 +8,6 @@ group begins in a second.
 import json
 import multiprocessing
 import os
-import socket
 import sys
 import tempfile
 import warnings
@@ -20,6 +19,7 @@ from time import monotonic, process_time
 from typing import Any
 from unittest.mock import patch
 
+from plain_workers import free_port, join_group
 from scaling_trace import Call, socket_bytes, traced
 
 PRELOADED = ["torch", "transformers", "deepspeed", "numba", "cluster.training", "scaling_trace"]
@@ -96,7 +96,7 @@ def train_group(tasks: Sequence[Task], *, workers: int) -> list[Ranks]:
     with tempfile.TemporaryDirectory() as out:
         torch_processes.start_processes(
             _worker,
-            (workers, _free_port(), list(tasks), out),
+            (workers, free_port(), list(tasks), out),
             nprocs=workers,
             start_method="forkserver",
         )
@@ -115,30 +115,14 @@ def _records(file: Path) -> list[StepRecord]:
     return records
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def _worker(rank: int, workers: int, port: int, tasks: list[Task], out: str) -> None:
     import logging
 
-    import torch
     from torch import distributed
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(workers),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        DS_ACCELERATOR="cpu",
-    )
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=workers)
+    join_group(rank, workers, port)
     calls: list[Call] = []
     with traced(calls):  # around all tasks: DeepSpeed keeps the functions that it finds first
         for number, task in enumerate(tasks):

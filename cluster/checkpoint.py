@@ -121,7 +121,7 @@ class Checkpointer:
         self._waited = 0.0
         self.durable = Durable(self._previous_step)
         if self._is_first:
-            remove_unnamed(directory, previous)
+            remove_unnamed(directory, *self._manifests)
         distributed.barrier()
 
     def begin(self, step: int, cursor: Cursor) -> None:

@@ -1,5 +1,7 @@
 """The files of a checkpoint's rows, without what trains them: quick to import."""
 
+import logging
+
 import numpy as np
 
 from cluster.checkpoint_manifest import (
@@ -8,9 +10,12 @@ from cluster.checkpoint_manifest import (
     RowsFile,
     load_previous,
 )
+from cluster.events import record
 from polyprag.errors import RunError
 from sharding.files import TEMPORARY_NAME, join, list_names, list_sizes, remove
 from sharding.rows import RowPartition, load_rows, save_rows
+
+_LOG = logging.getLogger(__name__)
 
 
 def save_row_partition(
@@ -49,15 +54,21 @@ def load_row_partition(directory: str, entry: RowsFile) -> RowPartition:
     return load_rows(join(directory, entry.file), sha256=entry.sha256)
 
 
-def recover(directory: str) -> str | None:
+def recover(run_dir: str) -> None:
     """Goes back to the checkpoint before the last where files of the last are missing or cut short.
 
-    Args:
-        directory: `RUN/checkpoints`; nobody else may be writing there.
+    The log and the run's events tell of it.
 
-    Returns:
-        What was wrong and what was done; None where nothing was.
+    Args:
+        run_dir: whose checkpoints nobody else may be writing.
     """
+    if went_back := _go_back(join(run_dir, "checkpoints")):
+        _LOG.warning("%s", went_back)
+        record(run_dir, "recovered", detail=went_back)
+
+
+def _go_back(directory: str) -> str | None:
+    """What was wrong with the last checkpoint, and what was done; None where nothing was."""
     previous = load_previous(directory)
     if previous is None:
         return None
@@ -87,9 +98,9 @@ def _first_problem(directory: str, manifest: CheckpointManifest | None) -> str |
     return None
 
 
-def remove_unnamed(directory: str, manifest: CheckpointManifest | None) -> None:
-    """Deletes the state files of a directory that neither manifest names."""
-    keep = manifest.kept(directory) if manifest else set()
+def remove_unnamed(directory: str, *manifests: CheckpointManifest | None) -> None:
+    """Deletes the state files of a directory that none of its manifests names."""
+    keep = {name for manifest in manifests if manifest for name in manifest.names()}
     for name in list_names(directory):
         is_ours = name.endswith(".safetensors") or TEMPORARY_NAME.fullmatch(name)
         if is_ours and name not in keep:

@@ -136,7 +136,8 @@ class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     def kept(self, directory: str) -> set[str]:
         """Its files, and those of the checkpoint before it, which is kept as well."""
-        return self.names() | names_of_previous(directory)
+        previous = load_previous(directory)
+        return self.names() | (previous.names() if previous else set())
 
 
 def load_previous(directory: str) -> CheckpointManifest | None:
@@ -145,12 +146,6 @@ def load_previous(directory: str) -> CheckpointManifest | None:
         return CheckpointManifest.load(directory, name=PREVIOUS_NAME)
     except RunError:
         return None
-
-
-def names_of_previous(directory: str) -> set[str]:
-    """The files of the checkpoint before the last."""
-    previous = load_previous(directory)
-    return previous.names() if previous else set()
 
 
 class _Stated(msgspec.Struct):

@@ -48,8 +48,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     manifest = CorpusManifest.load(corpus_url)
     deepspeed_config(config, world_size=config.cluster.workers)
     check_sinks(config.log)
-    if went_back := recover(join(run_dir, "checkpoints")):
-        record(run_dir, "recovered", detail=went_back)
+    recover(run_dir)
     checkpoint = CheckpointManifest.load(join(run_dir, "checkpoints"))
     is_written = False
     if checkpoint is not None:

@@ -146,7 +146,7 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
     holder = lease[1] if lease else None
     return Status(
         holder=holder,
-        is_held=holder is not None and not holder.released and holder.is_running() is not False,
+        is_held=holder is not None and not holder.has_ended(),
         corpus=Corpus(
             manifest.num_passages,
             len(manifest.partitions),

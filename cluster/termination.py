@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from cluster.checkpoint_request import Request, ask
 from polyprag.errors import PolypragError
+from polyprag.sigterm import on_sigterm
 
 _LOG = logging.getLogger(__name__)
 _ECHO_S = 5.0  # Ray's job server signals each process, whose parent passes the signal on, too
@@ -44,7 +44,7 @@ def checkpoint_on_sigterm(
         if not made:
             os.kill(os.getpid(), signal.SIGINT)
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle() -> None:
         nonlocal first
         if not told.is_set():
             told.set()
@@ -53,11 +53,5 @@ def checkpoint_on_sigterm(
         elif time.monotonic() - first > _ECHO_S:
             os.kill(os.getpid(), signal.SIGINT)
 
-    if threading.current_thread() is not threading.main_thread():  # no signals there
+    with on_sigterm(handle):
         yield told
-        return
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -134,7 +134,8 @@ def train_encoding(
     Raises:
         PolypragError: on every worker alike, when one of them met a user's error.
     """
-    together(lambda: _recover(run_dir))
+    # Worker 0 makes sure that the checkpoint that all go on from is whole.
+    together(lambda: recover(run_dir) if distributed.get_rank() == 0 else None)
     run = together(lambda: _load(run_dir, config, first_step=first_step, first_epoch=first_epoch))
     plan, checkpoint = run.plan, run.checkpoint
     directory = join(run_dir, "checkpoints")
@@ -227,14 +228,6 @@ def train_encoding(
         )
         checkpoints.drop_previous()
     return Trained(step)
-
-
-def _recover(run_dir: str) -> None:
-    """Makes sure, on worker 0, that the checkpoint that all go on from is whole."""
-    went_back = recover(join(run_dir, "checkpoints")) if distributed.get_rank() == 0 else None
-    if went_back is not None:
-        _LOG.warning("%s", went_back)
-        record(run_dir, "recovered", detail=went_back)
 
 
 def _answer(

@@ -81,6 +81,10 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return False
         return self.pid != os.getpid() or self.nonce in _HELD
 
+    def has_ended(self) -> bool:
+        """Whether it is known that nobody holds the lease any more."""
+        return self.released or self.is_running() is False
+
 
 class Lease(Closing):
     """A lease that this process holds, and renews in a thread until it is closed."""

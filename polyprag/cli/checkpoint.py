@@ -35,7 +35,7 @@ def command(run: str, stop: bool, timeout: float) -> None:
     from sharding.lease import LEASE_DIRECTORY, read
 
     held = read(join(run, LEASE_DIRECTORY))
-    if held is None or held[1].released or held[1].is_running() is False:
+    if held is None or held[1].has_ended():
         raise RunError(f"{run}: no command is at work on it, so there is nothing to save")
     number, holder = held
     if holder.purpose not in ("encode", "train-more"):

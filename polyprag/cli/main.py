@@ -5,17 +5,13 @@ interrupted, 143 told to end (SIGTERM), 1 a bug (with traceback).
 """
 
 import importlib
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from polyprag import __version__
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
+from polyprag.sigterm import on_sigterm
 
 COMMANDS = (  # in the order of a run
     "prepare",
@@ -70,7 +66,7 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; user errors and interrupts end it without a traceback."""
         try:
-            with _terminated_by_sigterm():
+            with on_sigterm(_terminate):
                 return super().invoke(ctx)
         except PolypragError as error:
             raise UserError(str(error), exit_status=error.exit_status) from None
@@ -87,21 +83,9 @@ class CommandGroup(click.Group):
             raise click.exceptions.Exit(130) from None
 
 
-@contextmanager
-def _terminated_by_sigterm() -> Iterator[None]:
-    """Has SIGTERM raise, so that what a command holds is given back."""
-
-    def handle(number: int, frame: FrameType | None) -> NoReturn:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # no signals there
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _terminate() -> NoReturn:
+    """Ends what a command does so that what it holds is given back."""
+    raise Terminated
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

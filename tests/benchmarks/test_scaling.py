@@ -4,7 +4,6 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ from polyprag.config_files import load_config
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 TINY = {"passages": 3000, "lanes": 6, "fewer": [5, 3], "checkpoints": 2, "rounds": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def benchmarks() -> Iterator[None]:
-    sys.path.insert(0, str(BENCHMARKS))
-    yield
-    sys.path.remove(str(BENCHMARKS))
 
 
 def module(name: str) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.checkpoint_files import recover, remove_unnamed
+from cluster.checkpoint_files import _go_back, remove_unnamed
 from cluster.checkpoint_manifest import (
     MANIFEST_NAME,
     PREVIOUS_NAME,
@@ -49,7 +49,7 @@ def both(tmp_path: Path) -> tuple[CheckpointManifest, CheckpointManifest]:
 def test_whole_checkpoint_stays(
     tmp_path: Path, both: tuple[CheckpointManifest, CheckpointManifest]
 ) -> None:
-    assert recover(str(tmp_path)) is None
+    assert _go_back(str(tmp_path)) is None
     assert CheckpointManifest.load(str(tmp_path)) == both[1]
 
 
@@ -63,10 +63,10 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
         (tmp_path / name).unlink()
     else:
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:10])
-    told = recover(str(tmp_path))
+    told = _go_back(str(tmp_path))
     assert told is not None and name in told and "of step 4" in told
     assert CheckpointManifest.load(str(tmp_path)) == before
-    remove_unnamed(str(tmp_path), before)
+    remove_unnamed(str(tmp_path), before, before)  # both manifests are of it now
     left = {path.name for path in tmp_path.iterdir()}
     assert left == before.names() | {MANIFEST_NAME, PREVIOUS_NAME}
 
@@ -76,16 +76,16 @@ def test_without_a_whole_one_before_nothing_is_touched(
 ) -> None:
     for manifest in both:
         (tmp_path / manifest.experts.file).write_bytes(b"")
-    assert recover(str(tmp_path)) is None
+    assert _go_back(str(tmp_path)) is None
     assert CheckpointManifest.load(str(tmp_path)) == both[1]
     (tmp_path / PREVIOUS_NAME).write_bytes(b"{")
-    assert recover(str(tmp_path)) is None
+    assert _go_back(str(tmp_path)) is None
 
 
 def test_files_of_both_checkpoints_are_kept(
     tmp_path: Path, both: tuple[CheckpointManifest, CheckpointManifest]
 ) -> None:
     (tmp_path / "rows-0-step-9.safetensors").write_bytes(b"left by a crash")
-    remove_unnamed(str(tmp_path), both[1])
+    remove_unnamed(str(tmp_path), *both)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == both[0].names() | both[1].names() | {MANIFEST_NAME, PREVIOUS_NAME}
