@@ -1,8 +1,13 @@
-"""BM25 (Lucene's variant) over titles and texts, kept by bm25s as memory-mapped arrays."""
+"""BM25 (Lucene's variant) over titles and texts: finished scores, in bm25s's arrays, memory-mapped.
+
+A base is divided into shards of consecutive passages, each scored by the statistics of all, so the
+best of all shards together are exactly what one index would give. A shard is made by one task.
+
+n passages of a shard, N of the base, V terms of the shard, T pairs of a term and a passage.
+"""
 
 import math
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,52 +17,77 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
-from polyprag.index.fusion import Ranking, best_of_scores
+from polyprag.index.term_counts import TermCounts
+from polyprag.index.term_hashes import Hashes, column_of
+from polyprag.index.term_statistics import TermStatistics
 from sharding.files import read_json, write_json
 
 _SETTINGS = "settings.json"
+_ARRAYS = ("hashes", "data", "indices", "indptr")
+_REMEDY = "run `polyprag index RUN` again"
 
 
 def write_bm25(
     directory: Path,
-    titled_texts: Iterable[tuple[str, str]],
+    groups: Sequence[TermCounts],
+    statistics: TermStatistics,
     *,
     analyzer: Analyzer,
     k1: float,
     b: float,
-    title_weight: int,
 ) -> None:
-    """Scores every term of every passage and writes the index.
+    """Scores every term of every passage of a shard and writes it; holds 8 bytes a pair, T.
 
     Args:
         directory: an existing, empty directory.
-        titled_texts: (title, text) of passages 0, 1, ...; held as 4 bytes a term.
-        analyzer: saved with the index.
+        groups: the counts of the shard's passages, consecutive groups in their order.
+        statistics: of the whole base.
+        analyzer: that the terms were made with; saved with the index.
         k1: term frequency saturation.
         b: how far length is normalised, 0 to 1.
-        title_weight: how often the title's terms count.
     """
-    vocabulary = {"": 0}  # bm25s wants a term even where no passage has one
-    terms_of_passages = []
-    for title, text in titled_texts:
-        terms = weighted_terms(analyzer, title, text, title_weight=title_weight)
-        terms_of_passages.append(
-            array("i", (vocabulary.setdefault(term, len(vocabulary)) for term in terms))
+    hashes_V = np.unique(np.concatenate([counts.hashes for counts in groups]))
+    columns = [np.searchsorted(hashes_V, counts.hashes) for counts in groups]
+    num_with_V = np.zeros(len(hashes_V), np.int64)
+    for counts, columns_V in zip(groups, columns, strict=True):
+        num_with_V[columns_V] += counts.num_with
+    indptr = np.zeros(len(hashes_V) + 1, np.int64)
+    np.cumsum(num_with_V, out=indptr[1:])
+    data_T = np.empty(int(indptr[-1]), np.float32)
+    indices_T = np.empty(int(indptr[-1]), np.int32)
+    everywhere_V = statistics.num_with[np.searchsorted(statistics.hashes, hashes_V)]
+    idf_V = _idf(everywhere_V, statistics.num_passages)
+    next_V = indptr[:-1].copy()  # where a term's next pair goes
+    first = 0
+    for counts, columns_V in zip(groups, columns, strict=True):
+        pairs_V = counts.num_with
+        place_T = np.repeat(next_V[columns_V] - counts.starts[:-1], pairs_V)
+        place_T += np.arange(len(place_T))
+        next_V[columns_V] += pairs_V
+        norms_n = k1 * (1 - b + b * counts.lengths / (statistics.mean_length or 1.0))
+        having = counts.passages
+        data_T[place_T] = np.repeat(idf_V[columns_V], pairs_V) * (
+            counts.counts / (norms_n[having] + counts.counts)
         )
-    retriever = bm25s.BM25(k1=k1, b=b, method="lucene")
-    with np.errstate(invalid="ignore"):  # no passage has a term: a mean length of 0
-        retriever.index(
-            (terms_of_passages, vocabulary), create_empty_token=False, show_progress=False
-        )
-    retriever.save(directory, allow_pickle=False)
-    mean_length = sum(map(len, terms_of_passages)) / max(len(terms_of_passages), 1)
-    settings = {"analyzer": analyzer.settings, "mean_length": mean_length, "k1": k1, "b": b}
+        indices_T[place_T] = having + first
+        first += counts.num_passages
+    for name, values in zip(_ARRAYS, (hashes_V, data_T, indices_T, indptr), strict=True):
+        np.save(directory / f"{name}.npy", values, allow_pickle=False)
+    settings = {
+        "analyzer": analyzer.settings,
+        "num_passages": first,
+        "base_passages": statistics.num_passages,
+        "mean_length": statistics.mean_length,
+        "k1": k1,
+        "b": b,
+    }
     write_json(directory / _SETTINGS, settings)
 
 
-def weighted_terms(analyzer: Analyzer, title: str, text: str, *, title_weight: int) -> list[str]:
-    """The terms of a passage, those of its title several times."""
-    return analyzer.terms(title) * title_weight + analyzer.terms(text)
+def _idf(
+    num_with: npt.NDArray[np.int64] | npt.NDArray[np.float64], num_passages: int
+) -> npt.NDArray[np.float64]:
+    return np.log(1 + (num_passages - num_with + 0.5) / (num_with + 0.5))
 
 
 def idf(num_with_term: int, num_passages: int) -> float:
@@ -65,78 +95,100 @@ def idf(num_with_term: int, num_passages: int) -> float:
     return math.log(1 + (num_passages - num_with_term + 0.5) / (num_with_term + 0.5))
 
 
-class BM25Index:
-    """An opened BM25 index; only what a query touches is read from disk.
+class BM25Shard:
+    """An opened shard; only what a query touches is read from disk.
 
     Attributes:
         analyzer: text to terms, as it was built.
-        num_passages: N.
-        mean_length: terms of a passage.
+        num_passages: n.
+        base_passages: N.
+        mean_length: terms of one of the base's passages.
         k1: term frequency saturation.
         b: how far length is normalised.
     """
 
     def __init__(
-        self, retriever: Any, analyzer: Analyzer, *, mean_length: float, k1: float, b: float
+        self,
+        hashes_V: Hashes,
+        retriever: Any,
+        analyzer: Analyzer,
+        *,
+        base_passages: int,
+        mean_length: float,
+        k1: float,
+        b: float,
     ) -> None:
-        """Wraps a loaded bm25s retriever; `open` loads one."""
-        self._retriever, self.analyzer = retriever, analyzer
+        """Wraps a bm25s retriever over mapped arrays; `open` makes one."""
+        self._hashes_V, self._retriever, self.analyzer = hashes_V, retriever, analyzer
         self.num_passages = int(retriever.scores["num_docs"])
-        self.mean_length, self.k1, self.b = mean_length, k1, b
+        self.base_passages, self.mean_length, self.k1, self.b = base_passages, mean_length, k1, b
 
     @classmethod
-    def open(cls, directory: Path, *, num_passages: int) -> Self:
+    def open(cls, directory: Path) -> Self:
         """Maps what `write_bm25` wrote.
 
         Raises:
-            RunError: it is damaged, or of another number of passages.
+            RunError: it is damaged.
         """
         settings = read_json(directory / _SETTINGS)
+        where = str(directory / _SETTINGS)
         if not isinstance(settings, dict):
-            raise RunError(f"{directory / _SETTINGS}: not an object; {_REMEDY}")
-        analyzer = Analyzer.from_settings(
-            settings.get("analyzer"), where=str(directory / _SETTINGS)
-        )
+            raise RunError(f"{where}: not an object; {_REMEDY}")
+        analyzer = Analyzer.from_settings(settings.get("analyzer"), where=where)
         try:
             numbers = {name: float(settings[name]) for name in ("mean_length", "k1", "b")}
-            retriever = bm25s.BM25.load(
-                directory, mmap=True, allow_pickle=False, backend="numpy", show_progress=False
+            num_passages, base_passages = (
+                int(settings[name]) for name in ("num_passages", "base_passages")
             )
-            # As plain arrays over the same maps: the memmap class costs a call a slice.
-            scores = {
-                name: np.asarray(retriever.scores[name]) for name in ("data", "indices", "indptr")
-            }
+            # As plain arrays over the maps: the memmap class costs a call a slice.
+            hashes, data, indices, indptr = (
+                np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+                for name in _ARRAYS
+            )
             sound = (
-                retriever.scores["num_docs"] == num_passages
-                and scores["data"].shape == scores["indices"].shape == (scores["indptr"][-1],)
-                and len(scores["indptr"]) == len(retriever.vocab_dict) + 1
+                data.shape == indices.shape == (indptr[-1],) and len(indptr) == len(hashes) + 1
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
             raise RunError(
                 f"{directory}: not a readable BM25 index ({error}); {_REMEDY}"
             ) from error
         if not sound:
             raise RunError(f"{directory}: its arrays don't fit together; {_REMEDY}")
-        retriever.scores.update(scores)
-        return cls(retriever, analyzer, **numbers)
+        retriever = bm25s.BM25(k1=numbers["k1"], b=numbers["b"], method="lucene")
+        retriever.scores = {
+            "data": data,
+            "indices": indices,
+            "indptr": indptr,
+            "num_docs": num_passages,
+        }
+        return cls(hashes, retriever, analyzer, base_passages=base_passages, **numbers)
 
-    def num_with(self, term: str) -> int:
-        """How many passages have a term."""
-        ids = self._retriever.get_tokens_ids([term])
-        if not ids:
+    def share_scorer(self, other: "BM25Shard | None") -> None:
+        """Scores by numba from now on; compiled once, by the first of several shards."""
+        if other is None:
+            self._retriever.activate_numba_scorer()
+        else:
+            self._retriever._compute_relevance_from_scores = (
+                other._retriever._compute_relevance_from_scores
+            )
+
+    def num_with_term(self, hashed: int) -> int:
+        """How many passages have the term of a hash."""
+        at = column_of(self._hashes_V, hashed)
+        if at is None:
             return 0
         indptr = self._retriever.scores["indptr"]
-        return int(indptr[ids[0] + 1] - indptr[ids[0]])
+        return int(indptr[at + 1] - indptr[at])
 
-    def scores(self, terms: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The score (N,) of every passage; a repeated term counts as often as it is repeated."""
-        term_ids = self._retriever.get_tokens_ids(terms)
-        scores: npt.NDArray[np.float32] = self._retriever.get_scores_from_ids(term_ids)
+    def scores(self, hashes: Sequence[int]) -> npt.NDArray[np.float32] | None:
+        """The score (n,) of every passage; None where no passage has any of the terms.
+
+        Args:
+            hashes: of the query's terms; a repeated one counts as often as it is repeated.
+        """
+        found = (column_of(self._hashes_V, hashed) for hashed in hashes)
+        columns = [column for column in found if column is not None]
+        if not columns:
+            return None
+        scores: npt.NDArray[np.float32] = self._retriever.get_scores_from_ids(columns)
         return scores
-
-    def search(self, query: str, *, k: int) -> Ranking:
-        """The best k passages that share a term with the query; fewer where fewer do."""
-        return best_of_scores(self.scores(self.analyzer.terms(query)), k=k)
-
-
-_REMEDY = "run `polyprag index RUN` again"

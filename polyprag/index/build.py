@@ -3,7 +3,8 @@
 The index is a base and a segment for each growth since. Their parts lie in directories named for
 what they were made from, and the manifest, written last, says which belong to the index. So a build
 that is stopped goes on where it was, one that is up to date does nothing, growing leaves what is
-there as it is, and a search sees the old index until the new one is whole.
+there as it is, and a search sees the old index until the new one is whole. Parts are made of pieces,
+a group of partitions each, by tasks on all cores or all nodes of a cluster (`pieces`).
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from polyprag.config import Config
 from polyprag.encoding_manifest import EncodingManifest
 from polyprag.errors import CorpusError, RunError
 from polyprag.index.build_progress import BuildProgress
-from polyprag.index.build_segment import SegmentBuild, Settings
+from polyprag.index.build_segment import SegmentBuild, Settings, Workers
 from polyprag.index.manifest import MANIFEST_NAME, IndexManifest
 from polyprag.index.place import IndexPlace, only_build, place_of
 from polyprag.index.run_dir import CORPUS, ENCODING
@@ -21,6 +22,7 @@ from polyprag.index.segments import num_partitions_in, planned_segments, span_of
 from sharding.cache import cache_for
 from sharding.corpus import Corpus
 from sharding.files import exists, join, remove
+from sharding.task_pool import InlinePool, TaskPool
 
 
 def build_index(
@@ -29,6 +31,8 @@ def build_index(
     progress: Callable[[int], None] | None = None,
     *,
     compact: bool = False,
+    pool: TaskPool | None = None,
+    encoding_pool: TaskPool | None = None,
 ) -> IndexManifest:
     """Brings RUN/index up to date with the corpus, the encoding and the config.
 
@@ -41,6 +45,8 @@ def build_index(
         config: `index`, `model` for index.encoder=base, and `data.cache_dir` and `cache_gb`.
         progress: called with a number of further passages; they add up to those indexed.
         compact: whether all segments are joined into one base.
+        pool: makes the pieces that can be made in parallel; this process by default.
+        encoding_pool: makes the passages' vectors; the same by default.
 
     Returns:
         The manifest as saved.
@@ -59,6 +65,8 @@ def build_index(
     if exists(join(encoding_url, MANIFEST_NAME)):
         encoding = EncodingManifest.load(encoding_url)
     settings = Settings.of(config)
+    pool = pool or InlinePool()
+    workers = Workers(pool, encoding_pool or pool)
     with only_build(place):
         previous = _previous(place)
         plan = planned_segments(
@@ -80,8 +88,8 @@ def build_index(
                 f"{corpus_url}: every passage has been removed, and the index with them; prepare "
                 "a corpus in a new RUN"
             )
-        advance = BuildProgress(progress, parts=3 if encoding is None else 4)
-        build = SegmentBuild(run_dir, place, settings, corpus, encoding, advance)
+        advance = BuildProgress(progress, parts=4 if encoding is None else 5)
+        build = SegmentBuild(run_dir, place, settings, corpus, encoding, advance, workers)
         base = build.segment(plan[0], base=None)
         later = [build.segment(partitions, base=base) for partitions in plan[1:]]
         manifest = IndexManifest(

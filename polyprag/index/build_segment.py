@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,40 @@ import numpy.typing as npt
 from polyprag.config import Config
 from polyprag.encoding_manifest import EncodingManifest
 from polyprag.index.analysis import Analyzer
-from polyprag.index.bm25 import write_bm25
+from polyprag.index.build_dense import DenseBuild
 from polyprag.index.build_progress import BuildProgress
-from polyprag.index.components import Component, keep_or_make
-from polyprag.index.dense import encoder_settings, write_dense
+from polyprag.index.components import Component, directory_name, keep_or_make
+from polyprag.index.encoder_choice import encoder_settings, fit_encoder, needs_sample
+from polyprag.index.groups import Group, groups_of, runs_of
 from polyprag.index.manifest import Segment
-from polyprag.index.passages import PassageStore, write_passages
+from polyprag.index.passages import PassageStore, join_passages
+from polyprag.index.pieces import (
+    BuildPlace,
+    Counts,
+    GroupSource,
+    Piece,
+    Scores,
+    Texts,
+    Vectors,
+    make_piece,
+)
 from polyprag.index.place import IndexPlace
 from polyprag.index.rows import write_rows
 from polyprag.index.segments import span_of
 from polyprag.index.standing import row_parts
-from polyprag.index.term_counts import write_term_counts
+from polyprag.index.term_counts import TermCounts
+from polyprag.index.term_statistics import TermStatistics
 from sharding.corpus import Corpus
+from sharding.files import read_json, write_json
 from sharding.manifest import Partition
+from sharding.task_pool import TaskPool
 
 _ROWS_AT_A_TIME = 1024
+_BM25_SHARD = 1 << 19  # passages: half a gigabyte for the task that scores them
+_MAX_SAMPLE = 500_000  # evenly spaced passages that LSA is fitted on
+_DIGESTS = "groups.json"  # of each group's passages, beside them
 
-_LAYOUT = 2  # of the parts' files; raise it with any change, so that old parts are rebuilt
+_LAYOUT = 3  # of the parts' files; raise it with any change, so that old parts are rebuilt
 
 
 @dataclass(frozen=True)
@@ -40,13 +57,13 @@ class Settings:
         config: all settings.
         analyzer: text to terms.
         bm25: of BM25, as JSON values.
-        dense: of the dense index, as JSON values.
+        encoder: of the vectors, as JSON values.
     """
 
     config: Config
     analyzer: Analyzer
     bm25: dict[str, Any]
-    dense: dict[str, Any]
+    encoder: dict[str, Any]
 
     @classmethod
     def of(cls, config: Config) -> "Settings":
@@ -59,8 +76,22 @@ class Settings:
     @property
     def sha256(self) -> str:
         """Another one for other contents."""
-        values = [_LAYOUT, self.analyzer.settings, self.bm25, self.dense]
+        factory = self.config.index.factory
+        values = [_LAYOUT, self.analyzer.settings, self.bm25, self.encoder, factory]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who makes the pieces.
+
+    Attributes:
+        pool: most of them.
+        encoding: the vectors; with a GPU for each worker, for instance.
+    """
+
+    pool: TaskPool
+    encoding: TaskPool
 
 
 class SegmentBuild:
@@ -74,10 +105,14 @@ class SegmentBuild:
         corpus: Corpus,
         encoding: EncodingManifest | None,
         progress: BuildProgress,
+        workers: Workers,
     ) -> None:
         """Builds nothing yet."""
+        data = settings.config.data
         self._run, self._place, self._settings = run_dir, place, settings
         self._corpus, self._encoding, self._progress = corpus, encoding, progress
+        self._workers = workers
+        self._pieces_at = BuildPlace(str(run_dir), data.cache_dir, data.cache_gb)
 
     def segment(self, partitions: Sequence[Partition], *, base: Segment | None) -> Segment:
         """The segment over consecutive partitions, with its parts in place.
@@ -87,94 +122,185 @@ class SegmentBuild:
             base: of the index; None builds the base itself.
         """
         span = span_of(partitions)
-        passages = self._passages(partitions)
-        store = PassageStore.open(
-            self._place.local(passages), num_passages=span.num_passages, first_id=span.first_id
-        )
+        groups = groups_of(partitions)
+        passages = self._passages(partitions, groups)
+        local = self._place.local(passages)
+        store = PassageStore.open(local, num_passages=span.num_passages, first_id=span.first_id)
         # Of the passages' contents, which augmenting the corpus doesn't change.
-        contents = {name: file.sha256 for name, file in passages.files.items()}
-        components = {
-            "passages": passages,
-            "bm25": self._bm25(store, contents, is_base=base is None),
-            "dense": self._dense(store, contents, base=base),
-        }
+        digests = [str(digest) for digest in read_json(local / _DIGESTS)]
+        components = {"passages": [passages]}
+        components["bm25"] = self._bm25(groups, digests, is_base=base is None)
+        if base is None:
+            components["encoder"] = [self._encoder(store, digests)]
+        (encoder,) = (components if base is None else base.components)["encoder"]
+        components["embeddings"] = self._embeddings(groups, digests, encoder)
+        components["dense"] = DenseBuild(
+            self._place,
+            self._pieces_at,
+            self._settings.config.index,
+            self._workers.pool,
+            self._progress,
+            layout=_LAYOUT,
+        ).indexes(
+            groups,
+            components["embeddings"],
+            removed=span.positions(self._corpus.manifest.removed),
+            is_base=base is None,
+        )
         row_files = []
         if self._encoding is not None:
             row_files = [part.sha256 for part in row_parts(self._encoding, span)]
-            components["rows"] = self._rows(store, row_files, self._encoding)
+            components["rows"] = [self._rows(store, row_files, self._encoding)]
         shards = [partition.sha256 for partition in partitions]
         return Segment(span.first_id, span.num_passages, shards, row_files, components)
 
-    def _component(
-        self, name: str, num_passages: int, write: Callable[[Path], None], **made_from: Any
-    ) -> Component:
-        component, was_there = keep_or_make(
+    def _component(self, name: str, write: Callable[[Path], None], **made_from: Any) -> Component:
+        """A component that this process makes unless it is there."""
+        component, _ = keep_or_make(
             self._place, name, made_from={"layout": _LAYOUT, **made_from}, write=write
         )
-        if was_there:
-            self._progress.advance(num_passages)
         return component
 
-    def _passages(self, partitions: Sequence[Partition]) -> Component:
-        span = span_of(partitions)
+    def _there(self, name: str, **made_from: Any) -> Component | None:
+        """A component if it is there."""
+        return self._place.finished(directory_name(name, {"layout": _LAYOUT, **made_from}))
 
-        def write(directory: Path) -> None:
-            records = self._progress.counted(self._corpus.iterate(partitions))
-            passages = (record.passage for record in records)
-            write_passages(
-                directory, passages, num_passages=span.num_passages, first_id=span.first_id
-            )
+    def _source(self, group: Group) -> GroupSource:
+        data = self._settings.config.data
+        manifest = replace(self._corpus.manifest, partitions=group.partitions)
+        return GroupSource(self._corpus.directory, manifest, data.cache_dir, data.cache_gb)
 
+    def _made(self, pieces: Sequence[Piece], pool: TaskPool) -> list[Component]:
+        """All of these, made in parallel where they aren't there, and told of."""
+        made = []
+        for piece, component in zip(pieces, pool.map(make_piece, pieces), strict=True):
+            self._progress.advance(piece.num_passages)
+            made.append(component)
+        return made
+
+    def _piece(self, name: str, work: Any, num_passages: int, **made_from: Any) -> Piece:
+        return Piece(
+            self._pieces_at, name, {"layout": _LAYOUT, **made_from}, work, num_passages
+        )
+
+    def _passages(self, partitions: Sequence[Partition], groups: Sequence[Group]) -> Component:
         shards = [partition.sha256 for partition in partitions]
-        return self._component("passages", span.num_passages, write, shards=shards)
-
-    def _bm25(self, store: PassageStore, contents: dict[str, str], *, is_base: bool) -> Component:
-        analyzer, options = self._settings.analyzer, self._settings.bm25
-
-        def write(directory: Path) -> None:
-            texts = self._progress.counted(store.titled_texts())
-            if is_base:
-                write_bm25(directory, texts, analyzer=analyzer, **options)
-            else:  # scored by the base's statistics and options, and made without them
-                weight = options["title_weight"]
-                write_term_counts(directory, texts, analyzer=analyzer, title_weight=weight)
-
-        return self._component(
-            "bm25",
-            len(store),
-            write,
-            passages=contents,
-            is_base=is_base,
-            analyzer=analyzer.settings,
-            **options,
-        )
-
-    def _dense(
-        self, store: PassageStore, contents: dict[str, str], *, base: Segment | None
-    ) -> Component:
-        span = store.span
-        encoder = None if base is None else base.components["dense"]
-        removed = span.positions(self._corpus.manifest.removed)
-
-        def write(directory: Path) -> None:
-            write_dense(
-                directory,
-                store,
-                self._settings.config,
-                base=None if encoder is None else self._place.local(encoder),
-                removed=removed,
-                progress=self._progress.advance,
+        span = span_of(partitions)
+        found = self._there("passages", shards=shards)
+        if found is not None:
+            self._progress.advance(span.num_passages)
+            return found
+        pieces = [
+            self._piece(
+                "texts",
+                Texts(self._source(group)),
+                group.span.num_passages,
+                shards=[partition.sha256 for partition in group.partitions],
+                first_id=group.span.first_id,
             )
+            for group in groups
+        ]
+        texts = self._made(pieces, self._workers.pool)
 
-        return self._component(
-            "dense",
-            len(store),
-            write,
-            passages=contents,
-            removed=removed.tolist(),
-            base=None if encoder is None else encoder.directory,
-            encoder=self._settings.dense,
-        )
+        def write(directory: Path) -> None:
+            stores = [
+                (self._place.local(component), group.span.num_passages)
+                for component, group in zip(texts, groups, strict=True)
+            ]
+            join_passages(directory, stores)
+            contents = [
+                {name: file.sha256 for name, file in component.files.items()}
+                for component in texts
+            ]
+            digests = [
+                hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+                for files in contents
+            ]
+            write_json(directory / _DIGESTS, digests)
+
+        return self._component("passages", write, shards=shards)
+
+    def _bm25(
+        self, groups: Sequence[Group], digests: Sequence[str], *, is_base: bool
+    ) -> list[Component]:
+        analyzer, options = self._settings.analyzer.settings, self._settings.bm25
+        weight = options["title_weight"]
+        counted = [
+            self._piece(
+                "counts",
+                Counts(self._source(group), analyzer, weight),
+                group.span.num_passages,
+                passages=digest,
+                analyzer=analyzer,
+                title_weight=weight,
+            )
+            for group, digest in zip(groups, digests, strict=True)
+        ]
+        if not is_base:  # scored by the base's statistics and options, and made without them
+            return self._made(counted, self._workers.pool)
+        named = [piece.directory for piece in counted]
+        scoring = {"k1": options["k1"], "b": options["b"], "base": named}
+        runs = runs_of(groups, max_passages=_BM25_SHARD)
+        found = [self._there("bm25", groups=run, **scoring) for run in runs]
+        whole = [component for component in found if component is not None]
+        if len(whole) == len(runs):
+            self._progress.advance(sum(group.span.num_passages for group in groups))
+            return whole
+        counts = self._made(counted, self._workers.pool)
+
+        def write(directory: Path) -> None:
+            TermStatistics.of(
+                TermCounts.open(self._place.local(component)) for component in counts
+            ).save(directory)
+
+        statistics = self._component("statistics", write, counts=named)
+        pieces = [
+            self._piece(
+                "bm25",
+                Scores(
+                    tuple(counts[i] for i in run), statistics, analyzer, options["k1"], options["b"]
+                ),
+                0,
+                groups=run,
+                **scoring,
+            )
+            for run in runs
+        ]
+        return self._made(pieces, self._workers.pool)
+
+    def _encoder(self, store: PassageStore, digests: Sequence[str]) -> Component:
+        removed = store.span.positions(self._corpus.manifest.removed)
+        made_from: dict[str, Any] = {"encoder": self._settings.encoder}
+        if needs_sample(self._settings.config):
+            made_from |= {"passages": list(digests), "removed": removed.tolist()}
+
+        def write(directory: Path) -> None:
+            live = np.setdiff1d(np.arange(len(store)), removed) + store.first_id
+            evenly = np.linspace(0, max(len(live) - 1, 0), min(len(live), _MAX_SAMPLE))
+            sample = live[evenly.round().astype(np.int64)].tolist()
+            fit_encoder(directory, store.titled_texts(sample), self._settings.config)
+
+        return self._component("encoder", write, **made_from)
+
+    def _embeddings(
+        self, groups: Sequence[Group], digests: Sequence[str], encoder: Component
+    ) -> list[Component]:
+        gone = self._corpus.manifest.removed
+        pieces = []
+        for group, digest in zip(groups, digests, strict=True):
+            removed = group.span.positions(gone)
+            ids = tuple((removed + group.span.first_id).tolist())
+            pieces.append(
+                self._piece(
+                    "embeddings",
+                    Vectors(self._source(group), encoder, self._settings.config.index.gpu, ids),
+                    group.span.num_passages,
+                    passages=digest,
+                    removed=removed.tolist(),
+                    encoder=encoder.directory,
+                )
+            )
+        return self._made(pieces, self._workers.encoding)
 
     def _rows(
         self, store: PassageStore, row_files: list[str], manifest: EncodingManifest
@@ -183,6 +309,17 @@ class SegmentBuild:
         shape = (span.num_passages, manifest.num_sites, manifest.num_experts)
         rows_format = self._settings.config.index.rows_format
         removed = span.positions(self._corpus.manifest.removed)
+        made_from = {
+            "row_files": row_files,
+            "format": rows_format,
+            "first_id": span.first_id,
+            "shape": shape,
+            "removed": removed.tolist(),
+        }
+        found = self._there("rows", **made_from)
+        if found is not None:
+            self._progress.advance(span.num_passages)
+            return found
 
         def write(directory: Path) -> None:
             from polyprag.encoding import Encoding  # brings torch, which the rest does without
@@ -204,13 +341,4 @@ class SegmentBuild:
                 progress=self._progress.advance,
             )
 
-        return self._component(
-            "rows",
-            span.num_passages,
-            write,
-            row_files=row_files,
-            format=rows_format,
-            first_id=span.first_id,
-            shape=shape,
-            removed=removed.tolist(),
-        )
+        return self._component("rows", write, **made_from)

@@ -21,7 +21,11 @@ from sharding.files import read_json, sha256_of, write_json
 if TYPE_CHECKING:
     from polyprag.index.place import IndexPlace
 
-DIRECTORY_NAME = re.compile(r"(passages|bm25|dense|rows)-[0-9a-f]{12}")
+_NAMES = (
+    *("passages", "bm25", "encoder", "embeddings", "dense", "rows"),
+    *("texts", "counts", "statistics", "trained", "filled"),  # of a build that isn't finished
+)
+DIRECTORY_NAME = re.compile(rf"({'|'.join(_NAMES)})-[0-9a-f]{{12}}")
 SMALL_FILE = 16 << 20  # bytes; up to this size a file's checksum is verified whenever it is opened
 
 SUMMARY = "component.json"  # written last
@@ -88,6 +92,12 @@ class Component:
                 raise RunError(f"{where}: SHA-256 differs from the index's manifest; {REMEDY}")
 
 
+def directory_name(name: str, made_from: Mapping[str, Any]) -> str:
+    """The directory of the component of a kind that is made from these JSON values."""
+    key = json.dumps({"name": name, **made_from}, sort_keys=True)
+    return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
 def keep_or_make(
     place: "IndexPlace", name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
 ) -> tuple[Component, bool]:
@@ -95,15 +105,14 @@ def keep_or_make(
 
     Args:
         place: RUN/index.
-        name: passages, bm25, dense or rows.
+        name: what kind of part it is.
         made_from: JSON values that decide the component's contents.
         write: fills an empty directory.
 
     Returns:
         The component, and whether it was there already.
     """
-    key = json.dumps({"name": name, **made_from}, sort_keys=True)
-    directory = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    directory = directory_name(name, made_from)
     found = place.finished(directory)
     if found is not None:
         return found, True

@@ -1,218 +1,152 @@
-"""Dense retrieval: an encoder and the FAISS indexes of what it made of the passages.
+"""Dense retrieval: an encoder, and FAISS indexes of the vectors that it made of the passages.
 
-The encoder and its settings are saved with the base's vectors, so queries and the passages of later
-segments are encoded as the base's passages were.
+The encoder is part of the index's base, so queries and the passages of later segments are encoded as
+the base's passages were.
+
+Q queries, k hits, D numbers a vector.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.config import Config, ModelConfig
 from polyprag.errors import RunError
-from polyprag.index.analysis import Analyzer
-from polyprag.index.encoders import BaseModelEncoder, Encoder, SentenceEncoder
-from polyprag.index.faiss_index import VectorIndex, can_train, empty_index, write_vectors
-from polyprag.index.fusion import Ranking, merged
-from polyprag.index.lsa import LsaEncoder
-from polyprag.index.passages import PassageStore
+from polyprag.index.embeddings import Embeddings
+from polyprag.index.encoder_choice import saved_encoder
+from polyprag.index.encoders import Encoder
+from polyprag.index.faiss_index import VectorIndex
+from polyprag.index.fusion import Found, best_of_candidates
 from polyprag.index.segments import OpenSegment
-from sharding.files import read_json, write_json
 
-_SETTINGS = "encoder.json"
-_CHUNK = 4096  # passages encoded at a time
-_MAX_SAMPLE = 500_000  # evenly spaced passages that LSA and FAISS are fitted on
-_FLAT_BELOW = 100_000  # passages of a later segment; 10 ms a query with 256 dimensions on a core
-_NONE: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+_REMEDY = "run `polyprag index RUN` again"
 
 
-def encoder_settings(config: Config) -> dict[str, Any]:
-    """What decides the vectors, as JSON values: a change of it makes a new dense index."""
-    index = config.index
-    settings: dict[str, Any] = {
-        "encoder": index.encoder,
-        "factory": index.factory,
-        "prefixes": [index.query_prefix, index.passage_prefix],
-    }
-    if index.encoder == "lsa":
-        dims = [index.lsa_dims, index.lsa_sketch]
-        return settings | {"dims": dims, "language": index.language}
-    if index.encoder == "sentence":
-        return settings | {"path": index.encoder_path}
-    return settings | {"path": config.model.path, "revision": config.model.revision}
-
-
-def write_dense(
-    directory: Path,
-    store: PassageStore,
-    config: Config,
-    *,
-    base: Path | None = None,
-    removed: npt.NDArray[np.int64] = _NONE,
-    progress: Callable[[int], None],
-) -> None:
-    """Encodes a segment's passages and writes its dense index.
+class DenseSegment:
+    """One segment's vectors, in one FAISS index or several.
 
     Args:
-        directory: an existing, empty directory.
-        store: the segment's passages.
-        config: `index`, and `model` for the encoder `base`.
-        base: the base's dense part, whose encoder is used; None makes the base: an encoder is
-            fitted or loaded, and saved.
-        removed: ascending positions of passages that get no vector.
-        progress: called with the number of passages encoded since the last call.
-
-    Raises:
-        ConfigError: the encoder can't be loaded, or the factory string can't be used.
-        CorpusError: the passages have no words to index.
+        parts: the FAISS indexes.
+        embeddings: the vectors themselves.
+        segment: whose they are.
     """
-    settings = config.index
-    positions = np.setdiff1d(np.arange(len(store)), removed)
-    ids = (positions + store.first_id).tolist()
-    evenly = np.linspace(0, max(len(ids) - 1, 0), min(len(ids), _MAX_SAMPLE))
-    sample_ids = [ids[i] for i in evenly.round().astype(np.int64).tolist()]
-    if base is None:
-        encoder = _new_encoder(
-            directory, _texts(store, sample_ids, settings.passage_prefix), config
-        )
-        factory = settings.factory
-    else:
-        encoder, _ = _saved_encoder(base)
-        factory = _factory_of_later(encoder.dims, settings.factory, len(ids))
 
-    def vectors_of(ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
-        for start in range(0, len(ids), _CHUNK):
-            chunk = ids[start : start + _CHUNK]
-            yield encoder.encode(list(_texts(store, chunk, settings.passage_prefix)))
+    def __init__(
+        self, parts: Sequence[VectorIndex], embeddings: Embeddings, segment: OpenSegment
+    ) -> None:
+        self._parts, self._embeddings, self._segment = tuple(parts), embeddings, segment
 
-    def all_vectors() -> Iterator[npt.NDArray[np.float32]]:
-        progress(len(removed))
-        for vectors in vectors_of(ids):
-            yield vectors
-            progress(len(vectors))
+    def search(
+        self, queries: npt.NDArray[np.float32], *, k: int, refine: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The best passages of each query: ids (Q, c), -1 where fewer were found, and scores.
 
-    index = empty_index(encoder.dims, factory)
-    write_vectors(
-        directory,
-        index,
-        sample=None if index.is_trained else np.concatenate(list(vectors_of(sample_ids))),
-        vectors=all_vectors(),
-        positions=positions if len(removed) else None,
-        factory=factory,
-        gpu=settings.gpu,
-    )
+        Args:
+            queries: (Q, D) float32.
+            k: at least 1.
+            refine: hits that are scored again by their embeddings for each one that is returned,
+                where an index holds little of each vector.
+        """
+        hidden = self._segment.hidden
+        ids, scores = [], []
+        for part in self._parts:
+            depth = k + len(hidden)  # FAISS's own selectors don't work on GPUs
+            is_refined = part.is_lossy and refine > 0
+            found_Qc, scores_Qc = part.search(queries, k=depth * refine if is_refined else depth)
+            if is_refined:
+                scores_Qc = self._scored_again(queries, found_Qc)
+            ids.append(found_Qc)
+            scores.append(scores_Qc)
+        ids_Qc, scores_Qc = np.concatenate(ids, axis=1), np.concatenate(scores, axis=1)
+        if len(hidden):
+            ids_Qc = np.where(np.isin(ids_Qc, hidden), -1, ids_Qc)
+        return np.where(ids_Qc < 0, -1, ids_Qc + self._segment.span.first_id), scores_Qc
 
-
-def _new_encoder(directory: Path, sample: Iterator[str], config: Config) -> Encoder:
-    """Fits or loads the encoder and saves what makes it again."""
-    settings = config.index
-    encoder: Encoder
-    if settings.encoder == "lsa":
-        lsa = LsaEncoder.fit(
-            sample,
-            dims=settings.lsa_dims,
-            sketch=settings.lsa_sketch,
-            analyzer=Analyzer.of_language(settings.language),
-        )
-        encoder, saved = lsa, lsa.save(directory)
-    elif settings.encoder == "sentence":
-        sentence = SentenceEncoder(settings.encoder_path or "", batch_size=settings.batch_size)
-        encoder, saved = sentence, sentence.settings
-    else:
-        base = BaseModelEncoder(config.model, batch_size=settings.batch_size)
-        encoder, saved = base, base.settings
-    write_json(
-        directory / _SETTINGS,
-        {"encoder": settings.encoder, "query_prefix": settings.query_prefix, "settings": saved},
-    )
-    return encoder
-
-
-def _factory_of_later(dims: int, factory: str, num_passages: int) -> str:
-    """The FAISS factory string of a later segment: exact unless it is large enough to be worth it.
-
-    A short one costs little to search, and an inverted file or a quantiser needs many to train on.
-    """
-    if num_passages < _FLAT_BELOW or not can_train(empty_index(dims, factory), num_passages):
-        return "Flat"
-    return factory
-
-
-def _texts(store: PassageStore, ids: Sequence[int], prefix: str) -> Iterator[str]:
-    return (f"{prefix}{title}\n{text}" for title, text in store.titled_texts(ids))
+    def _scored_again(
+        self, queries: npt.NDArray[np.float32], positions_Qc: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        scores_Qc = np.full(positions_Qc.shape, -np.inf, np.float32)
+        for query_D, positions_c, scores_c in zip(queries, positions_Qc, scores_Qc, strict=True):
+            found = positions_c >= 0
+            scores_c[found] = self._embeddings.take(positions_c[found]) @ query_D
+        return scores_Qc
 
 
 class DenseIndex:
-    """An opened dense index of any number of segments."""
+    """An opened dense index of any number of segments.
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        vectors: Sequence[VectorIndex],
-        *,
-        segments: Sequence[OpenSegment],
-        query_prefix: str,
-    ) -> None:
+    Attributes:
+        encoder: of queries and passages.
+    """
+
+    def __init__(self, encoder: Encoder, segments: Sequence[DenseSegment]) -> None:
         """Puts opened parts together; `open` opens them."""
-        self._encoder, self._query_prefix = encoder, query_prefix
-        self._vectors, self._segments = tuple(vectors), tuple(segments)
+        self.encoder, self._segments = encoder, tuple(segments)
 
     @classmethod
     def open(
-        cls, directories: Sequence[Path], segments: Sequence[OpenSegment], *, gpu: str
+        cls,
+        encoder_directory: Path,
+        directories: Sequence[tuple[Sequence[Path], Sequence[Path]]],
+        segments: Sequence[OpenSegment],
+        *,
+        gpu: str,
+        nprobe: int = 0,
     ) -> Self:
-        """Opens what `write_dense` wrote for every segment, loading the base's encoder.
+        """Opens the encoder, and the embeddings and FAISS indexes of every segment.
 
         Args:
-            directories: of the parts, the base's first.
+            encoder_directory: of the base's encoder.
+            directories: of each segment's embeddings and of its FAISS indexes, the base's first.
             segments: whose they are.
             gpu: `index.gpu`.
+            nprobe: see `VectorIndex.open`.
 
         Raises:
             RunError: a part is damaged, or of another number of passages.
             ConfigError: the encoder's model isn't there any more.
         """
-        encoder, query_prefix = _saved_encoder(directories[0])
-        vectors = [
-            VectorIndex.open(
-                directory, num_passages=segment.span.num_passages, dims=encoder.dims, gpu=gpu
-            )
-            for directory, segment in zip(directories, segments, strict=True)
-        ]
-        return cls(encoder, vectors, segments=segments, query_prefix=query_prefix)
+        encoder = saved_encoder(encoder_directory, gpu=gpu)
+        opened = []
+        for (embeddings, indexes), segment in zip(directories, segments, strict=True):
+            num_passages = segment.span.num_passages
+            vectors = Embeddings.open(embeddings, num_passages=num_passages)
+            if vectors.dims != encoder.dims:
+                raise RunError(
+                    f"{embeddings[0]}: vectors of {vectors.dims} numbers where the encoder makes "
+                    f"{encoder.dims}; {_REMEDY}"
+                )
+            parts = [
+                VectorIndex.open(
+                    directory,
+                    num_passages=num_passages,
+                    dims=encoder.dims,
+                    gpu=gpu,
+                    nprobe=nprobe,
+                )
+                for directory in indexes
+            ]
+            opened.append(DenseSegment(parts, vectors, segment))
+        return cls(encoder, opened)
 
-    def search(self, queries: Sequence[str], *, k: int) -> list[Ranking]:
+    def search(self, queries: Sequence[str], *, k: int, refine: int = 0) -> Found:
         """The best k passages of each query; none where the encoder knows nothing in it."""
-        encoded = self._encoder.encode([self._query_prefix + query for query in queries])
-        rankings: list[list[Ranking]] = [[] for _ in queries]
-        for segment, vectors in zip(self._segments, self._vectors, strict=True):
-            found = vectors.search(encoded, k=k, without=segment.hidden)
-            for collected, (positions, scores) in zip(rankings, found, strict=True):
-                collected.append(Ranking(positions + segment.span.first_id, scores))
-        return [merged(collected, k=k) for collected in rankings]
+        return self.search_vectors(self.encoder.encode_queries(queries), k=k, refine=refine)
 
+    def search_vectors(
+        self, queries: npt.NDArray[np.float32], *, k: int, refine: int = 0
+    ) -> Found:
+        """The best k passages of each query vector, none of a zero vector.
 
-def _saved_encoder(directory: Path) -> tuple[Encoder, str]:
-    """The encoder of a base's dense part, and what is put before queries."""
-    settings = read_json(directory / _SETTINGS)
-    try:
-        encoder = _load_encoder(directory, settings["encoder"], settings["settings"])
-        return encoder, str(settings["query_prefix"])
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            f"{directory / _SETTINGS}: not an encoder's settings ({error}); run "
-            "`polyprag index RUN` again"
-        ) from error
-
-
-def _load_encoder(directory: Path, name: str, settings: dict[str, Any]) -> Encoder:
-    if name == "lsa":
-        return LsaEncoder.load(directory, settings)
-    if name == "sentence":
-        return SentenceEncoder(settings["path"], batch_size=settings["batch_size"])
-    if name == "base":
-        return BaseModelEncoder(ModelConfig(**settings["model"]), batch_size=settings["batch_size"])
-    raise KeyError(name)
+        Args:
+            queries: (Q, D) float32, C-contiguous.
+            k: at least 1.
+            refine: see `DenseSegment.search`.
+        """
+        found = [segment.search(queries, k=k, refine=refine) for segment in self._segments]
+        ids_Qc = np.concatenate([ids for ids, _ in found], axis=1)
+        scores_Qc = np.concatenate([scores for _, scores in found], axis=1)
+        ids_Qc[~np.any(queries, axis=1)] = -1
+        return best_of_candidates(ids_Qc, scores_Qc, k=k)

@@ -1,8 +1,8 @@
-"""A FAISS index of unit vectors by inner product; on the GPUs where there are any.
+"""FAISS indexes of vectors by inner product: trained, filled, searched; on GPUs where there are any.
 
-The index on disk is always a CPU index, so it can be built and searched on different machines. It
+An index on disk is always a CPU index, so it can be built and searched on different machines. It
 is mapped, not read. On a machine with GPUs it is sharded over all of them when it is opened, and
-the k-means of an IVF index runs there when it is trained.
+the k-means of an IVF index runs there when it is trained, with cuVS where FAISS was built with it.
 """
 
 import contextlib
@@ -18,11 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.index.fusion import Ranking, ranking_of
+from polyprag.index.faiss_factory import empty_index, inverted_file, is_lossy, reason_of
+from sharding.files import read_json, write_json
 
-_FILE = "vectors.faiss"
+FILE = "vectors.faiss"
+_PLACE = "place.json"  # which of a segment's passages the vectors are of
 _POSITIONS = "positions.npy"  # of the vectors' passages, where not every passage has a vector
 _GPU_MAX_K = 2048  # the kernels' limit
+_REMEDY = "run `polyprag index RUN` again"
 _NO_POSITIONS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 _logger = logging.getLogger(__name__)
 
@@ -32,76 +35,39 @@ def gpus_wanted(gpu: str) -> bool:
     return gpu == "auto" and faiss.get_num_gpus() > 0
 
 
-def empty_index(dims: int, factory: str) -> Any:
-    """An empty FAISS index.
+def trained_index(
+    sample: npt.NDArray[np.float32] | None, *, dims: int, factory: str, gpu: str
+) -> Any:
+    """An index without vectors, ready to be filled.
 
     Args:
-        dims: length of the vectors.
-        factory: a FAISS factory string such as `Flat` or `IVF4096,PQ64`.
-
-    Raises:
-        ConfigError: FAISS doesn't know the string, or it doesn't fit `dims`.
-    """
-    try:
-        return faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"index.factory={factory!r} can't be used for vectors of {dims} numbers: it must be a "
-            f"FAISS factory string such as Flat or IVF4096,PQ64 [{_reason(error)}]"
-        ) from error
-
-
-def write_vectors(
-    directory: Path,
-    index: Any,
-    *,
-    sample: npt.NDArray[np.float32] | None,
-    vectors: Iterable[npt.NDArray[np.float32]],
-    positions: npt.NDArray[np.int64] | None = None,
-    factory: str,
-    gpu: str,
-) -> None:
-    """Trains an empty index where it needs it, fills it and writes it.
-
-    Args:
-        directory: an existing directory.
-        index: from `empty_index`.
-        sample: (n, D) vectors to train on; None if `index.is_trained`.
-        vectors: chunks (n, D) in the order of the ids.
-        positions: ascending, of the passages that the vectors are of; None where they are of all.
-        factory: for the error.
+        sample: (n, D) vectors to train on; None where `factory` needs no training.
+        dims: D.
+        factory: a FAISS factory string.
         gpu: `index.gpu`.
 
     Raises:
         ConfigError: there are too few passages for this factory string.
     """
-    if sample is not None:
-        try:
-            _train(index, sample, gpu=gpu)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"index.factory={factory!r} can't be trained on {len(sample)} passages: take a "
-                f"smaller one, or Flat, which needs no training [{_reason(error)}]"
-            ) from error
-    for chunk in vectors:
-        index.add(chunk)
-    faiss.write_index(index, str(directory / _FILE))
-    if positions is not None:
-        np.save(directory / _POSITIONS, positions, allow_pickle=False)
-
-
-def can_train(index: Any, num_vectors: int) -> bool:
-    """Whether FAISS would be content with so many vectors to find an inverted file's lists with."""
-    ivf = _ivf(index)
-    return ivf is None or num_vectors >= ivf.nlist * ivf.cp.min_points_per_centroid
+    index = empty_index(dims, factory)
+    if index.is_trained or sample is None:
+        return index
+    try:
+        _train(index, sample, gpu=gpu)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"index.factory={factory!r} can't be trained on {len(sample)} passages: take a "
+            f"smaller one, or Flat, which needs no training [{reason_of(error)}]"
+        ) from error
+    return index
 
 
 def _train(index: Any, sample: npt.NDArray[np.float32], *, gpu: str) -> None:
-    ivf = _ivf(index)
+    ivf = inverted_file(index)
     if ivf is None or not gpus_wanted(gpu):
         index.train(sample)
         return
-    on_gpus = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(ivf.d))
+    on_gpus = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(ivf.d), co=_cloning())
     ivf.clustering_index = on_gpus  # FAISS doesn't own it: it must outlive the training
     try:
         index.train(sample)
@@ -109,67 +75,126 @@ def _train(index: Any, sample: npt.NDArray[np.float32], *, gpu: str) -> None:
         ivf.clustering_index = None
 
 
-def _ivf(index: Any) -> Any | None:
-    """The inverted file inside an index; None where there is none."""
-    ivf = faiss.try_extract_index_ivf(index)
-    return None if ivf is None else faiss.downcast_index(ivf)
+def write_index(directory: Path, index: Any) -> None:
+    """Writes a FAISS index into an existing directory."""
+    faiss.write_index(index, str(directory / FILE))
+
+
+def read_index(directory: Path) -> Any:
+    """Reads what `write_index` wrote, into memory."""
+    return faiss.read_index(str(directory / FILE))
+
+
+def write_place(
+    directory: Path, *, first: int, positions: npt.NDArray[np.int64] | None = None
+) -> None:
+    """Says which of a segment's passages the vectors of an index are of.
+
+    Args:
+        directory: where the index is.
+        first: the position of the first vector's passage, where there are no positions.
+        positions: ascending, of the passages that the vectors are of; None for consecutive ones.
+    """
+    write_json(directory / _PLACE, {"first": first})
+    if positions is not None:
+        np.save(directory / _POSITIONS, positions, allow_pickle=False)
+
+
+def fill(
+    index: Any, vectors: Iterable[npt.NDArray[np.float32]], ids: npt.NDArray[np.int64] | None
+) -> None:
+    """Adds vectors to an index.
+
+    Args:
+        index: a trained one.
+        vectors: chunks (n, D).
+        ids: of all of them, which an inverted file keeps; None numbers them.
+    """
+    done = 0
+    for chunk in vectors:
+        if ids is None:
+            index.add(chunk)
+        else:
+            index.add_with_ids(chunk, ids[done : done + len(chunk)])
+        done += len(chunk)
 
 
 class VectorIndex:
-    """An opened index."""
+    """An opened index.
+
+    Attributes:
+        is_lossy: whether it holds so little of each vector that hits should be scored again.
+        num_vectors: how many it holds.
+    """
 
     def __init__(
-        self, index: Any, *, on_gpu: bool, positions: npt.NDArray[np.int64] | None = None
+        self,
+        index: Any,
+        *,
+        on_gpu: bool,
+        first: int = 0,
+        positions: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Wraps a FAISS index; `open` reads one."""
-        self._index, self._on_gpu, self._positions = index, on_gpu, positions
+        self.is_lossy, self.num_vectors = not on_gpu and is_lossy(index), int(index.ntotal)
+        self._index, self._on_gpu, self._first, self._positions = index, on_gpu, first, positions
         # GPU indexes share scratch memory and aren't thread-safe; CPU ones are.
         self._guard: contextlib.AbstractContextManager[Any] = (
             threading.Lock() if on_gpu else contextlib.nullcontext()
         )
 
     @classmethod
-    def open(cls, directory: Path, *, num_passages: int, dims: int, gpu: str) -> Self:
-        """Maps what `write_vectors` wrote and moves it to the GPUs where there are any.
+    def open(
+        cls, directory: Path, *, num_passages: int, dims: int, gpu: str, nprobe: int = 0
+    ) -> Self:
+        """Maps an index and moves it to the GPUs where there are any.
+
+        Args:
+            directory: where it and its place are.
+            num_passages: of the segment.
+            dims: length of the vectors.
+            gpu: `index.gpu`.
+            nprobe: lists of an inverted file that a search reads; 0 for the square root of them.
 
         Raises:
             RunError: it is damaged, or of other passages or vectors.
         """
-        path = directory / _FILE
+        path = directory / FILE
+        place = read_json(directory / _PLACE)
+        first = place.get("first") if isinstance(place, dict) else None
+        if type(first) is not int or not 0 <= first <= num_passages:
+            raise RunError(f"{directory / _PLACE}: not a place; {_REMEDY}")
         positions = _read_positions(directory / _POSITIONS, num_passages=num_passages)
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise RunError(
-                f"{path}: not a readable FAISS index; run `polyprag index RUN` again "
-                f"[{_reason(error)}]"
+                f"{path}: not a readable FAISS index; {_REMEDY} [{reason_of(error)}]"
             ) from error
-        expected = num_passages if positions is None else len(positions)
-        if (index.ntotal, index.d) != (expected, dims):
+        if index.d != dims or index.ntotal > num_passages:
             raise RunError(
-                f"{path}: {index.ntotal} vectors of {index.d} numbers where {expected} of "
-                f"{dims} are expected; run `polyprag index RUN` again"
+                f"{path}: {index.ntotal} vectors of {index.d} numbers where {num_passages} of "
+                f"{dims} are expected; {_REMEDY}"
             )
-        ivf = _ivf(index)
+        if positions is not None and len(positions) != index.ntotal:
+            raise RunError(f"{path}: {index.ntotal} vectors of {len(positions)} passages; {_REMEDY}")
+        ivf = inverted_file(index)
         if ivf is not None:  # FAISS's default of one list finds little
-            ivf.nprobe = max(1, round(math.sqrt(ivf.nlist)))
+            ivf.nprobe = min(nprobe or max(1, round(math.sqrt(ivf.nlist))), ivf.nlist)
         placed, on_gpu = _on_gpus(index) if gpus_wanted(gpu) else (index, False)
-        return cls(placed, on_gpu=on_gpu, positions=positions)
+        return cls(placed, on_gpu=on_gpu, first=first, positions=positions)
 
     def search(
-        self,
-        queries: npt.NDArray[np.float32],
-        *,
-        k: int,
-        without: npt.NDArray[np.int64] = _NO_POSITIONS,
-    ) -> list[Ranking]:
-        """The best k passages of each query, by their positions; none for a zero vector.
+        self, queries: npt.NDArray[np.float32], *, k: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The best k passages of each query.
 
         Args:
-            queries: (n, D) float32 unit or zero vectors.
-            k: at least 1; fewer passages are returned where the index has or finds fewer.
-            without: positions of passages that aren't found. (FAISS's own selectors don't work on
-                GPUs, so as many more are asked for.)
+            queries: (Q, D) float32.
+            k: at least 1; fewer are returned where the index has fewer.
+
+        Returns:
+            Their positions in the segment (Q, k'), -1 where fewer were found, and their scores.
 
         Raises:
             ConfigError: k is above what GPUs can select.
@@ -181,22 +206,16 @@ class VectorIndex:
                 "for fewer or set index.gpu=never"
             )
         if k == 0:
-            nothing = ranking_of([], [], k=0)
-            return [nothing] * len(queries)
-        asked = min(k + len(without), self._index.ntotal)
-        if self._on_gpu:
-            asked = min(asked, _GPU_MAX_K)
+            return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
         with self._guard:
-            scores_nk, ids_nk = self._index.search(queries, asked)
-        found_nk = (ids_nk >= 0) & np.any(queries, axis=1)[:, None]
+            scores_Qk, ids_Qk = self._index.search(queries, k)
+        missing_Qk = ids_Qk < 0
         if self._positions is not None:
-            ids_nk = self._positions[ids_nk]
-        if len(without):
-            found_nk &= ~np.isin(ids_nk, without)
-        return [
-            ranking_of(ids[found], scores[found], k=k)
-            for ids, scores, found in zip(ids_nk, scores_nk, found_nk, strict=True)
-        ]
+            ids_Qk = self._positions[ids_Qk]
+        elif self._first:
+            ids_Qk += self._first
+        ids_Qk[missing_Qk] = -1
+        return ids_Qk, scores_Qk
 
 
 def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] | None:
@@ -205,27 +224,28 @@ def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] |
     try:
         positions: npt.NDArray[np.int64] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise RunError(f"{path}: {error}; run `polyprag index RUN` again") from error
+        raise RunError(f"{path}: {error}; {_REMEDY}") from error
     bounded = np.concatenate([[-1], positions.ravel(), [num_passages]])
     if positions.dtype != np.int64 or not np.all(np.diff(bounded) > 0):
         raise RunError(
-            f"{path}: not the positions of {num_passages} passages or fewer; run `polyprag index "
-            "RUN` again"
+            f"{path}: not the positions of {num_passages} passages or fewer; {_REMEDY}"
         )
     return positions
 
 
-def _on_gpus(index: Any) -> tuple[Any, bool]:
-    """The index sharded over all GPUs, or itself where FAISS has no GPU version of its kind."""
+def _cloning() -> Any:
+    """How an index goes to the GPUs: divided over all of them, by cuVS where FAISS has it."""
     options = faiss.GpuMultipleClonerOptions()
     options.shard = True
+    if "CUVS" in faiss.get_compile_options():
+        options.use_cuvs = True
+    return options
+
+
+def _on_gpus(index: Any) -> tuple[Any, bool]:
+    """The index sharded over all GPUs, or itself where FAISS has no GPU version of its kind."""
     try:
-        return faiss.index_cpu_to_all_gpus(index, co=options), True
+        return faiss.index_cpu_to_all_gpus(index, co=_cloning()), True
     except RuntimeError as error:
-        _logger.warning("this FAISS index stays on the CPU: %s", _reason(error))
+        _logger.warning("this FAISS index stays on the CPU: %s", reason_of(error))
         return index, False
-
-
-def _reason(error: RuntimeError) -> str:
-    """What went wrong, without FAISS's C++ signature."""
-    return str(error).split("Error: ")[-1].split(": ", 1)[-1].strip()[:200]

@@ -21,6 +21,55 @@ class Ranking(NamedTuple):
     scores: npt.NDArray[np.float32]
 
 
+class Found(NamedTuple):
+    """The rankings of Q queries as arrays, k wide.
+
+    Attributes:
+        ids: (Q, k) int64 passage ids, best first; -1 where fewer were found.
+        scores: (Q, k) float32, falling; -inf where fewer were found.
+    """
+
+    ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+    def rankings(self) -> list[Ranking]:
+        """One ranking a query, without what wasn't found."""
+        lengths = np.count_nonzero(self.ids >= 0, axis=1).tolist()
+        return [
+            Ranking(ids[:length], scores[:length])
+            for ids, scores, length in zip(self.ids, self.scores, lengths, strict=True)
+        ]
+
+
+def found_of(rankings: Sequence[Ranking], *, k: int) -> Found:
+    """Rankings as arrays that are k wide, or as wide as the longest of them."""
+    width = min(k, max((len(ranking.ids) for ranking in rankings), default=0))
+    ids_Qk = np.full((len(rankings), width), -1, np.int64)
+    scores_Qk = np.full((len(rankings), width), -np.inf, np.float32)
+    for ids_k, scores_k, ranking in zip(ids_Qk, scores_Qk, rankings, strict=True):
+        length = min(len(ranking.ids), width)
+        ids_k[:length], scores_k[:length] = ranking.ids[:length], ranking.scores[:length]
+    return Found(ids_Qk, scores_Qk)
+
+
+def best_of_candidates(
+    ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], *, k: int
+) -> Found:
+    """The best k of each query's candidates, equal scores in the order of their ids.
+
+    Args:
+        ids: (Q, c), each once a query; -1 for none.
+        scores: (Q, c) float32.
+        k: at least 1; the result is no wider than the longest ranking.
+    """
+    missing = ids < 0
+    scores = np.where(missing, np.float32(-np.inf), scores)
+    order = np.lexsort((np.where(missing, np.iinfo(np.int64).max, ids), -scores), axis=1)[:, :k]
+    width = int((~missing).sum(axis=1).max(initial=0))
+    order = order[:, :width]
+    return Found(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
+
+
 def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:
     """The best k of candidates given in any order."""
     ids_n = np.asarray(ids, dtype=np.int64)
@@ -31,25 +80,13 @@ def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:
 
 def merged(rankings: Sequence[Ranking], *, k: int) -> Ranking:
     """The best k of rankings of different passages whose scores are on one scale."""
+    if not rankings:
+        return ranking_of([], [], k=k)
     return ranking_of(
         np.concatenate([ranking.ids for ranking in rankings]),
         np.concatenate([ranking.scores for ranking in rankings]),
         k=k,
     )
-
-
-def best_of_scores(scores: npt.NDArray[np.float32], *, k: int) -> Ranking:
-    """The best k of all N passages among those that score above 0.
-
-    Args:
-        scores: (N,) one score a passage.
-        k: at least 1; fewer are returned where fewer passages score above 0.
-    """
-    threshold = np.float32(0)
-    if k < len(scores):
-        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    candidates = np.flatnonzero((scores >= threshold) & (scores > 0))
-    return ranking_of(candidates, scores[candidates], k=k)
 
 
 def reciprocal_rank_fusion(

@@ -12,9 +12,9 @@ from polyprag.index.segments import Span
 from sharding.files import exists, join, read_json, write_json
 
 MANIFEST_NAME = "manifest.json"
-_FORMAT, _VERSION = "polyprag-index", 2  # version 1 knew no segments
+_FORMAT, _VERSION = "polyprag-index", 3  # version 2 had one directory for each part
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NEEDED = ("passages", "bm25", "dense")
+_NEEDED = ("passages", "bm25", "embeddings", "dense")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,16 @@ class Segment:
         num_passages: how many they are.
         shards: SHA-256 of the corpus's shards that it was built from, in order.
         row_files: SHA-256 of the encoding's files that hold its rows, in order; none without one.
-        components: by name: passages, bm25, dense, and rows where there was an encoding.
+        components: by name: passages, bm25, embeddings, dense, and rows where there was an
+            encoding; the base's encoder too. Each is divided into one directory or more, over
+            consecutive passages.
     """
 
     first_id: int
     num_passages: int
     shards: list[str]
     row_files: list[str]
-    components: dict[str, Component]
+    components: dict[str, list[Component]]
 
     @property
     def span(self) -> Span:
@@ -67,7 +69,12 @@ class IndexManifest:
     @property
     def components(self) -> list[Component]:
         """The parts of all segments."""
-        return [part for segment in self.segments for part in segment.components.values()]
+        return [
+            component
+            for segment in self.segments
+            for components in segment.components.values()
+            for component in components
+        ]
 
     def save(self, index_dir: str | Path) -> None:
         """Writes `index_dir/manifest.json`, atomically."""
@@ -108,7 +115,7 @@ class IndexManifest:
             raise ValueError("segments must be a list of at least one")
         needed = {*_NEEDED, "rows"} if experts is not None else {*_NEEDED}
         parsed = tuple(
-            _segment(segment, needed, where=f"{path}: segments[{i}]")
+            _segment(segment, needed if i else {*needed, "encoder"}, where=f"{path}: segments[{i}]")
             for i, segment in enumerate(segments)
         )
         next_id = 0
@@ -140,10 +147,14 @@ def _segment(values: Any, needed: set[str], *, where: str) -> Segment:
     if not isinstance(parts, dict) or parts.keys() != needed:
         names = ", ".join(sorted(needed))
         raise RunError(f"{where}: components must be {names}; {REMEDY}")
-    components = {
-        name: Component.parse(part, where=f"{where}.components.{name}")
-        for name, part in parts.items()
-    }
+    components = {}
+    for name, divided in parts.items():
+        whole = f"{where}.components.{name}"
+        if not isinstance(divided, list) or not divided:
+            raise RunError(f"{whole}: must be a list of at least one; {REMEDY}")
+        components[name] = [
+            Component.parse(part, where=f"{whole}[{i}]") for i, part in enumerate(divided)
+        ]
     return Segment(first_id, num_passages, shards, row_files, components)
 
 

@@ -5,46 +5,41 @@ N passages, k hits, S sites, K experts.
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from polyprag.config import RetrievalConfig
 from polyprag.errors import ConfigError, RunError
 from polyprag.index.components import REMEDY
 from polyprag.index.dense import DenseIndex
-from polyprag.index.fusion import Ranking, reciprocal_rank_fusion
+from polyprag.index.fusion import (
+    Found,
+    Ranking,
+    found_of,
+    reciprocal_rank_fusion,
+    weighted_fusion,
+)
 from polyprag.index.lexical import LexicalIndex
 from polyprag.index.manifest import IndexManifest
 from polyprag.index.passages import Passages, PassageStore
 from polyprag.index.place import IndexPlace, place_of
+from polyprag.index.rerank import CrossEncoder, reranked
+from polyprag.index.results import Hits, SearchResult
 from polyprag.index.rows import Rows, RowTable
 from polyprag.index.segments import OpenSegment
 from polyprag.index.standing import Standing, corpus_and_encoding
 from sharding.files import join
 from sharding.passages import Passage
 
+if TYPE_CHECKING:
+    import torch
+
 METHODS = ("bm25", "dense", "hybrid")
 _FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """What a search found, best first.
-
-    Attributes:
-        ids: (k,) int64 passage ids.
-        scores: (k,) float32, falling; comparable within one search only.
-        rows: (k, S, K) float32 routing rows, no gate applied; None without an encoding.
-        passages: the k passages.
-    """
-
-    ids: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-    rows: npt.NDArray[np.float32] | None
-    passages: tuple[Passage, ...]
+_MINIMA = (0.0, -1.0)  # of BM25's scores and of unit vectors' inner products
 
 
 class Index:
@@ -62,13 +57,14 @@ class Index:
         place: IndexPlace,
         manifest: IndexManifest,
         *,
-        parts: Sequence[Mapping[str, Path]],
+        parts: Sequence[Mapping[str, Sequence[Path]]],
         standing: Standing,
         gpu: str,
+        retrieval: RetrievalConfig,
     ) -> None:
         """Opens parts that are verified; use `Index.open`."""
         self._place = place  # which keeps its parts from being deleted
-        self._parts, self._gpu = parts, gpu
+        self._parts, self._gpu, self._retrieval = parts, gpu, retrieval
         self.standing = standing
         self.removed = frozenset((*manifest.removed, *standing.hidden))
         spans = [segment.span for segment in manifest.segments]
@@ -77,7 +73,7 @@ class Index:
         self._passages = Passages(
             [
                 PassageStore.open(
-                    part["passages"], num_passages=span.num_passages, first_id=span.first_id
+                    part["passages"][0], num_passages=span.num_passages, first_id=span.first_id
                 )
                 for part, span in zip(parts, spans, strict=True)
             ]
@@ -85,12 +81,13 @@ class Index:
         self._rows: Rows | None = None
         if manifest.has_rows:
             tables = [
-                RowTable.open(part["rows"], num_passages=span.num_passages)
+                RowTable.open(part["rows"][0], num_passages=span.num_passages)
                 for part, span in zip(parts, spans, strict=True)
             ]
             self._rows = Rows(tables, spans)
         self._bm25: LexicalIndex | None = None
         self._dense: DenseIndex | None = None
+        self._reranker: CrossEncoder | None = None
         self._opening = threading.Lock()
 
     @classmethod
@@ -102,6 +99,7 @@ class Index:
         verify: bool = False,
         cache_dir: str | None = None,
         cache_gb: float = 20.0,
+        retrieval: RetrievalConfig | None = None,
     ) -> Self:
         """Opens RUN/index; BM25 and the dense index are opened by the first search with them.
 
@@ -112,6 +110,8 @@ class Index:
             verify: whether the checksums of large files are verified too.
             cache_dir: `data.cache_dir`: where a remote run's parts are copied to.
             cache_gb: `data.cache_gb`.
+            retrieval: how hybrid searches fuse, what reranks, and how far approximate indexes
+                look; its defaults by default. Its method and top_k aren't used.
 
         Raises:
             RunError: the index is missing or damaged, or of another corpus or encoding.
@@ -127,12 +127,19 @@ class Index:
                     raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
                 parts = [
                     {
-                        name: place.local(component, whole=verify)
-                        for name, component in segment.components.items()
+                        name: [place.local(component, whole=verify) for component in components]
+                        for name, components in segment.components.items()
                     }
                     for segment in manifest.segments
                 ]
-                return cls(place, manifest, parts=parts, standing=standing, gpu=gpu)
+                return cls(
+                    place,
+                    manifest,
+                    parts=parts,
+                    standing=standing,
+                    gpu=gpu,
+                    retrieval=retrieval or RetrievalConfig(),
+                )
             except RunError:
                 seen, manifest = manifest, IndexManifest.load(place.url)
                 if manifest == seen:  # else a build has replaced it meanwhile
@@ -148,21 +155,22 @@ class Index:
         """Whether an encoding's routing rows are attached."""
         return self._rows is not None
 
-    def search(self, queries: Sequence[str], *, k: int, method: str = "bm25") -> list[Hits]:
-        """Finds the best passages of each query.
+    def search(self, queries: Sequence[str], *, k: int, method: str = "bm25") -> SearchResult:
+        """Finds the best passages of each query, with their routing rows.
 
         Args:
-            queries: questions or other texts.
+            queries: Q questions or other texts.
             k: at least 1. Fewer hits are returned where fewer passages have anything in common
                 with the query, none included.
-            method: `bm25`; `dense`: inner product of unit vectors; `hybrid`: reciprocal-rank
-                fusion of both.
+            method: `bm25`; `dense`: inner product of vectors; `hybrid`: both, fused. With
+                `retrieval.reranker` their hits are then put in its order.
 
         Returns:
-            Hits for each query, in the order of the queries.
+            ids, scores (Q, k) and rows (Q, k, S, K), which as a sequence is the `Hits` of each
+            query, in the order of the queries.
 
         Raises:
-            ConfigError: there is no such method, or k is below 1.
+            ConfigError: there is no such method, k is below 1, or a model can't be loaded.
             RunError: a part of the index is damaged.
         """
         if method not in METHODS:
@@ -171,26 +179,62 @@ class Index:
             )
         if k < 1:
             raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
-        if not queries:
-            return []
-        return [self._hits(ranking) for ranking in self._rankings(queries, k, method)]
-
-    def _rankings(self, queries: Sequence[str], k: int, method: str) -> list[Ranking]:
-        if method == "bm25":
-            return [self._opened_bm25().search(query, k=k) for query in queries]
-        if method == "dense":
-            return self._opened_dense().search(queries, k=k)
-        depth = max(k, _FUSED_DEPTH)
-        both = (self._rankings(queries, depth, "bm25"), self._rankings(queries, depth, "dense"))
-        return [reciprocal_rank_fusion(pair, k=k) for pair in zip(*both, strict=True)]
-
-    def _hits(self, ranking: Ranking) -> Hits:
-        return Hits(
-            ids=ranking.ids,
-            scores=ranking.scores,
-            rows=self.rows_of(ranking.ids),
-            passages=tuple(self.passage(i) for i in ranking.ids.tolist()),
+        if self._retrieval.reranker is None:
+            return self._result(self._found(queries, k, method))
+        depth = max(k, self._retrieval.rerank_depth)
+        rankings = reranked(
+            queries,
+            self._found(queries, depth, method).rankings(),
+            scores_of=self._reranker_scores,
+            depth=depth,
+            k=k,
         )
+        return self._result(found_of(rankings, k=k))
+
+    def _found(self, queries: Sequence[str], k: int, method: str) -> Found:
+        if not queries:
+            return found_of([], k=k)
+        if method == "bm25":
+            bm25 = self._opened_bm25()
+            return found_of([bm25.search(query, k=k) for query in queries], k=k)
+        if method == "dense":
+            return self.opened_dense().search(queries, k=k, refine=self._retrieval.refine)
+        depth = max(k, _FUSED_DEPTH)
+        pairs = zip(
+            self._found(queries, depth, "bm25").rankings(),
+            self._found(queries, depth, "dense").rankings(),
+            strict=True,
+        )
+        return found_of([self._fused(pair, k) for pair in pairs], k=k)
+
+    def _fused(self, pair: tuple[Ranking, Ranking], k: int) -> Ranking:
+        if self._retrieval.fusion == "rrf":
+            return reciprocal_rank_fusion(pair, k=k)
+        dense = self._retrieval.dense_weight
+        return weighted_fusion(pair, weights=(1 - dense, dense), minima=_MINIMA, k=k)
+
+    def _reranker_scores(
+        self, query: str, ids: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        with self._opening:
+            if self._reranker is None:
+                self._reranker = CrossEncoder.open(
+                    self._retrieval.reranker or "",
+                    batch_size=self._retrieval.rerank_batch,
+                    gpu=self._gpu,
+                )
+        return self._reranker.scores(query, [self.passage(i) for i in ids.tolist()])
+
+    def _result(self, found: Found) -> SearchResult:
+        num_queries, width = found.ids.shape
+        rows = None
+        if self._rows is not None:
+            missing = found.ids.ravel() < 0
+            flat = self._live_rows(np.where(missing, 0, found.ids.ravel()))
+            if missing.any():
+                flat[missing] = 0
+            rows = flat.reshape(num_queries, width, *self._rows.row_shape)
+        return SearchResult(found, rows, self.passage)
 
     def get(self, ids: Sequence[int]) -> Hits:
         """Given passages as hits, in their order, all with a score of 1.
@@ -198,7 +242,13 @@ class Index:
         Raises:
             IndexError: there is no passage of such an id, or none any more.
         """
-        return self._hits(Ranking(np.asarray(ids, np.int64), np.ones(len(ids), np.float32)))
+        wanted = np.asarray(ids, np.int64)
+        return Hits(
+            ids=wanted,
+            scores=np.ones(len(wanted), np.float32),
+            rows=self.rows_of(wanted),
+            passages=tuple(self.passage(i) for i in wanted.tolist()),
+        )
 
     def passage(self, passage_id: int) -> Passage:
         """The passage of an id; `IndexError` where there is none, or none any more."""
@@ -217,11 +267,14 @@ class Index:
         wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.num_passages:
             raise IndexError(f"ids must be in 0 to {self.num_passages - 1}: {wanted.tolist()}")
+        return None if self._rows is None else self._live_rows(wanted)
+
+    def _live_rows(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         if self._rows is None:
-            return None
-        rows = self._rows.take(wanted)
+            raise RunError("the index has no rows")
+        rows = self._rows.take(ids)
         if self.standing.hidden:
-            rows[np.isin(wanted, self.standing.hidden)] = 0
+            rows[np.isin(ids, self.standing.hidden)] = 0
         return rows
 
     def find(self, title: str, text: str) -> int | None:
@@ -235,9 +288,16 @@ class Index:
                 self._bm25 = LexicalIndex.open(directories, self._segments)
             return self._bm25
 
-    def _opened_dense(self) -> DenseIndex:
+    def opened_dense(self) -> DenseIndex:
+        """The dense index with its encoder, opened if need be."""
         with self._opening:
             if self._dense is None:
-                directories = [part["dense"] for part in self._parts]
-                self._dense = DenseIndex.open(directories, self._segments, gpu=self._gpu)
+                directories = [(part["embeddings"], part["dense"]) for part in self._parts]
+                self._dense = DenseIndex.open(
+                    self._parts[0]["encoder"][0],
+                    directories,
+                    self._segments,
+                    gpu=self._gpu,
+                    nprobe=self._retrieval.nprobe,
+                )
             return self._dense

@@ -1,16 +1,16 @@
-"""The terms of the passages that a grown index has beyond its base, scored when they are searched.
+"""How often each term is in each passage: what BM25's statistics and scores are made from.
 
-bm25s keeps finished scores, which any further passage would change. A later segment keeps counts
-instead and is scored by the base's statistics, so its scores are on the base's scale and growing
-rewrites nothing.
+A group of partitions is counted without knowing of the others. A base's counts become finished
+scores (`bm25`); those of a segment that an index has grown by are kept, and scored by the base's
+statistics when they are searched, so growing rewrites nothing.
 
 n passages, V terms, T pairs of a term and a passage that has it.
 """
 
-import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,12 +19,21 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
-from polyprag.index.bm25 import weighted_terms
-from sharding.files import read_json
+from polyprag.index.term_hashes import Hashes, column_of, term_hash
 
-_TERMS = "terms.json"
-_ARRAYS = ("starts", "passages", "counts", "lengths")
+_ARRAYS = {
+    "hashes": np.uint64,
+    "starts": np.int64,
+    "passages": np.int32,
+    "counts": np.int32,
+    "lengths": np.int32,
+}
 _REMEDY = "run `polyprag index RUN` again"
+
+
+def weighted_terms(analyzer: Analyzer, title: str, text: str, *, title_weight: int) -> list[str]:
+    """The terms of a passage, those of its title several times."""
+    return analyzer.terms(title) * title_weight + analyzer.terms(text)
 
 
 def write_term_counts(
@@ -38,7 +47,7 @@ def write_term_counts(
 
     Args:
         directory: an existing, empty directory.
-        titled_texts: (title, text) of the segment's passages; held as 12 bytes a different term.
+        titled_texts: (title, text) of the passages; held as 12 bytes a different term of each.
         analyzer: text to terms.
         title_weight: how often the title's terms count.
     """
@@ -51,11 +60,16 @@ def write_term_counts(
             columns.append(vocabulary.setdefault(term, len(vocabulary)))
             passages.append(position)
             counts.append(count)
-    columns_T = np.asarray(columns, np.int32)
-    order = np.argsort(columns_T, kind="stable")
+    hashes_V = np.fromiter(map(term_hash, vocabulary), np.uint64, len(vocabulary))
+    by_hash_V = np.argsort(hashes_V, kind="stable")
+    rank_V = np.empty(len(vocabulary), np.int64)
+    rank_V[by_hash_V] = np.arange(len(vocabulary))
+    ranks_T = rank_V[np.asarray(columns, np.int32)]
+    order = np.argsort(ranks_T, kind="stable")
     starts = np.zeros(len(vocabulary) + 1, np.int64)
-    np.cumsum(np.bincount(columns_T, minlength=len(vocabulary)), out=starts[1:])
+    np.cumsum(np.bincount(ranks_T, minlength=len(vocabulary)), out=starts[1:])
     values: dict[str, npt.NDArray[Any]] = {
+        "hashes": hashes_V[by_hash_V],
         "starts": starts,
         "passages": np.asarray(passages, np.int32)[order],
         "counts": np.asarray(counts, np.int32)[order],
@@ -63,83 +77,96 @@ def write_term_counts(
     }
     for name in _ARRAYS:
         np.save(directory / f"{name}.npy", values[name], allow_pickle=False)
-    (directory / _TERMS).write_text(
-        json.dumps(list(vocabulary), ensure_ascii=False), encoding="utf-8"
-    )
 
 
+@dataclass(frozen=True, slots=True)
 class TermCounts:
-    """The opened counts, in Lucene's BM25 with statistics from elsewhere."""
+    """Opened counts, memory-mapped.
 
-    def __init__(
-        self,
-        columns: dict[str, int],
-        *,
-        starts: npt.NDArray[np.int64],
-        passages: npt.NDArray[np.int32],
-        counts: npt.NDArray[np.int32],
-        norms: npt.NDArray[np.float32],
-    ) -> None:
-        """Puts opened parts together; `open` opens them."""
-        self._columns = columns
-        self._starts_V, self._passages_T, self._counts_T = starts, passages, counts
-        self._norms_n = norms
+    Attributes:
+        hashes: (V,) uint64, the terms' hashes, rising.
+        starts: (V + 1,) int64, where each term's pairs begin.
+        passages: (T,) int32, positions, rising within a term.
+        counts: (T,) int32.
+        lengths: (n,) int32, terms of each passage.
+    """
+
+    hashes: Hashes
+    starts: npt.NDArray[np.int64]
+    passages: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
 
     @classmethod
-    def open(
-        cls, directory: Path, *, num_passages: int, mean_length: float, k1: float, b: float
-    ) -> Self:
+    def open(cls, directory: Path) -> Self:
         """Maps what `write_term_counts` wrote.
 
+        Raises:
+            RunError: it is damaged.
+        """
+        try:
+            arrays = {
+                name: np.asarray(
+                    np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                )
+                for name in _ARRAYS
+            }
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"{directory}: not readable ({error}); {_REMEDY}") from error
+        opened = cls(**arrays)
+        if (
+            any(arrays[name].dtype != dtype for name, dtype in _ARRAYS.items())
+            or opened.starts.shape != (len(opened.hashes) + 1,)
+            or opened.passages.shape != (opened.starts[-1],)
+            or opened.counts.shape != opened.passages.shape
+        ):
+            raise RunError(f"{directory}: its files don't fit together; {_REMEDY}")
+        return opened
+
+    @property
+    def num_passages(self) -> int:
+        """The number of passages, n."""
+        return len(self.lengths)
+
+    @property
+    def num_with(self) -> npt.NDArray[np.int64]:
+        """How many passages have each term, (V,)."""
+        return np.diff(self.starts)
+
+    def num_with_term(self, hashed: int) -> int:
+        """How many passages have the term of a hash."""
+        at = column_of(self.hashes, hashed)
+        return 0 if at is None else int(self.starts[at + 1] - self.starts[at])
+
+
+class CountedPassages:
+    """Counts that are scored when they are searched, by the statistics of a base."""
+
+    def __init__(self, counts: TermCounts, *, mean_length: float, k1: float, b: float) -> None:
+        """Takes counts and what Lucene's BM25 needs besides.
+
         Args:
-            directory: where it is.
-            num_passages: n.
+            counts: of n passages.
             mean_length: of the base's passages, in terms.
             k1: term frequency saturation.
             b: how far length is normalised.
-
-        Raises:
-            RunError: it is damaged, or of another number of passages.
         """
-        terms = read_json(directory / _TERMS)
-        try:
-            starts, passages, counts, lengths = (
-                np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-                for name in _ARRAYS
-            )
-        except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{directory}: not readable ({error}); {_REMEDY}") from error
-        if (
-            not isinstance(terms, list)
-            or not all(isinstance(term, str) for term in terms)
-            or starts.shape != (len(terms) + 1,)
-            or passages.shape != (starts[-1],)
-            or counts.shape != passages.shape
-            or lengths.shape != (num_passages,)
-        ):
-            raise RunError(f"{directory}: its files don't fit together; {_REMEDY}")
-        lengths_n = lengths / np.float32(mean_length or 1.0)
-        norms_n = (k1 * (1 - b + b * lengths_n)).astype(np.float32)
-        columns = {term: column for column, term in enumerate(terms)}
-        return cls(columns, starts=starts, passages=passages, counts=counts, norms=norms_n)
+        self.counts = counts
+        lengths_n = counts.lengths / np.float32(mean_length or 1.0)
+        self._norms_n = (k1 * (1 - b + b * lengths_n)).astype(np.float32)
 
-    def num_with(self, term: str) -> int:
-        """How many passages have a term."""
-        at = self._columns.get(term)
-        return 0 if at is None else int(self._starts_V[at + 1] - self._starts_V[at])
-
-    def scores(self, idf_of_terms: Iterable[tuple[str, float]]) -> npt.NDArray[np.float32]:
+    def scores(self, weighed_hashes: Sequence[tuple[int, float]]) -> npt.NDArray[np.float32]:
         """The score (n,) of every passage.
 
         Args:
-            idf_of_terms: the query's terms with their inverse document frequencies.
+            weighed_hashes: the query's terms, hashed, with their inverse document frequencies.
         """
         scores_n = np.zeros(len(self._norms_n), np.float32)
-        for term, idf in idf_of_terms:
-            at = self._columns.get(term)
+        for hashed, idf in weighed_hashes:
+            at = column_of(self.counts.hashes, hashed)
             if at is None:
                 continue
-            span = slice(int(self._starts_V[at]), int(self._starts_V[at + 1]))
-            having, counts = self._passages_T[span], self._counts_T[span]
+            span = slice(int(self.counts.starts[at]), int(self.counts.starts[at + 1]))
+            having, counts = self.counts.passages[span], self.counts.counts[span]
             scores_n[having] += np.float32(idf) * (counts / (self._norms_n[having] + counts))
         return scores_n

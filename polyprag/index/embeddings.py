@@ -1,0 +1,118 @@
+"""The passages' vectors as fp16 shards, one a group of partitions, memory-mapped.
+
+They outlive the FAISS index that is made of them: another `index.factory` is built without encoding
+anything again, and hits of an index that holds little of each vector are scored again by them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.errors import RunError
+from polyprag.index.encoders import Encoder
+
+_FILE = "vectors.npy"
+_CHUNK = 4096  # passages encoded at a time
+_REMEDY = "run `polyprag index RUN` again"
+
+
+def write_embeddings(
+    directory: Path,
+    titled_texts: Iterable[tuple[str, str] | None],
+    encoder: Encoder,
+    *,
+    num_passages: int,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Encodes passages and writes their vectors.
+
+    Args:
+        directory: an existing, empty directory.
+        titled_texts: (title, text) of each passage; None for a removed one, whose vector is zero.
+        encoder: makes the vectors.
+        num_passages: n.
+        progress: called with the number of passages encoded since the last call.
+
+    Raises:
+        RunError: a vector isn't finite, or doesn't fit fp16.
+    """
+    vectors_nD = np.lib.format.open_memmap(
+        directory / _FILE, mode="w+", dtype=np.float16, shape=(num_passages, encoder.dims)
+    )
+    done = 0
+    remaining = iter(titled_texts)
+    while chunk := list(islice(remaining, _CHUNK)):
+        live = [i for i, titled_text in enumerate(chunk) if titled_text is not None]
+        made_mD = encoder.encode_passages([chunk[i] for i in live]) if live else None
+        if made_mD is not None:
+            with np.errstate(over="ignore"):
+                halved_mD = made_mD.astype(np.float16)
+            if not np.isfinite(halved_mD).all():
+                raise RunError(
+                    "index.encoder gave vectors with numbers that are infinite, undefined or above "
+                    "65,504: it isn't fit for use, or set index.normalize=true"
+                )
+            vectors_nD[np.asarray(live) + done] = halved_mD
+        done += len(chunk)
+        if progress is not None:
+            progress(len(chunk))
+    vectors_nD.flush()
+
+
+class Embeddings:
+    """The opened shards of a segment as one (n, D) array.
+
+    Attributes:
+        dims: D.
+    """
+
+    def __init__(self, shards: Sequence[npt.NDArray[np.float16]]) -> None:
+        """Takes mapped (n_i, D) arrays in the order of the passages; `open` maps them."""
+        self._shards = tuple(shards)
+        self._ends = list(accumulate(len(shard) for shard in shards))
+        self.dims = int(shards[0].shape[1])
+
+    @classmethod
+    def open(cls, directories: Sequence[Path], *, num_passages: int) -> Self:
+        """Maps what `write_embeddings` wrote for each group of a segment.
+
+        Raises:
+            RunError: a shard is damaged, or they are of another number of passages.
+        """
+        shards = []
+        for directory in directories:
+            path = directory / _FILE
+            try:
+                shard = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise RunError(f"{path}: {error}; {_REMEDY}") from error
+            if shard.dtype != np.float16 or shard.ndim != 2:
+                raise RunError(f"{path}: {shard.dtype} of shape {shard.shape}; {_REMEDY}")
+            shards.append(np.asarray(shard))
+        opened = cls(shards)
+        if len(opened) != num_passages or any(s.shape[1] != opened.dims for s in shards):
+            raise RunError(
+                f"{directories[0]}: the vectors of {len(opened)} passages, of "
+                f"{opened.dims} numbers, where {num_passages} are expected; {_REMEDY}"
+            )
+        return opened
+
+    def __len__(self) -> int:
+        """The number of passages, n."""
+        return self._ends[-1]
+
+    def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The vectors (m, D) at positions (m,), in their order."""
+        if len(self._shards) == 1:
+            return self._shards[0][positions].astype(np.float32)
+        vectors_mD = np.empty((len(positions), self.dims), np.float32)
+        shard_of = np.searchsorted(self._ends, positions, side="right")
+        for i in np.unique(shard_of).tolist():
+            at = shard_of == i
+            first = self._ends[i] - len(self._shards[i])
+            vectors_mD[at] = self._shards[i][positions[at] - first]
+        return vectors_mD

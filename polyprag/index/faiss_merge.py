@@ -1,0 +1,98 @@
+"""Joins inverted files that were filled apart, on disk: memory holds one list of one of them.
+
+FAISS keeps an inverted file's lists as the last block of its file: `ilar`, the number of lists, the
+bytes of a code, `full`, the lists' sizes, then each list's codes and ids. The block is written here
+list by list from files that are mapped, so millions of vectors are joined without loading them. (Its
+own merging on disk needs a second file and writes to standard output.) Fast-scan lists are packed
+in blocks of vectors and can't be joined so: they are joined in memory, where a search needs them,
+too.
+"""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from polyprag.errors import RunError
+from polyprag.index.faiss_factory import inverted_file
+
+_BLOCK, _FULL = b"ilar", b"full"
+
+
+def is_joined_on_disk(index: Any) -> bool:
+    """Whether `join_on_disk` can join files of an index like this one."""
+    ivf = inverted_file(index)
+    if ivf is None or _outermost(index) != ivf.this:
+        return False
+    return isinstance(faiss.downcast_InvertedLists(ivf.invlists), faiss.ArrayInvertedLists)
+
+
+def is_joined_in_memory(index: Any) -> bool:
+    """Whether `join_in_memory` can join files of an index like this one."""
+    ivf = inverted_file(index)
+    return ivf is not None and _outermost(index) == ivf.this and not is_joined_on_disk(index)
+
+
+def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
+    """Writes one index with the vectors of several.
+
+    Args:
+        target: the file to write.
+        trained: the index without vectors that each of the others began as.
+        filled: its copies with vectors, whose ids are used as they are.
+
+    Raises:
+        RunError: this FAISS keeps its files otherwise.
+    """
+    opened = [faiss.read_index(str(path), faiss.IO_FLAG_MMAP) for path in filled]
+    lists = [inverted_file(index).invlists for index in opened]
+    ivf = inverted_file(trained)
+    sizes = np.array(
+        [sum(each.list_size(number) for each in lists) for number in range(ivf.nlist)], np.uint64
+    )
+    trained.ntotal = ivf.ntotal = sum(index.ntotal for index in opened)
+    try:
+        empty = faiss.serialize_index(trained).tobytes()
+    finally:
+        trained.ntotal = ivf.ntotal = 0
+    sized = _BLOCK + struct.pack("<QQ", ivf.nlist, ivf.code_size)
+    head, found, rest = empty.rpartition(sized)
+    if not found or rest != b"sprs" + bytes(8):
+        raise RunError(
+            f"{target}: the installed FAISS writes inverted files in another way; choose another "
+            "index.factory, such as Flat, or another release of faiss"
+        )
+    with open(target, "wb") as file:
+        file.write(head + sized + _FULL + struct.pack("<Q", ivf.nlist))
+        file.write(sizes.tobytes())
+        for number in range(ivf.nlist):
+            having = [(each, each.list_size(number)) for each in lists if each.list_size(number)]
+            for each, size in having:
+                codes = each.get_codes(number)
+                file.write(faiss.rev_swig_ptr(codes, size * ivf.code_size).tobytes())
+            for each, size in having:
+                file.write(faiss.rev_swig_ptr(each.get_ids(number), size).tobytes())
+
+
+def join_in_memory(target: Path, trained: Any, filled: Sequence[Path]) -> None:
+    """Writes one index with the vectors of several; holds it and one of them.
+
+    Args:
+        target: the file to write.
+        trained: the index without vectors that each of the others began as; has them afterwards.
+        filled: its copies with vectors, whose ids are used as they are.
+    """
+    for path in filled:
+        trained.merge_from(faiss.read_index(str(path)), 0)
+    faiss.write_index(trained, str(target))
+
+
+def _outermost(index: Any) -> Any:
+    """What holds an index's vectors, behind what turns them; as an address to compare."""
+    inner = faiss.downcast_index(index)
+    while isinstance(inner, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(inner.index)
+    return inner.this
