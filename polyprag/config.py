@@ -290,15 +290,31 @@ class IndexConfig:
 class RetrievalConfig:
     """How passages are found and their rows combined into one mixture."""
 
-    method: str = "bm25"  # bm25 | dense | hybrid (reciprocal-rank fusion)
+    method: str = "bm25"  # bm25 | dense | hybrid (both, fused)
+    fusion: str = "rrf"  # of hybrid: rrf (reciprocal ranks) | weighted (normalised scores)
+    dense_weight: float = 0.5  # weighted: share of the dense score, BM25 has the rest
+    reranker: str | None = None  # a cross-encoder, a directory or a hub name; none: no reranking
+    rerank_depth: int = 50  # hits that it reads; at least top_k
+    rerank_batch: int = 32  # pairs of a question and a passage in one forward pass
     top_k: int = 3
     mixture: str = "softmax"  # softmax (of the scores) | mean | sum
     temperature: float = 1.0  # of the score softmax
 
     def __post_init__(self) -> None:
         _one_of("retrieval.method", self.method, ("bm25", "dense", "hybrid"))
+        _one_of("retrieval.fusion", self.fusion, ("rrf", "weighted"))
         _one_of("retrieval.mixture", self.mixture, ("softmax", "mean", "sum"))
-        _require(self.top_k >= 1, "retrieval.top_k", self.top_k, "at least 1")
+        _require(
+            0 <= self.dense_weight <= 1, "retrieval.dense_weight", self.dense_weight, "in [0, 1]"
+        )
+        _require(
+            self.reranker is None or bool(self.reranker),
+            "retrieval.reranker",
+            self.reranker,
+            "null, or a directory or a hub name of a cross-encoder",
+        )
+        for key in ("rerank_depth", "rerank_batch", "top_k"):
+            _require(getattr(self, key) >= 1, f"retrieval.{key}", getattr(self, key), "at least 1")
         _require(self.temperature > 0, "retrieval.temperature", self.temperature, "above 0")
 
 

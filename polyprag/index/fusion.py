@@ -104,3 +104,36 @@ def reciprocal_rank_fusion(
         for rank, passage_id in enumerate(ranking.ids.tolist(), start=1):
             fused[passage_id] = fused.get(passage_id, 0.0) + 1.0 / (constant + rank)
     return ranking_of(list(fused), list(fused.values()), k=k)
+
+
+def weighted_fusion(
+    rankings: Sequence[Ranking],
+    *,
+    weights: Sequence[float],
+    minima: Sequence[float],
+    k: int,
+) -> Ranking:
+    """Fuses rankings by a weighted sum of their normalised scores.
+
+    A method's score becomes (score - minimum) / (the query's best score - minimum): the theoretical
+    min-max of Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", ACM
+    TOIS 2023. Unlike ranks it keeps by how much one passage is better than the next.
+
+    Args:
+        rankings: of the same query by different methods, each deeper than k where it can be. A
+            passage that one of them lacks has that method's minimum.
+        weights: one for each ranking, 0 or more.
+        minima: the lowest score that each method can give: 0 for BM25, -1 for a cosine.
+        k: how many passages to return at most.
+
+    Raises:
+        ValueError: there aren't as many weights and minima as rankings.
+    """
+    fused: dict[int, float] = {}
+    for ranking, weight, minimum in zip(rankings, weights, minima, strict=True):
+        above = np.maximum(ranking.scores.astype(np.float64) - minimum, 0)
+        best = above.max(initial=0.0)
+        shares = above / best if best > 0 else above  # all at the minimum: they stay 0
+        for passage_id, share in zip(ranking.ids.tolist(), shares.tolist(), strict=True):
+            fused[passage_id] = fused.get(passage_id, 0.0) + weight * share
+    return ranking_of(list(fused), list(fused.values()), k=k)

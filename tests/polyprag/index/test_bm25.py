@@ -1,13 +1,17 @@
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from rank_bm25 import BM25Okapi
 
 from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
 from polyprag.index.bm25 import BM25Index, write_bm25
 
+POPQA = Path(__file__).resolve().parents[3] / "examples" / "popqa"
 QUERIES = (
     "Which composer was born in Oslo?",
     "Dvořák Dvorak painter",
@@ -62,6 +66,44 @@ def test_ranking_equals_the_formula(
     assert len(found.ids) == np.count_nonzero(expected)
     np.testing.assert_allclose(found.scores, expected[found.ids], rtol=1e-5)
     np.testing.assert_allclose(found.scores, np.sort(expected)[::-1][: len(found.ids)], rtol=1e-5)
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    lines = (POPQA / name).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def rank_bm25_with_lucenes_idf(passages: list[list[str]], *, k1: float, b: float) -> BM25Okapi:
+    """rank-bm25 with no change but its idf; its scores have a constant factor k1 + 1 more."""
+    rival = BM25Okapi(passages, k1=k1, b=b)
+    num_with = dict.fromkeys(rival.idf, 0)
+    for counts in rival.doc_freqs:
+        for term in counts:
+            num_with[term] += 1
+    rival.idf = {
+        term: math.log(1 + (len(passages) - n + 0.5) / (n + 0.5)) for term, n in num_with.items()
+    }
+    return rival
+
+
+def test_popqa_is_ranked_as_rank_bm25_ranks_it(tmp_path: Path) -> None:
+    titled_texts = [(row["title"], row["text"]) for row in rows_of("passages.jsonl")]
+    questions = [row["question"] for row in rows_of("questions.jsonl")]
+    k1, b, title_weight = 0.9, 0.4, 2
+    index = build(tmp_path / "bm25", titled_texts, k1=k1, b=b, title_weight=title_weight)
+    terms = Analyzer.of_language("english").terms
+    rival = rank_bm25_with_lucenes_idf(
+        [terms(title) * title_weight + terms(text) for title, text in titled_texts], k1=k1, b=b
+    )
+    for question in questions:
+        scores = rival.get_scores(terms(question)) / (k1 + 1)
+        found = index.search(question, k=20)
+        assert len(found.ids) == min(20, np.count_nonzero(scores)), question
+        # Place by place the score that rank-bm25 has there, and it is that passage's own: so the
+        # order is the same but for scores that are equal.
+        best = np.sort(scores)[::-1][: len(found.ids)]
+        np.testing.assert_allclose(found.scores, best, rtol=1e-5, err_msg=question)
+        np.testing.assert_allclose(found.scores, scores[found.ids], rtol=1e-5, err_msg=question)
 
 
 def test_equal_scores_come_in_the_order_of_their_ids(tmp_path: Path) -> None:

@@ -1,10 +1,18 @@
 from collections import defaultdict
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprag.index.fusion import Ranking, best_of_scores, merged, reciprocal_rank_fusion
+from polyprag.index.fusion import (
+    Ranking,
+    best_of_scores,
+    merged,
+    ranking_of,
+    reciprocal_rank_fusion,
+    weighted_fusion,
+)
 
 ids = st.lists(st.integers(0, 30), unique=True, max_size=20)
 
@@ -48,3 +56,72 @@ def test_fusion_equals_summing_reciprocal_ranks(
 def test_a_passage_that_both_methods_find_beats_one_that_a_single_method_ranks_first() -> None:
     fused = reciprocal_rank_fusion([ranking([1, 2]), ranking([3, 2])], k=3)
     assert fused.ids.tolist() == [2, 1, 3]
+
+
+def scored(scores_of: dict[int, float]) -> Ranking:
+    return ranking_of(list(scores_of), list(scores_of.values()), k=len(scores_of))
+
+
+def scores_of_ids(low: float, high: float) -> st.SearchStrategy[dict[int, float]]:
+    return st.dictionaries(st.integers(0, 30), st.floats(low, high, width=32), max_size=20)
+
+
+@given(
+    lexical=scores_of_ids(0, 50),
+    dense=scores_of_ids(-1, 1),
+    share=st.floats(0, 1),
+    k=st.integers(1, 50),
+)
+def test_weighted_fusion_equals_the_formula(
+    lexical: dict[int, float], dense: dict[int, float], share: float, k: int
+) -> None:
+    def normalised(scores: dict[int, float], minimum: float, passage_id: int) -> float:
+        span = max(scores.values(), default=minimum) - minimum
+        return (scores.get(passage_id, minimum) - minimum) / span if span else 0.0
+
+    sums = {
+        i: (1 - share) * normalised(lexical, 0, i) + share * normalised(dense, -1, i)
+        for i in {*lexical, *dense}
+    }
+    found = weighted_fusion(
+        [scored(lexical), scored(dense)], weights=[1 - share, share], minima=[0, -1], k=k
+    )
+    assert len(found.ids) == min(k, len(sums))
+    expected = sorted(sums.values(), reverse=True)[:k]
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        found.scores, [sums[i] for i in found.ids.tolist()], rtol=1e-6, atol=1e-7
+    )
+
+
+def test_weighted_fusion_keeps_how_far_the_scores_are_apart() -> None:
+    lexical, dense = scored({1: 10.0, 2: 9.9, 3: 0.1}), scored({3: 0.9, 2: 0.8, 1: -0.9})
+    found = weighted_fusion([lexical, dense], weights=[0.5, 0.5], minima=[0, -1], k=3)
+    assert found.ids.tolist() == [2, 1, 3]
+    by_hand = [(9.9 / 10 + 1.8 / 1.9) / 2, (1 + 0.1 / 1.9) / 2, (0.1 / 10 + 1) / 2]
+    np.testing.assert_allclose(found.scores, by_hand, rtol=1e-6)
+
+
+def test_weighted_fusion_of_equal_scores_counts_each_as_the_best() -> None:
+    found = weighted_fusion(
+        [scored({4: 2.0, 1: 2.0}), scored({})], weights=[0.5, 0.5], minima=[0, -1], k=9
+    )
+    assert found.ids.tolist() == [1, 4]
+    assert found.scores.tolist() == [0.5, 0.5]
+
+
+def test_weighted_fusion_of_nothing_is_empty() -> None:
+    found = weighted_fusion([scored({}), scored({})], weights=[1, 1], minima=[0, -1], k=3)
+    assert len(found.ids) == len(found.scores) == 0
+
+
+def test_scores_at_the_minimum_or_rounded_below_it_add_nothing() -> None:
+    below = np.nextafter(np.float32(-1), np.float32(-2))
+    found = weighted_fusion([scored({1: -1.0, 2: float(below)})], weights=[1], minima=[-1], k=3)
+    assert found.ids.tolist() == [1, 2]
+    assert found.scores.tolist() == [0, 0]
+
+
+def test_weighted_fusion_wants_a_weight_and_a_minimum_for_each_ranking() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        weighted_fusion([scored({1: 1.0}), scored({2: 1.0})], weights=[1], minima=[0, 0], k=1)
