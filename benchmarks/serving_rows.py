@@ -28,8 +28,9 @@ from polyprag.config import Config
 from polyprag.config_files import load_config, save_config
 from polyprag.encoding import Encoding
 from polyprag.index.build import build_index
+from polyprag.index.results import Hits
 from polyprag.index.rows import RowTable, write_rows
-from polyprag.index.search import Hits, Index
+from polyprag.index.search import Index
 from polyprag.lead_questions import write_lead_questions
 from polyprag.metrics import bootstrap_interval, score
 from polyprag.questions import Question, read_questions

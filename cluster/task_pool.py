@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import cycle
 from typing import Any, TypeVar
 
 import ray
@@ -52,8 +53,70 @@ class RayPool:
                 ray.cancel(reference, force=True)
 
 
+class RayGpuPool:
+    """Runs tasks on actors with a GPU each, which keep what they have loaded from task to task.
+
+    An actor that is lost with its node is started again elsewhere and its task run again.
+    """
+
+    def __init__(self, num_workers: int | None = None) -> None:
+        """Uses `num_workers` GPUs; by default all that the cluster has now.
+
+        Raises:
+            RunError: it has none.
+        """
+        gpus = num_gpus()
+        if not gpus:
+            raise RunError("the Ray cluster has no GPU: leave the work to its CPUs")
+        self.num_workers = min(num_workers or gpus, gpus)
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        tasks: Iterable[T],
+        *,
+        num_bytes: Callable[[T], int] = no_bytes,
+    ) -> Iterator[R]:
+        """See `TaskPool.map`.
+
+        Raises:
+            RunError: Ray could not run a task.
+        """
+        actor: Any = _Actor  # its types can't say that it takes any function
+        actors = [actor.remote() for _ in range(self.num_workers)]
+        turns = cycle(actors)
+        begun: set[Any] = set()
+
+        def submit(task: T) -> Callable[[], R]:
+            reference = next(turns).run.remote(function, task)
+            begun.add(reference)
+            return partial(_result, reference, begun)
+
+        try:
+            yield from in_order(submit, tasks, num_workers=self.num_workers, num_bytes=num_bytes)
+        finally:
+            for each in actors:
+                ray.kill(each)
+
+
+def num_gpus() -> int:
+    """The GPUs that the Ray cluster has now."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources.get("GPU", 0))
+
+
+@ray.remote(num_gpus=1, num_cpus=1, max_restarts=-1, max_task_retries=-1)
+class _Actor:
+    def run(self, function: Callable[[T], R], task: T) -> R | PolypragError:
+        return _run_here(function, task)
+
+
 @ray.remote(num_cpus=1)
 def _run(function: Callable[[T], R], task: T) -> R | PolypragError:
+    return _run_here(function, task)
+
+
+def _run_here(function: Callable[[T], R], task: T) -> R | PolypragError:
     """A task's result, or a user's error as a value: Ray would add its traceback to the text."""
     try:
         return function(task)

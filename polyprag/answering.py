@@ -29,7 +29,8 @@ from polyprag.encoding_manifest import describe_base
 from polyprag.errors import ConfigError, RunError
 from polyprag.experts import ExpertPool, inject
 from polyprag.generation import generate
-from polyprag.index.search import Hits, Index
+from polyprag.index.results import Hits
+from polyprag.index.search import Index
 from polyprag.mixture import mix_gates
 from polyprag.prompts import TitledText, uses_chat
 from polyprag.router import gates as gates_of_rows
@@ -131,6 +132,7 @@ class Answerer:
                 gpu=config.index.gpu,
                 cache_dir=config.data.cache_dir,
                 cache_gb=config.data.cache_gb,
+                retrieval=config.retrieval,
             )
         if MIXES.isdisjoint(modes):
             model, tokenizer = load_base(config.model)
@@ -155,7 +157,8 @@ class Answerer:
         k = self.config.retrieval.top_k if k is None else k
         if k < 1:
             raise ConfigError(f"--top-k {k}: must be at least 1")
-        return self._indexed().search(questions, k=k, method=self.config.retrieval.method)
+        found = self._indexed().search(questions, k=k, method=self.config.retrieval.method)
+        return list(found)
 
     def hits_of(self, passages: Sequence[TitledText]) -> Hits:
         """Return given passages as hits of equal score, found in the index by title and text.

@@ -259,8 +259,8 @@ class IndexConfig:
     query_prefix: str = ""
     passage_prefix: str = ""
     lsa_dims: int = 256
-    lsa_sketch: float = 0.5  # share of them that are random projections: keeps rare names apart
-    factory: str = "Flat"  # a FAISS factory string, inner product on unit vectors
+    lsa_sketch: float = 0.9  # share of them that are random projections: keeps rare names apart
+    factory: str = "auto"  # by the number of passages, or a FAISS factory string
     gpu: str = "auto"  # auto | never
     batch_size: int = 64
     language: str = "english"  # stemmer and stop words of BM25 and LSA; none: neither
@@ -296,6 +296,8 @@ class RetrievalConfig:
     reranker: str | None = None  # a cross-encoder, a directory or a hub name; none: no reranking
     rerank_depth: int = 50  # hits that it reads; at least top_k
     rerank_batch: int = 32  # pairs of a question and a passage in one forward pass
+    nprobe: int = 0  # lists that a search of an inverted file reads; 0: the square root of them
+    refine: int = 10  # candidates a hit that are scored again, where a FAISS index is lossy
     top_k: int = 3
     mixture: str = "softmax"  # softmax (of the scores) | mean | sum
     temperature: float = 1.0  # of the score softmax
@@ -315,6 +317,8 @@ class RetrievalConfig:
         )
         for key in ("rerank_depth", "rerank_batch", "top_k"):
             _require(getattr(self, key) >= 1, f"retrieval.{key}", getattr(self, key), "at least 1")
+        for key in ("nprobe", "refine"):
+            _require(getattr(self, key) >= 0, f"retrieval.{key}", getattr(self, key), "0 or more")
         _require(self.temperature > 0, "retrieval.temperature", self.temperature, "above 0")
 
 

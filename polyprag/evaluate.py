@@ -18,7 +18,7 @@ from polyprag import __version__
 from polyprag.answering import MIXES, MODES, NOT_IN_CORPUS, Answer, Answerer, Mode
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
-from polyprag.index.search import Hits
+from polyprag.index.results import Hits
 from polyprag.metrics import Scores, bootstrap_interval, score
 from polyprag.questions import Question, read_questions
 from sharding.files import atomic_write, join, sha256_of, write_json

@@ -59,12 +59,13 @@ def verify_index(
     total = sum(file.num_bytes for part in parts for file in part.files.values())
     with show(total, INDEX, unit="bytes") as advance:
         for segment in manifest.segments:
-            for name, part in segment.components.items():
-                place = join(directory, part.directory)
-                wrong = _component(place, part, quick, advance)
-                if not wrong and not quick:
-                    wrong = _contents(place, name, segment.span, manifest.removed)
-                problems += wrong
+            for name, divided in segment.components.items():
+                for part in divided:
+                    place = join(directory, part.directory)
+                    wrong = _component(place, part, quick, advance)
+                    if not wrong and not quick:
+                        wrong = _contents(place, name, segment.span, manifest.removed)
+                    problems += wrong
     kept = {part.directory for part in parts}
     stray = [
         name

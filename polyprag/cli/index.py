@@ -12,6 +12,9 @@ from polyprag.cli.arguments import (
     settings_of,
 )
 from polyprag.cli.lease import hold
+from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
+
+_WORTH_A_PROCESS = 20_000  # passages that are indexed about while one starts
 
 
 def faiss_conflict() -> str | None:
@@ -37,8 +40,17 @@ def faiss_conflict() -> str | None:
 @run_argument
 @overrides_argument
 @click.option("--compact", is_flag=True, help="Join what was added since into one, built anew.")
+@workers_option
+@ray_option
 @config_option
-def command(run: str, arguments: tuple[str, ...], compact: bool, configs: tuple[str, ...]) -> None:
+def command(
+    run: str,
+    arguments: tuple[str, ...],
+    compact: bool,
+    workers: int | None,
+    use_ray: bool,
+    configs: tuple[str, ...],
+) -> None:
     """Build RUN/index: BM25, FAISS and the routing rows.
 
     The rows come from RUN/encoding; without one the index still serves closed and rag.
@@ -48,15 +60,18 @@ def command(run: str, arguments: tuple[str, ...], compact: bool, configs: tuple[
     Examples:
       polyprag index runs/wiki
       polyprag index runs/wiki --compact
+      polyprag index s3://bucket/wiki --ray cluster.address=head:6379
       polyprag index runs/wiki index.rows_format=int8
       polyprag index runs/wiki index.encoder=sentence index.encoder_path=BAAI/bge-small-en-v1.5
       polyprag index runs/dpr index.factory=IVF16384,PQ64
     """
     from polyprag.config_files import save_config
     from polyprag.index.build import build_index
+    from polyprag.index.encoder_choice import uses_gpu
     from polyprag.progress import progress
     from sharding.files import join
     from sharding.manifest import CorpusManifest
+    from sharding.urls import absolute
 
     config = settings_of(run, configs, only_overrides(arguments))
     conflict = faiss_conflict()
@@ -64,8 +79,21 @@ def command(run: str, arguments: tuple[str, ...], compact: bool, configs: tuple[
         click.echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
     hold(run, "index")
-    with progress(total, "indexing", unit="passages") as advance:
-        manifest = build_index(run, config, advance, compact=compact)
+    on_ray = is_on_ray(config.cluster, use_ray)
+    with (
+        progress(total, "indexing", unit="passages") as advance,
+        task_pool(
+            config.cluster, workers, on_ray=on_ray, at_most=max(1, total // _WORTH_A_PROCESS)
+        ) as pool,
+    ):
+        manifest = build_index(
+            absolute(run) if on_ray else run,
+            config,
+            advance,
+            compact=compact,
+            pool=pool,
+            encoding_pool=gpu_pool(workers) if on_ray and uses_gpu(config) else None,
+        )
     save_config(config, run)
     rows = "with their routing rows" if manifest.has_rows else "not encoded yet"
     live = manifest.num_passages - len(manifest.removed)

@@ -74,3 +74,10 @@ def local_pool(workers: int | None, *, at_most: int | None = None) -> "Iterator[
         return
     with ProcessPool(workers) as pool:
         yield pool
+
+
+def gpu_pool(workers: int | None) -> "TaskPool | None":
+    """Actors with a GPU each on the Ray cluster that `task_pool` joined; None where it has none."""
+    from cluster.task_pool import RayGpuPool, num_gpus
+
+    return RayGpuPool(workers) if num_gpus() else None

@@ -184,4 +184,5 @@ def _index(run_dir: str, settings: bytes) -> Index:
         gpu=config.index.gpu,
         cache_dir=config.data.cache_dir,
         cache_gb=config.data.cache_gb,
+        retrieval=config.retrieval,
     )

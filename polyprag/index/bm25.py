@@ -23,7 +23,7 @@ from polyprag.index.term_statistics import TermStatistics
 from sharding.files import read_json, write_json
 
 _SETTINGS = "settings.json"
-_ARRAYS = ("hashes", "data", "indices", "indptr")
+_HASHES = "hashes.npy"
 _REMEDY = "run `polyprag index RUN` again"
 
 
@@ -71,8 +71,17 @@ def write_bm25(
         )
         indices_T[place_T] = having + first
         first += counts.num_passages
-    for name, values in zip(_ARRAYS, (hashes_V, data_T, indices_T, indptr), strict=True):
-        np.save(directory / f"{name}.npy", values, allow_pickle=False)
+    retriever = bm25s.BM25(k1=k1, b=b, method="lucene")
+    retriever.nonoccurrence_array = None
+    retriever.vocab_dict = {}  # the hashes stand in its place
+    retriever.scores = {
+        "data": data_T,
+        "indices": indices_T,
+        "indptr": indptr,
+        "num_docs": first,
+    }
+    retriever.save(directory, allow_pickle=False, show_progress=False)
+    np.save(directory / _HASHES, hashes_V, allow_pickle=False)
     settings = {
         "analyzer": analyzer.settings,
         "num_passages": first,
@@ -140,27 +149,31 @@ class BM25Shard:
             num_passages, base_passages = (
                 int(settings[name]) for name in ("num_passages", "base_passages")
             )
+            retriever = bm25s.BM25.load(
+                directory,
+                mmap=True,
+                allow_pickle=False,
+                load_vocab=False,
+                backend="numpy",
+                show_progress=False,
+            )
             # As plain arrays over the maps: the memmap class costs a call a slice.
-            hashes, data, indices, indptr = (
-                np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-                for name in _ARRAYS
-            )
+            hashes = np.asarray(np.load(directory / _HASHES, mmap_mode="r", allow_pickle=False))
+            scores = {
+                name: np.asarray(retriever.scores[name]) for name in ("data", "indices", "indptr")
+            }
             sound = (
-                data.shape == indices.shape == (indptr[-1],) and len(indptr) == len(hashes) + 1
+                retriever.scores["num_docs"] == num_passages
+                and scores["data"].shape == scores["indices"].shape == (scores["indptr"][-1],)
+                and len(scores["indptr"]) == len(hashes) + 1
             )
-        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise RunError(
                 f"{directory}: not a readable BM25 index ({error}); {_REMEDY}"
             ) from error
         if not sound:
             raise RunError(f"{directory}: its arrays don't fit together; {_REMEDY}")
-        retriever = bm25s.BM25(k1=numbers["k1"], b=numbers["b"], method="lucene")
-        retriever.scores = {
-            "data": data,
-            "indices": indices,
-            "indptr": indptr,
-            "num_docs": num_passages,
-        }
+        retriever.scores.update(scores)
         return cls(hashes, retriever, analyzer, base_passages=base_passages, **numbers)
 
     def share_scorer(self, other: "BM25Shard | None") -> None:

@@ -3,8 +3,8 @@
 The index is a base and a segment for each growth since. Their parts lie in directories named for
 what they were made from, and the manifest, written last, says which belong to the index. So a build
 that is stopped goes on where it was, one that is up to date does nothing, growing leaves what is
-there as it is, and a search sees the old index until the new one is whole. Parts are made of pieces,
-a group of partitions each, by tasks on all cores or all nodes of a cluster (`pieces`).
+there as it is, and a search sees the old index until the new one is whole. Parts are made of
+pieces, a group of partitions each, by tasks on all cores or all nodes of a cluster (`pieces`).
 """
 
 from collections.abc import Callable

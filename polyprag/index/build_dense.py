@@ -1,8 +1,8 @@
 """Builds the FAISS indexes of a segment from its embeddings.
 
-A sample trains an empty index, tasks fill copies of it, and the copies are joined: inverted files on
-disk, list by list; fast-scan ones in memory. What FAISS can't join, Flat and graphs, is searched in
-parts of a million vectors.
+A sample trains an empty index, tasks fill copies of it, and the copies are joined: inverted files
+on disk, list by list; fast-scan ones in memory. What FAISS can't join, Flat and graphs, is searched
+in parts of a million vectors.
 """
 
 from collections.abc import Callable, Sequence
@@ -184,9 +184,7 @@ class DenseBuild:
 
         # A kind that needs no training is the same whatever it will be filled with.
         sample = [] if kind.is_trained else [named, chosen.tolist()[-1:], count]
-        return self._component(
-            "trained", write, factory=factory, dims=vectors.dims, sample=sample
-        )
+        return self._component("trained", write, factory=factory, dims=vectors.dims, sample=sample)
 
     def _joined(
         self, kind: Any, trained: Component, filled: Sequence[Component], made_from: dict[str, Any]

@@ -179,9 +179,7 @@ class SegmentBuild:
         return made
 
     def _piece(self, name: str, work: Any, num_passages: int, **made_from: Any) -> Piece:
-        return Piece(
-            self._pieces_at, name, {"layout": _LAYOUT, **made_from}, work, num_passages
-        )
+        return Piece(self._pieces_at, name, {"layout": _LAYOUT, **made_from}, work, num_passages)
 
     def _passages(self, partitions: Sequence[Partition], groups: Sequence[Group]) -> Component:
         shards = [partition.sha256 for partition in partitions]
@@ -209,8 +207,7 @@ class SegmentBuild:
             ]
             join_passages(directory, stores)
             contents = [
-                {name: file.sha256 for name, file in component.files.items()}
-                for component in texts
+                {name: file.sha256 for name, file in component.files.items()} for component in texts
             ]
             digests = [
                 hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

@@ -75,9 +75,12 @@ class PartCopies:
             built.rename(target)
 
     def forget(self, component: Component) -> None:
-        """Deletes the copy of a part that the index no longer has, unless somebody uses it."""
+        """Deletes the copy of a part that the index no longer has, unless somebody else uses it."""
+        key = _key(component)
         with suppress(OSError):
-            self._remove(_key(component))
+            if key in self._held:
+                self._held.pop(key).close()
+            self._remove(key)
 
     def _remove(self, key: str) -> bool:
         """Deletes a copy; tells whether it is gone, which it isn't while it is in use."""

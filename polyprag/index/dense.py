@@ -1,7 +1,7 @@
 """Dense retrieval: an encoder, and FAISS indexes of the vectors that it made of the passages.
 
-The encoder is part of the index's base, so queries and the passages of later segments are encoded as
-the base's passages were.
+The encoder is part of the index's base, so queries and the passages of later segments are encoded
+as the base's passages were.
 
 Q queries, k hits, D numbers a vector.
 """
@@ -135,9 +135,7 @@ class DenseIndex:
         """The best k passages of each query; none where the encoder knows nothing in it."""
         return self.search_vectors(self.encoder.encode_queries(queries), k=k, refine=refine)
 
-    def search_vectors(
-        self, queries: npt.NDArray[np.float32], *, k: int, refine: int = 0
-    ) -> Found:
+    def search_vectors(self, queries: npt.NDArray[np.float32], *, k: int, refine: int = 0) -> Found:
         """The best k passages of each query vector, none of a zero vector.
 
         Args:

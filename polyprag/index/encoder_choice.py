@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from polyprag.config import Config, ModelConfig
-from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
 from polyprag.index.encoders import BaseModelEncoder, Encoder, SentenceEncoder
 from polyprag.index.lsa import LsaEncoder
@@ -50,8 +49,12 @@ def uses_gpu(config: Config) -> bool:
 def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Config) -> Encoder:
     settings = config.index
     if settings.encoder == "lsa":
-        lsa = LsaEncoder.fit((f"{settings.passage_prefix}{t}\n{x}" for t, x in sample), dims=settings.lsa_dims, sketch=settings.lsa_sketch,
-                             analyzer=Analyzer.of_language(settings.language))
+        lsa = LsaEncoder.fit(
+            (f"{settings.passage_prefix}{t}\n{x}" for t, x in sample),
+            dims=settings.lsa_dims,
+            sketch=settings.lsa_sketch,
+            analyzer=Analyzer.of_language(settings.language),
+        )
         encoder, saved = lsa, lsa.save(directory)
     elif settings.encoder == "sentence":
         encoder = SentenceEncoder(settings.encoder_path or "", batch_size=settings.batch_size)
@@ -59,7 +62,15 @@ def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Conf
     else:
         encoder = BaseModelEncoder(config.model, batch_size=settings.batch_size)
         saved = encoder.settings
-    write_json(directory / _SETTINGS, {"encoder": settings.encoder, "query_prefix": settings.query_prefix, "passage_prefix": settings.passage_prefix, "settings": saved})
+    write_json(
+        directory / _SETTINGS,
+        {
+            "encoder": settings.encoder,
+            "query_prefix": settings.query_prefix,
+            "passage_prefix": settings.passage_prefix,
+            "settings": saved,
+        },
+    )
     return _Prefixed(encoder, settings.query_prefix, settings.passage_prefix)
 
 

@@ -1,11 +1,9 @@
 """Which FAISS index suits so many vectors: the rule behind `index.factory=auto`, and empty indexes.
 
-| vectors | index | why |
-| --- | --- | --- |
-| below 100,000 | Flat | exact, and a query costs 2 ms a 100,000 at 256 numbers on a core |
-| below 2,000,000 | IVF, fp16 | nearly exact, 2 bytes a number, mapped from disk, not read into memory |
-| more | OPQ, IVF, 4-bit PQ fast scan | about D / 8 bytes and an id a vector, read into memory; hits are \
-scored again by the fp16 embeddings, which stay on disk |
+- Below 100,000 vectors Flat: exact.
+- Below 2,000,000 an inverted file of fp16 vectors: nearly exact, and mapped from disk.
+- From there OPQ, an inverted file and 4-bit product quantisation (fast scan): about D / 8 bytes and
+  an id a vector in memory. Hits are scored again by the fp16 embeddings, which stay on disk.
 
 An inverted file has 4 sqrt(N) lists, rounded to a power of two (FAISS's guidelines). GPUs know no
 fast scan: there the third has 8-bit codes.
@@ -81,13 +79,14 @@ def can_train(index: Any, num_vectors: int) -> bool:
 
 def is_lossy(index: Any) -> bool:
     """Whether an index holds so little of each vector that its hits should be scored again."""
-    stored = inverted_file(index) or faiss.downcast_index(index)
-    if isinstance(stored, faiss.IndexPreTransform):
-        stored = faiss.downcast_index(stored.index)
+    stored = faiss.downcast_index(index)
     if isinstance(stored, faiss.IndexRefine):
         return False
-    code_size: int = getattr(stored, "code_size", 0)
-    return 0 < code_size < stored.d
+    stored = inverted_file(stored) or stored
+    if isinstance(stored, faiss.IndexPreTransform):
+        stored = faiss.downcast_index(stored.index)
+    code_size: int = getattr(stored, "code_size", 0)  # 1 byte a number is as good as exact
+    return 0 < code_size < index.d
 
 
 def reason_of(error: RuntimeError) -> str:

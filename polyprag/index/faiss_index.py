@@ -1,4 +1,4 @@
-"""FAISS indexes of vectors by inner product: trained, filled, searched; on GPUs where there are any.
+"""FAISS indexes by inner product: trained, filled and searched; on GPUs where there are any.
 
 An index on disk is always a CPU index, so it can be built and searched on different machines. It
 is mapped, not read. On a machine with GPUs it is sharded over all of them when it is opened, and
@@ -177,7 +177,9 @@ class VectorIndex:
                 f"{dims} are expected; {_REMEDY}"
             )
         if positions is not None and len(positions) != index.ntotal:
-            raise RunError(f"{path}: {index.ntotal} vectors of {len(positions)} passages; {_REMEDY}")
+            raise RunError(
+                f"{path}: {index.ntotal} vectors of {len(positions)} passages; {_REMEDY}"
+            )
         ivf = inverted_file(index)
         if ivf is not None:  # FAISS's default of one list finds little
             ivf.nprobe = min(nprobe or max(1, round(math.sqrt(ivf.nlist))), ivf.nlist)
@@ -227,9 +229,7 @@ def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] |
         raise RunError(f"{path}: {error}; {_REMEDY}") from error
     bounded = np.concatenate([[-1], positions.ravel(), [num_passages]])
     if positions.dtype != np.int64 or not np.all(np.diff(bounded) > 0):
-        raise RunError(
-            f"{path}: not the positions of {num_passages} passages or fewer; {_REMEDY}"
-        )
+        raise RunError(f"{path}: not the positions of {num_passages} passages or fewer; {_REMEDY}")
     return positions
 
 

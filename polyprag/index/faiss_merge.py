@@ -2,10 +2,10 @@
 
 FAISS keeps an inverted file's lists as the last block of its file: `ilar`, the number of lists, the
 bytes of a code, `full`, the lists' sizes, then each list's codes and ids. The block is written here
-list by list from files that are mapped, so millions of vectors are joined without loading them. (Its
-own merging on disk needs a second file and writes to standard output.) Fast-scan lists are packed
-in blocks of vectors and can't be joined so: they are joined in memory, where a search needs them,
-too.
+list by list from files that are mapped, so millions of vectors are joined without loading them.
+(FAISS's own merging on disk needs a second file and writes to standard output.) Fast-scan lists are
+packed in blocks of vectors and can't be joined so: they are joined in memory, where a search needs
+them, too.
 """
 
 import struct
@@ -48,8 +48,8 @@ def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
         RunError: this FAISS keeps its files otherwise.
     """
     opened = [faiss.read_index(str(path), faiss.IO_FLAG_MMAP) for path in filled]
-    lists = [inverted_file(index).invlists for index in opened]
-    ivf = inverted_file(trained)
+    lists = [_inverted_file(index).invlists for index in opened]
+    ivf = _inverted_file(trained)
     sizes = np.array(
         [sum(each.list_size(number) for each in lists) for number in range(ivf.nlist)], np.uint64
     )
@@ -90,9 +90,16 @@ def join_in_memory(target: Path, trained: Any, filled: Sequence[Path]) -> None:
     faiss.write_index(trained, str(target))
 
 
+def _inverted_file(index: Any) -> Any:
+    ivf = inverted_file(index)
+    if ivf is None:
+        raise ValueError("not an inverted file")
+    return ivf
+
+
 def _outermost(index: Any) -> Any:
     """What holds an index's vectors, behind what turns them; as an address to compare."""
-    inner = faiss.downcast_index(index)
+    inner: Any = faiss.downcast_index(index)
     while isinstance(inner, faiss.IndexPreTransform):
         inner = faiss.downcast_index(inner.index)
     return inner.this

@@ -5,6 +5,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
+
 from polyprag.errors import RunError
 from polyprag.index.bm25 import BM25Shard, idf
 from polyprag.index.fusion import Ranking, merged
@@ -36,9 +39,7 @@ class LexicalIndex:
         self._counted = [part for parts in later for part in parts]
 
     @classmethod
-    def open(
-        cls, directories: Sequence[Sequence[Path]], segments: Sequence[OpenSegment]
-    ) -> Self:
+    def open(cls, directories: Sequence[Sequence[Path]], segments: Sequence[OpenSegment]) -> Self:
         """Maps the BM25 parts of every segment.
 
         Args:
@@ -103,7 +104,12 @@ class LexicalIndex:
         return idf(in_later, self._num_passages)
 
 
-def _best(scores, sizes, segment: OpenSegment, k: int) -> Ranking:
+def _best(
+    scores: Sequence[npt.NDArray[np.float32] | None],
+    sizes: Sequence[int],
+    segment: OpenSegment,
+    k: int,
+) -> Ranking:
     """The best of a segment's parts, whose scores (n,) are None where no passage has any."""
     rankings = []
     for scores_n, size, end in zip(scores, sizes, accumulate(sizes), strict=True):

@@ -1,7 +1,7 @@
 """What one task of an index build makes: a component, written where all others can read it.
 
-A piece says what it is made from, so it has its name before it is made, whoever makes it; one that is
-there already is kept. The classes here are the kinds of work that run in parallel.
+A piece says what it is made from, so it has its name before it is made, whoever makes it; one that
+is there already is kept. The classes here are the kinds of work that run in parallel.
 """
 
 from collections.abc import Iterator, Mapping

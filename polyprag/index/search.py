@@ -35,7 +35,7 @@ from sharding.files import join
 from sharding.passages import Passage
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 METHODS = ("bm25", "dense", "hybrid")
 _FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least
@@ -213,9 +213,7 @@ class Index:
         dense = self._retrieval.dense_weight
         return weighted_fusion(pair, weights=(1 - dense, dense), minima=_MINIMA, k=k)
 
-    def _reranker_scores(
-        self, query: str, ids: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
+    def _reranker_scores(self, query: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         with self._opening:
             if self._reranker is None:
                 self._reranker = CrossEncoder.open(

@@ -1,4 +1,4 @@
-"""Terms as 64-bit hashes: a vocabulary is a sorted array that is mapped, not a dictionary in memory.
+"""Terms as 64-bit hashes: a vocabulary is a sorted, mapped array and not a dictionary in memory.
 
 Ten million terms are 80 MB that way. Two of them share a hash with a probability of 3 in a million,
 and would then be counted as one term.

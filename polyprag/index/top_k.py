@@ -1,4 +1,4 @@
-"""The best k of many scores, in one pass over them: a loop that numba compiles when it is first used.
+"""The best k of many scores, in one pass over them: a loop that numba compiles at its first use.
 
 `numpy.partition` moves all N scores to find a few; with a heap of k, nearly every score costs one
 comparison.

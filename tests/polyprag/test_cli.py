@@ -241,7 +241,7 @@ class StubAnswerer:
 
     def answer(self, questions: list[str], *, mode: Any, k: int | None) -> list[Any]:
         from polyprag.answering import Answer, Latency
-        from polyprag.index.search import Hits
+        from polyprag.index.results import Hits
         from sharding.passages import Passage
 
         StubAnswerer.asked = (questions, mode, k)

@@ -11,7 +11,11 @@ import torch
 from polyprag.config import Config, ExpertsConfig, IndexConfig
 from polyprag.encoding import BaseModel, RowsPart, encoding_dir, save_encoding
 from polyprag.encoding_manifest import Trained
+from polyprag.index.analysis import Analyzer
+from polyprag.index.bm25 import write_bm25
 from polyprag.index.build import build_index
+from polyprag.index.term_counts import TermCounts, write_term_counts
+from polyprag.index.term_statistics import TermStatistics
 from sharding.files import join
 from sharding.ingest.prepare import prepare
 from sharding.manifest import CorpusManifest
@@ -45,6 +49,40 @@ def files_in() -> Callable[[Path], dict[str, bytes]]:
         return {path.name: path.read_bytes() for path in directory.iterdir()}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def write_bm25_parts() -> Callable[..., list[Path]]:
+    """Write a base's BM25 shards from (title, text) pairs, divided into so many."""
+
+    def write(
+        directory: Path,
+        titled_texts: list[tuple[str, str]],
+        *,
+        num_shards: int = 1,
+        title_weight: int = 2,
+        k1: float = 0.9,
+        b: float = 0.4,
+    ) -> list[Path]:
+        analyzer = Analyzer.of_language("english")
+        groups = []
+        for i, chunk in enumerate(np.array_split(np.arange(len(titled_texts)), 2 * num_shards)):
+            counts = directory / f"counts-{i}"
+            counts.mkdir(parents=True)
+            texts = (titled_texts[at] for at in chunk.tolist())
+            write_term_counts(counts, texts, analyzer=analyzer, title_weight=title_weight)
+            groups.append(TermCounts.open(counts))
+        statistics = TermStatistics.of(groups)
+        shards = []
+        for i in range(num_shards):
+            shard = directory / f"shard-{i}"
+            shard.mkdir()
+            two = groups[2 * i : 2 * i + 2]
+            write_bm25(shard, two, statistics, analyzer=analyzer, k1=k1, b=b)
+            shards.append(shard)
+        return shards
+
+    return write
 
 
 @pytest.fixture(scope="session")

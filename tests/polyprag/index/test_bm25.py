@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from rank_bm25 import BM25Okapi
 
 from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
-from polyprag.index.bm25 import BM25Index, write_bm25
+from polyprag.index.lexical import LexicalIndex
+from polyprag.index.segments import OpenSegment, Span
 
 POPQA = Path(__file__).resolve().parents[3] / "examples" / "popqa"
+Build = Callable[..., LexicalIndex]
 QUERIES = (
     "Which composer was born in Oslo?",
     "Dvořák Dvorak painter",
@@ -20,12 +23,19 @@ QUERIES = (
 )
 
 
-def build(directory: Path, titled_texts: list[tuple[str, str]], **options: float) -> BM25Index:
-    directory.mkdir(exist_ok=True)
-    values = {"k1": 0.9, "b": 0.4, "title_weight": 2} | options
-    analyzer = Analyzer.of_language("english")
-    write_bm25(directory, iter(titled_texts), analyzer=analyzer, **values)  # type: ignore[arg-type]
-    return BM25Index.open(directory, num_passages=len(titled_texts))
+def opened(shards: list[Path], num_passages: int) -> LexicalIndex:
+    whole = OpenSegment(Span(0, num_passages), np.zeros(0, np.int64))
+    return LexicalIndex.open([shards], [whole])
+
+
+@pytest.fixture
+def build(write_bm25_parts: Callable[..., list[Path]]) -> Callable[..., LexicalIndex]:
+    def make(
+        directory: Path, titled_texts: list[tuple[str, str]], **options: float
+    ) -> LexicalIndex:
+        return opened(write_bm25_parts(directory, titled_texts, **options), len(titled_texts))
+
+    return make
 
 
 def bm25_by_the_book(
@@ -52,15 +62,19 @@ def bm25_by_the_book(
     ("k1", "b", "title_weight"), [(0.9, 0.4, 2), (1.2, 0.75, 1), (2.0, 0.0, 3)]
 )
 @pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("num_shards", [1, 4])
 def test_ranking_equals_the_formula(
+    build: Build,
     tmp_path: Path,
     titled_texts: list[tuple[str, str]],
     query: str,
     k1: float,
     b: float,
     title_weight: int,
+    num_shards: int,
 ) -> None:
-    index = build(tmp_path / "bm25", titled_texts, k1=k1, b=b, title_weight=title_weight)
+    options = {"k1": k1, "b": b, "title_weight": title_weight, "num_shards": num_shards}
+    index = build(tmp_path / "bm25", titled_texts, **options)
     expected = np.array(bm25_by_the_book(titled_texts, query, k1, b, title_weight), np.float32)
     found = index.search(query, k=40)
     assert len(found.ids) == np.count_nonzero(expected)
@@ -86,7 +100,7 @@ def rank_bm25_with_lucenes_idf(passages: list[list[str]], *, k1: float, b: float
     return rival
 
 
-def test_popqa_is_ranked_as_rank_bm25_ranks_it(tmp_path: Path) -> None:
+def test_popqa_is_ranked_as_rank_bm25_ranks_it(build: Build, tmp_path: Path) -> None:
     titled_texts = [(row["title"], row["text"]) for row in rows_of("passages.jsonl")]
     questions = [row["question"] for row in rows_of("questions.jsonl")]
     k1, b, title_weight = 0.9, 0.4, 2
@@ -106,57 +120,86 @@ def test_popqa_is_ranked_as_rank_bm25_ranks_it(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.scores, scores[found.ids], rtol=1e-5, err_msg=question)
 
 
-def test_equal_scores_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
+def test_equal_scores_come_in_the_order_of_their_ids(build: Build, tmp_path: Path) -> None:
     index = build(tmp_path / "bm25", [("", "apple tree")] * 7 + [("", "pear")])
     assert index.search("apples", k=3).ids.tolist() == [0, 1, 2]
 
 
-def test_fewer_matches_than_k_are_all_that_is_returned(tmp_path: Path) -> None:
+def test_fewer_matches_than_k_are_all_that_is_returned(build: Build, tmp_path: Path) -> None:
     index = build(tmp_path / "bm25", [("A", "apple"), ("B", "pear"), ("C", "apple pie")])
     assert sorted(index.search("apple", k=100).ids.tolist()) == [0, 2]
 
 
 @pytest.mark.parametrize("query", ["", "   ", "?!", "the of and", "zzz"])
-def test_a_query_without_known_terms_finds_nothing(tmp_path: Path, query: str) -> None:
+def test_a_query_without_known_terms_finds_nothing(
+    build: Build, tmp_path: Path, query: str
+) -> None:
     found = build(tmp_path / "bm25", [("A", "apple"), ("B", "pear")]).search(query, k=2)
     assert len(found.ids) == len(found.scores) == 0
 
 
-def test_passages_without_any_term_can_be_indexed(tmp_path: Path) -> None:
+def test_passages_without_any_term_can_be_indexed(build: Build, tmp_path: Path) -> None:
     index = build(tmp_path / "bm25", [("", "the"), ("", "of")])
     assert len(index.search("anything", k=1).ids) == 0
 
 
 def test_building_again_gives_the_same_bytes(
-    tmp_path: Path, titled_texts: list[tuple[str, str]]
+    build: Build, tmp_path: Path, titled_texts: list[tuple[str, str]]
 ) -> None:
     build(tmp_path / "one", titled_texts)
     build(tmp_path / "two", titled_texts)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+    for path in (tmp_path / "one" / "shard-0").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / "shard-0" / path.name).read_bytes(), (
+            path.name
+        )
 
 
-def test_an_index_of_another_number_of_passages_is_refused(tmp_path: Path) -> None:
+def test_shards_find_what_one_index_finds(
+    tmp_path: Path, titled_texts: list[tuple[str, str]], build: Build
+) -> None:
+    whole = build(tmp_path / "one", titled_texts)
+    divided = build(tmp_path / "five", titled_texts, num_shards=5)
+    for query in (*QUERIES, "born there for 12 years", "the of and"):
+        for k in (1, 3, 40):
+            one, other = whole.search(query, k=k), divided.search(query, k=k)
+            assert one.ids.tolist() == other.ids.tolist()
+            np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_a_shard_with_other_statistics_is_refused(
+    tmp_path: Path, build: Build, write_bm25_parts: Callable[..., list[Path]]
+) -> None:
+    shards = write_bm25_parts(tmp_path / "four", [("", "apple")] * 8, num_shards=2)
+    with pytest.raises(RunError, match="other passages' statistics"):
+        opened(shards[:1], 4)
+
+
+def test_an_index_of_another_number_of_passages_is_refused(build: Build, tmp_path: Path) -> None:
     build(tmp_path / "bm25", [("A", "apple"), ("B", "pear")])
     with pytest.raises(RunError, match="polyprag index RUN"):
-        BM25Index.open(tmp_path / "bm25", num_passages=3)
+        opened([tmp_path / "bm25" / "shard-0"], 3)
 
 
 @pytest.mark.parametrize(
-    "name", ["data.csc.index.npy", "indptr.csc.index.npy", "params.index.json", "vocab.index.json"]
+    "name",
+    [
+        "data.csc.index.npy",
+        "indptr.csc.index.npy",
+        "params.index.json",
+        "hashes.npy",
+    ],
 )
-def test_a_truncated_file_is_a_run_error(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_a_run_error(build: Build, tmp_path: Path, name: str) -> None:
     build(tmp_path / "bm25", [("A", "apple"), ("B", "pear")])
-    path = tmp_path / "bm25" / name
+    path = tmp_path / "bm25" / "shard-0" / name
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(RunError, match="polyprag index RUN"):
-        BM25Index.open(tmp_path / "bm25", num_passages=2)
+        opened([tmp_path / "bm25" / "shard-0"], 2)
 
 
-def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+def test_pickled_arrays_are_refused(build: Build, tmp_path: Path) -> None:
     build(tmp_path / "bm25", [("A", "apple"), ("B", "pear")])
-    np.save(
-        tmp_path / "bm25" / "data.csc.index.npy", np.array([{}], dtype=object), allow_pickle=True
-    )
+    path = tmp_path / "bm25" / "shard-0" / "data.csc.index.npy"
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(RunError, match="polyprag index RUN"):
-        BM25Index.open(tmp_path / "bm25", num_passages=2)
+        opened([tmp_path / "bm25" / "shard-0"], 2)

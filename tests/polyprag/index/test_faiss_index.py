@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.index.faiss_index import VectorIndex, can_train, empty_index, write_vectors
+from polyprag.index.faiss_factory import can_train, empty_index, factory_for, is_lossy
+from polyprag.index.faiss_index import (
+    VectorIndex,
+    fill,
+    trained_index,
+    write_index,
+    write_place,
+)
 
 DIMS = 16
 
@@ -16,87 +23,84 @@ def unit_vectors(count: int, *, seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def build(directory: Path, vectors: np.ndarray, factory: str, *, gpu: str = "never") -> VectorIndex:
-    index = empty_index(DIMS, factory)
-    write_vectors(
-        directory,
-        index,
-        sample=None if index.is_trained else vectors,
-        vectors=np.array_split(vectors, 3),
-        factory=factory,
-        gpu=gpu,
-    )
-    return VectorIndex.open(directory, num_passages=len(vectors), dims=DIMS, gpu=gpu)
+def build(
+    directory: Path,
+    vectors: np.ndarray,
+    factory: str,
+    *,
+    gpu: str = "never",
+    positions: np.ndarray | None = None,
+) -> VectorIndex:
+    index = trained_index(vectors, dims=DIMS, factory=factory, gpu=gpu)
+    fill(index, np.array_split(vectors, 3), None)
+    write_index(directory, index)
+    write_place(directory, first=0, positions=positions)
+    num_passages = len(vectors) if positions is None else 40
+    return VectorIndex.open(directory, num_passages=num_passages, dims=DIMS, gpu=gpu)
+
+
+def search(index: VectorIndex, queries: np.ndarray, *, k: int) -> list[list[int]]:
+    ids_Qk, scores_Qk = index.search(queries, k=k)
+    assert ids_Qk.shape == scores_Qk.shape
+    return [[i for i in ids if i >= 0] for ids in ids_Qk.tolist()]
 
 
 def test_flat_equals_exact_search(tmp_path: Path) -> None:
     vectors, queries = unit_vectors(300), unit_vectors(5, seed=1)
-    found = build(tmp_path, vectors, "Flat").search(queries, k=10)
+    ids_Qk, scores_Qk = build(tmp_path, vectors, "Flat").search(queries, k=10)
     products = queries @ vectors.T
-    expected_ids = np.argsort(-products, axis=1)[:, :10]
-    for ranking, ids, scores in zip(found, expected_ids, products, strict=True):
-        assert ranking.ids.tolist() == ids.tolist()
-        np.testing.assert_allclose(ranking.scores, scores[ids], atol=1e-6)
-
-
-def test_equal_vectors_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
-    vectors = np.repeat(unit_vectors(1), 9, axis=0)
-    assert build(tmp_path, vectors, "Flat").search(vectors[:1], k=9)[0].ids.tolist() == [*range(9)]
+    np.testing.assert_array_equal(ids_Qk, np.argsort(-products, axis=1)[:, :10])
+    np.testing.assert_allclose(scores_Qk, np.take_along_axis(products, ids_Qk, 1), atol=1e-6)
 
 
 def test_k_above_the_number_of_passages_returns_them_all(tmp_path: Path) -> None:
     vectors = unit_vectors(4)
-    assert len(build(tmp_path, vectors, "Flat").search(vectors[:1], k=50)[0].ids) == 4
-
-
-def test_a_zero_query_finds_nothing(tmp_path: Path) -> None:
-    queries = np.vstack([np.zeros((1, DIMS), np.float32), unit_vectors(1)])
-    found = build(tmp_path, unit_vectors(4), "Flat").search(queries, k=2)
-    assert [len(ranking.ids) for ranking in found] == [0, 2]
+    assert len(search(build(tmp_path, vectors, "Flat"), vectors[:1], k=50)[0]) == 4
 
 
 @pytest.mark.parametrize("factory", ["IVF8,Flat", "PCA8,IVF4,PQ4x4", "HNSW8,Flat", "SQ8"])
 def test_approximate_indexes_mostly_find_a_vector_itself(tmp_path: Path, factory: str) -> None:
     vectors = unit_vectors(400)
-    found = build(tmp_path, vectors, factory).search(vectors, k=3)
-    assert np.mean([i in ranking.ids for i, ranking in enumerate(found)]) > 0.5
+    found = search(build(tmp_path, vectors, factory), vectors, k=3)
+    assert np.mean([i in ids for i, ids in enumerate(found)]) > 0.5
 
 
-def test_passages_without_a_vector_or_left_out_are_not_found(tmp_path: Path) -> None:
+def test_positions_are_those_of_the_passages_that_have_vectors(tmp_path: Path) -> None:
     vectors, queries = unit_vectors(30), unit_vectors(4, seed=1)
     positions = np.delete(np.arange(40), [0, 7, 8, 9, 15, 20, 21, 30, 31, 39])
-    index = empty_index(DIMS, "Flat")
-    write_vectors(
-        tmp_path,
-        index,
-        sample=None,
-        vectors=[vectors],
-        positions=positions,
-        factory="Flat",
-        gpu="never",
-    )
-    opened = VectorIndex.open(tmp_path, num_passages=40, dims=DIMS, gpu="never")
-    without = positions[[3, 4, 29]]
+    index = build(tmp_path, vectors, "Flat", positions=positions)
     for k in (1, 5, 40):
-        for ranking, products in zip(
-            opened.search(queries, k=k, without=without), queries @ vectors.T, strict=True
-        ):
-            order = [i for i in positions[np.argsort(-products)] if i not in without]
-            assert ranking.ids.tolist() == order[:k]
+        for ids, products in zip(search(index, queries, k=k), queries @ vectors.T, strict=True):
+            assert ids == positions[np.argsort(-products)][:k].tolist()
     with pytest.raises(RunError, match=r"positions.*polyprag index"):
         VectorIndex.open(tmp_path, num_passages=38, dims=DIMS, gpu="never")
 
 
 def test_an_index_of_no_vector_finds_nothing(tmp_path: Path) -> None:
     nothing = np.zeros((0, DIMS), np.float32)
-    (found,) = build(tmp_path, nothing, "Flat").search(unit_vectors(1), k=3)
-    assert len(found.ids) == 0
+    assert search(build(tmp_path, nothing, "Flat"), unit_vectors(1), k=3) == [[]]
 
 
 def test_an_inverted_file_needs_vectors_for_its_lists() -> None:
     assert can_train(empty_index(DIMS, "Flat"), 1)
     assert not can_train(empty_index(DIMS, "IVF8,Flat"), 8 * 39 - 1)
     assert can_train(empty_index(DIMS, "IVF8,Flat"), 8 * 39)
+
+
+@pytest.mark.parametrize("dims", [2, 4, 100, 256, 384, 768, 1024, 4096])
+def test_the_rule_gives_indexes_that_faiss_makes(dims: int) -> None:
+    for gpu in (False, True):
+        assert factory_for(99_999, dims, gpu=gpu) == "Flat"
+        for count in (100_000, 1_999_999, 2_000_000, 21_000_000, 10**9):
+            index = empty_index(dims, factory_for(count, dims, gpu=gpu))
+            assert index.d == dims
+
+
+def test_only_quantised_vectors_are_scored_again() -> None:
+    for factory in ("Flat", "IVF4,Flat", "HNSW8,Flat", "IVF4,PQ4,RFlat"):
+        assert not is_lossy(empty_index(DIMS, factory)), factory
+    for factory in ("PQ4", "IVF4,PQ4", "OPQ4_8,IVF4,PQ4x4fs", "IVF4,RaBitQ"):
+        assert is_lossy(empty_index(DIMS, factory)), factory
 
 
 def test_an_unknown_factory_string_is_a_config_error() -> None:
@@ -112,7 +116,7 @@ def test_too_few_passages_to_train_on_is_a_config_error(tmp_path: Path) -> None:
 def test_a_truncated_or_foreign_file_is_a_run_error(tmp_path: Path) -> None:
     build(tmp_path, unit_vectors(20), "Flat")
     with pytest.raises(RunError, match="20 vectors of 16"):
-        VectorIndex.open(tmp_path, num_passages=21, dims=DIMS, gpu="never")
+        VectorIndex.open(tmp_path, num_passages=19, dims=DIMS, gpu="never")
     path = tmp_path / "vectors.faiss"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match="polyprag index RUN"):
@@ -141,8 +145,8 @@ def test_gpus_train_the_quantizer_and_hold_shards(
     pretend_two_gpus(monkeypatch, clone)
     vectors = unit_vectors(400)
     index = build(tmp_path, vectors, "IVF8,Flat", gpu="auto")
-    assert moved == [("IndexFlatIP", False), ("IndexIVFFlat", True)]
-    assert index.search(vectors[:1], k=1)[0].ids.tolist() == [0]
+    assert moved == [("IndexFlatIP", True), ("IndexIVFFlat", True)]
+    assert search(index, vectors[:1], k=1) == [[0]]
     with pytest.raises(ConfigError, match=r"index\.gpu=never"):
         build(tmp_path, unit_vectors(3000), "Flat", gpu="auto").search(vectors[:1], k=2049)
 
@@ -161,4 +165,4 @@ def test_an_index_that_gpus_can_not_hold_stays_on_the_cpu(
     pretend_two_gpus(monkeypatch, clone)
     vectors = unit_vectors(20)
     index = build(tmp_path, vectors, "HNSW8,Flat", gpu="auto")
-    assert index.search(vectors[:1], k=1)[0].ids.tolist() == [0]
+    assert search(index, vectors[:1], k=1) == [[0]]

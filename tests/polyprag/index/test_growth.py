@@ -261,7 +261,7 @@ def test_the_row_of_a_removed_passage_is_zero_even_where_the_encoding_still_has_
 ) -> None:
     grown.remove(2, encoding_too=False)
     manifest = build_index(grown.run, CONFIG)
-    directory = grown.run / "index" / manifest.segments[0].components["rows"].directory
+    directory = grown.run / "index" / manifest.segments[0].components["rows"][0].directory
     rows_NSK = np.load(directory / "rows.npy")
     assert [i for i in range(10) if not rows_NSK[i].any()] == [2]
 
@@ -419,13 +419,13 @@ def test_a_build_that_is_killed_for_good_is_finished_by_the_next(grown: GrowingR
     grown.remove(3)
     script = (
         "import os, sys; from polyprag.config import Config, IndexConfig\n"
-        "from polyprag.index import build_segment; from polyprag.index.build import build_index\n"
-        "build_segment.write_dense = lambda *_, **__: os._exit(9)\n"
+        "from polyprag.index import pieces; from polyprag.index.build import build_index\n"
+        "pieces.write_embeddings = lambda *_, **__: os._exit(9)\n"
         "build_index(sys.argv[1], Config(index=IndexConfig(lsa_dims=8)))\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(grown.run)])
     assert killed.returncode == 9
-    assert list((grown.run / "index").glob(".dense-*.tmp"))
+    assert list((grown.run / "index").glob(".embeddings-*.tmp"))
     check_searches(grown, Index.open(grown.run))
     build_index(grown.run, CONFIG)
     assert not list((grown.run / "index").glob(".*.tmp"))

@@ -65,7 +65,7 @@ def test_building_again_makes_only_what_is_missing(
 ) -> None:
     url, _ = remote_run
     first = build_index(url, config_of(tmp_path / "one"))
-    bm25 = join(url, "index", first.segments[0].components["bm25"].directory)
+    bm25 = join(url, "index", first.segments[0].components["bm25"][0].directory)
     lost = next(name for name in list_names(bm25) if name != "component.json")
     remove(join(bm25, lost))
     kept = {name: sha256_of(join(bm25, name)) for name in list_names(bm25)}
@@ -82,8 +82,8 @@ def test_parts_of_an_earlier_index_go(remote_run: tuple[str, Path], tmp_path: Pa
     first = build_index(url, config_of(tmp_path / "cache"))
     second = build_index(url, config_of(tmp_path / "cache", bm25_title_weight=3))
     assert (
-        first.segments[0].components["bm25"].directory
-        != second.segments[0].components["bm25"].directory
+        first.segments[0].components["bm25"][0].directory
+        != second.segments[0].components["bm25"][0].directory
     )
     kept = {component.directory for component in second.components}
     assert set(list_names(join(url, "index"))) == {*kept, "manifest.json"}
@@ -99,7 +99,7 @@ def test_a_damaged_copy_is_fetched_again_and_a_damaged_part_is_named(
     index = Index.open(url, cache_dir=str(tmp_path / "cache"))
     assert index.passage(39).title == "Jara 39"
 
-    part = join(url, "index", manifest.segments[0].components["passages"].directory, "text.bin")
+    part = join(url, "index", manifest.segments[0].components["passages"][0].directory, "text.bin")
     data = read_bytes(part)
     with atomic_write(part) as file:
         file.write(data[:-1] + b"?")
@@ -142,7 +142,7 @@ def test_a_remote_index_grows_and_forgets(
     for method in ("bm25", "hybrid"):
         hits = index.search(["Zinnia the botanist"], k=1, method=method)[0]
         assert [passage.key for passage in hits.passages] == ["new"]
-    del index
+    del index, hits
     gc.collect()  # which lets go of the copies
 
     remove_passages(join(url, "corpus"), [40], count=counts_of)

@@ -67,7 +67,7 @@ def test_k_above_the_corpus_and_queries_without_words_are_fine(
     assert none.rows is not None
     assert none.rows.shape == (0, 3, 4)
     assert none.passages == ()
-    assert index.search([], k=1, method=method) == []
+    assert list(index.search([], k=1, method=method)) == []
 
 
 def test_get_returns_given_passages_in_their_order(indexed_run: IndexedRun) -> None:
@@ -166,7 +166,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def bm25_of(values: dict[str, Any]) -> dict[str, Any]:
-    return values["segments"][0]["components"]["bm25"]
+    return values["segments"][0]["components"]["bm25"][0]
 
 
 @pytest.mark.parametrize(
