@@ -22,7 +22,7 @@ Gates = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 _NAMES = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
 _SCALED_ON = 8192  # questions whose gates give the mean and the scale of all
 _HELD_OUT_EVERY = 10
-_RATE = 2e-3  # of Adam, at the start; falls linearly to 0
+_RATE = 5e-3  # of Adam, at the start; falls linearly to 0
 
 
 class RoutingMap:
@@ -116,7 +116,7 @@ def fit_map(
     num_sites: int,
     hidden: int,
     epochs: int,
-    batch_size: int = 256,
+    batch_size: int = 128,
     seed: int = 0,
     progress: Callable[[int, float], None] = lambda count, loss: None,
 ) -> Fitted:

@@ -105,6 +105,8 @@ class RouterSettings:
             raise ValueError("its counts must be whole numbers above 0")
         if not all(type(text) is str for text in (*astuple(made_of), parsed.sha256)):
             raise ValueError("its checksums must be strings")
+        if not (parsed.cosine is None or type(parsed.cosine) is float):
+            raise ValueError("its cosine must be a number or null")
         return replace(parsed, made_of=made_of)
 
 

@@ -18,14 +18,14 @@ from polyprag.cli.lease import hold
 @click.option(
     "--hidden",
     type=click.IntRange(min=1),
-    default=1024,
+    default=2048,
     show_default=True,
     help="Units of the map's hidden layer: more for more passages.",
 )
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    default=200,
+    default=60,
     show_default=True,
     help="Passes over the questions.",
 )
@@ -44,7 +44,7 @@ def command(
     \b
     Examples:
       polyprag distill runs/wiki
-      polyprag distill runs/wiki --hidden 4096 --epochs 50
+      polyprag distill runs/wiki --hidden 8192 --epochs 20
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
       polyprag evaluate runs/wiki --questions popqa.jsonl --methods poly,routed --out results/routed
     """
