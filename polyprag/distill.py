@@ -24,6 +24,7 @@ from sharding.corpus import Corpus
 from sharding.files import join
 from sharding.shown_progress import ShowProgress, show_nothing
 
+_HIDDEN_PER_PASSAGE, _MAX_HIDDEN = 2, 16384
 _AT_A_TIME = 4096  # questions that are encoded at once
 
 
@@ -34,11 +35,13 @@ class Distilled:
     Attributes:
         settings: as saved.
         num_parameters: of the map.
+        hidden: units of its hidden layer; fewer than passages can't hold them all.
         num_without: passages with a row and without a question, of which the map knows nothing.
     """
 
     settings: RouterSettings
     num_parameters: int
+    hidden: int
     num_without: int
 
 
@@ -46,7 +49,7 @@ def distill(
     run_dir: str | Path,
     config: Config,
     *,
-    hidden: int,
+    hidden: int | None = None,
     epochs: int,
     show: ShowProgress = show_nothing,
 ) -> Distilled:
@@ -55,7 +58,7 @@ def distill(
     Args:
         run_dir: RUN: augmented, encoded and indexed.
         config: `data.cache_*`, and `train.seed`.
-        hidden: units of the map's hidden layer.
+        hidden: units of the map's hidden layer; by default two a passage, 16,384 at most.
         epochs: over the questions.
         show: shows the steps.
 
@@ -72,6 +75,9 @@ def distill(
             f"{join(run_dir, CORPUS)}: no passage has a question to distil from: the map is made "
             "of what `polyprag augment RUN` writes before `polyprag encode`"
         )
+    num_passages = len(np.unique(ids_n))
+    if hidden is None:
+        hidden = min(_HIDDEN_PER_PASSAGE * num_passages, _MAX_HIDDEN)
     embeddings_nD = np.empty((len(questions), encoder.encoder.dims), dtype=np.float32)
     with show(len(questions), "encoding questions", unit="questions") as advance:
         for start in range(0, len(questions), _AT_A_TIME):
@@ -96,7 +102,6 @@ def distill(
             seed=config.train.seed,
             progress=lambda count, loss: advance(count, f"loss {loss:.3f}"),
         )
-    num_passages = len(np.unique(ids_n))
     settings = save_map(
         run_dir,
         fitted,
@@ -104,7 +109,7 @@ def distill(
         num_questions=len(questions),
         num_passages=num_passages,
     )
-    return Distilled(settings, fitted.map.num_parameters, num_live - num_passages)
+    return Distilled(settings, fitted.map.num_parameters, hidden, num_live - num_passages)
 
 
 def _questions(

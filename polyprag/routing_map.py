@@ -1,9 +1,9 @@
 """A small network from a question's embedding to the mixture of experts, without any passage.
 
-One hidden layer. Linear regression and random features (kernel regression) were measured, too, and
-are far behind: rows that begin as random codes can't be told apart by a linear map of few
-dimensions (docs/experiments.md). What the map knows it has memorised from questions on the
-passages, so it must be about as large as the routing table that it stands in for.
+One hidden layer. Ridge regression and random features (nearly kernel regression) were measured,
+too, and are far behind (docs/experiments.md). Rows begin as random codes, which have no rule that
+could be learned: the map memorises which code goes with which questions, and needs about one hidden
+unit a passage for it. So it is larger than the routing table that it stands in for.
 
 n questions, D dimensions, H hidden units, S sites, K experts, O = S K.
 """

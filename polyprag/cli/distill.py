@@ -18,9 +18,9 @@ from polyprag.cli.lease import hold
 @click.option(
     "--hidden",
     type=click.IntRange(min=1),
-    default=2048,
-    show_default=True,
-    help="Units of the map's hidden layer: more for more passages.",
+    default=None,
+    help="Units of the map's hidden layer; it needs about one a passage.  [default: two a passage, "
+    "16,384 at most]",
 )
 @click.option(
     "--epochs",
@@ -31,7 +31,7 @@ from polyprag.cli.lease import hold
 )
 @config_option
 def command(
-    run: str, arguments: tuple[str, ...], hidden: int, epochs: int, configs: tuple[str, ...]
+    run: str, arguments: tuple[str, ...], hidden: int | None, epochs: int, configs: tuple[str, ...]
 ) -> None:
     """Distil RUN/router, a map from a question to a mixture of experts.
 
@@ -44,7 +44,7 @@ def command(
     \b
     Examples:
       polyprag distill runs/wiki
-      polyprag distill runs/wiki --hidden 8192 --epochs 20
+      polyprag distill runs/wiki --hidden 4096 --epochs 20
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
       polyprag evaluate runs/wiki --questions popqa.jsonl --methods poly,routed --out results/routed
     """
@@ -63,6 +63,12 @@ def command(
         f"{router_dir(run)}: {made.num_parameters:,} numbers, from {settings.num_questions:,} "
         f"questions on {settings.num_passages:,} passages{held_out}"
     )
+    if made.hidden < settings.num_passages:
+        click.echo(
+            f"warning: {made.hidden:,} hidden units can't hold {settings.num_passages:,} passages: "
+            "most mixtures will be far off; give more with --hidden, or use retrieval",
+            err=True,
+        )
     if made.num_without:
         click.echo(f"{made.num_without:,} passages have no question: the map knows nothing of them")
     click.echo(f'next: polyprag ask {run} "a question" --mode routed')

@@ -158,6 +158,7 @@ def test_the_commands_say_what_was_made_and_answer_by_it(
     made = polyprag("distill", run, "--hidden", 8, "--epochs", 2)
     assert made.exit_code == 0, made.output
     assert f"{run}/router: " in made.stdout and "questions on 10 passages; cosine" in made.stdout
+    assert "8 hidden units can't hold 10 passages" in made.stderr
     answer = polyprag("ask", run, QUESTIONS[0], "--mode", "routed", "--json")
     assert answer.exit_code == 0, answer.output
     record = json.loads(answer.stdout)
@@ -284,6 +285,13 @@ def test_removing_a_passage_deletes_the_map(routed_run: tuple[Path, Config]) -> 
     assert not (run / "router").exists() and problems(run) == []
     assert distill(run, config, hidden=4, epochs=1).settings.num_passages == 9
     assert polyprag("remove", run, "--ids", 4, "--yes", "--workers", 1).exit_code == 0
+
+
+def test_by_default_the_map_grows_with_the_passages(augmented_run: tuple[Path, Config]) -> None:
+    run, config = augmented_run
+    assert distill(run, config, epochs=1).hidden == 20
+    tensors = load_file(run / "router" / "router.safetensors")
+    assert len(tensors["hidden.bias"]) == 20
 
 
 def test_what_there_must_be_to_distil_from_is_named(encoded_run: tuple[Path, Config]) -> None:
