@@ -37,9 +37,11 @@ def command(
 
     Learns from the questions of `polyprag augment` what the rows of their passages say, with
     the encoder of the dense index. `--mode routed` then answers without retrieving anything.
-    Retrieved rows are better and need no map; what is lost is in docs/experiments.md. The map knows
-    only passages that have questions, and is refused once the encoding or the index's encoder
-    has changed: then run this again. `polyprag remove` deletes it.
+
+    Retrieved rows are better: a question in other wordings than `augment` has gets a mixture
+    that is off, and the map must grow with the corpus, beyond the rows themselves
+    (docs/experiments.md). It knows only passages that have questions. Once the encoding or the
+    index's encoder has changed it is refused: run this again. `polyprag remove` deletes it.
 
     \b
     Examples:
