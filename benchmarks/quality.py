@@ -22,7 +22,7 @@ from peft.tuners.lora import LoraLayer
 from reporting import Goal, finish, options, show
 from torch import distributed
 
-from polyprag.answering import MODES
+from polyprag.answering import WITHOUT_MAP
 from polyprag.augment.corpus import augment_corpus
 from polyprag.base_model import load_base
 from polyprag.batching import pad_batch
@@ -153,7 +153,7 @@ def main() -> None:
         seconds = encode_here(run, config)
         build_index(run, config)
         results = evaluate(
-            run, config, questions_path=questions, methods=MODES, out_dir=directory / "popqa"
+            run, config, questions_path=questions, methods=WITHOUT_MAP, out_dir=directory / "popqa"
         )
         lead = directory / "lead.jsonl"
         write_lead_questions(run, lead, limit=100 if args.quick else 600)

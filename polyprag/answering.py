@@ -6,6 +6,7 @@
     combine          both
     poly-wrong-row   control: each passage's row is that of some other passage
     poly-uniform     control: every expert weighs alike (rows of ones)
+    routed           the mixture that a learned map gives to the question; nothing is retrieved
 
 N passages, Q questions, k retrieved passages, S sites, K experts.
 """
@@ -33,14 +34,17 @@ from polyprag.index.results import Hits
 from polyprag.index.search import Index
 from polyprag.mixture import mix_gates
 from polyprag.prompts import TitledText, uses_chat
+from polyprag.question_router import QuestionRouter
 from polyprag.router import gates as gates_of_rows
 from polyprag.window import fit_prompt, prompt_tokens
 from sharding.passages import Passage
 
-Mode = Literal["closed", "rag", "poly", "combine", "poly-wrong-row", "poly-uniform"]
-MODES: tuple[Mode, ...] = ("closed", "rag", "poly", "combine", "poly-wrong-row", "poly-uniform")
+Mode = Literal["closed", "rag", "poly", "combine", "poly-wrong-row", "poly-uniform", "routed"]
+SEARCHES: tuple[Mode, ...] = ("rag", "poly", "combine", "poly-wrong-row", "poly-uniform")
+WITHOUT_MAP: tuple[Mode, ...] = ("closed", *SEARCHES)  # all that a run without RUN/router can do
+MODES: tuple[Mode, ...] = (*WITHOUT_MAP, "routed")
 READS: frozenset[Mode] = frozenset({"rag", "combine"})  # passages are in the prompt
-MIXES: frozenset[Mode] = frozenset({"poly", "combine", "poly-wrong-row", "poly-uniform"})
+MIXES: frozenset[Mode] = frozenset(MODES) - {"closed", "rag"}
 NOT_IN_CORPUS = -1  # the id of a passage that came with a question and isn't in the index
 
 
@@ -65,7 +69,7 @@ class Answer:
     Attributes:
         text: the generated answer.
         mode: how it was made.
-        hits: the passages behind it, best first; None for `closed`.
+        hits: the passages behind it, best first; None for `closed` and `routed`.
         gates: (S, K) float32 mixture of experts; None where none was used.
         latency: of retrieval, mixing and generation.
     """
@@ -89,6 +93,7 @@ class Answerer:
         index: Index | None = None,
         pool: ExpertPool | None = None,
         router: RouterConfig | None = None,
+        question_router: QuestionRouter | None = None,
     ) -> None:
         """Put loaded parts together; `open` loads them from a run directory.
 
@@ -96,19 +101,21 @@ class Answerer:
             model: the base model, in eval mode, with `pool` injected where there is one.
             tokenizer: the model's.
             config: its `retrieval` and `generation` are used, and `train.seed` for the controls.
-            index: needed by every mode but `closed`.
+            index: needed by the modes that search.
             pool: needed by the modes that mix experts.
             router: how rows become gates, as the pool was trained; default `config.router`.
+            question_router: needed by `routed`.
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.index, self.pool = index, pool
         self._router = router if router is not None else config.router
+        self._question_router = question_router
         self._chat = uses_chat(tokenizer, config.generation.prompt)
         self._max_prompt_tokens = prompt_tokens(model.config, config.generation.max_new_tokens)
 
     @classmethod
     def open(
-        cls, run_dir: str | Path, config: Config, *, modes: Collection[Mode] = MODES
+        cls, run_dir: str | Path, config: Config, *, modes: Collection[Mode] = WITHOUT_MAP
     ) -> "Answerer":
         """Load what the modes need from a run directory.
 
@@ -117,16 +124,16 @@ class Answerer:
 
         Args:
             run_dir: RUN; its index is needed unless the mode is `closed`, its encoding for the
-                modes that mix experts.
+                modes that mix experts, its routing map for `routed`.
             config: `model`, `retrieval` and `generation` are used.
             modes: what will be asked for.
 
         Raises:
-            RunError: the index or the encoding is missing, or they don't belong together.
+            RunError: the index, the encoding or the map is missing, or they don't belong together.
             ConfigError: the base model can't be loaded.
         """
         index = None
-        if set(modes) != {"closed"}:
+        if not set(modes).isdisjoint(SEARCHES):
             index = Index.open(
                 run_dir,
                 gpu=config.index.gpu,
@@ -138,6 +145,9 @@ class Answerer:
             model, tokenizer = load_base(config.model)
             return cls(model, tokenizer, config, index=index)
         encoding = Encoding.load(run_dir)
+        question_router = None
+        if "routed" in modes:
+            question_router = QuestionRouter.open(run_dir, config, encoding=encoding.manifest)
         model, tokenizer = load_base(config.model)
         encoding.check_base_model(describe_base(model, config.model))
         pool = inject(
@@ -145,7 +155,15 @@ class Answerer:
         )
         pool.load_state_dict(encoding.expert_state())
         router = encoding.config.router
-        return cls(model, tokenizer, config, index=index, pool=pool, router=router)
+        return cls(
+            model,
+            tokenizer,
+            config,
+            index=index,
+            pool=pool,
+            router=router,
+            question_router=question_router,
+        )
 
     def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:
         """Return each question's passages, best first, with their scores and routing rows.
@@ -207,8 +225,8 @@ class Answerer:
             Q answers in the order of the questions.
 
         Raises:
-            RunError: the mode needs an index or routing rows and they aren't there, or
-                `poly-wrong-row` has no other passage to take a row from.
+            RunError: the mode needs an index, routing rows or a routing map and they aren't there,
+                or `poly-wrong-row` has no other passage to take a row from.
             QuestionTooLongError: a question doesn't fit the model's window.
         """
         if mode not in MODES:
@@ -217,11 +235,13 @@ class Answerer:
             return []
         started = time.perf_counter()
         found: list[Hits] | None = None
-        if mode != "closed":
+        if mode in SEARCHES:
             found = list(hits) if hits is not None else self.retrieve(questions, k=k)
         retrieved = time.perf_counter()
         mixtures = None
-        if mode in MIXES and found is not None:
+        if mode == "routed":
+            mixtures = self._routed(questions)
+        elif mode in MIXES and found is not None:
             barred = never_rows_of if never_rows_of is not None else [()] * len(questions)
             mixtures = torch.stack(
                 [
@@ -272,6 +292,14 @@ class Answerer:
         if self.index is None:
             raise RunError("this run was opened without its index: run `polyprag index RUN` first")
         return self.index
+
+    def _routed(self, questions: Sequence[str]) -> torch.Tensor:
+        """Return the questions' (Q, S, K) float32 gates by the routing map."""
+        if self._question_router is None:
+            raise RunError("routed needs the run's routing map: run `polyprag distill RUN` first")
+        if self.pool is None:
+            raise RunError("routed needs the experts: run `polyprag encode RUN` first")
+        return torch.from_numpy(self._question_router.gates(questions))
 
     def _mixture(
         self, question: str, hits: Hits, mode: Mode, never: Collection[int]

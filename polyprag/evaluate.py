@@ -2,7 +2,7 @@
 
 Accuracy is measured in batches. Latency is measured apart, one request at a time from question to
 answer (retrieval, mixing, generation), on up to 32 questions spread over the file, after a warm-up.
-With gold passages there is no retrieval to measure.
+With gold passages, as for `closed` and `routed`, there is no retrieval to measure.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from polyprag import __version__
-from polyprag.answering import MIXES, MODES, NOT_IN_CORPUS, Answer, Answerer, Mode
+from polyprag.answering import MIXES, MODES, NOT_IN_CORPUS, SEARCHES, Answer, Answerer, Mode
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from polyprag.index.results import Hits
@@ -44,7 +44,7 @@ class _Case:
 
     def is_missing(self, method: Mode) -> bool:
         """Tell whether the method lacks what it needs when gold passages replace retrieval."""
-        if method == "closed":
+        if method not in SEARCHES:
             return False
         return self.gold is None or (method in MIXES and NOT_IN_CORPUS in self.gold.ids)
 
@@ -163,7 +163,7 @@ def _evaluate_method(
             [case.question.question for case in part],
             mode=method,
             k=top_k,
-            hits=gold if gold_passages and method != "closed" else None,
+            hits=gold if gold_passages and method in SEARCHES else None,
             never_rows_of=[case.gold_ids for case in part],
         )
 

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a run directory: corpus, encoding, checkpoints and index.
+"""Everything that can be wrong with a run directory: corpus, encoding, checkpoints, index and map.
 
 Nothing is changed here; a problem that can be mended without loss brings its repair along.
 """
@@ -9,10 +9,12 @@ from polyprag.config_files import CONFIG_FILE, load_config
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import CorpusError, PolypragError
 from polyprag.index.run_dir import CORPUS, ENCODING, INDEX
+from polyprag.routing_map_file import ROUTER
 from polyprag.verify_checkpoints import Checkpoint, verify_checkpoints
 from polyprag.verify_files import size_in, size_problem, sizes_in
 from polyprag.verify_findings import RunFindings, stage_manifest
 from polyprag.verify_index import verify_index
+from polyprag.verify_router import verify_router
 from polyprag.verify_tensors import expert_problems, rows_problems
 from sharding.checks.problem import Problem, leftovers
 from sharding.checks.verify import verify_corpus
@@ -63,6 +65,9 @@ def verify_run(
     problems, summary = verify_index(run_dir, corpus=manifest, quick=quick, show=show)
     found.problems += problems
     found.checked[INDEX] = summary
+    problems, summary = verify_router(run_dir, quick=quick, show=show)
+    found.problems += problems
+    found.checked[ROUTER] = summary
     return found
 
 

@@ -10,7 +10,7 @@ from polyprag.cli.arguments import config_option, run_argument, settings_of, spl
 if TYPE_CHECKING:
     from polyprag.answering import Answer
 
-MODES = ("closed", "rag", "poly", "combine")  # the controls are for evaluate
+MODES = ("closed", "rag", "poly", "combine", "routed")  # the controls are for evaluate
 _SHOWN_CHARACTERS = 76
 
 
@@ -23,7 +23,8 @@ _SHOWN_CHARACTERS = 76
     default="poly",
     show_default=True,
     help="closed: the base model alone. rag: passages in the prompt. poly: passages in the "
-    "weights. combine: both.",
+    "weights. combine: both. routed: the mixture that the map of `polyprag distill` gives to the "
+    "question; nothing is retrieved.",
 )
 @click.option(
     "--top-k",
@@ -47,6 +48,7 @@ def command(
     Examples:
       polyprag ask runs/wiki "Where was Ada Lovelace born?"
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode rag --top-k 5
+      polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
       polyprag ask runs/wiki "Who directed Alien?" --json retrieval.method=hybrid
     """
     questions, overrides = split_overrides(arguments)

@@ -26,8 +26,8 @@ from polyprag.cli.arguments import (
     default="closed,rag,poly,combine",
     show_default=True,
     metavar="NAME,...",
-    help="Also: the controls poly-wrong-row (other passages' rows) and poly-uniform (all "
-    "experts alike).",
+    help="Also: routed (no retrieval: the map of `polyprag distill`), and the controls "
+    "poly-wrong-row (other passages' rows) and poly-uniform (all experts alike).",
 )
 @click.option("--out", "out_dir", required=True, metavar="DIR", help="Where the results go.")
 @click.option(

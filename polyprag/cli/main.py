@@ -22,6 +22,7 @@ COMMANDS = (  # in the order of a run
     "remove",
     "train-more",
     "index",
+    "distill",
     "ask",
     "questions",
     "evaluate",

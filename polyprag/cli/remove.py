@@ -72,9 +72,10 @@ def command(
     from cluster.checkpoint_edit import check_finished, forget_rows
     from polyprag.growth.remove import remove
     from polyprag.progress import progress
+    from polyprag.routing_map_file import router_dir
     from sharding.corpus import Corpus
     from sharding.corpus_keys import ids_of_keys
-    from sharding.files import join, open_url
+    from sharding.files import exists, join, open_url
     from sharding.removal import check_ids
 
     config = settings_of(run, (), ())
@@ -92,6 +93,7 @@ def command(
         _show(corpus, left)
         if left and not yes and _is_terminal():
             click.confirm(f"Remove {_passages(len(left))} from {run} for good?", abort=True)
+        had_map = exists(router_dir(run))
         removed = remove(
             run,
             sorted(ids),
@@ -102,6 +104,11 @@ def command(
         )
     before = f", {removed.num_before:,} had been before" if removed.num_before else ""
     left_over = corpus.manifest.num_passages - len(removed.manifest.removed)
+    if had_map:
+        click.echo(
+            f"{router_dir(run)}: deleted, as the map was fitted to questions on what was removed; "
+            f"make another with `polyprag distill {run}`"
+        )
     click.echo(
         f"{run}: {_passages(len(removed.ids))} removed{before}; {left_over:,} of "
         f"{corpus.manifest.num_passages:,} are left"

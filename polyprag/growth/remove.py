@@ -1,4 +1,4 @@
-"""Remove passages from everything in a run: corpus, checkpoint, encoding and index.
+"""Remove passages from everything in a run: corpus, checkpoint, encoding, index and routing map.
 
 The corpus comes first: from then on no search gives the passages out, whatever the index still
 holds. Every step finds out by itself what is left to do, so the same call after a stop does the
@@ -12,6 +12,7 @@ from polyprag.config import Config
 from polyprag.encoding_edit import forget_rows
 from polyprag.index.build import build_index
 from polyprag.index.run_dir import CORPUS, INDEX
+from polyprag.routing_map_file import remove_map
 from sharding.cache import cache_for
 from sharding.files import join, list_names
 from sharding.removal import Removed, remove_passages
@@ -48,6 +49,7 @@ def remove(
     data = config.data
     cache = cache_for(corpus_dir, directory=data.cache_dir, max_gb=data.cache_gb)
     removed = remove_passages(corpus_dir, ids, count=counts_of, cache=cache, pool=pool, show=show)
+    remove_map(run_dir)  # fitted to the passages' questions; `polyprag distill` makes one without
     forget_in_checkpoint(run_dir, ids)
     forget_rows(run_dir, ids)
     if set(list_names(join(run_dir, INDEX))) - {_LOCK}:

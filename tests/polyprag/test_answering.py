@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyprag.answering import MODES, NOT_IN_CORPUS, Answerer
+from polyprag.answering import NOT_IN_CORPUS, WITHOUT_MAP, Answerer
 from polyprag.augment.corpus import counts_of
 from polyprag.base_model import load_base
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
@@ -80,7 +80,7 @@ def test_prompts_and_experts_of_each_mode(
     passages = answerer.retrieve(QUESTIONS[:1], k=2)[0].passages
     alone, with_passages = qa_prompt(QUESTIONS[0]), qa_prompt(QUESTIONS[0], passages)
     assert alone != with_passages
-    for mode in MODES:
+    for mode in WITHOUT_MAP:
         seen.clear()
         answer = answerer.answer(QUESTIONS[:1], mode=mode, k=2)[0]
         prompts, gates = seen[0]

@@ -402,6 +402,7 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "train-more",
         "inspect",
         "index",
+        "distill",
         "ask",
         "questions",
         "evaluate",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyprag.answering import MODES, Answer, Answerer
+from polyprag.answering import WITHOUT_MAP, Answer, Answerer
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluate import LATENCY_SAMPLE, evaluate, parse_methods
@@ -61,14 +61,14 @@ def test_results_are_those_of_the_predictions_for_every_method(
         run,
         config,
         questions_path=questions,
-        methods=MODES,
+        methods=WITHOUT_MAP,
         out_dir=out,
         top_k=2,
         progress=lambda *each: told.append(each),
     )
     assert json.loads((out / "results.json").read_text()) == results
-    assert list(results) == list(MODES)
-    assert told == [(method, 5, 5) for method in MODES]
+    assert list(results) == list(WITHOUT_MAP)
+    assert told == [(method, 5, 5) for method in WITHOUT_MAP]
     for method, result in results.items():
         predictions = _predictions(out, method)
         assert [each["id"] for each in predictions] == ["q0", "q1", "q2", "q3", "q4"]

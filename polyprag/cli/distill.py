@@ -1,0 +1,76 @@
+"""`polyprag distill`: a map from questions to mixtures, so that no passage need be retrieved."""
+
+import click
+
+from polyprag.cli.arguments import (
+    config_option,
+    only_overrides,
+    overrides_argument,
+    run_argument,
+    settings_of,
+)
+from polyprag.cli.lease import hold
+
+
+@click.command("distill")
+@run_argument
+@overrides_argument
+@click.option(
+    "--hidden",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Units of the map's hidden layer; it needs about one a passage.  [default: two a passage, "
+    "16,384 at most]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="Passes over the questions.",
+)
+@config_option
+def command(
+    run: str, arguments: tuple[str, ...], hidden: int | None, epochs: int, configs: tuple[str, ...]
+) -> None:
+    """Distil RUN/router, a map from a question to a mixture of experts.
+
+    Learns from the questions of `polyprag augment` what the rows of their passages say, with
+    the encoder of the dense index. `--mode routed` then answers without retrieving anything.
+
+    Retrieved rows are better: a question in other wordings than `augment` has gets a mixture
+    that is off, and the map must grow with the corpus, beyond the rows themselves
+    (docs/experiments.md). It knows only passages that have questions. Once the encoding or the
+    index's encoder has changed it is refused: run this again. `polyprag remove` deletes it.
+
+    \b
+    Examples:
+      polyprag distill runs/wiki
+      polyprag distill runs/wiki --hidden 4096 --epochs 20
+      polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
+      polyprag evaluate runs/wiki --questions popqa.jsonl --methods poly,routed --out results/routed
+    """
+    from polyprag.distill import distill
+    from polyprag.progress import progress
+    from polyprag.routing_map_file import router_dir
+
+    config = settings_of(run, configs, only_overrides(arguments))
+    hold(run, "distill")
+    made = distill(run, config, hidden=hidden, epochs=epochs, show=progress)
+    settings = made.settings
+    held_out = ""
+    if settings.cosine is not None:
+        held_out = f"; cosine with the true mixture on held-out questions: {settings.cosine:.3f}"
+    click.echo(
+        f"{router_dir(run)}: {made.num_parameters:,} numbers, from {settings.num_questions:,} "
+        f"questions on {settings.num_passages:,} passages{held_out}"
+    )
+    if made.hidden < settings.num_passages:
+        click.echo(
+            f"warning: {made.hidden:,} hidden units can't hold {settings.num_passages:,} passages: "
+            "most mixtures will be far off; give more with --hidden, or use retrieval",
+            err=True,
+        )
+    if made.num_without:
+        click.echo(f"{made.num_without:,} passages have no question: the map knows nothing of them")
+    click.echo(f'next: polyprag ask {run} "a question" --mode routed')

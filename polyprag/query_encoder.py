@@ -1,0 +1,62 @@
+"""The encoder of a run's dense index, for questions alone: no passage is read or searched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.config import Config
+from polyprag.index.components import Component
+from polyprag.index.encoders import Encoder
+from polyprag.index.manifest import IndexManifest
+from polyprag.index.place import place_of
+
+
+@dataclass(frozen=True, slots=True)
+class QueryEncoder:
+    """An encoder of questions.
+
+    Attributes:
+        identity: another one for an encoder that may give other vectors.
+        encoder: of texts.
+        prefix: put before each question.
+    """
+
+    identity: str
+    encoder: Encoder
+    prefix: str
+
+    def encode_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit vectors (n, D); zero for a question in which nothing is known."""
+        return self.encoder.encode([self.prefix + query for query in queries])
+
+
+def query_encoder(run_dir: str | Path, config: Config) -> QueryEncoder:
+    """Load the encoder of RUN/index.
+
+    Args:
+        run_dir: RUN, a path or URL.
+        config: `data.cache_*`, where RUN is remote.
+
+    Raises:
+        RunError: there is no index, or the encoder is damaged.
+        ConfigError: the encoder's model can't be loaded.
+    """
+    from polyprag.index.dense import _saved_encoder
+
+    place = place_of(run_dir, cache_dir=config.data.cache_dir, cache_gb=config.data.cache_gb)
+    manifest = IndexManifest.load(place.url)
+    encoder, prefix = _saved_encoder(place.local(_part(manifest)))
+    return QueryEncoder(encoder_identity(manifest), encoder, prefix)
+
+
+def encoder_identity(manifest: IndexManifest) -> str:
+    """Return the `QueryEncoder.identity` of an index."""
+    return _part(manifest).directory  # its name follows from all that the encoder was made of
+
+
+def _part(manifest: IndexManifest) -> Component:
+    """Return the part of the index that has the encoder: the base's dense one."""
+    return manifest.segments[0].components["dense"]
