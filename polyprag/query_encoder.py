@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from polyprag.config import Config
 from polyprag.index.components import Component
+from polyprag.index.encoder_choice import saved_encoder
 from polyprag.index.encoders import Encoder
 from polyprag.index.manifest import IndexManifest
 from polyprag.index.place import place_of
@@ -20,17 +21,15 @@ class QueryEncoder:
 
     Attributes:
         identity: another one for an encoder that may give other vectors.
-        encoder: of texts.
-        prefix: put before each question.
+        encoder: of questions and passages.
     """
 
     identity: str
     encoder: Encoder
-    prefix: str
 
     def encode_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit vectors (n, D); zero for a question in which nothing is known."""
-        return self.encoder.encode([self.prefix + query for query in queries])
+        """Vectors (n, D); zero for a question in which nothing is known."""
+        return self.encoder.encode_queries(queries)
 
 
 def query_encoder(run_dir: str | Path, config: Config) -> QueryEncoder:
@@ -44,12 +43,10 @@ def query_encoder(run_dir: str | Path, config: Config) -> QueryEncoder:
         RunError: there is no index, or the encoder is damaged.
         ConfigError: the encoder's model can't be loaded.
     """
-    from polyprag.index.dense import _saved_encoder
-
     place = place_of(run_dir, cache_dir=config.data.cache_dir, cache_gb=config.data.cache_gb)
     manifest = IndexManifest.load(place.url)
-    encoder, prefix = _saved_encoder(place.local(_part(manifest)))
-    return QueryEncoder(encoder_identity(manifest), encoder, prefix)
+    encoder = saved_encoder(place.local(_part(manifest)), gpu=config.index.gpu)
+    return QueryEncoder(encoder_identity(manifest), encoder)
 
 
 def encoder_identity(manifest: IndexManifest) -> str:
@@ -58,5 +55,6 @@ def encoder_identity(manifest: IndexManifest) -> str:
 
 
 def _part(manifest: IndexManifest) -> Component:
-    """Return the part of the index that has the encoder: the base's dense one."""
-    return manifest.segments[0].components["dense"]
+    """Return the part of the index that has the encoder, which is the base's."""
+    (encoder,) = manifest.segments[0].components["encoder"]
+    return encoder

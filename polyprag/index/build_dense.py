@@ -1,8 +1,8 @@
 """Builds the FAISS indexes of a segment from its embeddings.
 
 A sample trains an empty index, tasks fill copies of it, and the copies are joined: inverted files
-on disk, list by list; fast-scan ones in memory. What FAISS can't join, Flat and graphs, is searched
-in parts of a million vectors.
+on disk, list by list. What FAISS can't join, Flat and graphs, is searched in parts of a million
+vectors.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,7 @@ from polyprag.index.faiss_index import (
     write_index,
     write_place,
 )
-from polyprag.index.faiss_merge import (
-    is_joined_in_memory,
-    is_joined_on_disk,
-    join_in_memory,
-    join_on_disk,
-)
+from polyprag.index.faiss_merge import is_joined_on_disk, join_on_disk, pack, plain_twin
 from polyprag.index.groups import Group, runs_of
 from polyprag.index.pieces import BuildPlace, Filled, Piece, make_piece
 from polyprag.index.place import IndexPlace
@@ -93,8 +88,9 @@ class DenseBuild:
         vectors = Embeddings.open(local, num_passages=num_passages)
         live = np.setdiff1d(np.arange(num_passages), removed)
         factory = self._factory(len(live), vectors.dims, is_base=is_base)
-        kind = empty_index(vectors.dims, factory)
-        is_joined = is_joined_on_disk(kind) or is_joined_in_memory(kind)
+        twin = plain_twin(vectors.dims, factory)
+        kind = empty_index(vectors.dims, factory) if twin is None else twin
+        is_joined = is_joined_on_disk(kind)
         made_from = {
             "layout": self._layout,
             "embeddings": named,
@@ -144,7 +140,9 @@ class DenseBuild:
         for piece, component in zip(pieces, self._pool.map(make_piece, pieces), strict=True):
             self._progress.advance(piece.num_passages)
             filled.append(component)
-        return [self._joined(kind, trained, filled, made_from)] if is_joined else filled
+        if not is_joined:
+            return filled
+        return [self._joined(trained, filled, made_from, is_packed=twin is not None)]
 
     def _factory(self, num_vectors: int, dims: int, *, is_base: bool) -> str:
         """The factory string of a segment.
@@ -175,8 +173,8 @@ class DenseBuild:
 
         def write(directory: Path) -> None:
             index = trained_index(
+                kind,
                 None if kind.is_trained else vectors.take(chosen),
-                dims=vectors.dims,
                 factory=factory,
                 gpu=self._config.gpu,
             )
@@ -187,13 +185,18 @@ class DenseBuild:
         return self._component("trained", write, factory=factory, dims=vectors.dims, sample=sample)
 
     def _joined(
-        self, kind: Any, trained: Component, filled: Sequence[Component], made_from: dict[str, Any]
+        self,
+        trained: Component,
+        filled: Sequence[Component],
+        made_from: dict[str, Any],
+        *,
+        is_packed: bool,
     ) -> Component:
-        join = join_on_disk if is_joined_on_disk(kind) else join_in_memory
-
         def write(directory: Path) -> None:
             paths = [self._place.local(component) / FILE for component in filled]
-            join(directory / FILE, read_index(self._place.local(trained)), paths)
+            join_on_disk(directory / FILE, read_index(self._place.local(trained)), paths)
+            if is_packed:
+                pack(directory / FILE)
             write_place(directory, first=0)
 
         component, _ = keep_or_make(self._place, "dense", made_from=made_from, write=write)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.index.faiss_factory import empty_index, inverted_file, is_lossy, reason_of
+from polyprag.index.faiss_factory import inverted_file, is_lossy, reason_of
 from sharding.files import read_json, write_json
 
 FILE = "vectors.faiss"
@@ -36,20 +36,19 @@ def gpus_wanted(gpu: str) -> bool:
 
 
 def trained_index(
-    sample: npt.NDArray[np.float32] | None, *, dims: int, factory: str, gpu: str
+    index: Any, sample: npt.NDArray[np.float32] | None, *, factory: str, gpu: str
 ) -> Any:
     """An index without vectors, ready to be filled.
 
     Args:
-        sample: (n, D) vectors to train on; None where `factory` needs no training.
-        dims: D.
-        factory: a FAISS factory string.
+        index: an empty one, from `empty_index`.
+        sample: (n, D) vectors to train on; None where it needs no training.
+        factory: the factory string, for the error.
         gpu: `index.gpu`.
 
     Raises:
         ConfigError: there are too few passages for this factory string.
     """
-    index = empty_index(dims, factory)
     if index.is_trained or sample is None:
         return index
     try:

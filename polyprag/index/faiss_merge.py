@@ -4,8 +4,8 @@ FAISS keeps an inverted file's lists as the last block of its file: `ilar`, the 
 bytes of a code, `full`, the lists' sizes, then each list's codes and ids. The block is written here
 list by list from files that are mapped, so millions of vectors are joined without loading them.
 (FAISS's own merging on disk needs a second file and writes to standard output.) Fast-scan lists are
-packed in blocks of vectors and can't be joined so: they are joined in memory, where a search needs
-them, too.
+packed in blocks of vectors, which can't be joined: such an index is filled and joined as its twin
+without fast scan and packed in the end, in memory, where a search needs it, too.
 """
 
 import struct
@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 
 from polyprag.errors import RunError
-from polyprag.index.faiss_factory import inverted_file
+from polyprag.index.faiss_factory import empty_index, inverted_file
 
 _BLOCK, _FULL = b"ilar", b"full"
 
@@ -30,10 +30,20 @@ def is_joined_on_disk(index: Any) -> bool:
     return isinstance(faiss.downcast_InvertedLists(ivf.invlists), faiss.ArrayInvertedLists)
 
 
-def is_joined_in_memory(index: Any) -> bool:
-    """Whether `join_in_memory` can join files of an index like this one."""
-    ivf = inverted_file(index)
-    return ivf is not None and _outermost(index) == ivf.this and not is_joined_on_disk(index)
+def plain_twin(dims: int, factory: str) -> Any | None:
+    """The index that is filled in place of a fast-scan one; None for all other kinds.
+
+    Args:
+        dims: D.
+        factory: a FAISS factory string.
+    """
+    fast = empty_index(dims, factory)
+    ivf = inverted_file(fast)
+    if not isinstance(ivf, faiss.IndexIVFPQFastScan) or not factory.endswith("x4fs"):
+        return None
+    twin = empty_index(dims, factory.removesuffix("fs"))
+    inverted_file(twin).by_residual = ivf.by_residual
+    return twin
 
 
 def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
@@ -77,17 +87,19 @@ def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
                 file.write(faiss.rev_swig_ptr(each.get_ids(number), size).tobytes())
 
 
-def join_in_memory(target: Path, trained: Any, filled: Sequence[Path]) -> None:
-    """Writes one index with the vectors of several; holds it and one of them.
-
-    Args:
-        target: the file to write.
-        trained: the index without vectors that each of the others began as; has them afterwards.
-        filled: its copies with vectors, whose ids are used as they are.
-    """
-    for path in filled:
-        trained.merge_from(faiss.read_index(str(path)), 0)
-    faiss.write_index(trained, str(target))
+def pack(path: Path) -> None:
+    """Turns a file of a `plain_twin` into one of its fast-scan index; holds that in memory."""
+    plain = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    packed = faiss.IndexIVFPQFastScan(_inverted_file(plain))
+    outer = faiss.downcast_index(plain)
+    if isinstance(outer, faiss.IndexPreTransform):
+        chain = [outer.chain.at(i) for i in range(outer.chain.size())]
+        packed = faiss.IndexPreTransform(packed)
+        for transform in reversed(chain):
+            packed.prepend_transform(transform)
+    temporary = path.with_name(f"{path.name}.packed")
+    faiss.write_index(packed, str(temporary))
+    temporary.replace(path)
 
 
 def _inverted_file(index: Any) -> Any:

@@ -121,7 +121,7 @@ def test_routed_answers_are_the_experts_mixed_by_the_map_and_nothing_is_searched
 
     monkeypatch.setattr(Index, "open", refuse)
     monkeypatch.setattr(Index, "search", refuse)
-    for part in ("passages", "bm25", "rows"):
+    for part in ("passages", "bm25", "embeddings", "dense", "rows"):
         (directory,) = (run / "index").glob(f"{part}-*")
         shutil.rmtree(directory)
     answerer = open_routed(run, config)

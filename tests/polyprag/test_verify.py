@@ -58,7 +58,7 @@ def test_a_sound_run_has_no_problems(run: Path, quick: bool) -> None:
     assert found.checked["corpus"] == "10 passages in 3 partitions"
     assert found.checked["checkpoints"] == "step 5"
     assert str(found.checked["encoding"]).startswith("10 rows in 3 parts")
-    assert found.checked["index"] == "10 passages, bm25, dense, passages, rows"
+    assert found.checked["index"] == "10 passages, bm25, dense, embeddings, encoder, passages, rows"
 
 
 def test_stages_that_have_not_begun_are_no_problem(run: Path) -> None:

@@ -31,7 +31,7 @@ def build(
     gpu: str = "never",
     positions: np.ndarray | None = None,
 ) -> VectorIndex:
-    index = trained_index(vectors, dims=DIMS, factory=factory, gpu=gpu)
+    index = trained_index(empty_index(DIMS, factory), vectors, factory=factory, gpu=gpu)
     fill(index, np.array_split(vectors, 3), None)
     write_index(directory, index)
     write_place(directory, first=0, positions=positions)
