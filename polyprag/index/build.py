@@ -101,7 +101,10 @@ def build_index(
         )
         if manifest != previous:
             manifest.save(place.url)
-        place.remove_others({component.directory for component in manifest.components})
+        # Readers keep the version that they opened, unless a passage must be gone from all files.
+        forgets = previous is not None and manifest.removed != previous.removed
+        kept = {component.directory for component in manifest.components}
+        place.remove_others(kept, even_held=forgets)
     return manifest
 
 
@@ -114,4 +117,4 @@ def _previous(place: IndexPlace) -> IndexManifest | None:
 
 def _drop(place: IndexPlace) -> None:
     remove(join(place.url, MANIFEST_NAME))
-    place.remove_others(())
+    place.remove_others((), even_held=True)

@@ -64,6 +64,16 @@ class DenseSegment:
             ids_Qc = np.where(np.isin(ids_Qc, hidden), -1, ids_Qc)
         return np.where(ids_Qc < 0, -1, ids_Qc + self._segment.span.first_id), scores_Qc
 
+    def scores(
+        self, query: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """The scores (m,) of passages (m,) for a query (D,); 0 for those of other segments."""
+        span = self._segment.span
+        scores_m = np.zeros(len(ids), np.float32)
+        inside = (ids >= span.first_id) & (ids < span.first_id + span.num_passages)
+        scores_m[inside] = self._embeddings.take(ids[inside] - span.first_id) @ query
+        return scores_m
+
     def _scored_again(
         self, queries: npt.NDArray[np.float32], positions_Qc: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
@@ -148,3 +158,12 @@ class DenseIndex:
         scores_Qc = np.concatenate([scores for _, scores in found], axis=1)
         ids_Qc[~np.any(queries, axis=1)] = -1
         return best_of_candidates(ids_Qc, scores_Qc, k=k)
+
+    def scores(
+        self, query: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """The exact scores (m,) of passages (m,) for a query vector (D,)."""
+        found = np.zeros(len(ids), np.float32)
+        for segment in self._segments:
+            found += segment.scores(query, ids)
+        return found

@@ -1,7 +1,6 @@
 """BM25 over all segments of an index: the base's finished scores, the others by its statistics."""
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -67,7 +66,7 @@ class LexicalIndex:
         ]
         sizes = [
             [shard.num_passages for shard in base],
-            *([part.counts.num_passages for part in parts] for parts in later),
+            *([part.num_passages for part in parts] for parts in later),
         ]
         for parts, found, segment in zip(directories, sizes, segments, strict=True):
             if sum(found) != segment.span.num_passages:
@@ -81,20 +80,43 @@ class LexicalIndex:
 
     def search(self, query: str, *, k: int) -> Ranking:
         """The best k passages that share a term with the query; fewer where fewer do."""
-        hashes = [term_hash(term) for term in self._base[0].analyzer.terms(query)]
-        found = [self._of_base(hashes, k)]
-        if self._counted:
-            weights = {hashed: self._idf(hashed) for hashed in set(hashes)}
-            weighed = [(hashed, weights[hashed]) for hashed in hashes]
-            for parts, segment in zip(self._later, self._segments[1:], strict=True):
-                sizes = [part.counts.num_passages for part in parts]
-                scores = [part.scores(weighed) for part in parts]
-                found.append(_best(scores, sizes, segment, k))
-        return merged(found, k=k)
+        return merged([ranking for ranking, _ in self._parts_of(query, k=k)], k=k)
 
-    def _of_base(self, hashes: list[int], k: int) -> Ranking:
-        sizes = [shard.num_passages for shard in self._base]
-        return _best([shard.scores(hashes) for shard in self._base], sizes, self._segments[0], k)
+    def search_and_score(
+        self, query: str, *, k: int, also: npt.NDArray[np.int64]
+    ) -> tuple[Ranking, npt.NDArray[np.float32]]:
+        """The best k passages, as `search` finds them, and the scores of others.
+
+        Args:
+            query: a question or another text.
+            k: at least 1.
+            also: ids (m,) of passages.
+
+        Returns:
+            The ranking, and the scores (m,) of `also`; 0 where no term is shared.
+        """
+        scores_m = np.zeros(len(also), np.float32)
+        rankings = []
+        for ranking, (first, scores_n) in self._parts_of(query, k=k):
+            rankings.append(ranking)
+            inside = (also >= first) & (also < first + len(scores_n))
+            scores_m[inside] = scores_n[also[inside] - first]
+        return merged(rankings, k=k), scores_m
+
+    def _parts_of(
+        self, query: str, *, k: int
+    ) -> Iterator[tuple[Ranking, tuple[int, npt.NDArray[np.float32]]]]:
+        """The best k of each part that has any of the query's terms, its first id and its scores."""
+        hashes = [term_hash(term) for term in self._base[0].analyzer.terms(query)]
+        yield from _best(
+            (shard.scores(hashes) for shard in self._base), self._base, self._segments[0], k
+        )
+        if not self._counted:
+            return
+        weights = {hashed: self._idf(hashed) for hashed in set(hashes)}
+        weighed = [(hashed, weights[hashed]) for hashed in hashes]
+        for parts, segment in zip(self._later, self._segments[1:], strict=True):
+            yield from _best((part.scores(weighed) for part in parts), parts, segment, k)
 
     def _idf(self, hashed: int) -> float:
         in_base = sum(shard.num_with_term(hashed) for shard in self._base)
@@ -105,19 +127,19 @@ class LexicalIndex:
 
 
 def _best(
-    scores: Sequence[npt.NDArray[np.float32] | None],
-    sizes: Sequence[int],
+    scores: Iterable[npt.NDArray[np.float32] | None],
+    parts: Sequence[BM25Shard] | Sequence[CountedPassages],
     segment: OpenSegment,
     k: int,
-) -> Ranking:
-    """The best of a segment's parts, whose scores (n,) are None where no passage has any."""
-    rankings = []
-    for scores_n, size, end in zip(scores, sizes, accumulate(sizes), strict=True):
-        if scores_n is None:
-            continue
-        first = end - size
-        hidden = segment.hidden[(segment.hidden >= first) & (segment.hidden < end)]
-        scores_n[hidden - first] = 0
-        best = best_of_scores(scores_n, k=k)
-        rankings.append(Ranking(best.ids + (first + segment.span.first_id), best.scores))
-    return merged(rankings, k=k)
+) -> Iterator[tuple[Ranking, tuple[int, npt.NDArray[np.float32]]]]:
+    """See `LexicalIndex._parts_of`; scores (n,) of a part are None where it has none of the terms."""
+    start = 0
+    for scores_n, part in zip(scores, parts, strict=True):
+        end = start + part.num_passages
+        if scores_n is not None:
+            hidden = segment.hidden[(segment.hidden >= start) & (segment.hidden < end)]
+            scores_n[hidden - start] = 0
+            first_id = segment.span.first_id + start
+            best = best_of_scores(scores_n, k=k)
+            yield Ranking(best.ids + first_id, best.scores), (first_id, scores_n)
+        start = end

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from polyprag.errors import CorpusError, RunError
 from polyprag.index.components import (
@@ -20,6 +20,7 @@ from polyprag.index.components import (
     whole_component,
 )
 from polyprag.index.copies import PartCopies
+from polyprag.index.part_locks import hold_part, unless_held
 from polyprag.index.run_dir import INDEX
 from sharding.cache import default_cache_dir
 from sharding.files import exists, join, list_sizes, remove, remove_directory
@@ -48,11 +49,12 @@ class IndexPlace(Protocol):
             RunError: a file is missing, truncated or changed.
         """
 
-    def remove_others(self, kept: Collection[str]) -> None:
+    def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
         """Deletes parts of earlier indexes and of builds that were killed.
 
         Args:
             kept: names of the directories that stay.
+            even_held: whether parts go that a reader of this index still uses.
         """
 
 
@@ -76,6 +78,7 @@ class LocalPlace:
 
     def __init__(self, directory: Path) -> None:
         self.url, self._directory = str(directory), directory
+        self._held: dict[str, IO[bytes]] = {}  # the parts that are in use stay until it is garbage
 
     def finished(self, directory: str) -> Component | None:
         """See `IndexPlace`."""
@@ -96,14 +99,23 @@ class LocalPlace:
     def local(self, component: Component, *, whole: bool = False) -> Path:
         """See `IndexPlace`."""
         directory = self._directory / component.directory
+        if component.directory not in self._held:
+            file = hold_part(directory)
+            if file is not None:
+                self._held[component.directory] = file
         component.verify(directory, whole=whole)
         return directory
 
-    def remove_others(self, kept: Collection[str]) -> None:
+    def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
         """See `IndexPlace`."""
+        for file in self._held.values():
+            file.close()
+        self._held.clear()
         for path in self._directory.iterdir():
             if path.is_dir() and path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+                with unless_held(path) as is_free:
+                    if is_free or even_held:
+                        shutil.rmtree(path, ignore_errors=True)
 
 
 class RemotePlace:
@@ -144,8 +156,8 @@ class RemotePlace:
         """See `IndexPlace`."""
         return self._copies.get(join(self.url, component.directory), component, whole=whole)
 
-    def remove_others(self, kept: Collection[str]) -> None:
-        """See `IndexPlace`."""
+    def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
+        """See `IndexPlace`; copies on this machine that are in use stay, as do their files."""
         for name in list_sizes(self.url):
             if name in kept or not DIRECTORY_NAME.fullmatch(name):
                 continue

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 METHODS = ("bm25", "dense", "hybrid")
 _FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least
-_MINIMA = (0.0, -1.0)  # of BM25's scores and of unit vectors' inner products
+_LARGEST_COSINE = 1.01  # what is beyond is an inner product of vectors that aren't of unit length
 
 
 class Index:
@@ -200,18 +200,39 @@ class Index:
         if method == "dense":
             return self.opened_dense().search(queries, k=k, refine=self._retrieval.refine)
         depth = max(k, _FUSED_DEPTH)
-        pairs = zip(
-            self._found(queries, depth, "bm25").rankings(),
-            self._found(queries, depth, "dense").rankings(),
-            strict=True,
-        )
-        return found_of([self._fused(pair, k) for pair in pairs], k=k)
+        dense, bm25 = self.opened_dense(), self._opened_bm25()
+        vectors_QD = dense.encoder.encode_queries(queries)
+        by_vector = dense.search_vectors(vectors_QD, k=depth, refine=self._retrieval.refine)
+        rankings = []
+        for query, vector_D, near in zip(queries, vectors_QD, by_vector.rankings(), strict=True):
+            if self._retrieval.fusion == "rrf":
+                pair = (bm25.search(query, k=depth), near)
+                rankings.append(reciprocal_rank_fusion(pair, k=k))
+            else:
+                best, words_of_near = bm25.search_and_score(query, k=depth, also=near.ids)
+                other = ~np.isin(near.ids, best.ids)
+                ids = np.concatenate([best.ids, near.ids[other]])
+                words = np.concatenate([best.scores, words_of_near[other]])
+                rankings.append(self._weighted(ids, words, dense.scores(vector_D, ids), k))
+        return found_of(rankings, k=k)
 
-    def _fused(self, pair: tuple[Ranking, Ranking], k: int) -> Ranking:
-        if self._retrieval.fusion == "rrf":
-            return reciprocal_rank_fusion(pair, k=k)
-        dense = self._retrieval.dense_weight
-        return weighted_fusion(pair, weights=(1 - dense, dense), minima=_MINIMA, k=k)
+    def _weighted(
+        self,
+        ids: npt.NDArray[np.int64],
+        words: npt.NDArray[np.float32],
+        vectors: npt.NDArray[np.float32],
+        k: int,
+    ) -> Ranking:
+        """The best k of candidates (m,) whose scores by both methods are known."""
+        share = self._retrieval.dense_weight
+        largest, smallest = vectors.max(initial=0.0), vectors.min(initial=0.0)
+        is_cosine = largest <= _LARGEST_COSINE and smallest >= -_LARGEST_COSINE
+        return weighted_fusion(
+            (Ranking(ids, words), Ranking(ids, vectors)),
+            weights=(1 - share, share),
+            minima=(0.0, -1.0 if is_cosine else float(smallest)),
+            k=k,
+        )
 
     def _reranker_scores(self, query: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         with self._opening:

@@ -155,6 +155,11 @@ class CountedPassages:
         lengths_n = counts.lengths / np.float32(mean_length or 1.0)
         self._norms_n = (k1 * (1 - b + b * lengths_n)).astype(np.float32)
 
+    @property
+    def num_passages(self) -> int:
+        """The number of passages, n."""
+        return self.counts.num_passages
+
     def scores(self, weighed_hashes: Sequence[tuple[int, float]]) -> npt.NDArray[np.float32]:
         """The score (n,) of every passage.
 

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from polyprag.config import Config, IndexConfig
 from polyprag.errors import CorpusError, RunError
 from polyprag.index import pieces
 from polyprag.index.build import build_index
-from polyprag.index.search import Index
+from polyprag.index.search import METHODS, Index
 
 CONFIG = Config(index=IndexConfig(lsa_dims=16))
 
@@ -201,3 +202,28 @@ def test_an_open_index_goes_on_while_it_is_replaced(
     after = index.search(["composer Oslo"], k=3)[0]
     assert after.ids.tolist() == before.ids.tolist()
     assert after.passages == before.passages
+
+
+def test_readers_keep_the_version_that_they_opened(
+    tmp_path: Path, make_corpus_run: MakeRun
+) -> None:
+    run = make_corpus_run(tmp_path / "run")
+    first = build_index(run, CONFIG)
+    index = Index.open(run)  # BM25 and the dense index are opened by the first search with them
+    second = build_index(run, Config(index=IndexConfig(lsa_dims=8, bm25_k1=2.0)))
+    old, new = ({part.directory for part in each.components} for each in (first, second))
+    there = {path.name for path in (run / "index").iterdir() if path.is_dir()}
+    assert there == old | new
+    expected = make_corpus_run(tmp_path / "other")
+    build_index(expected, CONFIG)
+    for method in METHODS:
+        hits, known = (
+            each.search(["composer Oslo"], k=5, method=method)[0]
+            for each in (index, Index.open(expected))
+        )
+        np.testing.assert_array_equal(hits.ids, known.ids)
+        np.testing.assert_array_equal(hits.scores, known.scores)
+    del index, hits
+    gc.collect()
+    build_index(run, Config(index=IndexConfig(lsa_dims=8, bm25_k1=2.0)))
+    assert {path.name for path in (run / "index").iterdir() if path.is_dir()} == new

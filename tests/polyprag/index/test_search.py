@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polyprag.config import RetrievalConfig
 from polyprag.errors import ConfigError, CorpusError, RunError
 from polyprag.index.fusion import Ranking, reciprocal_rank_fusion
+from polyprag.index.results import Hits
 from polyprag.index.search import METHODS, Index
+from sharding.passages import Passage
 
 IndexedRun = tuple[Path, np.ndarray]
 QUERY = "Which painter was born in Kyoto?"
@@ -208,3 +211,68 @@ def test_a_manifest_that_is_not_json_is_refused(own_run: Path) -> None:
     (own_run / "index" / "manifest.json").write_text("{")
     with pytest.raises(CorpusError, match=r"manifest\.json"):
         Index.open(own_run)
+
+
+def test_weighted_fusion_knows_both_scores_of_every_candidate(
+    indexed_run: tuple[Path, np.ndarray],
+) -> None:
+    run, _ = indexed_run
+    share = 0.3
+    index = Index.open(run, retrieval=RetrievalConfig(fusion="weighted", dense_weight=share))
+    words = dict(zip_hits(index.search([QUERY], k=40, method="bm25")[0]))
+    vectors = dict(zip_hits(index.search([QUERY], k=40, method="dense")[0]))
+    fused = {
+        i: (1 - share) * words.get(i, 0) / max(words.values())
+        + share * (vectors[i] + 1) / (max(vectors.values()) + 1)
+        for i in range(40)
+    }
+    best = sorted(fused, key=lambda i: (-fused[i], i))
+    hits = index.search([QUERY], k=10, method="hybrid")[0]
+    assert hits.ids.tolist() == best[:10]
+    np.testing.assert_allclose(hits.scores, [fused[i] for i in best[:10]], rtol=1e-3)
+
+
+def zip_hits(hits: Hits) -> list[tuple[int, float]]:
+    return list(zip(hits.ids.tolist(), hits.scores.tolist(), strict=True))
+
+
+def test_a_result_is_arrays_and_hits_at_once(indexed_run: tuple[Path, np.ndarray]) -> None:
+    run, rows_NSK = indexed_run
+    result = Index.open(run).search([QUERY, "zzz", "Holm 17"], k=4)
+    assert result.ids.shape == result.scores.shape == (3, 4)
+    assert result.rows is not None
+    assert result.rows.shape == (3, 4, *rows_NSK.shape[1:])
+    assert result.ids[1].tolist() == [-1] * 4
+    assert np.all(result.scores[1] == -np.inf)
+    assert not result.rows[1].any()
+    for hits, passages, ids, rows in zip(
+        result, result.passages, result.ids, result.rows, strict=True
+    ):
+        found = ids[ids >= 0]
+        assert hits.ids.tolist() == found.tolist()
+        assert list(hits.passages) == list(passages)
+        assert [passage.id for passage in passages] == found.tolist()
+        np.testing.assert_allclose(rows[: len(found)], rows_NSK[found], rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_reranker_orders_the_candidates_anew(
+    indexed_run: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    run, rows_NSK = indexed_run
+
+    class ByKey:
+        """The lowest id is best."""
+
+        def scores(self, query: str, passages: list[Passage]) -> np.ndarray:
+            assert query == QUERY
+            assert len(passages) == 12
+            return np.array([-passage.id for passage in passages], np.float32)
+
+    monkeypatch.setattr("polyprag.index.search.CrossEncoder.open", lambda *_, **__: ByKey())
+    retrieval = RetrievalConfig(reranker="some/model", rerank_depth=12)
+    candidates = Index.open(run).search([QUERY], k=12, method=method)[0]
+    hits = Index.open(run, retrieval=retrieval).search([QUERY], k=3, method=method)[0]
+    assert hits.ids.tolist() == sorted(candidates.ids.tolist())[:3]
+    assert hits.rows is not None
+    np.testing.assert_allclose(hits.rows, rows_NSK[hits.ids], rtol=1e-3)
