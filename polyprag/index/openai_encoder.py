@@ -99,22 +99,20 @@ class OpenAIEncoder:
             raise self._unusable(f"{type(error).__name__}: {error}") from error
         except (ValueError, TypeError, AttributeError) as error:  # the client's own, of odd replies
             raise self._unusable(f"not a list of embeddings: {error}") from error
-        # Whatever the client makes of the JSON: it doesn't check it.
-        by_place = {getattr(item, "index", None): item for item in reply.data}
-        if by_place.keys() != set(range(len(texts))) or len(reply.data) != len(texts):
-            raise self._unusable(
-                f"{len(reply.data)} vectors for {len(texts)} texts, or misnumbered"
-            )
+        # The client doesn't check what it reads: anything may stand anywhere.
+        items = reply.data
         try:
-            rows = [by_place[i].embedding for i in range(len(texts))]
-            vectors_nD = np.array(rows, dtype=np.float32)
+            places = [item.index for item in items]
+            if sorted(places) != list(range(len(texts))):
+                raise self._unusable(f"{len(items)} vectors for {len(texts)} texts, or misnumbered")
+            rows = [items[places.index(i)].embedding for i in range(len(texts))]
+            with np.errstate(over="ignore"):
+                vectors_nD = np.array(rows, dtype=np.float32)
         except (ValueError, TypeError, AttributeError) as error:
-            raise self._unusable(f"a vector isn't a list of numbers: {error}") from error
-        wanted = self._dims or (vectors_nD.shape[1] if vectors_nD.ndim == 2 else 1)
-        if vectors_nD.ndim != 2 or vectors_nD.shape[1] != wanted or not wanted:
-            raise self._unusable(
-                f"vectors of shape {vectors_nD.shape[1:]}, not of {wanted} numbers"
-            )
+            raise self._unusable(f"not a list of numbers for each text: {error}") from error
+        shape = vectors_nD.shape[1:]
+        if len(shape) != 1 or not shape[0] or shape[0] != (self._dims or shape[0]):
+            raise self._unusable(f"vectors of shape {shape}, not of {self._dims or 'some'} numbers")
         if not np.isfinite(vectors_nD).all():
             raise self._unusable("a vector has numbers that are infinite or undefined")
         return vectors_nD
