@@ -102,12 +102,11 @@ class OpenAIEncoder:
         # The client doesn't check what it reads: anything may stand anywhere.
         items = reply.data
         try:
-            places = [item.index for item in items]
-            if sorted(places) != list(range(len(texts))):
+            items = sorted(items, key=lambda item: item.index)
+            if [item.index for item in items] != list(range(len(texts))):
                 raise self._unusable(f"{len(items)} vectors for {len(texts)} texts, or misnumbered")
-            rows = [items[places.index(i)].embedding for i in range(len(texts))]
             with np.errstate(over="ignore"):
-                vectors_nD = np.array(rows, dtype=np.float32)
+                vectors_nD = np.array([item.embedding for item in items], dtype=np.float32)
         except (ValueError, TypeError, AttributeError) as error:
             raise self._unusable(f"not a list of numbers for each text: {error}") from error
         shape = vectors_nD.shape[1:]
