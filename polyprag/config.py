@@ -3,6 +3,7 @@
 Merging (defaults < YAML < key=value) is `polyprag.config_files`.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from polyprag.errors import ConfigError
@@ -254,10 +255,18 @@ class LogConfig:
 class IndexConfig:
     """What `polyprag index` builds."""
 
-    encoder: str = "lsa"  # lsa | base (hidden states) | sentence (sentence-transformers)
-    encoder_path: str | None = None  # sentence: a directory or a hub name
+    # lsa | base (the run's model) | sentence (sentence-transformers) | transformers | openai
+    encoder: str = "lsa"
+    encoder_path: str | None = None  # a directory or a hub name; openai: model name
+    query_encoder_path: str | None = None  # transformers: another model for queries, as DPR has
+    pooling: str = "mean"  # base, transformers: mean | cls | last | pooler, as it was trained
+    normalize: bool = True  # vectors of length 1, so that inner products are cosines
+    max_tokens: int = 512  # base, transformers: of a text; the rest isn't read
     query_prefix: str = ""
     passage_prefix: str = ""
+    passage_pair: bool = False  # transformers: title and text as a pair, [SEP] between, as DPR
+    base_url: str | None = None  # openai: endpoint
+    api_key_env: str = "OPENAI_API_KEY"
     lsa_dims: int = 256
     lsa_sketch: float = 0.9  # share of them that are random projections: keeps rare names apart
     factory: str = "auto"  # by the number of passages, or a FAISS factory string
@@ -270,15 +279,59 @@ class IndexConfig:
     rows_format: str = "fp16"  # of the rows beside it: fp16 | int8 (with one scale a row)
 
     def __post_init__(self) -> None:
-        _one_of("index.encoder", self.encoder, ("lsa", "base", "sentence"))
+        _one_of(
+            "index.encoder", self.encoder, ("lsa", "base", "sentence", "transformers", "openai")
+        )
+        _one_of("index.pooling", self.pooling, ("mean", "cls", "last", "pooler"))
         _one_of("index.gpu", self.gpu, ("auto", "never"))
         _one_of("index.rows_format", self.rows_format, ("fp16", "int8"))
         _require(
-            self.encoder != "sentence" or bool(self.encoder_path),
+            self.encoder in ("lsa", "base") or bool(self.encoder_path),
             "index.encoder_path",
             self.encoder_path,
-            "a sentence-transformers directory or hub name when index.encoder=sentence",
+            "the endpoint's name of a model when index.encoder=openai"
+            if self.encoder == "openai"
+            else f"a model's directory or hub name when index.encoder={self.encoder}",
         )
+        _require(
+            self.query_encoder_path is None
+            or (self.encoder == "transformers" and bool(self.query_encoder_path)),
+            "index.query_encoder_path",
+            self.query_encoder_path,
+            "null, or a directory or hub name when index.encoder=transformers",
+        )
+        _require(
+            self.normalize or self.encoder != "lsa",
+            "index.normalize",
+            self.normalize,
+            "true when index.encoder=lsa",
+        )
+        _require(
+            not self.passage_pair or self.encoder == "transformers",
+            "index.passage_pair",
+            self.passage_pair,
+            "false unless index.encoder=transformers",
+        )
+        _require(
+            self.base_url is None or self.base_url.startswith(("http://", "https://")),
+            "index.base_url",
+            self.base_url,
+            "null, or a URL that starts with http:// or https://",
+        )
+        # Both are saved in the run's config.yaml, for everybody who reads the run.
+        _require(
+            "@" not in (self.base_url or ""),
+            "index.base_url",
+            "...@...",
+            "without a password: set the variable that index.api_key_env names",
+        )
+        _require(
+            re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env) is not None,
+            "index.api_key_env",
+            "...",
+            "the name of an environment variable, not the key itself",
+        )
+        _require(self.max_tokens >= 16, "index.max_tokens", self.max_tokens, "at least 16")
         for key in ("lsa_dims", "batch_size", "bm25_title_weight"):
             _require(getattr(self, key) >= 1, f"index.{key}", getattr(self, key), "at least 1")
         _require(0 <= self.lsa_sketch < 1, "index.lsa_sketch", self.lsa_sketch, "in [0, 1)")

@@ -1,86 +1,211 @@
-"""Which encoder makes the vectors, and how it is kept with the index."""
+"""Which encoder makes the vectors, and how it is kept with the index.
 
+An encoder's directory has encoder.json, which says all that it takes to make the encoder again, and
+what was fitted to the passages, if anything was. A key is never in it, only the name of the
+environment variable that has it.
+"""
+
+import os
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polyprag.config import Config, ModelConfig
+import msgspec
+
+from polyprag.config import Config, IndexConfig, ModelConfig
+from polyprag.errors import ConfigError, CorpusError, RunError
 from polyprag.index.analysis import Analyzer
-from polyprag.index.encoders import BaseModelEncoder, Encoder, SentenceEncoder
+from polyprag.index.encoders import Encoder, PrefixedEncoder, passage_text
 from polyprag.index.lsa import LsaEncoder
 from sharding.files import read_json, write_json
 
-_SETTINGS = "encoder.json"
+_FILE = "encoder.json"
+_REMEDY = "run `polyprag index RUN` again"
+
+# What the vectors depend on, by kind of encoder.
+_ALWAYS = ("encoder", "query_prefix", "passage_prefix")
+_DECIDING = {
+    "lsa": ("lsa_dims", "lsa_sketch", "language"),
+    "base": ("pooling", "normalize", "max_tokens"),
+    "sentence": ("encoder_path", "normalize"),
+    "transformers": (
+        "encoder_path",
+        "query_encoder_path",
+        "pooling",
+        "normalize",
+        "max_tokens",
+        "passage_pair",
+    ),
+    "openai": ("encoder_path", "base_url", "normalize"),
+}
+_PATHS = {"sentence": ("encoder_path",), "transformers": ("encoder_path", "query_encoder_path")}
+# What else it takes to make an encoder again.
+_FURTHER = ("batch_size", "api_key_env")
 
 
-class _Prefixed:
-    def __init__(self, encoder, query_prefix, passage_prefix):
-        self._e, self._q, self._p = encoder, query_prefix, passage_prefix
+@dataclass(frozen=True, kw_only=True)
+class _Saved:
+    """The contents of encoder.json.
 
-    @property
-    def dims(self):
-        return self._e.dims
+    Attributes:
+        index: the settings of the encoder, the others at their defaults.
+        model: of `base`.
+        fitted: what else the kind needs: `lsa` the settings of its files, `openai` the dims.
+    """
 
-    def encode_passages(self, titled_texts):
-        return self._e.encode([f"{self._p}{t}\n{x}" for t, x in titled_texts])
-
-    def encode_queries(self, queries):
-        return self._e.encode([self._q + q for q in queries])
+    index: IndexConfig
+    model: ModelConfig | None = None
+    fitted: dict[str, Any] = field(default_factory=dict)
 
 
 def encoder_settings(config: Config) -> dict[str, Any]:
+    """What decides the vectors of given passages, as JSON values.
+
+    Directories are absolute. How many texts are encoded at once, on which device and with which key
+    isn't in it.
+    """
     index = config.index
-    s = {"encoder": index.encoder, "prefixes": [index.query_prefix, index.passage_prefix]}
-    if index.encoder == "lsa":
-        return s | {"dims": [index.lsa_dims, index.lsa_sketch], "language": index.language}
-    if index.encoder == "sentence":
-        return s | {"path": index.encoder_path}
-    return s | {"path": config.model.path, "revision": config.model.revision}
+    settings = {key: getattr(index, key) for key in _ALWAYS + _DECIDING[index.encoder]}
+    for key in _PATHS.get(index.encoder, ()):
+        settings[key] = _absolute(settings[key])
+    if index.encoder == "base":
+        settings |= {"path": _absolute(config.model.path), "revision": config.model.revision}
+    return settings
 
 
 def needs_sample(config: Config) -> bool:
+    """Whether the encoder is fitted to passages."""
     return config.index.encoder == "lsa"
 
 
 def uses_gpu(config: Config) -> bool:
-    return config.index.encoder != "lsa"
+    """Whether the encoder runs on this machine and gains by a GPU."""
+    return config.index.encoder not in ("lsa", "openai")
 
 
 def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Config) -> Encoder:
-    settings = config.index
-    if settings.encoder == "lsa":
+    """Makes the encoder that a config asks for, and saves what it takes to make it again.
+
+    Args:
+        directory: an existing, empty directory.
+        sample: title and text of passages, read where `needs_sample`.
+        config: `index`, and `model` where the encoder is the run's own model.
+
+    Raises:
+        ConfigError: a model can't be loaded or doesn't fit the settings.
+        CorpusError: LSA: the passages have too few words.
+        EndpointError: the endpoint gives no vectors.
+    """
+    index = config.index
+    settings = encoder_settings(config)
+    kept = {key: settings[key] for key in _ALWAYS + _DECIDING[index.encoder]}
+    kept |= {key: getattr(index, key) for key in _FURTHER}
+    model = None
+    if index.encoder == "base":
+        model = asdict(config.model) | {"path": settings["path"]}
+    fitted: dict[str, Any] = {}
+    if index.encoder == "lsa":
         lsa = LsaEncoder.fit(
-            (f"{settings.passage_prefix}{t}\n{x}" for t, x in sample),
-            dims=settings.lsa_dims,
-            sketch=settings.lsa_sketch,
-            analyzer=Analyzer.of_language(settings.language),
+            (passage_text(title, text, prefix=index.passage_prefix) for title, text in sample),
+            dims=index.lsa_dims,
+            sketch=index.lsa_sketch,
+            analyzer=Analyzer.of_language(index.language),
         )
-        encoder, saved = lsa, lsa.save(directory)
-    elif settings.encoder == "sentence":
-        encoder = SentenceEncoder(settings.encoder_path or "", batch_size=settings.batch_size)
-        saved = encoder.settings
-    else:
-        encoder = BaseModelEncoder(config.model, batch_size=settings.batch_size)
-        saved = encoder.settings
-    write_json(
-        directory / _SETTINGS,
-        {
-            "encoder": settings.encoder,
-            "query_prefix": settings.query_prefix,
-            "passage_prefix": settings.passage_prefix,
-            "settings": saved,
-        },
-    )
-    return _Prefixed(encoder, settings.query_prefix, settings.passage_prefix)
+        fitted = lsa.save(directory)
+    values = {"index": kept, "model": model, "fitted": fitted}
+    encoder = _opened(msgspec.convert(values, _Saved), directory, gpu=index.gpu)
+    if index.encoder == "openai":
+        fitted["dims"] = encoder.dims  # so that nobody has to ask for it again
+    write_json(directory / _FILE, values)
+    return encoder
 
 
 def saved_encoder(directory: Path, *, gpu: str = "auto") -> Encoder:
-    s = read_json(directory / _SETTINGS)
-    name, v = s["encoder"], s["settings"]
-    if name == "lsa":
-        e = LsaEncoder.load(directory, v)
-    elif name == "sentence":
-        e = SentenceEncoder(v["path"], batch_size=v["batch_size"])
-    else:
-        e = BaseModelEncoder(ModelConfig(**v["model"]), batch_size=v["batch_size"])
-    return _Prefixed(e, s["query_prefix"], s["passage_prefix"])
+    """Makes an encoder again.
+
+    Args:
+        directory: where `fit_encoder` saved it.
+        gpu: `auto` puts it on the current GPU where there is one; `never` doesn't.
+
+    Raises:
+        RunError: encoder.json or what was fitted is damaged.
+        ConfigError: a model isn't there any more, or there is no key.
+    """
+    path = directory / _FILE
+    try:
+        saved = msgspec.convert(read_json(path), _Saved)
+    except (OSError, CorpusError, ConfigError, msgspec.ValidationError) as error:
+        raise RunError(f"{path}: damaged or of another version ({error}); {_REMEDY}") from error
+    return _opened(saved, directory, gpu=gpu)
+
+
+def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
+    """The encoder of a description and the files beside it."""
+    index = saved.index
+    prefixes = {"query_prefix": index.query_prefix, "passage_prefix": index.passage_prefix}
+    path = index.encoder_path or ""
+    if index.encoder == "lsa":
+        return PrefixedEncoder(LsaEncoder.load(directory, saved.fitted), **prefixes)
+    if index.encoder == "sentence":
+        from polyprag.index.sentence_encoder import SentenceEncoder
+
+        return PrefixedEncoder(
+            SentenceEncoder(path, batch_size=index.batch_size, normalize=index.normalize, gpu=gpu),
+            **prefixes,
+        )
+    if index.encoder == "openai":
+        from polyprag.index.openai_encoder import OpenAIEncoder
+
+        return PrefixedEncoder(
+            OpenAIEncoder(
+                path,
+                base_url=index.base_url,
+                api_key_env=index.api_key_env,
+                batch_size=index.batch_size,
+                normalize=index.normalize,
+                dims=_saved_dims(saved, directory),
+            ),
+            **prefixes,
+        )
+    from polyprag.index.pooled_model import PooledModel, Pooling
+
+    pooling = Pooling(
+        kind=index.pooling,
+        normalize=index.normalize,
+        max_tokens=index.max_tokens,
+        batch_size=index.batch_size,
+    )
+    if index.encoder == "transformers":
+        from polyprag.index.transformers_encoder import TransformersEncoder
+
+        return TransformersEncoder.open(
+            path,
+            pooling=pooling,
+            query_path=index.query_encoder_path,
+            passage_pair=index.passage_pair,
+            gpu=gpu,
+            **prefixes,
+        )
+    from polyprag.base_model import load_base
+
+    if saved.model is None:
+        raise RunError(f"{directory / _FILE}: names no base model; {_REMEDY}")
+    base: Any  # whose `base_model` transformers types as any torch module
+    base, tokenizer = load_base(saved.model, device="cpu" if gpu == "never" else None)
+    where = f"model.path={saved.model.path!r}"
+    return PrefixedEncoder(
+        PooledModel(base.base_model, tokenizer, pooling, where=where), **prefixes
+    )
+
+
+def _saved_dims(saved: _Saved, directory: Path) -> int | None:
+    dims = saved.fitted.get("dims")
+    if dims is not None and (not isinstance(dims, int) or dims < 1):
+        raise RunError(f"{directory / _FILE}: vectors of {dims!r} numbers; {_REMEDY}")
+    return dims
+
+
+def _absolute(path: str | None) -> str | None:
+    """A directory as seen from everywhere on this machine; a hub name as it is."""
+    return os.path.abspath(path) if path and os.path.isdir(path) else path

@@ -22,6 +22,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from polyprag.errors import CorpusError, RunError
 from polyprag.index.analysis import Analyzer
+from polyprag.index.encoders import unit_vectors
 from sharding.files import read_json
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "lsa.safetensors"
@@ -93,9 +94,7 @@ class LsaEncoder:
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors (n, D); zero for a text without a known term."""
         vectors_nD = np.asarray(self._vectorizer.transform(texts) @ self._projection_VD)
-        norms_n1 = np.linalg.norm(vectors_nD, axis=1, keepdims=True)
-        unit_nD = np.divide(vectors_nD, norms_n1, out=np.zeros_like(vectors_nD), where=norms_n1 > 0)
-        return np.ascontiguousarray(unit_nD, dtype=np.float32)
+        return unit_vectors(vectors_nD)
 
     def save(self, directory: Path) -> dict[str, Any]:
         """Writes the fitted parts and returns the settings that `load` needs with them."""
