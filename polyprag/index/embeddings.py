@@ -46,9 +46,9 @@ def write_embeddings(
     done = 0
     remaining = iter(titled_texts)
     while chunk := list(islice(remaining, _CHUNK)):
-        live = [i for i, titled_text in enumerate(chunk) if titled_text is not None]
-        made_mD = encoder.encode_passages([chunk[i] for i in live]) if live else None
-        if made_mD is not None:
+        live = [(i, item) for i, item in enumerate(chunk, start=done) if item is not None]
+        if live:
+            made_mD = encoder.encode_passages([titled_text for _, titled_text in live])
             with np.errstate(over="ignore"):
                 halved_mD = made_mD.astype(np.float16)
             if not np.isfinite(halved_mD).all():
@@ -56,7 +56,7 @@ def write_embeddings(
                     "index.encoder gave vectors with numbers that are infinite, undefined or above "
                     "65,504: it isn't fit for use, or set index.normalize=true"
                 )
-            vectors_nD[np.asarray(live) + done] = halved_mD
+            vectors_nD[[position for position, _ in live]] = halved_mD
         done += len(chunk)
         if progress is not None:
             progress(len(chunk))

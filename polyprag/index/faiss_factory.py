@@ -86,7 +86,7 @@ def is_lossy(index: Any) -> bool:
     if isinstance(stored, faiss.IndexPreTransform):
         stored = faiss.downcast_index(stored.index)
     code_size: int = getattr(stored, "code_size", 0)  # 1 byte a number is as good as exact
-    return 0 < code_size < index.d
+    return bool(0 < code_size < index.d)
 
 
 def reason_of(error: RuntimeError) -> str:

@@ -42,7 +42,7 @@ def plain_twin(dims: int, factory: str) -> Any | None:
     if not isinstance(ivf, faiss.IndexIVFPQFastScan) or not factory.endswith("x4fs"):
         return None
     twin = empty_index(dims, factory.removesuffix("fs"))
-    inverted_file(twin).by_residual = ivf.by_residual
+    _inverted_file(twin).by_residual = ivf.by_residual
     return twin
 
 
@@ -90,10 +90,11 @@ def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
 def pack(path: Path) -> None:
     """Turns a file of a `plain_twin` into one of its fast-scan index; holds that in memory."""
     plain = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-    packed = faiss.IndexIVFPQFastScan(_inverted_file(plain))
-    outer = faiss.downcast_index(plain)
+    packed: Any = faiss.IndexIVFPQFastScan(_inverted_file(plain))
+    outer: Any = faiss.downcast_index(plain)
     if isinstance(outer, faiss.IndexPreTransform):
-        chain = [outer.chain.at(i) for i in range(outer.chain.size())]
+        transforms: Any = outer.chain
+        chain = [transforms.at(i) for i in range(transforms.size())]
         packed = faiss.IndexPreTransform(packed)
         for transform in reversed(chain):
             packed.prepend_transform(transform)

@@ -106,7 +106,7 @@ class LexicalIndex:
     def _parts_of(
         self, query: str, *, k: int
     ) -> Iterator[tuple[Ranking, tuple[int, npt.NDArray[np.float32]]]]:
-        """The best k of each part that has any of the query's terms, its first id and its scores."""
+        """Of each part with any of the query's terms: the best k, its first id and its scores."""
         hashes = [term_hash(term) for term in self._base[0].analyzer.terms(query)]
         yield from _best(
             (shard.scores(hashes) for shard in self._base), self._base, self._segments[0], k
@@ -128,11 +128,11 @@ class LexicalIndex:
 
 def _best(
     scores: Iterable[npt.NDArray[np.float32] | None],
-    parts: Sequence[BM25Shard] | Sequence[CountedPassages],
+    parts: Sequence[BM25Shard | CountedPassages],
     segment: OpenSegment,
     k: int,
 ) -> Iterator[tuple[Ranking, tuple[int, npt.NDArray[np.float32]]]]:
-    """See `LexicalIndex._parts_of`; scores (n,) of a part are None where it has none of the terms."""
+    """See `LexicalIndex._parts_of`; a part without any of the terms has None as scores (n,)."""
     start = 0
     for scores_n, part in zip(scores, parts, strict=True):
         end = start + part.num_passages

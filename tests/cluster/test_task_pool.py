@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.ray_session import ray_session
-from cluster.task_pool import RayPool
+from cluster.task_pool import RayGpuPool, RayPool, num_gpus
 from polyprag.cli import main
-from polyprag.config import ClusterConfig
-from polyprag.errors import CorpusError
+from polyprag.config import ClusterConfig, Config, IndexConfig
+from polyprag.errors import CorpusError, RunError
+from polyprag.index import groups
+from polyprag.index.build import build_index
 from sharding.ingest.prepare import prepare
 
 pytestmark = pytest.mark.slow
@@ -71,3 +73,43 @@ def test_the_command_works_on_ray_with_relative_paths(
     result = CliRunner().invoke(main, ["prepare", "run", "a.jsonl", "--ray", "--workers", "2"])
     assert result.exit_code == 0, result.output
     assert "run/corpus: 50 passages in 1 partitions" in result.output
+
+
+def index_contents(run: Path) -> dict[str, bytes]:
+    index = run / "index"
+    return {
+        path.relative_to(index).as_posix(): path.read_bytes()
+        for path in index.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_an_index_made_on_ray_is_that_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "_MIN_PASSAGES", 100)  # several groups of a few passages
+    monkeypatch.setattr(groups, "_MAX_PASSAGES", 100)
+    sources = [write_source(tmp_path / "a.jsonl", 500)]
+    config = Config(index=IndexConfig(lsa_dims=8, factory="IVF4,SQfp16"))
+    for name in ("one", "ray"):
+        prepare(sources, tmp_path / name / "corpus", partition_size=50)
+    pool = RayPool(2)
+    one = build_index(tmp_path / "one", config)
+    assert build_index(tmp_path / "ray", config, pool=pool, encoding_pool=pool) == one
+    assert len(one.segments[0].components["embeddings"]) == 5
+    assert index_contents(tmp_path / "ray") == index_contents(tmp_path / "one")
+
+
+def test_a_user_s_error_in_a_piece_is_what_it_is_elsewhere(tmp_path: Path) -> None:
+    sources = [write_source(tmp_path / "a.jsonl", 50)]
+    prepare(sources, tmp_path / "run" / "corpus", partition_size=50)
+    shard = next((tmp_path / "run" / "corpus").glob("*.tar"))
+    shard.write_bytes(shard.read_bytes()[:-600])
+    with pytest.raises(CorpusError, match=shard.name):
+        build_index(tmp_path / "run", Config(), pool=RayPool(2))
+
+
+def test_gpus_are_wanted_where_there_are_none() -> None:
+    assert num_gpus() == 0
+    with pytest.raises(RunError, match="no GPU"):
+        RayGpuPool()
