@@ -8,7 +8,7 @@ Q queries, k hits, D numbers a vector.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ class DenseSegment:
             refine: hits that are scored again by their embeddings for each one that is returned,
                 where an index holds little of each vector.
         """
-        hidden = self._segment.hidden
+        hidden, first_id = self._segment.hidden, self._segment.span.first_id
         ids, scores = [], []
         for part in self._parts:
             depth = k + len(hidden)  # FAISS's own selectors don't work on GPUs
@@ -59,10 +59,12 @@ class DenseSegment:
                 scores_Qc = self._scored_again(queries, found_Qc)
             ids.append(found_Qc)
             scores.append(scores_Qc)
-        ids_Qc, scores_Qc = np.concatenate(ids, axis=1), np.concatenate(scores, axis=1)
+        ids_Qc, scores_Qc = _side_by_side(ids), _side_by_side(scores)
         if len(hidden):
             ids_Qc = np.where(np.isin(ids_Qc, hidden), -1, ids_Qc)
-        return np.where(ids_Qc < 0, -1, ids_Qc + self._segment.span.first_id), scores_Qc
+        if first_id:
+            ids_Qc = np.where(ids_Qc < 0, -1, ids_Qc + first_id)
+        return ids_Qc, scores_Qc
 
     def scores(
         self, query: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
@@ -154,9 +156,11 @@ class DenseIndex:
             refine: see `DenseSegment.search`.
         """
         found = [segment.search(queries, k=k, refine=refine) for segment in self._segments]
-        ids_Qc = np.concatenate([ids for ids, _ in found], axis=1)
-        scores_Qc = np.concatenate([scores for _, scores in found], axis=1)
-        ids_Qc[~np.any(queries, axis=1)] = -1
+        ids_Qc = _side_by_side([ids for ids, _ in found])
+        scores_Qc = _side_by_side([scores for _, scores in found])
+        known_Q = queries.any(axis=1)
+        if not known_Q.all():
+            ids_Qc[~known_Q] = -1
         return best_of_candidates(ids_Qc, scores_Qc, k=k)
 
     def scores(
@@ -167,3 +171,7 @@ class DenseIndex:
         for segment in self._segments:
             found += segment.scores(query, ids)
         return found
+
+
+def _side_by_side(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)

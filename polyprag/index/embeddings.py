@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.encoders import Encoder
+from polyprag.index.half import take_half
 
 _FILE = "vectors.npy"
 _CHUNK = 4096  # passages encoded at a time
@@ -108,11 +109,11 @@ class Embeddings:
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The vectors (m, D) at positions (m,), in their order."""
         if len(self._shards) == 1:
-            return self._shards[0][positions].astype(np.float32)
+            return take_half(self._shards[0], positions)
         vectors_mD = np.empty((len(positions), self.dims), np.float32)
         shard_of = np.searchsorted(self._ends, positions, side="right")
         for i in np.unique(shard_of).tolist():
             at = shard_of == i
             first = self._ends[i] - len(self._shards[i])
-            vectors_mD[at] = self._shards[i][positions[at] - first]
+            vectors_mD[at] = take_half(self._shards[i], positions[at] - first)
         return vectors_mD

@@ -76,7 +76,6 @@ class SearchResult(Sequence[Hits]):
         self.ids, self.scores = found
         self.rows = rows
         self._passage = passage
-        self._lengths = np.count_nonzero(self.ids >= 0, axis=1)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +87,7 @@ class SearchResult(Sequence[Hits]):
     def __getitem__(self, at: int | slice) -> Hits | list[Hits]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        length = int(self._lengths[at])
+        length = int(np.count_nonzero(self.ids[at] >= 0))
         ids = self.ids[at, :length]
         return Hits(
             ids=ids,
@@ -105,5 +104,7 @@ class SearchResult(Sequence[Hits]):
         """The passages of each query's hits, decoded when they are looked at."""
         return [
             LazyPassages(ids[:length], self._passage)
-            for ids, length in zip(self.ids, self._lengths.tolist(), strict=True)
+            for ids, length in zip(
+                self.ids, np.count_nonzero(self.ids >= 0, axis=1).tolist(), strict=True
+            )
         ]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import RunError
+from polyprag.index.half import take_half
 from polyprag.index.segments import Span
 
 _FILE, _SCALES = "rows.npy", "scales.npy"
@@ -118,7 +119,7 @@ class RowTable:
                 f"{path}: {table.dtype} of shape {table.shape} where rows in fp16, or int8 with "
                 f"scales, of {num_passages} passages are expected; run `polyprag index RUN` again"
             )
-        return cls(table, scales)
+        return cls(np.asarray(table), scales)  # the memmap class costs a call an access
 
     @property
     def row_shape(self) -> tuple[int, int]:
@@ -128,9 +129,10 @@ class RowTable:
 
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The rows (m, S, K) at positions (m,) of the segment, in their order."""
-        rows_mSK = np.asarray(self._table_nSK[positions], dtype=np.float32)
-        if self._scales_n is not None:
-            rows_mSK *= self._scales_n[positions][:, None, None]
+        if self._scales_n is None:
+            return take_half(self._table_nSK.view(np.float16), positions)
+        rows_mSK = self._table_nSK.take(positions, axis=0).astype(np.float32)
+        rows_mSK *= self._scales_n[positions][:, None, None]
         return rows_mSK
 
 

@@ -191,6 +191,31 @@ class Index:
         )
         return self._result(found_of(rankings, k=k))
 
+    def search_vectors(self, vectors: npt.NDArray[np.float32], *, k: int) -> SearchResult:
+        """Finds the passages whose vectors are nearest to given ones, with their routing rows.
+
+        Args:
+            vectors: (Q, D) float32, of the index's encoder; nothing is found for a zero vector.
+            k: at least 1.
+
+        Returns:
+            See `search`, as its method `dense` gives it.
+
+        Raises:
+            ConfigError: k is below 1, or the vectors are of another length.
+            RunError: a part of the index is damaged.
+        """
+        dense = self.opened_dense()
+        if k < 1:
+            raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
+        if vectors.ndim != 2 or vectors.shape[1] != dense.encoder.dims:
+            raise ConfigError(
+                f"vectors of shape {vectors.shape} can't be searched: the index's encoder makes "
+                f"{dense.encoder.dims} numbers for each text"
+            )
+        queries = np.ascontiguousarray(vectors, np.float32)
+        return self._result(dense.search_vectors(queries, k=k, refine=self._retrieval.refine))
+
     def _found(self, queries: Sequence[str], k: int, method: str) -> Found:
         if not queries:
             return found_of([], k=k)
@@ -248,10 +273,13 @@ class Index:
         num_queries, width = found.ids.shape
         rows = None
         if self._rows is not None:
-            missing = found.ids.ravel() < 0
-            flat = self._live_rows(np.where(missing, 0, found.ids.ravel()))
-            if missing.any():
+            ids = found.ids.ravel()
+            if ids.size and ids.min() < 0:
+                missing = ids < 0
+                flat = self._live_rows(np.where(missing, 0, ids))
                 flat[missing] = 0
+            else:
+                flat = self._live_rows(ids)
             rows = flat.reshape(num_queries, width, *self._rows.row_shape)
         return SearchResult(found, rows, self.passage)
 
