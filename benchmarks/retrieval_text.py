@@ -10,9 +10,8 @@ Recall@k is the share of a question's supporting passages among the first k. Not
 what is reported: the weight of the weighted fusion is chosen on the first half of each set's
 questions, and what it finds is counted on the second half.
 
-A timed search takes texts and gives the best hits of all questions in one call. polyprag reads the
-hits' passages from disk as well; the rivals give their positions only. Its build time is that of
-the whole index: passages, BM25, LSA and its vectors.
+A timed search takes texts and gives the best hits of all questions in one call. polyprag's build
+time is that of the whole index: passages, BM25, LSA and its vectors.
 """
 
 import statistics
@@ -26,17 +25,15 @@ from reporting import Goal, finish, options, show
 from retrieval_corpus import Corpus, QuestionSet, read_sets
 from retrieval_lexical import Bm25s, RankBm25, Searcher, TfIdf
 
-from polyprag.config import Config, IndexConfig
+from polyprag.config import Config, IndexConfig, RetrievalConfig
 from polyprag.index.build import build_index
-from polyprag.index.fusion import Ranking, weighted_fusion
-from polyprag.index.search import Hits, Index
+from polyprag.index.search import Index
 from polyprag.metrics import bootstrap_interval
 from sharding.ingest.prepare import prepare
 
 CUTOFFS = (1, 3, 10, 100)
 DEPTH = max(CUTOFFS)
 DENSE_WEIGHTS = (0.1, 0.3, 0.5, 0.7)
-MINIMA = (0.0, -1.0)  # of BM25 and of a cosine
 LEXICAL_RIVALS = ("bm25s", "rank-bm25", "tf-idf")
 TIMED_K = 10  # hits of a timed search
 ROUNDS = 5  # in turns; the median counts
@@ -51,13 +48,10 @@ class Polyprag:
     def __init__(self, index: Index, method: str) -> None:
         self._index, self._method = index, method
 
-    def hits(self, questions: Sequence[str], *, k: int) -> list[Hits]:
-        """Ids, scores and passages."""
-        return self._index.search(questions, k=k, method=self._method)
-
     def search(self, questions: Sequence[str], *, k: int) -> list[list[int]]:
         """See `Searcher`."""
-        return [hits.ids.tolist() for hits in self.hits(questions, k=k)]
+        found = self._index.search(questions, k=k, method=self._method)
+        return [hits.ids.tolist() for hits in found]
 
 
 def built(make: Callable[[], Searcher]) -> tuple[Searcher, float]:
@@ -67,8 +61,8 @@ def built(make: Callable[[], Searcher]) -> tuple[Searcher, float]:
     return made, time.perf_counter() - started
 
 
-def polyprag_index(corpus: Corpus, directory: Path, settings: IndexConfig) -> tuple[Index, float]:
-    """The index of the corpus, and the seconds of building all its parts."""
+def polyprag_run(corpus: Corpus, directory: Path, settings: IndexConfig) -> tuple[Path, float]:
+    """A run with an index of the corpus, and the seconds of building all its parts."""
     corpus.write(directory / "passages.jsonl")
     config, run = Config(index=settings), directory / "run"
     prepare(
@@ -79,10 +73,10 @@ def polyprag_index(corpus: Corpus, directory: Path, settings: IndexConfig) -> tu
     started = time.perf_counter()
     build_index(run, config)
     seconds = time.perf_counter() - started
-    index = Index.open(run)
-    if index.num_passages != len(corpus.passages):
-        raise RuntimeError(f"{index.num_passages} passages of {len(corpus.passages)} were indexed")
-    return index, seconds
+    num_passages = Index.open(run).num_passages
+    if num_passages != len(corpus.passages):
+        raise RuntimeError(f"{num_passages} passages of {len(corpus.passages)} were indexed")
+    return run, seconds
 
 
 def recalls(
@@ -123,17 +117,10 @@ def queries_a_second(
     return {name: statistics.median(rates) for name, rates in spent.items()}
 
 
-def weighted(both: Sequence[tuple[Hits, Hits]], dense_weight: float) -> list[list[int]]:
-    """The weighted fusion of each question's hits by BM25 and by the dense index."""
-    return [
-        weighted_fusion(
-            [Ranking(hits.ids, hits.scores) for hits in pair],
-            weights=(1 - dense_weight, dense_weight),
-            minima=MINIMA,
-            k=DEPTH,
-        ).ids.tolist()
-        for pair in both
-    ]
+def weighted(run: Path, dense_weight: float) -> Polyprag:
+    """The hybrid whose scores are summed with a weight."""
+    retrieval = RetrievalConfig(fusion="weighted", dense_weight=dense_weight)
+    return Polyprag(Index.open(run, retrieval=retrieval), "hybrid")
 
 
 def name_of(dense_weight: float) -> str:
@@ -204,13 +191,14 @@ def main() -> None:
     corpus, sets = read_sets(args.data, quick=args.quick)
     passages = corpus.passages
     with tempfile.TemporaryDirectory() as temporary:
-        index, seconds = polyprag_index(corpus, Path(temporary), settings)
-        bm25, dense = Polyprag(index, "bm25"), Polyprag(index, "dense")
+        run, seconds = polyprag_run(corpus, Path(temporary), settings)
+        index = Index.open(run)
         searchers: dict[str, Searcher] = {
-            "bm25": bm25,
-            "dense": dense,
+            "bm25": Polyprag(index, "bm25"),
+            "dense": Polyprag(index, "dense"),
             "hybrid, rrf": Polyprag(index, "hybrid"),
         }
+        fused = {name_of(share): weighted(run, share) for share in DENSE_WEIGHTS}
         build_seconds = dict.fromkeys(searchers, seconds)
         rivals: dict[str, Callable[[], Searcher]] = {
             "bm25s": lambda: Bm25s(passages, backend="numpy"),
@@ -224,10 +212,9 @@ def main() -> None:
         for questions in sets:
             asked = questions.questions
             of_set: Found = {
-                name: searcher.search(asked, k=DEPTH) for name, searcher in searchers.items()
+                name: searcher.search(asked, k=DEPTH)
+                for name, searcher in (searchers | fused).items()
             }
-            both = list(zip(bm25.hits(asked, k=DEPTH), dense.hits(asked, k=DEPTH), strict=True))
-            of_set |= {name_of(share): weighted(both, share) for share in DENSE_WEIGHTS}
             found[questions.name] = of_set
         texts = list(dict.fromkeys(text for questions in sets for text in questions.questions))
         rates = {k: queries_a_second(searchers, texts, k=k) for k in (TIMED_K, DEPTH)}

@@ -344,8 +344,8 @@ class RetrievalConfig:
     """How passages are found and their rows combined into one mixture."""
 
     method: str = "bm25"  # bm25 | dense | hybrid (both, fused)
-    fusion: str = "rrf"  # of hybrid: rrf (reciprocal ranks) | weighted (normalised scores)
-    dense_weight: float = 0.5  # weighted: share of the dense score, BM25 has the rest
+    fusion: str = "weighted"  # of hybrid: weighted (normalised scores) | rrf (reciprocal ranks)
+    dense_weight: float = 0.3  # weighted: share of the dense score, BM25 has the rest
     reranker: str | None = None  # a cross-encoder, a directory or a hub name; none: no reranking
     rerank_depth: int = 50  # hits that it reads; at least top_k
     rerank_batch: int = 32  # pairs of a question and a passage in one forward pass

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
+from polyprag.index.bm25_kernel import compiled
+from polyprag.index.fusion import Found
 from polyprag.index.term_counts import TermCounts
 from polyprag.index.term_hashes import Hashes, column_of
 from polyprag.index.term_statistics import TermStatistics
@@ -176,15 +178,6 @@ class BM25Shard:
         retriever.scores.update(scores)
         return cls(hashes, retriever, analyzer, base_passages=base_passages, **numbers)
 
-    def share_scorer(self, other: "BM25Shard | None") -> None:
-        """Scores by numba from now on; compiled once, by the first of several shards."""
-        if other is None:
-            self._retriever.activate_numba_scorer()
-        else:
-            self._retriever._compute_relevance_from_scores = (
-                other._retriever._compute_relevance_from_scores
-            )
-
     def num_with_term(self, hashed: int) -> int:
         """How many passages have the term of a hash."""
         at = column_of(self._hashes_V, hashed)
@@ -193,15 +186,49 @@ class BM25Shard:
         indptr = self._retriever.scores["indptr"]
         return int(indptr[at + 1] - indptr[at])
 
-    def scores(self, hashes: Sequence[int]) -> npt.NDArray[np.float32] | None:
-        """The score (n,) of every passage; None where no passage has any of the terms.
+    def search(
+        self,
+        hashes: Hashes,
+        starts: npt.NDArray[np.int64],
+        *,
+        k: int,
+        hidden: npt.NDArray[np.int64],
+        also: npt.NDArray[np.int64],
+        also_starts: npt.NDArray[np.int64],
+    ) -> tuple[Found, npt.NDArray[np.float32]]:
+        """The best k passages of each of Q queries, those that have any of its terms.
 
         Args:
-            hashes: of the query's terms; a repeated one counts as often as it is repeated.
+            hashes: of the queries' terms, one query after the other; a repeated one counts as
+                often as it is repeated.
+            starts: (Q + 1,) where each query's terms begin.
+            k: at least 1.
+            hidden: positions in the shard that aren't found.
+            also: positions (m,) of which the score is wanted, one query after the other; those
+                that lie outside of the shard are passed over.
+            also_starts: (Q + 1,) where each query's begin.
+
+        Returns:
+            Positions in the shard, and the scores (m,) of `also`, 0 where no term is shared.
         """
-        found = (column_of(self._hashes_V, hashed) for hashed in hashes)
-        columns = [column for column in found if column is not None]
-        if not columns:
-            return None
-        scores: npt.NDArray[np.float32] = self._retriever.get_scores_from_ids(columns)
-        return scores
+        at = np.searchsorted(self._hashes_V, hashes)
+        known = at < len(self._hashes_V)
+        known[known] = self._hashes_V[at[known]] == hashes[known]
+        known_before = np.concatenate([[0], np.cumsum(known)])
+        num_queries, width = len(starts) - 1, min(k, self.num_passages)
+        ids = np.full((num_queries, width), -1, np.int64)
+        scores = np.full((num_queries, width), -np.inf, np.float32)
+        scores_of_also = np.zeros(len(also), np.float32)
+        compiled()(
+            *(self._retriever.scores[name] for name in ("data", "indices", "indptr")),
+            at[known],
+            known_before[starts],
+            hidden,
+            also,
+            also_starts,
+            np.zeros(self.num_passages, np.float32),
+            ids,
+            scores,
+            scores_of_also,
+        )
+        return Found(ids, scores), scores_of_also

@@ -92,6 +92,20 @@ def merged(rankings: Sequence[Ranking], *, k: int) -> Ranking:
     )
 
 
+def best_of_scores(scores: npt.NDArray[np.float32], *, k: int) -> Ranking:
+    """The best k of all N passages among those that score above 0.
+
+    Args:
+        scores: (N,) one score a passage.
+        k: at least 1; fewer are returned where fewer passages score above 0.
+    """
+    threshold = np.float32(0)
+    if k < len(scores):
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    candidates = np.flatnonzero((scores >= threshold) & (scores > 0))
+    return ranking_of(candidates, scores[candidates], k=k)
+
+
 def reciprocal_rank_fusion(
     rankings: Sequence[Ranking], *, k: int, constant: int = RRF_CONSTANT
 ) -> Ranking:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 _BIAS = np.float32(2.0**112)  # fp32's exponent bias of 127 less fp16's of 15
-_Gather = Callable[[npt.NDArray[np.uint16], npt.NDArray[np.int64], npt.NDArray[np.uint32]], None]
+_Gather = Callable[[npt.NDArray[np.uint16], npt.NDArray[np.int64], npt.NDArray[np.uint32]], bool]
 
 
 def take_half(

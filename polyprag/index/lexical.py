@@ -1,6 +1,6 @@
 """BM25 over all segments of an index: the base's finished scores, the others by its statistics."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -9,11 +9,10 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.bm25 import BM25Shard, idf
-from polyprag.index.fusion import Ranking, merged
+from polyprag.index.fusion import Ranking, best_of_scores, merged
 from polyprag.index.segments import OpenSegment
 from polyprag.index.term_counts import CountedPassages, TermCounts
 from polyprag.index.term_hashes import term_hash
-from polyprag.index.top_k import best_of_scores
 
 _REMEDY = "run `polyprag index RUN` again"
 
@@ -49,8 +48,6 @@ class LexicalIndex:
             RunError: one is damaged, or of another number of passages.
         """
         base = [BM25Shard.open(directory) for directory in directories[0]]
-        for shard in base:
-            shard.share_scorer(None if shard is base[0] else base[0])
         statistics = base[0]
         later = [
             [
@@ -79,44 +76,89 @@ class LexicalIndex:
         return cls(base, later, segments=segments)
 
     def search(self, query: str, *, k: int) -> Ranking:
-        """The best k passages that share a term with the query; fewer where fewer do."""
-        return merged([ranking for ranking, _ in self._parts_of(query, k=k)], k=k)
+        """The best k passages of one query; see `search_all`."""
+        (ranking,) = self.search_all([query], k=k)
+        return ranking
 
-    def search_and_score(
-        self, query: str, *, k: int, also: npt.NDArray[np.int64]
-    ) -> tuple[Ranking, npt.NDArray[np.float32]]:
-        """The best k passages, as `search` finds them, and the scores of others.
+    def search_all(self, queries: Sequence[str], *, k: int) -> list[Ranking]:
+        """The best k passages that share a term with each query; fewer where fewer do.
 
         Args:
-            query: a question or another text.
+            queries: questions or other texts.
             k: at least 1.
-            also: ids (m,) of passages.
+        """
+        nothing = [np.zeros(0, np.int64)] * len(queries)
+        return [ranking for ranking, _ in self.search_and_score(queries, k=k, also=nothing)]
+
+    def search_and_score(
+        self, queries: Sequence[str], *, k: int, also: Sequence[npt.NDArray[np.int64]]
+    ) -> list[tuple[Ranking, npt.NDArray[np.float32]]]:
+        """The best k passages, as `search_all` finds them, and the scores of others.
+
+        Args:
+            queries: questions or other texts.
+            k: at least 1.
+            also: for each query, ids (m,) of passages.
 
         Returns:
-            The ranking, and the scores (m,) of `also`; 0 where no term is shared.
+            For each query its ranking, and the scores (m,) of `also`; 0 where no term is shared.
         """
-        scores_m = np.zeros(len(also), np.float32)
-        rankings = []
-        for ranking, (first, scores_n) in self._parts_of(query, k=k):
-            rankings.append(ranking)
-            inside = (also >= first) & (also < first + len(scores_n))
-            scores_m[inside] = scores_n[also[inside] - first]
-        return merged(rankings, k=k), scores_m
+        terms = [
+            [term_hash(term) for term in self._base[0].analyzer.terms(query)] for query in queries
+        ]
+        hashes = np.fromiter((hashed for each in terms for hashed in each), np.uint64)
+        starts = np.concatenate([[0], np.cumsum([len(each) for each in terms])]).astype(np.int64)
+        ids = np.concatenate([np.zeros(0, np.int64), *also])
+        ends = np.concatenate([[0], np.cumsum([len(each) for each in also])]).astype(np.int64)
+        scores = np.zeros(len(ids), np.float32)
+        found: list[list[Ranking]] = [[] for _ in queries]
+        first = 0
+        hidden = self._segments[0].hidden
+        for shard in self._base:
+            best, of_also = shard.search(
+                hashes,
+                starts,
+                k=k,
+                hidden=_within(hidden, first, shard.num_passages),
+                also=ids - first,
+                also_starts=ends,
+            )
+            scores += of_also
+            for collected, ranking in zip(found, best.rankings(), strict=True):
+                collected.append(Ranking(ranking.ids + first, ranking.scores))
+            first += shard.num_passages
+        if self._counted:
+            for number, each in enumerate(terms):
+                mine = slice(int(ends[number]), int(ends[number + 1]))
+                found[number] += self._later_best(each, k, ids[mine], scores[mine])
+        return [
+            (merged(rankings, k=k), scores[ends[number] : ends[number + 1]])
+            for number, rankings in enumerate(found)
+        ]
 
-    def _parts_of(
-        self, query: str, *, k: int
-    ) -> Iterator[tuple[Ranking, tuple[int, npt.NDArray[np.float32]]]]:
-        """Of each part with any of the query's terms: the best k, its first id and its scores."""
-        hashes = [term_hash(term) for term in self._base[0].analyzer.terms(query)]
-        yield from _best(
-            (shard.scores(hashes) for shard in self._base), self._base, self._segments[0], k
-        )
-        if not self._counted:
-            return
+    def _later_best(
+        self,
+        hashes: Sequence[int],
+        k: int,
+        also: npt.NDArray[np.int64],
+        scores_of_also: npt.NDArray[np.float32],
+    ) -> list[Ranking]:
+        """The best k of each part of the later segments; fills in the scores of `also`."""
         weights = {hashed: self._idf(hashed) for hashed in set(hashes)}
         weighed = [(hashed, weights[hashed]) for hashed in hashes]
+        rankings = []
         for parts, segment in zip(self._later, self._segments[1:], strict=True):
-            yield from _best((part.scores(weighed) for part in parts), parts, segment, k)
+            start = 0
+            for part in parts:
+                scores_n = part.scores(weighed)
+                scores_n[_within(segment.hidden, start, part.num_passages)] = 0
+                first_id = segment.span.first_id + start
+                inside = (also >= first_id) & (also < first_id + part.num_passages)
+                scores_of_also[inside] = scores_n[also[inside] - first_id]
+                best = best_of_scores(scores_n, k=k)
+                rankings.append(Ranking(best.ids + first_id, best.scores))
+                start += part.num_passages
+        return rankings
 
     def _idf(self, hashed: int) -> float:
         in_base = sum(shard.num_with_term(hashed) for shard in self._base)
@@ -126,20 +168,7 @@ class LexicalIndex:
         return idf(in_later, self._num_passages)
 
 
-def _best(
-    scores: Iterable[npt.NDArray[np.float32] | None],
-    parts: Sequence[BM25Shard | CountedPassages],
-    segment: OpenSegment,
-    k: int,
-) -> Iterator[tuple[Ranking, tuple[int, npt.NDArray[np.float32]]]]:
-    """See `LexicalIndex._parts_of`; a part without any of the terms has None as scores (n,)."""
-    start = 0
-    for scores_n, part in zip(scores, parts, strict=True):
-        end = start + part.num_passages
-        if scores_n is not None:
-            hidden = segment.hidden[(segment.hidden >= start) & (segment.hidden < end)]
-            scores_n[hidden - start] = 0
-            first_id = segment.span.first_id + start
-            best = best_of_scores(scores_n, k=k)
-            yield Ranking(best.ids + first_id, best.scores), (first_id, scores_n)
-        start = end
+def _within(positions: npt.NDArray[np.int64], start: int, count: int) -> npt.NDArray[np.int64]:
+    """Those of a segment's positions that lie in one of its parts, counted from its beginning."""
+    inside = (positions >= start) & (positions < start + count)
+    return positions[inside] - start

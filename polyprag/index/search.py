@@ -221,24 +221,26 @@ class Index:
             return found_of([], k=k)
         if method == "bm25":
             bm25 = self._opened_bm25()
-            return found_of([bm25.search(query, k=k) for query in queries], k=k)
+            return found_of(bm25.search_all(queries, k=k), k=k)
         if method == "dense":
             return self.opened_dense().search(queries, k=k, refine=self._retrieval.refine)
         depth = max(k, _FUSED_DEPTH)
         dense, bm25 = self.opened_dense(), self._opened_bm25()
         vectors_QD = dense.encoder.encode_queries(queries)
         by_vector = dense.search_vectors(vectors_QD, k=depth, refine=self._retrieval.refine)
+        near = by_vector.rankings()
+        if self._retrieval.fusion == "rrf":
+            pairs = zip(bm25.search_all(queries, k=depth), near, strict=True)
+            return found_of([reciprocal_rank_fusion(pair, k=k) for pair in pairs], k=k)
+        by_words = bm25.search_and_score(queries, k=depth, also=[each.ids for each in near])
         rankings = []
-        for query, vector_D, near in zip(queries, vectors_QD, by_vector.rankings(), strict=True):
-            if self._retrieval.fusion == "rrf":
-                pair = (bm25.search(query, k=depth), near)
-                rankings.append(reciprocal_rank_fusion(pair, k=k))
-            else:
-                best, words_of_near = bm25.search_and_score(query, k=depth, also=near.ids)
-                other = ~np.isin(near.ids, best.ids)
-                ids = np.concatenate([best.ids, near.ids[other]])
-                words = np.concatenate([best.scores, words_of_near[other]])
-                rankings.append(self._weighted(ids, words, dense.scores(vector_D, ids), k))
+        for vector_D, nearest, (best, words_of_nearest) in zip(
+            vectors_QD, near, by_words, strict=True
+        ):
+            other = ~np.isin(nearest.ids, best.ids)
+            ids = np.concatenate([best.ids, nearest.ids[other]])
+            words = np.concatenate([best.scores, words_of_nearest[other]])
+            rankings.append(self._weighted(ids, words, dense.scores(vector_D, ids), k))
         return found_of(rankings, k=k)
 
     def _weighted(

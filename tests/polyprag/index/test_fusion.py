@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from polyprag.index.fusion import (
     Ranking,
+    best_of_scores,
     merged,
     ranking_of,
     reciprocal_rank_fusion,
     weighted_fusion,
 )
-from polyprag.index.top_k import best_of_scores
 
 ids = st.lists(st.integers(0, 30), unique=True, max_size=20)
 

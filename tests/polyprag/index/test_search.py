@@ -47,7 +47,7 @@ def test_each_query_has_its_own_hits(indexed_run: IndexedRun) -> None:
 
 
 def test_hybrid_fuses_the_other_two(indexed_run: IndexedRun) -> None:
-    index = Index.open(indexed_run[0])
+    index = Index.open(indexed_run[0], retrieval=RetrievalConfig(fusion="rrf"))
     rankings = [
         Ranking(hits.ids, hits.scores)
         for method in ("bm25", "dense")

@@ -1,0 +1,115 @@
+"""BM25's search of one shard as one loop: add up the finished scores, keep the best k.
+
+A plain Python loop over bm25s's arrays that numba compiles when it is first used. bm25s has such
+loops too, but takes a query at a time from Python or all cores for all of them, knows nothing of
+passages that are hidden, and leaves open which of equal scores come first.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float32]
+Kernel = Callable[..., None]
+
+
+def search_shard(
+    data: _Floats,
+    indices: npt.NDArray[np.int32],
+    indptr: _Ints,
+    columns: _Ints,
+    column_starts: _Ints,
+    hidden: _Ints,
+    also: _Ints,
+    also_starts: _Ints,
+    scores: _Floats,
+    best_ids: _Ints,
+    best_scores: _Floats,
+    also_scores: _Floats,
+) -> None:
+    """Finds the best k of n passages for each of Q queries.
+
+    Equal scores come in the order of their passages; only scores above 0 are found.
+
+    Args:
+        data: (T,) scores of pairs of a term and a passage that has it, by term.
+        indices: (T,) the pairs' passages, 0 to n - 1.
+        indptr: (V + 1,) where each term's pairs begin.
+        columns: the queries' terms, one query after the other.
+        column_starts: (Q + 1,) where each query's terms begin.
+        hidden: passages that aren't found.
+        also: passages that are scored whatever is found, one query after the other; those that
+            aren't from 0 to n - 1 are passed over.
+        also_starts: (Q + 1,) where each query's begin.
+        scores: (n,) zeros, which they are again in the end.
+        best_ids: (Q, k), filled with -1; the passages found.
+        best_scores: (Q, k) their scores.
+        also_scores: as `also`.
+    """
+
+    def sift(best: _Floats, ids: _Ints, count: int, score: float, passage: int) -> None:
+        """Puts an entry in the root's place and restores the heap of so many."""
+        at = 0
+        while 2 * at + 1 < count:
+            child = 2 * at + 1
+            if child + 1 < count and (
+                best[child + 1] < best[child]
+                or (best[child + 1] == best[child] and ids[child + 1] > ids[child])
+            ):
+                child += 1
+            if best[child] > score or (best[child] == score and ids[child] < passage):
+                break
+            best[at], ids[at] = best[child], ids[child]
+            at = child
+        best[at], ids[at] = score, passage
+
+    k = best_ids.shape[1]
+    for q in range(len(column_starts) - 1):
+        for t in range(column_starts[q], column_starts[q + 1]):
+            for j in range(indptr[columns[t]], indptr[columns[t] + 1]):
+                scores[indices[j]] += data[j]
+        for passage in hidden:
+            scores[passage] = 0
+        for a in range(also_starts[q], also_starts[q + 1]):
+            if 0 <= also[a] < len(scores):
+                also_scores[a] = scores[also[a]]
+        ids, best = best_ids[q], best_scores[q]
+        # A heap whose root is the worst that is kept: of equal scores the highest passage. Passages
+        # rise as they are read, so one that only equals the root never replaces it.
+        count = 0
+        for i in range(len(scores)):
+            score = scores[i]
+            scores[i] = 0
+            if score <= 0 or (count == k and score <= best[0]):
+                continue
+            if count < k:
+                at = count
+                count += 1
+                while at > 0 and best[(at - 1) // 2] >= score:
+                    best[at], ids[at] = best[(at - 1) // 2], ids[(at - 1) // 2]
+                    at = (at - 1) // 2
+                best[at], ids[at] = score, i
+            else:
+                sift(best, ids, count, score, i)
+        for last in range(count - 1, 0, -1):  # the worst goes to the end, then the next
+            worst_score, worst_id = best[0], ids[0]
+            score, passage = best[last], ids[last]
+            sift(best, ids, last, score, passage)
+            best[last], ids[last] = worst_score, worst_id
+
+
+@functools.cache
+def compiled() -> Kernel:
+    """`search_shard` as machine code without the GIL; the first call compiles or loads it."""
+    import numba
+
+    try:
+        kernel: Any = numba.njit(cache=True, nogil=True)(search_shard)
+    except (OSError, RuntimeError):  # no directory can be written to: compile in every process
+        kernel = numba.njit(nogil=True)(search_shard)
+    made: Kernel = kernel
+    return made
