@@ -28,6 +28,7 @@ from polyprag.index.faiss_factory import factory_for, inverted_file
 from polyprag.index.faiss_index import VectorIndex
 from polyprag.index.groups import Group
 from polyprag.index.manifest import IndexManifest, Segment
+from polyprag.index.parts import Parts
 from polyprag.index.passages import write_passages
 from polyprag.index.pieces import BuildPlace
 from polyprag.index.place import LocalPlace
@@ -134,14 +135,9 @@ def build_polyprag(directory: Path, *, size: int) -> dict[str, Any]:
     """The index that the rule chooses, from the embeddings."""
     place, memory = place_in(directory), AnonymousMemory()
     started = time.perf_counter()
-    build = DenseBuild(
-        place,
-        BuildPlace(str(directory / "run"), None, 1.0),
-        IndexConfig(),
-        InlinePool(),
-        BuildProgress(None, parts=1),
-        layout=1,
-    )
+    pieces_at = BuildPlace(str(directory / "run"), None, 1.0)
+    parts = Parts(place, pieces_at, BuildProgress(None, parts=1))
+    build = DenseBuild(parts, IndexConfig(), InlinePool())
     made = build.indexes(
         groups_in(directory), embeddings_in(directory), removed=NOBODY, is_base=True
     )

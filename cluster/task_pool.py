@@ -23,8 +23,7 @@ class RayPool:
 
     def __init__(self, num_workers: int | None = None) -> None:
         """Uses `num_workers` CPUs; by default all that the cluster has now."""
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        self.num_workers = num_workers or max(1, int(resources.get("CPU", 1)))
+        self.num_workers = num_workers or max(1, _number_of("CPU"))
 
     def map(
         self,
@@ -38,19 +37,14 @@ class RayPool:
         Raises:
             RunError: Ray could not run a task.
         """
-        begun: set[Any] = set()
         remote: Any = _run  # its types can't say that it takes any function
 
-        def submit(task: T) -> Callable[[], R]:
-            reference = remote.remote(function, task)
-            begun.add(reference)
-            return partial(_result, reference, begun)
-
-        try:
-            yield from in_order(submit, tasks, num_workers=self.num_workers, num_bytes=num_bytes)
-        finally:
+        def end(begun: set[Any]) -> None:
             for reference in begun:
                 ray.cancel(reference, force=True)
+
+        begin = partial(remote.remote, function)
+        yield from _results(begin, tasks, self.num_workers, num_bytes, end)
 
 
 class RayGpuPool:
@@ -85,24 +79,57 @@ class RayGpuPool:
         actor: Any = _Actor  # its types can't say that it takes any function
         actors = [actor.remote() for _ in range(self.num_workers)]
         turns = cycle(actors)
-        begun: set[Any] = set()
 
-        def submit(task: T) -> Callable[[], R]:
-            reference = next(turns).run.remote(function, task)
-            begun.add(reference)
-            return partial(_result, reference, begun)
-
-        try:
-            yield from in_order(submit, tasks, num_workers=self.num_workers, num_bytes=num_bytes)
-        finally:
+        def end(begun: set[Any]) -> None:
             for each in actors:
                 ray.kill(each)
+
+        yield from _results(
+            lambda task: next(turns).run.remote(function, task),
+            tasks,
+            self.num_workers,
+            num_bytes,
+            end,
+        )
+
+
+def _results(
+    begin: Callable[[T], Any],
+    tasks: Iterable[T],
+    num_workers: int,
+    num_bytes: Callable[[T], int],
+    end: Callable[[set[Any]], None],
+) -> Iterator[Any]:
+    """The tasks' results in their order; in the end, be it an error's, `end` takes back the rest.
+
+    Args:
+        begin: hands a task to Ray; returns the reference to its result.
+        tasks: see `TaskPool.map`.
+        num_workers: that can work at the same time.
+        num_bytes: see `TaskPool.map`.
+        end: is given the references of the tasks that were begun and not waited for.
+    """
+    begun: set[Any] = set()
+
+    def submit(task: T) -> Callable[[], Any]:
+        reference = begin(task)
+        begun.add(reference)
+        return partial(_result, reference, begun)
+
+    try:
+        yield from in_order(submit, tasks, num_workers=num_workers, num_bytes=num_bytes)
+    finally:
+        end(begun)
 
 
 def num_gpus() -> int:
     """The GPUs that the Ray cluster has now."""
+    return _number_of("GPU")
+
+
+def _number_of(resource: str) -> int:
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(resources.get("GPU", 0))
+    return int(resources.get(resource, 0))
 
 
 @ray.remote(num_gpus=1, num_cpus=1, max_restarts=-1, max_task_retries=-1)

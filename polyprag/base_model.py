@@ -1,11 +1,9 @@
 """Loading the frozen base model and its tokenizer from a directory or the hub."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,6 +14,7 @@ from transformers.utils import logging as hf_logging
 
 from polyprag.config import ModelConfig
 from polyprag.errors import ConfigError
+from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -44,27 +43,20 @@ def load_base(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = load_tokenizer(config)
     try:
-        result: Any = AutoModelForCausalLM.from_pretrained(
+        loaded, bad = load_model(
+            AutoModelForCausalLM,
             config.path,
+            revision=config.revision,
             dtype=_dtype(config, place),
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # so that they are reported, and refused below
-            output_loading_info=True,
-            **_source(config),
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
-    loaded, info = result
-    _check_weights(config, missing=info["missing_keys"], mismatched=info["mismatched_keys"])
+    _check_weights(config, bad)
     model = cast(PreTrainedModel, loaded)
     return model.to(place).eval(), tokenizer  # type: ignore[arg-type]
 
 
-def _check_weights(
-    config: ModelConfig, *, missing: Iterable[str], mismatched: Iterable[tuple[object, ...]]
-) -> None:
-    """Refuse what transformers would fill with random numbers after a mere warning."""
-    bad = sorted({*missing, *(str(key[0]) for key in mismatched)})
+def _check_weights(config: ModelConfig, bad: list[str]) -> None:
     if bad:
         raise ConfigError(
             f"model.path={config.path!r} can't be used: {len(bad)} of its weights are missing or "
@@ -76,7 +68,9 @@ def _check_weights(
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load the base model's tokenizer alone; see `load_base`."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(config.path, **_source(config))
+        tokenizer = AutoTokenizer.from_pretrained(
+            config.path, **source_of(config.path, revision=config.revision)
+        )
     except (OSError, ValueError) as error:
         raise _cannot_load(config, error) from error
     if tokenizer.eos_token_id is None:
@@ -87,15 +81,6 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return cast(PreTrainedTokenizerBase, tokenizer)
-
-
-def _source(config: ModelConfig) -> dict[str, object]:
-    is_local = Path(config.path).is_dir()
-    return {
-        "revision": None if is_local else config.revision,
-        "local_files_only": is_local,  # a directory never makes a call to the hub
-        "trust_remote_code": False,
-    }
 
 
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:

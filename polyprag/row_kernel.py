@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from polyprag.machine_code import machine_code
+
 TWICE, OUTSIDE, SHAPES = 1, 2, 3  # what the kernel returns where it changed nothing
 
 _Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -149,9 +151,5 @@ def compiled() -> Kernel:
         floats, floats, floats, numba.int32[::1], index, unchanged, *[numba.float64] * 5
     )
     # error_model: a check for division by zero in every step would keep LLVM from vectorising.
-    build = functools.partial(numba.njit, [signature], nogil=True, error_model="numpy")
-    try:
-        kernel: Kernel = build(cache=True)(update_rows)
-    except (OSError, RuntimeError):  # no directory can be written to: compile in every process
-        kernel = build()(update_rows)
+    kernel: Kernel = machine_code(update_rows, signature, error_model="numpy")
     return kernel

@@ -1,22 +1,14 @@
 """Augmentation by an OpenAI-compatible endpoint, with a bounded number of requests at once."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import openai
 
 from polyprag.augment.prompt import instruction, write_with_retries
 from polyprag.config import AugmentConfig
-from polyprag.errors import ConfigError, PolypragError
+from polyprag.endpoint import EndpointError, client_of, replies
+from polyprag.errors import ConfigError
 from sharding.passages import Augmentation, Passage
-
-_TIMEOUT_SECONDS = 120.0
-_NO_KEY = "none"  # sent to an endpoint of one's own that wants no key
-
-
-class EndpointError(PolypragError):
-    """The endpoint can't be reached, or refuses every request; what is written so far stays."""
 
 
 class OpenAIWriter:
@@ -38,19 +30,12 @@ class OpenAIWriter:
                 "augment.model isn't set: with augment.backend=openai it is the name that the "
                 "endpoint knows the model by"
             )
-        key = os.environ.get(config.api_key_env)
-        if not key and not config.base_url:
-            raise ConfigError(
-                f"augment.api_key_env={config.api_key_env!r}: there is no such environment "
-                "variable; set it to the endpoint's key, or set augment.base_url to a server that "
-                "needs none"
-            )
         self.config, self._model = config, config.model
-        self._client = openai.OpenAI(
-            api_key=key or _NO_KEY,
-            base_url=config.base_url or "https://api.openai.com/v1",
+        self._client = client_of(
+            "augment",
+            base_url=config.base_url,
+            api_key_env=config.api_key_env,
             max_retries=config.max_retries,
-            timeout=_TIMEOUT_SECONDS,
         )
         self._has_succeeded = False
 
@@ -81,18 +66,14 @@ class OpenAIWriter:
                 refusals.append(error)
                 return ""
 
-        with ThreadPoolExecutor(self.config.batch_size) as pool:
-            requests = [pool.submit(reply_to, passage) for passage in passages]
-            try:
-                replies = [request.result() for request in requests]
-            except openai.OpenAIError as error:
-                raise self._unusable(error) from error
-            finally:  # after an error, what waits in the queue isn't sent any more
-                pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            said = replies(reply_to, passages, at_once=self.config.batch_size)
+        except openai.OpenAIError as error:
+            raise self._unusable(error) from error
         self._has_succeeded = self._has_succeeded or len(refusals) < len(passages)
         if refusals and not self._has_succeeded:
             raise self._unusable(refusals[0]) from refusals[0]
-        return replies
+        return said
 
     def _reply(self, passage: Passage, temperature: float) -> str:
         request = instruction(

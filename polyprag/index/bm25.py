@@ -6,7 +6,6 @@ best of all shards together are exactly what one index would give. A shard is ma
 n passages of a shard, N of the base, V terms of the shard, T pairs of a term and a passage.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -58,7 +57,7 @@ def write_bm25(
     data_T = np.empty(int(indptr[-1]), np.float32)
     indices_T = np.empty(int(indptr[-1]), np.int32)
     everywhere_V = statistics.num_with[np.searchsorted(statistics.hashes, hashes_V)]
-    idf_V = _idf(everywhere_V, statistics.num_passages)
+    idf_V = idf(everywhere_V, statistics.num_passages)
     next_V = indptr[:-1].copy()  # where a term's next pair goes
     first = 0
     for counts, columns_V in zip(groups, columns, strict=True):
@@ -95,15 +94,9 @@ def write_bm25(
     write_json(directory / _SETTINGS, settings)
 
 
-def _idf(
-    num_with: npt.NDArray[np.int64] | npt.NDArray[np.float64], num_passages: int
-) -> npt.NDArray[np.float64]:
-    return np.log(1 + (num_passages - num_with + 0.5) / (num_with + 0.5))
-
-
-def idf(num_with_term: int, num_passages: int) -> float:
-    """Lucene's inverse document frequency."""
-    return math.log(1 + (num_passages - num_with_term + 0.5) / (num_with_term + 0.5))
+def idf(num_with_term: Any, num_passages: int) -> Any:
+    """Lucene's inverse document frequency, of one term or of an array of them."""
+    return np.log(1 + (num_passages - num_with_term + 0.5) / (num_with_term + 0.5))
 
 
 class BM25Shard:

@@ -7,10 +7,11 @@ passages that are hidden, and leaves open which of equal scores come first.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from polyprag.machine_code import machine_code
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float32]
@@ -105,11 +106,5 @@ def search_shard(
 @functools.cache
 def compiled() -> Kernel:
     """`search_shard` as machine code without the GIL; the first call compiles or loads it."""
-    import numba
-
-    try:
-        kernel: Any = numba.njit(cache=True, nogil=True)(search_shard)
-    except (OSError, RuntimeError):  # no directory can be written to: compile in every process
-        kernel = numba.njit(nogil=True)(search_shard)
-    made: Kernel = kernel
-    return made
+    kernel: Kernel = machine_code(search_shard)
+    return kernel

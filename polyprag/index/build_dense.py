@@ -6,6 +6,7 @@ vectors.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.config import IndexConfig
-from polyprag.index.build_progress import BuildProgress
-from polyprag.index.components import Component, directory_name, keep_or_make
+from polyprag.index.components import Component
 from polyprag.index.embeddings import Embeddings
 from polyprag.index.faiss_factory import AUTO, can_train, empty_index, factory_for, inverted_file
 from polyprag.index.faiss_index import (
@@ -27,8 +27,8 @@ from polyprag.index.faiss_index import (
 )
 from polyprag.index.faiss_merge import is_joined_on_disk, join_on_disk, pack, plain_twin
 from polyprag.index.groups import Group, runs_of
-from polyprag.index.pieces import BuildPlace, Filled, Piece, make_piece
-from polyprag.index.place import IndexPlace
+from polyprag.index.parts import Parts
+from polyprag.index.pieces import Filled
 from sharding.task_pool import TaskPool
 
 _PART = 1 << 20  # passages of a part that FAISS can't join with others
@@ -40,28 +40,15 @@ _EXACT_BELOW = 100_000  # passages of a later segment: see `_factory`
 class DenseBuild:
     """What it takes to build a segment's FAISS indexes."""
 
-    def __init__(
-        self,
-        place: IndexPlace,
-        pieces_at: BuildPlace,
-        config: IndexConfig,
-        pool: TaskPool,
-        progress: BuildProgress,
-        *,
-        layout: int,
-    ) -> None:
+    def __init__(self, parts: Parts, config: IndexConfig, pool: TaskPool) -> None:
         """Builds nothing yet.
 
         Args:
-            place: RUN/index.
-            pieces_at: the same, for tasks.
+            parts: of the index.
             config: `factory` and `gpu`.
             pool: fills the indexes.
-            progress: is told of passages.
-            layout: of the files.
         """
-        self._place, self._pieces_at, self._config = place, pieces_at, config
-        self._pool, self._progress, self._layout = pool, progress, layout
+        self._parts, self._config, self._pool = parts, config, pool
 
     def indexes(
         self,
@@ -82,67 +69,62 @@ class DenseBuild:
         Raises:
             ConfigError: `index.factory` isn't a factory string, or doesn't fit the vectors.
         """
-        num_passages = sum(group.span.num_passages for group in groups)
+        sizes = [group.span.num_passages for group in groups]
+        starts = [0, *accumulate(sizes)]
         named = [component.directory for component in embeddings]
-        local = [self._place.local(component) for component in embeddings]
-        vectors = Embeddings.open(local, num_passages=num_passages)
-        live = np.setdiff1d(np.arange(num_passages), removed)
-        factory = self._factory(len(live), vectors.dims, is_base=is_base)
-        twin = plain_twin(vectors.dims, factory)
-        kind = empty_index(vectors.dims, factory) if twin is None else twin
+        dims = self._opened(embeddings[:1], sizes[0]).dims
+        live = np.setdiff1d(np.arange(starts[-1]), removed)
+        factory = self._factory(len(live), dims, is_base=is_base)
+        twin = plain_twin(dims, factory)
+        kind = empty_index(dims, factory) if twin is None else twin
         is_joined = is_joined_on_disk(kind)
-        made_from = {
-            "layout": self._layout,
-            "embeddings": named,
-            "factory": factory,
-            "removed": removed.tolist(),
-        }
-        one_a_group = [[i] for i in range(len(groups))]
-        runs = one_a_group if is_joined else runs_of(groups, max_passages=_PART)
-        wanted = [made_from] if is_joined else [made_from | {"groups": run} for run in runs]
-        found = [self._place.finished(directory_name("dense", each)) for each in wanted]
+        made_from = {"embeddings": named, "factory": factory, "removed": removed.tolist()}
+        if is_joined:
+            runs, wanted = [[i] for i in range(len(groups))], [made_from]
+        else:
+            runs = runs_of(groups, max_passages=_PART)
+            wanted = [made_from | {"groups": run} for run in runs]
+        found = [self._parts.found("dense", **each) for each in wanted]
         whole = [component for component in found if component is not None]
         if len(whole) == len(wanted):
-            self._progress.advance(num_passages)
+            self._parts.progress.advance(starts[-1])
             return whole
-        trained = self._trained(kind, vectors, live, factory, named)
-        first_ids = [group.span.first_id - groups[0].span.first_id for group in groups]
+
+        def sample(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            return self._opened(embeddings, starts[-1]).take(positions)
+
+        trained = self._trained(kind, sample, live, factory, named)
         pieces = []
         for number, run in enumerate(runs):
-            first = first_ids[run[0]]
-            count = sum(groups[i].span.num_passages for i in run)
-            inside = removed[(removed >= first) & (removed < first + count)]
+            first, end = starts[run[0]], starts[run[-1] + 1]
+            inside = removed[(removed >= first) & (removed < end)].tolist()
             work = Filled(
                 trained,
                 tuple(embeddings[i] for i in run),
                 first,
-                count,
-                tuple(inside.tolist()),
+                end - first,
+                tuple(inside),
                 is_joined,
             )
-            from_group = {
-                "layout": self._layout,
+            filled_from = {
                 "trained": trained.directory,
                 "embeddings": [named[i] for i in run],
                 "first": first,
-                "removed": inside.tolist(),
+                "removed": inside,
             }
             pieces.append(
-                Piece(
-                    self._pieces_at,
-                    "filled" if is_joined else "dense",
-                    from_group if is_joined else wanted[number],
-                    work,
-                    count,
-                )
+                self._parts.piece("filled", work, num_passages=end - first, **filled_from)
+                if is_joined
+                else self._parts.piece("dense", work, num_passages=end - first, **wanted[number])
             )
-        filled = []
-        for piece, component in zip(pieces, self._pool.map(make_piece, pieces), strict=True):
-            self._progress.advance(piece.num_passages)
-            filled.append(component)
+        filled = self._parts.made(pieces, self._pool)
         if not is_joined:
             return filled
         return [self._joined(trained, filled, made_from, is_packed=twin is not None)]
+
+    def _opened(self, embeddings: Sequence[Component], num_passages: int) -> Embeddings:
+        local = [self._parts.place.local(component) for component in embeddings]
+        return Embeddings.open(local, num_passages=num_passages)
 
     def _factory(self, num_vectors: int, dims: int, *, is_base: bool) -> str:
         """The factory string of a segment.
@@ -161,7 +143,7 @@ class DenseBuild:
     def _trained(
         self,
         kind: Any,
-        vectors: Embeddings,
+        sample: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
         live: npt.NDArray[np.int64],
         factory: str,
         named: list[str],
@@ -174,15 +156,15 @@ class DenseBuild:
         def write(directory: Path) -> None:
             index = trained_index(
                 kind,
-                None if kind.is_trained else vectors.take(chosen),
+                None if kind.is_trained else sample(chosen),
                 factory=factory,
                 gpu=self._config.gpu,
             )
             write_index(directory, index)
 
         # A kind that needs no training is the same whatever it will be filled with.
-        sample = [] if kind.is_trained else [named, chosen.tolist()[-1:], count]
-        return self._component("trained", write, factory=factory, dims=vectors.dims, sample=sample)
+        sampled = [] if kind.is_trained else [named, chosen.tolist()[-1:], count]
+        return self._parts.here("trained", write, factory=factory, dims=kind.d, sample=sampled)
 
     def _joined(
         self,
@@ -193,17 +175,10 @@ class DenseBuild:
         is_packed: bool,
     ) -> Component:
         def write(directory: Path) -> None:
-            paths = [self._place.local(component) / FILE for component in filled]
-            join_on_disk(directory / FILE, read_index(self._place.local(trained)), paths)
+            paths = [self._parts.place.local(component) / FILE for component in filled]
+            join_on_disk(directory / FILE, read_index(self._parts.place.local(trained)), paths)
             if is_packed:
                 pack(directory / FILE)
             write_place(directory, first=0)
 
-        component, _ = keep_or_make(self._place, "dense", made_from=made_from, write=write)
-        return component
-
-    def _component(self, name: str, write: Callable[[Path], None], **made_from: Any) -> Component:
-        component, _ = keep_or_make(
-            self._place, name, made_from={"layout": self._layout, **made_from}, write=write
-        )
-        return component
+        return self._parts.here("dense", write, **made_from)

@@ -1,9 +1,6 @@
 """How far a build of the index is, in whole passages."""
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
 
 
 class BuildProgress:
@@ -26,9 +23,3 @@ class BuildProgress:
         whole = self._done // self._parts - before
         if self._report is not None and whole:
             self._report(whole)
-
-    def counted(self, items: Iterator[T]) -> Iterator[T]:
-        """The items, each of which is one passage done when the next one is asked for."""
-        for item in items:
-            yield item
-            self.advance(1)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,19 @@ from polyprag.encoding_manifest import EncodingManifest
 from polyprag.index.analysis import Analyzer
 from polyprag.index.build_dense import DenseBuild
 from polyprag.index.build_progress import BuildProgress
-from polyprag.index.components import Component, directory_name, keep_or_make
+from polyprag.index.components import Component
 from polyprag.index.encoder_choice import encoder_settings, fit_encoder, needs_sample
 from polyprag.index.groups import Group, groups_of, runs_of
 from polyprag.index.manifest import Segment
+from polyprag.index.parts import LAYOUT, Parts
 from polyprag.index.passages import PassageStore, join_passages
 from polyprag.index.pieces import (
     BuildPlace,
     Counts,
     GroupSource,
-    Piece,
     Scores,
     Texts,
     Vectors,
-    make_piece,
 )
 from polyprag.index.place import IndexPlace
 from polyprag.index.rows import write_rows
@@ -45,8 +44,6 @@ _ROWS_AT_A_TIME = 1024
 _BM25_SHARD = 1 << 19  # passages: half a gigabyte for the task that scores them
 _MAX_SAMPLE = 500_000  # evenly spaced passages that LSA is fitted on
 _DIGESTS = "groups.json"  # of each group's passages, beside them
-
-_LAYOUT = 3  # of the parts' files; raise it with any change, so that old parts are rebuilt
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Settings:
     def sha256(self) -> str:
         """Another one for other contents."""
         factory = self.config.index.factory
-        values = [_LAYOUT, self.analyzer.settings, self.bm25, self.encoder, factory]
+        values = [LAYOUT, self.analyzer.settings, self.bm25, self.encoder, factory]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -110,9 +107,9 @@ class SegmentBuild:
         """Builds nothing yet."""
         data = settings.config.data
         self._run, self._place, self._settings = run_dir, place, settings
-        self._corpus, self._encoding, self._progress = corpus, encoding, progress
-        self._workers = workers
-        self._pieces_at = BuildPlace(str(run_dir), data.cache_dir, data.cache_gb)
+        self._corpus, self._encoding, self._workers = corpus, encoding, workers
+        pieces_at = BuildPlace(str(run_dir), data.cache_dir, data.cache_gb)
+        self._parts = Parts(place, pieces_at, progress)
 
     def segment(self, partitions: Sequence[Partition], *, base: Segment | None) -> Segment:
         """The segment over consecutive partitions, with its parts in place.
@@ -134,14 +131,8 @@ class SegmentBuild:
             components["encoder"] = [self._encoder(store, digests)]
         (encoder,) = (components if base is None else base.components)["encoder"]
         components["embeddings"] = self._embeddings(groups, digests, encoder)
-        components["dense"] = DenseBuild(
-            self._place,
-            self._pieces_at,
-            self._settings.config.index,
-            self._workers.pool,
-            self._progress,
-            layout=_LAYOUT,
-        ).indexes(
+        dense = DenseBuild(self._parts, self._settings.config.index, self._workers.pool)
+        components["dense"] = dense.indexes(
             groups,
             components["embeddings"],
             removed=span.positions(self._corpus.manifest.removed),
@@ -154,51 +145,29 @@ class SegmentBuild:
         shards = [partition.sha256 for partition in partitions]
         return Segment(span.first_id, span.num_passages, shards, row_files, components)
 
-    def _component(self, name: str, write: Callable[[Path], None], **made_from: Any) -> Component:
-        """A component that this process makes unless it is there."""
-        component, _ = keep_or_make(
-            self._place, name, made_from={"layout": _LAYOUT, **made_from}, write=write
-        )
-        return component
-
-    def _there(self, name: str, **made_from: Any) -> Component | None:
-        """A component if it is there."""
-        return self._place.finished(directory_name(name, {"layout": _LAYOUT, **made_from}))
-
     def _source(self, group: Group) -> GroupSource:
         data = self._settings.config.data
         manifest = replace(self._corpus.manifest, partitions=group.partitions)
         return GroupSource(self._corpus.directory, manifest, data.cache_dir, data.cache_gb)
 
-    def _made(self, pieces: Sequence[Piece], pool: TaskPool) -> list[Component]:
-        """All of these, made in parallel where they aren't there, and told of."""
-        made = []
-        for piece, component in zip(pieces, pool.map(make_piece, pieces), strict=True):
-            self._progress.advance(piece.num_passages)
-            made.append(component)
-        return made
-
-    def _piece(self, name: str, work: Any, num_passages: int, **made_from: Any) -> Piece:
-        return Piece(self._pieces_at, name, {"layout": _LAYOUT, **made_from}, work, num_passages)
-
     def _passages(self, partitions: Sequence[Partition], groups: Sequence[Group]) -> Component:
         shards = [partition.sha256 for partition in partitions]
         span = span_of(partitions)
-        found = self._there("passages", shards=shards)
+        found = self._parts.found("passages", shards=shards)
         if found is not None:
-            self._progress.advance(span.num_passages)
+            self._parts.progress.advance(span.num_passages)
             return found
         pieces = [
-            self._piece(
+            self._parts.piece(
                 "texts",
                 Texts(self._source(group)),
-                group.span.num_passages,
+                num_passages=group.span.num_passages,
                 shards=[partition.sha256 for partition in group.partitions],
                 first_id=group.span.first_id,
             )
             for group in groups
         ]
-        texts = self._made(pieces, self._workers.pool)
+        texts = self._parts.made(pieces, self._workers.pool)
 
         def write(directory: Path) -> None:
             stores = [
@@ -215,7 +184,7 @@ class SegmentBuild:
             ]
             write_json(directory / _DIGESTS, digests)
 
-        return self._component("passages", write, shards=shards)
+        return self._parts.here("passages", write, shards=shards)
 
     def _bm25(
         self, groups: Sequence[Group], digests: Sequence[str], *, is_base: bool
@@ -223,10 +192,10 @@ class SegmentBuild:
         analyzer, options = self._settings.analyzer.settings, self._settings.bm25
         weight = options["title_weight"]
         counted = [
-            self._piece(
+            self._parts.piece(
                 "counts",
                 Counts(self._source(group), analyzer, weight),
-                group.span.num_passages,
+                num_passages=group.span.num_passages,
                 passages=digest,
                 analyzer=analyzer,
                 title_weight=weight,
@@ -234,36 +203,36 @@ class SegmentBuild:
             for group, digest in zip(groups, digests, strict=True)
         ]
         if not is_base:  # scored by the base's statistics and options, and made without them
-            return self._made(counted, self._workers.pool)
+            return self._parts.made(counted, self._workers.pool)
         named = [piece.directory for piece in counted]
         scoring = {"k1": options["k1"], "b": options["b"], "base": named}
         runs = runs_of(groups, max_passages=_BM25_SHARD)
-        found = [self._there("bm25", groups=run, **scoring) for run in runs]
+        found = [self._parts.found("bm25", groups=run, **scoring) for run in runs]
         whole = [component for component in found if component is not None]
         if len(whole) == len(runs):
-            self._progress.advance(sum(group.span.num_passages for group in groups))
+            self._parts.progress.advance(sum(group.span.num_passages for group in groups))
             return whole
-        counts = self._made(counted, self._workers.pool)
+        counts = self._parts.made(counted, self._workers.pool)
 
         def write(directory: Path) -> None:
             TermStatistics.of(
                 TermCounts.open(self._place.local(component)) for component in counts
             ).save(directory)
 
-        statistics = self._component("statistics", write, counts=named)
+        statistics = self._parts.here("statistics", write, counts=named)
         pieces = [
-            self._piece(
+            self._parts.piece(
                 "bm25",
                 Scores(
                     tuple(counts[i] for i in run), statistics, analyzer, options["k1"], options["b"]
                 ),
-                0,
+                num_passages=0,  # they have been counted
                 groups=run,
                 **scoring,
             )
             for run in runs
         ]
-        return self._made(pieces, self._workers.pool)
+        return self._parts.made(pieces, self._workers.pool)
 
     def _encoder(self, store: PassageStore, digests: Sequence[str]) -> Component:
         removed = store.span.positions(self._corpus.manifest.removed)
@@ -277,7 +246,7 @@ class SegmentBuild:
             sample = live[evenly.round().astype(np.int64)].tolist()
             fit_encoder(directory, store.titled_texts(sample), self._settings.config)
 
-        return self._component("encoder", write, **made_from)
+        return self._parts.here("encoder", write, **made_from)
 
     def _embeddings(
         self, groups: Sequence[Group], digests: Sequence[str], encoder: Component
@@ -288,16 +257,16 @@ class SegmentBuild:
             removed = group.span.positions(gone)
             ids = tuple((removed + group.span.first_id).tolist())
             pieces.append(
-                self._piece(
+                self._parts.piece(
                     "embeddings",
                     Vectors(self._source(group), encoder, self._settings.config.index.gpu, ids),
-                    group.span.num_passages,
+                    num_passages=group.span.num_passages,
                     passages=digest,
                     removed=removed.tolist(),
                     encoder=encoder.directory,
                 )
             )
-        return self._made(pieces, self._workers.encoding)
+        return self._parts.made(pieces, self._workers.encoding)
 
     def _rows(
         self, store: PassageStore, row_files: list[str], manifest: EncodingManifest
@@ -313,9 +282,9 @@ class SegmentBuild:
             "shape": shape,
             "removed": removed.tolist(),
         }
-        found = self._there("rows", **made_from)
+        found = self._parts.found("rows", **made_from)
         if found is not None:
-            self._progress.advance(span.num_passages)
+            self._parts.progress.advance(span.num_passages)
             return found
 
         def write(directory: Path) -> None:
@@ -335,7 +304,7 @@ class SegmentBuild:
                 first_id=span.first_id,
                 rows_format=rows_format,
                 chunk=_ROWS_AT_A_TIME,
-                progress=self._progress.advance,
+                progress=self._parts.progress.advance,
             )
 
-        return self._component("rows", write, **made_from)
+        return self._parts.here("rows", write, **made_from)

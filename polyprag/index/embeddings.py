@@ -4,7 +4,7 @@ They outlive the FAISS index that is made of them: another `index.factory` is bu
 anything again, and hits of an index that holds little of each vector are scored again by them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Self
@@ -27,7 +27,6 @@ def write_embeddings(
     encoder: Encoder,
     *,
     num_passages: int,
-    progress: Callable[[int], None] | None = None,
 ) -> None:
     """Encodes passages and writes their vectors.
 
@@ -36,7 +35,6 @@ def write_embeddings(
         titled_texts: (title, text) of each passage; None for a removed one, whose vector is zero.
         encoder: makes the vectors.
         num_passages: n.
-        progress: called with the number of passages encoded since the last call.
 
     Raises:
         RunError: a vector isn't finite, or doesn't fit fp16.
@@ -59,8 +57,6 @@ def write_embeddings(
                 )
             vectors_nD[[position for position, _ in live]] = halved_mD
         done += len(chunk)
-        if progress is not None:
-            progress(len(chunk))
     vectors_nD.flush()
 
 

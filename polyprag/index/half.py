@@ -8,10 +8,11 @@ all finite numbers.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from polyprag.machine_code import machine_code
 
 _BIAS = np.float32(2.0**112)  # fp32's exponent bias of 127 less fp16's of 15
 _Gather = Callable[[npt.NDArray[np.uint16], npt.NDArray[np.int64], npt.NDArray[np.uint32]], bool]
@@ -59,11 +60,5 @@ def _gather(
 
 @functools.cache
 def _compiled() -> _Gather:
-    import numba
-
-    try:
-        kernel: Any = numba.njit(cache=True, nogil=True)(_gather)
-    except (OSError, RuntimeError):  # no directory can be written to: compile in every process
-        kernel = numba.njit(nogil=True)(_gather)
-    compiled: _Gather = kernel
+    compiled: _Gather = machine_code(_gather)
     return compiled

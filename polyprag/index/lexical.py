@@ -163,9 +163,9 @@ class LexicalIndex:
     def _idf(self, hashed: int) -> float:
         in_base = sum(shard.num_with_term(hashed) for shard in self._base)
         if in_base:
-            return idf(in_base, self._base[0].base_passages)
+            return float(idf(in_base, self._base[0].base_passages))
         in_later = sum(part.counts.num_with_term(hashed) for part in self._counted)
-        return idf(in_later, self._num_passages)
+        return float(idf(in_later, self._num_passages))
 
 
 def _within(positions: npt.NDArray[np.int64], start: int, count: int) -> npt.NDArray[np.int64]:

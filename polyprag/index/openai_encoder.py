@@ -1,22 +1,16 @@
 """The vectors of an OpenAI-compatible /embeddings endpoint, a few requests at once."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import openai
 
-from polyprag.augment.openai import EndpointError
-from polyprag.errors import ConfigError
+from polyprag.endpoint import EndpointError, client_of, replies
 from polyprag.index.encoders import unit_vectors
 
-_OPENAI_URL = "https://api.openai.com/v1"
-_TIMEOUT_SECONDS = 120.0
 _AT_ONCE = 4  # requests under way, of each process
 _MAX_RETRIES = 5  # of a request that failed on the way or met a limit; the client waits longer each
-_NO_KEY = "none"  # sent to an endpoint of one's own that wants no key
 
 
 class OpenAIEncoder:
@@ -45,19 +39,10 @@ class OpenAIEncoder:
         Raises:
             ConfigError: there is no key for OpenAI's own endpoint.
         """
-        key = os.environ.get(api_key_env)
-        if not key and not base_url:
-            raise ConfigError(
-                f"index.api_key_env={api_key_env!r}: there is no such environment variable; set it "
-                "to the endpoint's key, or set index.base_url to a server that needs none"
-            )
         self._name, self._batch_size, self._normalize = model, batch_size, normalize
         self._api_key_env, self._dims = api_key_env, dims
-        self._client = openai.OpenAI(
-            api_key=key or _NO_KEY,
-            base_url=base_url or _OPENAI_URL,
-            max_retries=_MAX_RETRIES,
-            timeout=_TIMEOUT_SECONDS,
+        self._client = client_of(
+            "index", base_url=base_url, api_key_env=api_key_env, max_retries=_MAX_RETRIES
         )
 
     @property
@@ -82,13 +67,11 @@ class OpenAIEncoder:
         told = [i for i, text in enumerate(texts) if not text.isspace() and text]
         size = self._batch_size
         batches = [told[start : start + size] for start in range(0, len(told), size)]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            requests = [pool.submit(self._reply, [texts[i] for i in batch]) for batch in batches]
-            try:
-                for batch, request in zip(batches, requests, strict=True):
-                    vectors_nD[batch] = request.result()
-            finally:  # after an error, what waits in the queue isn't sent any more
-                pool.shutdown(wait=False, cancel_futures=True)
+        asked = [[texts[i] for i in batch] for batch in batches]
+        for batch, vectors in zip(
+            batches, replies(self._reply, asked, at_once=_AT_ONCE), strict=True
+        ):
+            vectors_nD[batch] = vectors
         return unit_vectors(vectors_nD) if self._normalize else vectors_nD
 
     def _reply(self, texts: list[str]) -> npt.NDArray[np.float32]:

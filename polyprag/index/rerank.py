@@ -1,14 +1,15 @@
 """Reordering the best hits by a cross-encoder, which reads each beside the question."""
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError
+from polyprag.index.encoders import passage_text
 from polyprag.index.fusion import Ranking, ranking_of
+from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
 from sharding.passages import Passage
 
 if TYPE_CHECKING:
@@ -70,28 +71,18 @@ class CrossEncoder:
             ConfigError: it can't be loaded, or isn't a classifier with one or two logits.
         """
         import torch
-        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        source = {
-            "local_files_only": Path(path).is_dir(),  # a directory never makes a call to the hub
-            "trust_remote_code": False,
-        }
         try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(path, **source)
-            model: Any
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            tokenizer: Any = AutoTokenizer.from_pretrained(path, **source_of(path))
+            model, bad = load_model(
+                AutoModelForSequenceClassification,
                 path,
                 dtype=torch.float32,  # in bf16 scores that are near each other become equal
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # so that they are reported, and refused below
-                output_loading_info=True,
-                **source,
             )
-        except (OSError, ValueError, SafetensorError) as error:
+        except LOAD_ERRORS as error:
             raise _cannot_load(path, error) from error
-        mismatched = (str(key[0]) for key in info["mismatched_keys"])
-        _check_weights(path, {*info["missing_keys"], *mismatched})
+        _check_weights(path, bad)
         if model.config.num_labels not in (1, 2):
             raise ConfigError(
                 f"retrieval.reranker={path!r} can't be used: it gives {model.config.num_labels} "
@@ -122,7 +113,7 @@ class CrossEncoder:
         """
         import torch
 
-        texts = [f"{passage.title}\n{passage.text}" for passage in passages]
+        texts = [passage_text(passage.title, passage.text, prefix="") for passage in passages]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         scores_n = np.zeros(len(texts), dtype=np.float32)
         for start in range(0, len(order), self._batch_size):
@@ -145,9 +136,7 @@ class CrossEncoder:
         return scores_n
 
 
-def _check_weights(path: str, bad: Iterable[str]) -> None:
-    """Refuse what transformers would fill with random numbers after a mere warning."""
-    names = sorted(bad)
+def _check_weights(path: str, names: list[str]) -> None:
     if names:
         raise ConfigError(
             f"retrieval.reranker={path!r} can't be used: {len(names)} of its weights are missing "

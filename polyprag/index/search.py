@@ -6,7 +6,7 @@ N passages, k hits, S sites, K experts.
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,6 @@ from polyprag.index.segments import OpenSegment
 from polyprag.index.standing import Standing, corpus_and_encoding
 from sharding.files import join
 from sharding.passages import Passage
-
-if TYPE_CHECKING:
-    pass
 
 METHODS = ("bm25", "dense", "hybrid")
 _FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least

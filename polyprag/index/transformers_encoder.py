@@ -1,6 +1,6 @@
 """The vectors of any encoder that transformers ships: E5, BGE, Contriever, DPR and their like."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from polyprag.errors import ConfigError
 from polyprag.index.encoders import passage_text
 from polyprag.index.pooled_model import PooledModel, Pooling
+from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
 
 
 class TransformersEncoder:
@@ -104,14 +105,10 @@ class TransformersEncoder:
 
 def _load(path: str, pooling: Pooling, *, key: str, gpu: str) -> PooledModel:
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer, DPRContextEncoder
 
     where = f"{key}={path!r}"
-    source = {
-        "local_files_only": Path(path).is_dir(),  # a directory never makes a call to the hub
-        "trust_remote_code": False,
-    }
+    source = source_of(path)
     on_gpu = gpu == "auto" and torch.cuda.is_available()
     try:
         config: Any = AutoConfig.from_pretrained(path, **source)
@@ -124,31 +121,19 @@ def _load(path: str, pooling: Pooling, *, key: str, gpu: str) -> PooledModel:
         is_context = "DPRContextEncoder" in (config.architectures or ())
         kind: Any = DPRContextEncoder if is_context else AutoModel
         tokenizer: Any = AutoTokenizer.from_pretrained(path, **source)
-        model: Any
-        model, info = kind.from_pretrained(
-            path,
-            config=config,
-            dtype=torch.bfloat16 if on_gpu else torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # so that they are reported, and refused below
-            output_loading_info=True,
-            **source,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
+        dtype = torch.bfloat16 if on_gpu else torch.float32
+        model, bad = load_model(kind, path, config=config, dtype=dtype)
+    except LOAD_ERRORS as error:
         raise _cannot_load(where, path, error) from error
-    mismatched = (str(name[0]) for name in info["mismatched_keys"])
-    _check_weights(where, {*info["missing_keys"], *mismatched}, pooling=pooling.kind)
+    _check_weights(where, bad, pooling=pooling.kind)
     return PooledModel(
         model.to("cuda" if on_gpu else "cpu").eval(), tokenizer, pooling, where=where
     )
 
 
-def _check_weights(where: str, bad: Iterable[str], *, pooling: str) -> None:
-    """Refuse what transformers would fill with random numbers after a mere warning.
-
-    Many encoders were saved without BERT's pooler; that is none of the others' concern.
-    """
-    names = sorted(name for name in bad if pooling == "pooler" or "pooler" not in name.split("."))
+def _check_weights(where: str, bad: list[str], *, pooling: str) -> None:
+    """Many encoders were saved without BERT's pooler; that is none of the others' concern."""
+    names = [name for name in bad if pooling == "pooler" or "pooler" not in name.split(".")]
     if names:
         raise ConfigError(
             f"{where} can't be used: {len(names)} of its weights are missing or of another shape "

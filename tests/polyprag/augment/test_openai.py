@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from polyprag.augment.openai import EndpointError, OpenAIWriter
+from polyprag.augment.openai import OpenAIWriter
 from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig
+from polyprag.endpoint import EndpointError
 from polyprag.errors import ConfigError
 from sharding.passages import Passage
 
