@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from polyprag.encoding_manifest import EncodingManifest
 from polyprag.errors import CorpusError, RunError
+from polyprag.versioned_json import read_versioned
 from sharding.files import (
     atomic_write,
     exists,
     join,
     read_bytes,
-    read_json,
     remove_directory,
     write_json,
 )
@@ -79,18 +79,13 @@ class RouterSettings:
             RunError: it isn't there, or says something that can't be.
         """
         url = join(directory, SETTINGS)
-        if not exists(url):
-            raise RunError(f"{url}: no such file; run `polyprag distill RUN` first")
-        values = read_json(url)
-        if not isinstance(values, dict) or values.get("format") != _FORMAT:
-            raise RunError(
-                f'{url}: not a router\'s settings (format must be "{_FORMAT}"); {REMEDY}'
-            )
-        if values.get("version") != _VERSION:
-            raise RunError(
-                f"{url}: version {values.get('version')!r} can't be read by this polyprag, which "
-                f"reads version {_VERSION}; {REMEDY}"
-            )
+        values = read_versioned(
+            url,
+            form=_FORMAT,
+            version=_VERSION,
+            what="a router's settings",
+            command="polyprag distill RUN",
+        )
         try:
             return cls._parse(values)
         except (KeyError, TypeError, ValueError) as error:

@@ -9,7 +9,8 @@ from typing import Any
 from polyprag.errors import RunError
 from polyprag.index.components import REMEDY, Component
 from polyprag.index.segments import Span
-from sharding.files import exists, join, read_json, write_json
+from polyprag.versioned_json import read_versioned
+from sharding.files import join, write_json
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-index", 3  # version 2 had one directory for each part
@@ -89,16 +90,13 @@ class IndexManifest:
             RunError: it isn't there, or says something that can't be.
         """
         path = join(index_dir, MANIFEST_NAME)
-        if not exists(path):
-            raise RunError(f"{path}: no such file; run `polyprag index RUN` first")
-        values = read_json(path)
-        if not isinstance(values, dict) or values.get("format") != _FORMAT:
-            raise RunError(f'{path}: not an index manifest (format must be "{_FORMAT}"); {REMEDY}')
-        if values.get("version") != _VERSION:
-            raise RunError(
-                f"{path}: version {values.get('version')!r} can't be read by this polyprag, which "
-                f"reads version {_VERSION}; {REMEDY}"
-            )
+        values = read_versioned(
+            path,
+            form=_FORMAT,
+            version=_VERSION,
+            what="an index manifest",
+            command="polyprag index RUN",
+        )
         try:
             return cls._parse(values, path)
         except ValueError as error:

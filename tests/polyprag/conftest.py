@@ -2,8 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -155,3 +160,68 @@ def trained_run(encoded_run: tuple[Path, Config], tmp_path: Path) -> tuple[Path,
         rows=rows,
     ).save(str(directory))
     return run, config
+
+
+class LoopbackEndpoint:
+    """Answers POSTs of one path on the loopback interface, with a pause, and remembers them.
+
+    Attributes:
+        requests: the bodies.
+        keys: the Authorization headers.
+        most_at_once: requests that were under way at the same time.
+        url: to give to a client, up to /v1.
+    """
+
+    def __init__(self, path: str, answer: Callable[[Any], tuple[int, Any]]) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.most_at_once = 0
+        self._path, self._answer_of = path, answer
+        self._under_way = 0
+        self._lock = threading.Lock()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                endpoint._answer(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        assert handler.path == self._path
+        with self._lock:
+            self.requests.append(body)
+            self.keys.add(handler.headers["Authorization"])
+            self._under_way += 1
+            self.most_at_once = max(self.most_at_once, self._under_way)
+        time.sleep(0.02)
+        with self._lock:
+            self._under_way -= 1
+        status, value = self._answer_of(body)
+        data = json.dumps(value).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(data)))
+        handler.send_header("retry-after-ms", "1")
+        handler.end_headers()
+        handler.wfile.write(data)
+
+
+@pytest.fixture
+def serve_endpoint() -> Iterator[Callable[..., LoopbackEndpoint]]:
+    """Serve a path by a function of the request's body to a status and a JSON value."""
+    with ExitStack() as served:
+
+        def serve(path: str, answer: Callable[[Any], tuple[int, Any]]) -> LoopbackEndpoint:
+            endpoint = LoopbackEndpoint(path, answer)
+            served.callback(endpoint.server.server_close)
+            served.callback(endpoint.server.shutdown)
+            return endpoint
+
+        yield serve

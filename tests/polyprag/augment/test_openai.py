@@ -2,10 +2,7 @@
 
 import json
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,49 +20,23 @@ PASSAGES = [Passage(id=i, key=str(i), title=f"T{i}", text=f"Text {i}.") for i in
 class Endpoint:
     """Answers /v1/chat/completions as `reply(title, request)` says: a text, or a status code."""
 
-    def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.most_at_once = 0
+    def __init__(self, serve_endpoint: Callable[..., Any]) -> None:
         self.reply: Callable[[str, dict[str, Any]], str | int] = lambda title, request: good(title)
-        self._under_way = 0
-        self._lock = threading.Lock()
-        endpoint = self
+        self._served = serve_endpoint("/v1/chat/completions", self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                endpoint._answer(self)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._served, name)
 
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+    def _answer(self, body: Any) -> tuple[int, Any]:
         title = re.search(r"Title: (\w+)", body["messages"][0]["content"])
-        assert title is not None and handler.path == "/v1/chat/completions"
-        with self._lock:
-            self.requests.append(body)
-            self.keys.add(handler.headers["Authorization"])
-            self._under_way += 1
-            self.most_at_once = max(self.most_at_once, self._under_way)
-        time.sleep(0.02)
-        with self._lock:
-            self._under_way -= 1
+        assert title is not None
         said = self.reply(title[1], body)
         message = {"role": "assistant", "content": said}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         value = {"id": "c", "object": "chat.completion", "created": 0, "model": "m"}
-        value |= {"choices": [choice]} if isinstance(said, str) else {"error": {"message": "no"}}
-        data = json.dumps(value).encode()
-        handler.send_response(said if isinstance(said, int) else 200)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        if isinstance(said, int):
+            return said, value | {"error": {"message": "no"}}
+        return 200, value | {"choices": [choice]}
 
 
 def good(title: str) -> str:
@@ -74,11 +45,8 @@ def good(title: str) -> str:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    served = Endpoint()
-    yield served
-    served.server.shutdown()
-    served.server.server_close()
+def endpoint(serve_endpoint: Callable[..., Any]) -> Endpoint:
+    return Endpoint(serve_endpoint)
 
 
 def _config(url: str, **settings: Any) -> AugmentConfig:
@@ -139,8 +107,8 @@ def test_an_endpoint_that_refuses_everything_stops_with_what_to_check(
     assert len(endpoint.requests) <= 6
 
 
-def test_no_server_is_one_clear_error() -> None:
-    served = Endpoint()
+def test_no_server_is_one_clear_error(endpoint: Endpoint) -> None:
+    served = endpoint
     served.server.shutdown()
     served.server.server_close()
     with pytest.raises(EndpointError, match=r"127\.0\.0\.1 gave no usable reply"):

@@ -2,11 +2,7 @@
 
 import base64
 import hashlib
-import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,56 +33,24 @@ def reply_of(texts: list[str]) -> Any:
 class Endpoint:
     """Answers /v1/embeddings as `reply(texts)` says: the data, or a status code."""
 
-    def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.most_at_once = 0
+    def __init__(self, serve_endpoint: Callable[..., Any]) -> None:
         self.reply: Callable[[list[str]], Any] = reply_of
-        self._under_way = 0
-        self._lock = threading.Lock()
-        endpoint = self
+        self._served = serve_endpoint("/v1/embeddings", self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                endpoint._answer(self)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._served, name)
 
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
-        assert handler.path == "/v1/embeddings"
-        with self._lock:
-            self.requests.append(body)
-            self.keys.add(handler.headers["Authorization"])
-            self._under_way += 1
-            self.most_at_once = max(self.most_at_once, self._under_way)
-        time.sleep(0.02)
-        with self._lock:
-            self._under_way -= 1
+    def _answer(self, body: Any) -> tuple[int, Any]:
         said = self.reply(body["input"])
-        is_error = isinstance(said, int)
-        value = {"error": {"message": "no"}} if is_error else {"object": "list", "data": said}
-        data = json.dumps(value).encode()
-        handler.send_response(said if is_error else 200)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(data)))
-        handler.send_header("retry-after-ms", "1")
-        handler.end_headers()
-        handler.wfile.write(data)
+        if isinstance(said, int):
+            return said, {"error": {"message": "no"}}
+        return 200, {"object": "list", "data": said}
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+def endpoint(serve_endpoint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     monkeypatch.setenv("TEST_POLYPRAG_KEY", "the-key")
-    served = Endpoint()
-    yield served
-    served.server.shutdown()
-    served.server.server_close()
+    return Endpoint(serve_endpoint)
 
 
 def encoder_of(endpoint: Endpoint, **settings: Any) -> OpenAIEncoder:
@@ -220,7 +184,7 @@ def test_a_reply_that_is_not_one_vector_for_each_text_is_refused(
 
 def test_no_server_is_one_clear_error(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polyprag.index.openai_encoder._MAX_RETRIES", 0)
-    gone = Endpoint()
+    gone = endpoint
     gone.server.shutdown()
     gone.server.server_close()
     with pytest.raises(PolypragError, match=r"127\.0\.0\.1 gave no usable vectors"):
