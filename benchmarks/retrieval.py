@@ -52,12 +52,16 @@ def of_size(directory: Path, size: int, *, num_queries: int) -> dict[str, Any]:
 
 
 def extrapolated(results: dict[int, dict[str, Any]], key: str) -> tuple[float, str]:
-    """A build's figure for Wikipedia, by a power law through the two largest sizes measured."""
+    """A build's figure for Wikipedia, from the largest sizes measured.
+
+    Seconds follow a power law through the last two. A file grows with its vectors, and the last two
+    may be indexes of different kinds.
+    """
     (small, one), (large, other) = list(results.items())[-2:]
-    values = [each["polyprag"]["build"][key] for each in (one, other)]
-    power = math.log(values[1] / values[0]) / math.log(large / small)
-    formula = f"{values[1]:.4g} (N / {large:,})^{power:.2f}"
-    return values[1] * (WIKIPEDIA / large) ** power, formula
+    before, last = (each["polyprag"]["build"][key] for each in (one, other))
+    power = math.log(last / before) / math.log(large / small) if key == "seconds" else 1.0
+    formula = f"{last:.4g} (N / {large:,})^{power:.2f}"
+    return last * (WIKIPEDIA / large) ** power, formula
 
 
 def main() -> None:
