@@ -1,7 +1,12 @@
-"""Python loops that numba compiles."""
+"""Python loops that numba compiles, and threads to run them in."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
+
+from sharding.task_pool import num_cores
 
 
 def machine_code(function: Callable[..., Any], *signatures: Any, **options: Any) -> Any:
@@ -23,3 +28,31 @@ def machine_code(function: Callable[..., Any], *signatures: Any, **options: Any)
         return compiler(*arguments, nogil=True, cache=True, **options)(function)
     except (OSError, RuntimeError):
         return compiler(*arguments, nogil=True, **options)(function)
+
+
+def in_threads(run: Callable[[int, int], None], count: int, *, at_least: int) -> None:
+    """Does things in consecutive ranges, one in each of as many threads as are worth it.
+
+    The threads are as many as there are cores, or `OMP_NUM_THREADS` where that is fewer.
+
+    Args:
+        run: does those from its first argument up to its second; machine code, without the GIL.
+        count: how many there are to do.
+        at_least: how many are worth a thread.
+    """
+    threads = max(1, min(_cores(), count // max(at_least, 1)))
+    bounds = [count * i // threads for i in range(threads + 1)]
+    if threads == 1:
+        run(0, count)
+        return
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(run, *each) for each in pairwise(bounds[:-1])]
+        run(bounds[-2], bounds[-1])
+        for other in others:
+            other.result()
+
+
+def _cores() -> int:
+    cores = num_cores()
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdecimal() and int(limit) else cores

@@ -21,10 +21,12 @@ from polyprag.index.fusion import Found
 from polyprag.index.term_counts import TermCounts
 from polyprag.index.term_hashes import Hashes, column_of
 from polyprag.index.term_statistics import TermStatistics
+from polyprag.machine_code import in_threads
 from sharding.files import read_json, write_json
 
 _SETTINGS = "settings.json"
 _HASHES = "hashes.npy"
+_A_THREAD = 32  # queries that are worth a thread: a millisecond
 _REMEDY = "run `polyprag index RUN` again"
 
 
@@ -212,16 +214,16 @@ class BM25Shard:
         ids = np.full((num_queries, width), -1, np.int64)
         scores = np.full((num_queries, width), -np.inf, np.float32)
         scores_of_also = np.zeros(len(also), np.float32)
-        compiled()(
-            *(self._retriever.scores[name] for name in ("data", "indices", "indptr")),
-            at[known],
-            known_before[starts],
-            hidden,
-            also,
-            also_starts,
-            np.zeros(self.num_passages, np.float32),
-            ids,
-            scores,
-            scores_of_also,
-        )
+        pairs = [self._retriever.scores[name] for name in ("data", "indices", "indptr")]
+        columns, ends = at[known], known_before[starts]
+
+        def search(first: int, end: int) -> None:
+            compiled()(
+                *pairs,
+                *(columns, ends, hidden, also, also_starts),
+                *(self.num_passages, first, end),
+                *(ids, scores, scores_of_also),
+            )
+
+        in_threads(search, num_queries, at_least=_A_THREAD)
         return Found(ids, scores), scores_of_also

@@ -16,6 +16,7 @@ from polyprag.machine_code import machine_code
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float32]
 Kernel = Callable[..., None]
+_BLOCK = 64  # passages that are looked at together
 
 
 def search_shard(
@@ -27,12 +28,14 @@ def search_shard(
     hidden: _Ints,
     also: _Ints,
     also_starts: _Ints,
-    scores: _Floats,
+    num_passages: int,
+    first: int,
+    end: int,
     best_ids: _Ints,
     best_scores: _Floats,
     also_scores: _Floats,
 ) -> None:
-    """Finds the best k of n passages for each of Q queries.
+    """Finds the best k of n passages for some of Q queries.
 
     Equal scores come in the order of their passages; only scores above 0 are found.
 
@@ -46,7 +49,9 @@ def search_shard(
         also: passages that are scored whatever is found, one query after the other; those that
             aren't from 0 to n - 1 are passed over.
         also_starts: (Q + 1,) where each query's begin.
-        scores: (n,) zeros, which they are again in the end.
+        num_passages: n.
+        first: of the queries that are searched.
+        end: of them.
         best_ids: (Q, k), filled with -1; the passages found.
         best_scores: (Q, k) their scores.
         also_scores: as `also`.
@@ -69,33 +74,44 @@ def search_shard(
         best[at], ids[at] = score, passage
 
     k = best_ids.shape[1]
-    for q in range(len(column_starts) - 1):
+    padded = -(-num_passages // _BLOCK) * _BLOCK
+    scores = np.zeros(padded, np.float32)
+    for q in range(first, end):
         for t in range(column_starts[q], column_starts[q + 1]):
             for j in range(indptr[columns[t]], indptr[columns[t] + 1]):
                 scores[indices[j]] += data[j]
         for passage in hidden:
             scores[passage] = 0
         for a in range(also_starts[q], also_starts[q + 1]):
-            if 0 <= also[a] < len(scores):
+            if 0 <= also[a] < num_passages:
                 also_scores[a] = scores[also[a]]
         ids, best = best_ids[q], best_scores[q]
         # A heap whose root is the worst that is kept: of equal scores the highest passage. Passages
         # rise as they are read, so one that only equals the root never replaces it.
         count = 0
-        for i in range(len(scores)):
-            score = scores[i]
-            scores[i] = 0
-            if score <= 0 or (count == k and score <= best[0]):
-                continue
-            if count < k:
-                at = count
-                count += 1
-                while at > 0 and best[(at - 1) // 2] >= score:
-                    best[at], ids[at] = best[(at - 1) // 2], ids[(at - 1) // 2]
-                    at = (at - 1) // 2
-                best[at], ids[at] = score, i
-            else:
-                sift(best, ids, count, score, i)
+        least = np.float32(0)  # a score must be above
+        for block in range(0, padded, _BLOCK):
+            above = 0
+            for i in range(block, block + _BLOCK):  # which becomes a few vector instructions
+                above += scores[i] > least
+            if above > 0:
+                for i in range(block, block + _BLOCK):
+                    score = scores[i]
+                    if score <= least:
+                        continue
+                    if count < k:
+                        at = count
+                        count += 1
+                        while at > 0 and best[(at - 1) // 2] >= score:
+                            best[at], ids[at] = best[(at - 1) // 2], ids[(at - 1) // 2]
+                            at = (at - 1) // 2
+                        best[at], ids[at] = score, i
+                    else:
+                        sift(best, ids, count, score, i)
+                    if count == k:
+                        least = best[0]
+            for i in range(block, block + _BLOCK):
+                scores[i] = 0
         for last in range(count - 1, 0, -1):  # the worst goes to the end, then the next
             worst_score, worst_id = best[0], ids[0]
             score, passage = best[last], ids[last]

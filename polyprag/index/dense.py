@@ -56,7 +56,7 @@ class DenseSegment:
             is_refined = part.is_lossy and refine > 0
             found_Qc, scores_Qc = part.search(queries, k=depth * refine if is_refined else depth)
             if is_refined:
-                scores_Qc = self._scored_again(queries, found_Qc)
+                scores_Qc = self._embeddings.scores(queries, found_Qc)
             ids.append(found_Qc)
             scores.append(scores_Qc)
         ids_Qc, scores_Qc = _side_by_side(ids), _side_by_side(scores)
@@ -71,19 +71,10 @@ class DenseSegment:
     ) -> npt.NDArray[np.float32]:
         """The scores (m,) of passages (m,) for a query (D,); 0 for those of other segments."""
         span = self._segment.span
-        scores_m = np.zeros(len(ids), np.float32)
         inside = (ids >= span.first_id) & (ids < span.first_id + span.num_passages)
-        scores_m[inside] = self._embeddings.take(ids[inside] - span.first_id) @ query
-        return scores_m
-
-    def _scored_again(
-        self, queries: npt.NDArray[np.float32], positions_Qc: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
-        scores_Qc = np.full(positions_Qc.shape, -np.inf, np.float32)
-        for query_D, positions_c, scores_c in zip(queries, positions_Qc, scores_Qc, strict=True):
-            found = positions_c >= 0
-            scores_c[found] = self._embeddings.take(positions_c[found]) @ query_D
-        return scores_Qc
+        positions = np.where(inside, ids - span.first_id, -1)
+        (scores_m,) = self._embeddings.scores(query[None], positions[None])
+        return np.where(inside, scores_m, 0).astype(np.float32, copy=False)
 
 
 class DenseIndex:

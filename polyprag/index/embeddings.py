@@ -71,6 +71,8 @@ class Embeddings:
         """Takes mapped (n_i, D) arrays in the order of the passages; `open` maps them."""
         self._shards = tuple(shards)
         self._ends = list(accumulate(len(shard) for shard in shards))
+        self._firsts = np.array([0, *self._ends[:-1]], np.int64)
+        self._addresses = np.array([shard.ctypes.data for shard in shards], np.uintp)
         self.dims = int(shards[0].shape[1])
 
     @classmethod
@@ -113,3 +115,21 @@ class Embeddings:
             first = self._ends[i] - len(self._shards[i])
             vectors_mD[at] = take_half(self._shards[i], positions[at] - first)
         return vectors_mD
+
+    def scores(
+        self, queries: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """The inner products (Q, c) of queries (Q, D), C-contiguous, with the vectors at positions.
+
+        Args:
+            queries: one for each row of the positions.
+            positions: (Q, c); negative for none, which scores -inf.
+
+        Raises:
+            IndexError: there is no such position.
+        """
+        from polyprag.index.embedding_scores import scores_of
+
+        if positions.size and positions.max() >= len(self):
+            raise IndexError(f"positions must be below {len(self)}: {positions.max()}")
+        return scores_of(self._addresses, self._firsts, queries, positions)

@@ -40,6 +40,12 @@ class Found(NamedTuple):
             for ids, scores, length in zip(self.ids, self.scores, lengths, strict=True)
         ]
 
+    def moved(self, first_id: int) -> "Found":
+        """The same with ids that count from another one than 0."""
+        return Found(
+            np.where(self.ids < 0, -1, self.ids + first_id) if first_id else self.ids, self.scores
+        )
+
 
 def found_of(rankings: Sequence[Ranking], *, k: int) -> Found:
     """Rankings as arrays that are k wide, or as wide as the longest of them."""
@@ -73,23 +79,27 @@ def best_of_candidates(
     return Found(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
 
 
+def best_of_parts(parts: Sequence[Found], *, k: int) -> Found:
+    """The best k of what was found in parts that have no passage in common.
+
+    Args:
+        parts: of the same queries, each k wide at most; scores are on one scale.
+        k: at least 1; the result is no wider than the longest ranking.
+    """
+    if len(parts) > 1:
+        ids_Qc = np.concatenate([part.ids for part in parts], axis=1)
+        return best_of_candidates(ids_Qc, np.concatenate([p.scores for p in parts], axis=1), k=k)
+    ids_Qk, scores_Qk = parts[0]
+    width = int(np.count_nonzero(ids_Qk >= 0, axis=1).max(initial=0))
+    return Found(ids_Qk[:, :width], scores_Qk[:, :width])
+
+
 def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:
     """The best k of candidates given in any order."""
     ids_n = np.asarray(ids, dtype=np.int64)
     scores_n = np.asarray(scores, dtype=np.float32)
     order = np.lexsort((ids_n, -scores_n))[:k]
     return Ranking(ids_n[order], scores_n[order])
-
-
-def merged(rankings: Sequence[Ranking], *, k: int) -> Ranking:
-    """The best k of rankings of different passages whose scores are on one scale."""
-    if not rankings:
-        return ranking_of([], [], k=k)
-    return ranking_of(
-        np.concatenate([ranking.ids for ranking in rankings]),
-        np.concatenate([ranking.scores for ranking in rankings]),
-        k=k,
-    )
 
 
 def best_of_scores(scores: npt.NDArray[np.float32], *, k: int) -> Ranking:

@@ -1,6 +1,7 @@
 """BM25 over all segments of an index: the base's finished scores, the others by its statistics."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.bm25 import BM25Shard, idf
-from polyprag.index.fusion import Ranking, best_of_scores, merged
+from polyprag.index.fusion import Found, best_of_parts, best_of_scores, found_of
 from polyprag.index.segments import OpenSegment
 from polyprag.index.term_counts import CountedPassages, TermCounts
 from polyprag.index.term_hashes import term_hash
@@ -75,25 +76,20 @@ class LexicalIndex:
             raise RunError(f"{directories[0][0]}: scored by other passages' statistics; {_REMEDY}")
         return cls(base, later, segments=segments)
 
-    def search(self, query: str, *, k: int) -> Ranking:
-        """The best k passages of one query; see `search_all`."""
-        (ranking,) = self.search_all([query], k=k)
-        return ranking
-
-    def search_all(self, queries: Sequence[str], *, k: int) -> list[Ranking]:
-        """The best k passages that share a term with each query; fewer where fewer do.
+    def search(self, queries: Sequence[str], *, k: int) -> Found:
+        """The best k passages that share a term with each query.
 
         Args:
             queries: questions or other texts.
             k: at least 1.
         """
         nothing = [np.zeros(0, np.int64)] * len(queries)
-        return [ranking for ranking, _ in self.search_and_score(queries, k=k, also=nothing)]
+        return self.search_and_score(queries, k=k, also=nothing)[0]
 
     def search_and_score(
         self, queries: Sequence[str], *, k: int, also: Sequence[npt.NDArray[np.int64]]
-    ) -> list[tuple[Ranking, npt.NDArray[np.float32]]]:
-        """The best k passages, as `search_all` finds them, and the scores of others.
+    ) -> tuple[Found, list[npt.NDArray[np.float32]]]:
+        """The best k passages, as `search` finds them, and the scores of others.
 
         Args:
             queries: questions or other texts.
@@ -101,17 +97,16 @@ class LexicalIndex:
             also: for each query, ids (m,) of passages.
 
         Returns:
-            For each query its ranking, and the scores (m,) of `also`; 0 where no term is shared.
+            What was found, and for each query the scores (m,) of `also`; 0 where no term is shared.
         """
-        terms = [
-            [term_hash(term) for term in self._base[0].analyzer.terms(query)] for query in queries
-        ]
+        analyzer = self._base[0].analyzer
+        terms = [[term_hash(term) for term in analyzer.terms(query)] for query in queries]
         hashes = np.fromiter((hashed for each in terms for hashed in each), np.uint64)
         starts = np.concatenate([[0], np.cumsum([len(each) for each in terms])]).astype(np.int64)
         ids = np.concatenate([np.zeros(0, np.int64), *also])
         ends = np.concatenate([[0], np.cumsum([len(each) for each in also])]).astype(np.int64)
         scores = np.zeros(len(ids), np.float32)
-        found: list[list[Ranking]] = [[] for _ in queries]
+        found: list[Found] = []
         first = 0
         hidden = self._segments[0].hidden
         for shard in self._base:
@@ -124,41 +119,39 @@ class LexicalIndex:
                 also_starts=ends,
             )
             scores += of_also
-            for collected, ranking in zip(found, best.rankings(), strict=True):
-                collected.append(Ranking(ranking.ids + first, ranking.scores))
+            found.append(best.moved(first))
             first += shard.num_passages
+        of_each = [scores[first:end] for first, end in pairwise(ends.tolist())]
         if self._counted:
-            for number, each in enumerate(terms):
-                mine = slice(int(ends[number]), int(ends[number + 1]))
-                found[number] += self._later_best(each, k, ids[mine], scores[mine])
-        return [
-            (merged(rankings, k=k), scores[ends[number] : ends[number + 1]])
-            for number, rankings in enumerate(found)
-        ]
+            found += self._later_best(terms, k, also, of_each)
+        return best_of_parts(found, k=k), of_each
 
     def _later_best(
         self,
-        hashes: Sequence[int],
+        terms: Sequence[Sequence[int]],
         k: int,
-        also: npt.NDArray[np.int64],
-        scores_of_also: npt.NDArray[np.float32],
-    ) -> list[Ranking]:
+        also: Sequence[npt.NDArray[np.int64]],
+        scores_of_also: Sequence[npt.NDArray[np.float32]],
+    ) -> list[Found]:
         """The best k of each part of the later segments; fills in the scores of `also`."""
-        weights = {hashed: self._idf(hashed) for hashed in set(hashes)}
-        weighed = [(hashed, weights[hashed]) for hashed in hashes]
-        rankings = []
+        weights = {hashed: self._idf(hashed) for hashed in {one for each in terms for one in each}}
+        weighed = [[(hashed, weights[hashed]) for hashed in each] for each in terms]
+        found = []
         for parts, segment in zip(self._later, self._segments[1:], strict=True):
             start = 0
             for part in parts:
-                scores_n = part.scores(weighed)
-                scores_n[_within(segment.hidden, start, part.num_passages)] = 0
                 first_id = segment.span.first_id + start
-                inside = (also >= first_id) & (also < first_id + part.num_passages)
-                scores_of_also[inside] = scores_n[also[inside] - first_id]
-                best = best_of_scores(scores_n, k=k)
-                rankings.append(Ranking(best.ids + first_id, best.scores))
+                hidden = _within(segment.hidden, start, part.num_passages)
+                rankings = []
+                for each, ids, scores in zip(weighed, also, scores_of_also, strict=True):
+                    scores_n = part.scores(each)
+                    scores_n[hidden] = 0
+                    inside = (ids >= first_id) & (ids < first_id + part.num_passages)
+                    scores[inside] = scores_n[ids[inside] - first_id]
+                    rankings.append(best_of_scores(scores_n, k=k))
+                found.append(found_of(rankings, k=k).moved(first_id))
                 start += part.num_passages
-        return rankings
+        return found
 
     def _idf(self, hashed: int) -> float:
         in_base = sum(shard.num_with_term(hashed) for shard in self._base)

@@ -217,8 +217,7 @@ class Index:
         if not queries:
             return found_of([], k=k)
         if method == "bm25":
-            bm25 = self._opened_bm25()
-            return found_of(bm25.search_all(queries, k=k), k=k)
+            return self._opened_bm25().search(queries, k=k)
         if method == "dense":
             return self.opened_dense().search(queries, k=k, refine=self._retrieval.refine)
         depth = max(k, _FUSED_DEPTH)
@@ -227,12 +226,12 @@ class Index:
         by_vector = dense.search_vectors(vectors_QD, k=depth, refine=self._retrieval.refine)
         near = by_vector.rankings()
         if self._retrieval.fusion == "rrf":
-            pairs = zip(bm25.search_all(queries, k=depth), near, strict=True)
+            pairs = zip(bm25.search(queries, k=depth).rankings(), near, strict=True)
             return found_of([reciprocal_rank_fusion(pair, k=k) for pair in pairs], k=k)
-        by_words = bm25.search_and_score(queries, k=depth, also=[each.ids for each in near])
+        by_words, scored = bm25.search_and_score(queries, k=depth, also=[each.ids for each in near])
         rankings = []
-        for vector_D, nearest, (best, words_of_nearest) in zip(
-            vectors_QD, near, by_words, strict=True
+        for vector_D, nearest, best, words_of_nearest in zip(
+            vectors_QD, near, by_words.rankings(), scored, strict=True
         ):
             other = ~np.isin(nearest.ids, best.ids)
             ids = np.concatenate([best.ids, nearest.ids[other]])

@@ -4,6 +4,7 @@ Ten million terms are 80 MB that way. Two of them share a hash with a probabilit
 and would then be counted as one term.
 """
 
+import functools
 import hashlib
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 Hashes = npt.NDArray[np.uint64]
 
 
+@functools.lru_cache(1 << 16)
 def term_hash(term: str) -> int:
     """The first 8 bytes of a term's BLAKE2b, as an unsigned integer."""
     digest = hashlib.blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from polyprag.index.fusion import (
     Ranking,
+    best_of_parts,
     best_of_scores,
-    merged,
+    found_of,
     ranking_of,
     reciprocal_rank_fusion,
     weighted_fusion,
@@ -29,14 +30,15 @@ def test_best_of_scores_equals_sorting_all_positive_scores(scores: list[int], k:
 
 
 @given(scores=st.lists(st.integers(1, 5), min_size=2, max_size=40), k=st.integers(1, 50))
-def test_merged_rankings_are_the_ranking_of_all(scores: list[int], k: int) -> None:
+def test_the_best_of_parts_are_the_best_of_all(scores: list[int], k: int) -> None:
     all_scores = np.array(scores, np.float32)
     middle = len(scores) // 2
     first, second = (best_of_scores(part, k=k) for part in np.split(all_scores, [middle]))
-    found = merged([first, Ranking(second.ids + middle, second.scores)], k=k)
-    expected = best_of_scores(all_scores, k=k)
-    assert found.ids.tolist() == expected.ids.tolist()
-    assert found.scores.tolist() == expected.scores.tolist()
+    parts = [found_of([first], k=k), found_of([second], k=k).moved(middle)]
+    expected = found_of([best_of_scores(all_scores, k=k)], k=k)
+    for found in (best_of_parts(parts, k=k), best_of_parts([expected], k=k)):
+        assert found.ids.tolist() == expected.ids.tolist()
+        assert found.scores.tolist() == expected.scores.tolist()
 
 
 @given(first=ids, second=ids, k=st.integers(1, 50))
