@@ -34,9 +34,18 @@ def best(scores_N: npt.NDArray[Any], *, k: int) -> list[int]:
 
 
 class Bm25s:
-    """bm25s with its own tokeniser: English stop words, Snowball stems, Lucene's BM25."""
+    """bm25s with its own tokeniser: English stop words, Snowball stems, Lucene's BM25.
 
-    def __init__(self, passages: Sequence[tuple[str, str]], *, backend: str) -> None:
+    Args:
+        passages: (title, text).
+        backend: numpy or numba.
+        threads: 0, bm25s's default, for one; -1 for all cores.
+    """
+
+    def __init__(
+        self, passages: Sequence[tuple[str, str]], *, backend: str, threads: int = 0
+    ) -> None:
+        self._threads = threads
         self._stemmer = Stemmer.Stemmer("english")
         self._retriever = bm25s.BM25(method="lucene", k1=0.9, b=0.4, backend=backend)
         self._retriever.index(self._tokens(joined(passages), ids=True), show_progress=False)
@@ -53,7 +62,7 @@ class Bm25s:
     def search(self, questions: Sequence[str], *, k: int) -> list[list[int]]:
         """See `Searcher`; what scores 0 isn't a hit."""
         ids_QK, scores_QK = self._retriever.retrieve(
-            self._tokens(questions, ids=True), k=k, show_progress=False
+            self._tokens(questions, ids=True), k=k, show_progress=False, n_threads=self._threads
         )
         return [ids[scores > 0].tolist() for ids, scores in zip(ids_QK, scores_QK, strict=True)]
 

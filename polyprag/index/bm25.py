@@ -26,7 +26,7 @@ from sharding.files import read_json, write_json
 
 _SETTINGS = "settings.json"
 _HASHES = "hashes.npy"
-_A_THREAD = 32  # queries that are worth a thread: a millisecond
+_A_THREAD = 1 << 21  # passages, over all queries, that are worth a thread: about a millisecond
 _REMEDY = "run `polyprag index RUN` again"
 
 
@@ -225,5 +225,5 @@ class BM25Shard:
                 *(ids, scores, scores_of_also),
             )
 
-        in_threads(search, num_queries, at_least=_A_THREAD)
+        in_threads(search, num_queries, at_least=-(-_A_THREAD // max(self.num_passages, 1)))
         return Found(ids, scores), scores_of_also
