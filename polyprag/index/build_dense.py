@@ -21,11 +21,11 @@ from polyprag.index.faiss_index import (
     FILE,
     gpus_wanted,
     read_index,
-    trained_index,
     write_index,
     write_place,
 )
 from polyprag.index.faiss_merge import is_joined_on_disk, join_on_disk, pack, plain_twin
+from polyprag.index.faiss_training import trained_index
 from polyprag.index.groups import Group, runs_of
 from polyprag.index.parts import Parts
 from polyprag.index.pieces import Filled

@@ -21,6 +21,7 @@ from polyprag.index.faiss_index import VectorIndex
 from polyprag.index.fusion import Found, best_of_candidates
 from polyprag.index.segments import OpenSegment
 
+_CANDIDATES = 50  # of a lossy index are scored again at least
 _REMEDY = "run `polyprag index RUN` again"
 
 
@@ -54,7 +55,9 @@ class DenseSegment:
         for part in self._parts:
             depth = k + len(hidden)  # FAISS's own selectors don't work on GPUs
             is_refined = part.is_lossy and refine > 0
-            found_Qc, scores_Qc = part.search(queries, k=depth * refine if is_refined else depth)
+            if is_refined:
+                depth = max(depth * refine, _CANDIDATES)
+            found_Qc, scores_Qc = part.search(queries, k=depth)
             if is_refined:
                 scores_Qc = self._embeddings.scores(queries, found_Qc)
             ids.append(found_Qc)

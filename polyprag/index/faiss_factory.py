@@ -1,12 +1,13 @@
 """Which FAISS index suits so many vectors: the rule behind `index.factory=auto`, and empty indexes.
 
 - Below 100,000 vectors Flat: exact.
-- Below 2,000,000 an inverted file of fp16 vectors: nearly exact, and mapped from disk.
-- From there OPQ, an inverted file and 4-bit product quantisation (fast scan): about D / 8 bytes and
-  an id a vector in memory. Hits are scored again by the fp16 embeddings, which stay on disk.
+- Below 500,000 an inverted file of fp16 vectors: nearly exact, and mapped from disk.
+- From there OPQ, an inverted file and 4-bit product quantisation of what a vector has beside its
+  list's centroid (fast scan), two numbers a code: D / 4 + 8 bytes a vector in memory, at most 104.
+  Hits are scored again by the fp16 embeddings, which stay on disk.
 
 An inverted file has 4 sqrt(N) lists, rounded to a power of two (FAISS's guidelines). GPUs know no
-fast scan: there the third has 8-bit codes.
+fast scan: there the third has 8-bit codes of four numbers.
 """
 
 import math
@@ -18,9 +19,10 @@ from polyprag.errors import ConfigError
 
 AUTO = "auto"
 _FLAT_BELOW = 100_000
-_IVF_FLAT_BELOW = 2_000_000
-_HNSW_FROM = 16_384  # lists whose centroids are themselves searched by a graph
-_MAX_SUBVECTORS = 96
+_IVF_FLAT_BELOW = 500_000
+_HNSW_FROM = 65_536  # lists from which a graph finds them: before, that costs recall and no less
+_MAX_SUBVECTORS = 192
+_GPU_SUBVECTORS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)  # that kernels know
 
 
 def factory_for(num_vectors: int, dims: int, *, gpu: bool = False) -> str:
@@ -36,13 +38,15 @@ def factory_for(num_vectors: int, dims: int, *, gpu: bool = False) -> str:
     lists = 2 ** round(math.log2(4 * math.sqrt(num_vectors)))
     if num_vectors < _IVF_FLAT_BELOW:
         return f"IVF{lists},SQfp16"
-    subvectors = min(_MAX_SUBVECTORS, dims // 4)
-    if subvectors < 1:
+    if dims < 4:
         return f"IVF{lists},SQfp16"
-    graph = "_HNSW32" if lists >= _HNSW_FROM and not gpu else ""
-    codes = f"PQ{subvectors}" if gpu else f"PQ{subvectors}x4fs"
-    rotated = min(2 * subvectors, dims // subvectors * subvectors)
-    return f"OPQ{subvectors}_{rotated},IVF{lists}{graph},{codes}"
+    if gpu:
+        subvectors = next(number for number in _GPU_SUBVECTORS if 4 * number <= dims)
+        return f"OPQ{subvectors}_{2 * subvectors},IVF{lists},PQ{subvectors}"
+    subvectors = min(_MAX_SUBVECTORS, dims // 2)
+    rotated = dims // subvectors * subvectors
+    graph = "_HNSW32" if lists >= _HNSW_FROM else ""
+    return f"OPQ{subvectors}_{rotated},IVF{lists}{graph},PQ{subvectors}x4fsr"
 
 
 def empty_index(dims: int, factory: str) -> Any:

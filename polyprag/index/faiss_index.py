@@ -1,8 +1,7 @@
-"""FAISS indexes by inner product: trained, filled and searched; on GPUs where there are any.
+"""FAISS indexes by inner product: filled, written and searched; on GPUs where there are any.
 
 An index on disk is always a CPU index, so it can be built and searched on different machines. It
-is mapped, not read. On a machine with GPUs it is sharded over all of them when it is opened, and
-the k-means of an IVF index runs there when it is trained, with cuVS where FAISS was built with it.
+is mapped, not read. On a machine with GPUs it is sharded over all of them when it is opened.
 """
 
 import contextlib
@@ -33,45 +32,6 @@ _logger = logging.getLogger(__name__)
 def gpus_wanted(gpu: str) -> bool:
     """Whether `index.gpu` and the machine make GPUs available; never with faiss-cpu."""
     return gpu == "auto" and faiss.get_num_gpus() > 0
-
-
-def trained_index(
-    index: Any, sample: npt.NDArray[np.float32] | None, *, factory: str, gpu: str
-) -> Any:
-    """An index without vectors, ready to be filled.
-
-    Args:
-        index: an empty one, from `empty_index`.
-        sample: (n, D) vectors to train on; None where it needs no training.
-        factory: the factory string, for the error.
-        gpu: `index.gpu`.
-
-    Raises:
-        ConfigError: there are too few passages for this factory string.
-    """
-    if index.is_trained or sample is None:
-        return index
-    try:
-        _train(index, sample, gpu=gpu)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"index.factory={factory!r} can't be trained on {len(sample)} passages: take a "
-            f"smaller one, or Flat, which needs no training [{reason_of(error)}]"
-        ) from error
-    return index
-
-
-def _train(index: Any, sample: npt.NDArray[np.float32], *, gpu: str) -> None:
-    ivf = inverted_file(index)
-    if ivf is None or not gpus_wanted(gpu):
-        index.train(sample)
-        return
-    on_gpus = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(ivf.d), co=_cloning())
-    ivf.clustering_index = on_gpus  # FAISS doesn't own it: it must outlive the training
-    try:
-        index.train(sample)
-    finally:
-        ivf.clustering_index = None
 
 
 def write_index(directory: Path, index: Any) -> None:
@@ -153,7 +113,8 @@ class VectorIndex:
             num_passages: of the segment.
             dims: length of the vectors.
             gpu: `index.gpu`.
-            nprobe: lists of an inverted file that a search reads; 0 for the square root of them.
+            nprobe: lists of an inverted file that a search reads; 0 for the square root of their
+                number or, where the index is lossy and a list is soon read, a 32nd of them.
 
         Raises:
             RunError: it is damaged, or of other passages or vectors.
@@ -181,7 +142,11 @@ class VectorIndex:
             )
         ivf = inverted_file(index)
         if ivf is not None:  # FAISS's default of one list finds little
-            ivf.nprobe = min(nprobe or max(1, round(math.sqrt(ivf.nlist))), ivf.nlist)
+            share = ivf.nlist // 32 if is_lossy(index) else 0
+            ivf.nprobe = min(nprobe or max(round(math.sqrt(ivf.nlist)), share), ivf.nlist)
+            graph = getattr(faiss.downcast_index(ivf.quantizer), "hnsw", None)
+            if graph is not None:  # it finds as many lists as it keeps in view
+                graph.efSearch = max(graph.efSearch, ivf.nprobe)
         placed, on_gpu = _on_gpus(index) if gpus_wanted(gpu) else (index, False)
         return cls(placed, on_gpu=on_gpu, first=first, positions=positions)
 
@@ -232,7 +197,7 @@ def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] |
     return positions
 
 
-def _cloning() -> Any:
+def gpu_cloning() -> Any:
     """How an index goes to the GPUs: divided over all of them, by cuVS where FAISS has it."""
     options = faiss.GpuMultipleClonerOptions()
     options.shard = True
@@ -244,7 +209,7 @@ def _cloning() -> Any:
 def _on_gpus(index: Any) -> tuple[Any, bool]:
     """The index sharded over all GPUs, or itself where FAISS has no GPU version of its kind."""
     try:
-        return faiss.index_cpu_to_all_gpus(index, co=_cloning()), True
+        return faiss.index_cpu_to_all_gpus(index, co=gpu_cloning()), True
     except RuntimeError as error:
         _logger.warning("this FAISS index stays on the CPU: %s", reason_of(error))
         return index, False

@@ -39,9 +39,9 @@ def plain_twin(dims: int, factory: str) -> Any | None:
     """
     fast = empty_index(dims, factory)
     ivf = inverted_file(fast)
-    if not isinstance(ivf, faiss.IndexIVFPQFastScan) or not factory.endswith("x4fs"):
+    if not isinstance(ivf, faiss.IndexIVFPQFastScan) or not factory.endswith(("x4fs", "x4fsr")):
         return None
-    twin = empty_index(dims, factory.removesuffix("fs"))
+    twin = empty_index(dims, factory.removesuffix("r").removesuffix("fs"))
     _inverted_file(twin).by_residual = ivf.by_residual
     return twin
 

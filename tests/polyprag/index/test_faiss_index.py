@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.index.faiss_factory import can_train, empty_index, factory_for, is_lossy
-from polyprag.index.faiss_index import (
-    VectorIndex,
-    fill,
-    trained_index,
-    write_index,
-    write_place,
+from polyprag.index.faiss_factory import (
+    can_train,
+    empty_index,
+    factory_for,
+    inverted_file,
+    is_lossy,
 )
+from polyprag.index.faiss_index import VectorIndex, fill, write_index, write_place
+from polyprag.index.faiss_training import trained_index
 
 DIMS = 16
 
@@ -30,13 +31,14 @@ def build(
     *,
     gpu: str = "never",
     positions: np.ndarray | None = None,
+    nprobe: int = 0,
 ) -> VectorIndex:
     index = trained_index(empty_index(DIMS, factory), vectors, factory=factory, gpu=gpu)
     fill(index, np.array_split(vectors, 3), None)
     write_index(directory, index)
     write_place(directory, first=0, positions=positions)
     num_passages = len(vectors) if positions is None else 40
-    return VectorIndex.open(directory, num_passages=num_passages, dims=DIMS, gpu=gpu)
+    return VectorIndex.open(directory, num_passages=num_passages, dims=DIMS, gpu=gpu, nprobe=nprobe)
 
 
 def search(index: VectorIndex, queries: np.ndarray, *, k: int) -> list[list[int]]:
@@ -65,6 +67,34 @@ def test_approximate_indexes_mostly_find_a_vector_itself(tmp_path: Path, factory
     assert np.mean([i in ids for i, ids in enumerate(found)]) > 0.5
 
 
+@pytest.mark.parametrize("factory", ["IVF64,Flat", "IVF64_HNSW16,Flat"])
+def test_reading_all_lists_is_an_exact_search(tmp_path: Path, factory: str) -> None:
+    # A graph of the lists gives no more of them than it keeps in view: 16 by FAISS's default.
+    vectors, queries = unit_vectors(64 * 39), unit_vectors(20, seed=1)
+    index = build(tmp_path, vectors, factory, nprobe=64)
+    expected = np.argsort(-(queries @ vectors.T), axis=1)[:, :30].tolist()
+    assert search(index, queries, k=30) == expected
+
+
+def test_more_lists_of_a_lossy_index_are_read(tmp_path: Path) -> None:
+    # 2048 lists: 45 of them by the square root, 64 where a list is soon read.
+    vectors = np.repeat(unit_vectors(2048), 2, axis=0)
+    read = {}
+    for factory in ("IVF2048,SQfp16", "IVF2048,PQ4x4fsr"):
+        empty = empty_index(DIMS, factory)
+        ivf = inverted_file(empty)
+        ivf.quantizer.add(unit_vectors(2048))
+        empty.train(vectors)
+        fill(empty, [vectors], None)
+        write_index(tmp_path, empty)
+        write_place(tmp_path, first=0)
+        opened = VectorIndex.open(tmp_path, num_passages=4096, dims=DIMS, gpu="never")
+        (found,) = search(opened, vectors[:1], k=4096)
+        read[factory] = len(found) // 2
+    assert read["IVF2048,SQfp16"] == 45
+    assert 60 <= read["IVF2048,PQ4x4fsr"] <= 64  # fast scan may leave out the worst
+
+
 def test_positions_are_those_of_the_passages_that_have_vectors(tmp_path: Path) -> None:
     vectors, queries = unit_vectors(30), unit_vectors(4, seed=1)
     positions = np.delete(np.arange(40), [0, 7, 8, 9, 15, 20, 21, 30, 31, 39])
@@ -91,7 +121,7 @@ def test_an_inverted_file_needs_vectors_for_its_lists() -> None:
 def test_the_rule_gives_indexes_that_faiss_makes(dims: int) -> None:
     for gpu in (False, True):
         assert factory_for(99_999, dims, gpu=gpu) == "Flat"
-        for count in (100_000, 1_999_999, 2_000_000, 21_000_000, 10**9):
+        for count in (100_000, 499_999, 500_000, 21_000_000, 10**9):
             index = empty_index(dims, factory_for(count, dims, gpu=gpu))
             assert index.d == dims
 

@@ -16,7 +16,10 @@ ON_DISK = (
     *("IVF8,Flat", "IVF8,SQfp16", "IVF8,SQ8", "IVF64_HNSW8,Flat"),
     *("PCA8,IVF8,PQ4", "OPQ4_8,IVF8,PQ4x4"),
 )
-FAST_SCAN = ("IVF8,PQ4x4fs", "OPQ4_8,IVF8,PQ4x4fs")
+FAST_SCAN = (
+    *("IVF8,PQ4x4fs", "OPQ4_8,IVF8,PQ4x4fs", "OPQ8_16,IVF8,PQ8x4fsr"),
+    "IVF64_HNSW8,PQ8x4fsr",
+)
 
 
 def vectors(seed: int, count: int = COUNT) -> np.ndarray:
