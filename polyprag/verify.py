@@ -61,8 +61,12 @@ def verify_run(
         else "no manifest that can be read"
     )
     verify_checkpoints(found, run_dir, manifest, load_checkpoint, quick=quick, show=show)
+    num_problems = len(found.problems)
     _encoding(found, run_dir, manifest, quick=quick, show=show)
-    problems, summary = verify_index(run_dir, corpus=manifest, quick=quick, show=show)
+    sound = [] if corpus.problems else [CORPUS]
+    if found.checked[ENCODING] is not None and len(found.problems) == num_problems:
+        sound.append(ENCODING)
+    problems, summary = verify_index(run_dir, corpus=manifest, sound=sound, quick=quick, show=show)
     found.problems += problems
     found.checked[INDEX] = summary
     problems, summary = verify_router(run_dir, quick=quick, show=show)

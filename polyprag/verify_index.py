@@ -1,5 +1,6 @@
-"""Whether RUN/index is whole, and of the corpus and encoding that are there."""
+"""Whether RUN/index is whole, of the corpus and encoding that are there, and of one piece."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ def verify_index(
     run_dir: str,
     *,
     corpus: CorpusManifest | None,
+    sound: Collection[str],
     quick: bool,
     show: ShowProgress,
 ) -> tuple[list[Problem], str | None]:
@@ -32,6 +34,8 @@ def verify_index(
     Args:
         run_dir: RUN.
         corpus: The manifest of RUN/corpus, if it can be read.
+        sound: Of `corpus` and `encoding` those that were found sound; the index is held against
+            what they hold.
         quick: Whether only presence and sizes are checked.
         show: Shows how far it is.
 
@@ -66,6 +70,12 @@ def verify_index(
                     if not wrong and not quick:
                         wrong = _contents(place, name, segment.span, manifest.removed)
                     problems += wrong
+    summary = _summary(manifest, corpus)
+    if not quick and not problems:
+        from polyprag.verify_probes import probe_index  # brings FAISS and scikit-learn
+
+        problems, count = probe_index(run_dir, manifest, sound=sound, show=show)
+        summary += f"; a sample of {count} looked up in all parts"
     kept = {part.directory for part in parts}
     stray = [
         name
@@ -78,7 +88,7 @@ def verify_index(
         problems += leftovers(
             directory, [name], what="a build that was stopped", is_directory=is_directory
         )
-    return problems, _summary(manifest, corpus)
+    return problems, summary
 
 
 def _summary(manifest: IndexManifest, corpus: CorpusManifest | None) -> str:

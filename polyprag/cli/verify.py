@@ -30,9 +30,10 @@ _BYTES_PER_WORKER = 256 << 20
 def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: bool) -> None:
     """Check everything in RUN: corpus, checkpoints, encoding, index and routing map.
 
-    Reads every file to its end and tells all that is wrong, not just the first. Exits with 0
-    when RUN is sound and with 2 when it isn't. Use it after a copy, after a disk has filled up, or
-    before a long job, and while no other command works on RUN.
+    Reads every file to its end, looks a sample of passages up in all parts of the index, and tells
+    all that is wrong, not just the first. Exits with 0 when RUN is sound and with 2 when it isn't.
+    Use it after a copy, after a disk has filled up, or before a long job, and while no other
+    command works on RUN.
 
     --repair never removes a file that a manifest names or that a running command may have written
     (something was written beside it in the last hour). What it can't mend says what does.

@@ -8,7 +8,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Collection
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Self
 
 import Stemmer
@@ -42,8 +42,15 @@ class Analyzer:
             raise ConfigError(
                 f"index.language={stemmer!r} isn't known: use none or one of {names}"
             ) from error
-        self._lock = threading.Lock()  # a Snowball stemmer isn't thread-safe
-        self._term = lru_cache(maxsize=_CACHED_WORDS)(self._term_of_word)
+        # Nothing cached refers to this object: the cache, of up to 60 MB, goes when it goes, and
+        # not when the garbage collector next looks for cycles.
+        term_of_word = partial(
+            _term_of_word,
+            stopwords=self._stopwords,
+            stemmer=self._stemmer,
+            lock=threading.Lock(),  # a Snowball stemmer isn't thread-safe
+        )
+        self._term = lru_cache(maxsize=_CACHED_WORDS)(term_of_word)
 
     @classmethod
     def of_language(cls, language: str) -> Self:
@@ -84,12 +91,15 @@ class Analyzer:
         words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
         return [term for word in words if (term := self._term(word))]
 
-    def _term_of_word(self, word: str) -> str:
-        """A word's term; empty for a stop word."""
-        if word in self._stopwords:
-            return ""
-        if self._stemmer is not None:
-            with self._lock:
-                word = self._stemmer.stemWord(word)
-        decomposed = unicodedata.normalize("NFKD", word)
-        return "".join(char for char in decomposed if not unicodedata.combining(char))
+
+def _term_of_word(
+    word: str, *, stopwords: Collection[str], stemmer: Any, lock: threading.Lock
+) -> str:
+    """A word's term; empty for a stop word."""
+    if word in stopwords:
+        return ""
+    if stemmer is not None:
+        with lock:
+            word = stemmer.stemWord(word)
+    decomposed = unicodedata.normalize("NFKD", word)
+    return "".join(char for char in decomposed if not unicodedata.combining(char))

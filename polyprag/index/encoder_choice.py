@@ -132,12 +132,27 @@ def saved_encoder(directory: Path, *, gpu: str = "auto") -> Encoder:
         RunError: encoder.json or what was fitted is damaged.
         ConfigError: a model isn't there any more, or there is no key.
     """
+    return _opened(_read(directory), directory, gpu=gpu)
+
+
+def saved_kind(directory: Path) -> str:
+    """Which `index.encoder` a saved one is; loads nothing and asks nobody.
+
+    Args:
+        directory: where `fit_encoder` saved it.
+
+    Raises:
+        RunError: encoder.json is damaged.
+    """
+    return _read(directory).index.encoder
+
+
+def _read(directory: Path) -> _Saved:
     path = directory / _FILE
     try:
-        saved = msgspec.convert(read_json(path), _Saved)
+        return msgspec.convert(read_json(path), _Saved)
     except (OSError, CorpusError, ConfigError, msgspec.ValidationError) as error:
         raise RunError(f"{path}: damaged or of another version ({error}); {_REMEDY}") from error
-    return _opened(saved, directory, gpu=gpu)
 
 
 def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:

@@ -83,6 +83,15 @@ def _stored(
         return np.rint(rows_cSK / divisors_c11).astype(np.int8), scales_c
 
 
+def rounding(rows_mSK: npt.NDArray[np.float32], rows_format: str) -> npt.NDArray[np.float32]:
+    """The most by which a format moves each number of rows, of the same shape."""
+    sizes_mSK = np.abs(rows_mSK)
+    if rows_format == "fp16":  # half of the last bit, and of the smallest number
+        return sizes_mSK * np.float32(2**-11) + np.float32(2**-25)
+    steps_m11 = sizes_mSK.max(axis=(1, 2), keepdims=True) / np.float32(_LARGEST)
+    return np.broadcast_to(steps_m11 * np.float32(0.5001), rows_mSK.shape)  # of a step: fp32's own
+
+
 class RowTable:
     """The opened map of one segment."""
 
@@ -120,6 +129,11 @@ class RowTable:
                 f"scales, of {num_passages} passages are expected; run `polyprag index RUN` again"
             )
         return cls(np.asarray(table), scales)  # the memmap class costs a call an access
+
+    @property
+    def rows_format(self) -> str:
+        """The `index.rows_format` that it was written in."""
+        return "fp16" if self._scales_n is None else "int8"
 
     @property
     def row_shape(self) -> tuple[int, int]:

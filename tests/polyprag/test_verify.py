@@ -58,7 +58,9 @@ def test_a_sound_run_has_no_problems(run: Path, quick: bool) -> None:
     assert found.checked["corpus"] == "10 passages in 3 partitions"
     assert found.checked["checkpoints"] == "step 5"
     assert str(found.checked["encoding"]).startswith("10 rows in 3 parts")
-    assert found.checked["index"] == "10 passages, bm25, dense, embeddings, encoder, passages, rows"
+    parts = "10 passages, bm25, dense, embeddings, encoder, passages, rows"
+    looked_up = "" if quick else "; a sample of 10 looked up in all parts"
+    assert found.checked["index"] == parts + looked_up
 
 
 def test_stages_that_have_not_begun_are_no_problem(run: Path) -> None:
@@ -217,6 +219,26 @@ def test_an_index_that_holds_a_removed_passage_is_told(run: Path) -> None:
         assert "holds passage 5, which the manifest says is removed" in text
 
 
+def test_rows_of_other_passages_are_told_by_the_command(run: Path, cli: Any) -> None:
+    """With the right checksums, as if they had been written so."""
+    rows = one(run, "index/rows-*/rows.npy")
+    np.save(rows, np.load(rows)[::-1])
+    for path in (rows.with_name("component.json"), run / "index" / "manifest.json"):
+        values = json.loads(path.read_text())
+        parts = values["segments"][0]["components"]["rows"] if "segments" in values else [values]
+        parts[0]["files"]["rows.npy"]["sha256"] = sha256_of(rows)
+        path.write_text(json.dumps(values))
+    found = cli(run)
+    assert found.exit_code == 2
+    assert f"error: {run}: 1 problem" in found.output
+    assert f"{rows.parent}: passage 0 has " in found.output
+    assert "(10 of 10 passages looked up disagree)" in found.output
+    assert "; a sample of 10 looked up in all parts" in found.output
+    assert cli(run, "--quick").exit_code == 0
+    (run / "encoding" / "config.yaml").unlink()  # what isn't sound says nothing of the rows
+    assert "passage 0" not in cli(run).output
+
+
 def test_rows_of_a_removed_passage_are_told_with_the_remedy(run: Path) -> None:
     """As if `remove` had stopped after the corpus; verify finds nothing once it has ended."""
     remove_passages(run / "corpus", [2], count=counts_of)
@@ -284,9 +306,12 @@ def test_leftovers_of_all_stages_go_when_they_are_old(run: Path) -> None:
     assert messages(run) == []
 
 
-def test_a_run_in_object_storage_is_verified(run: Path, s3: str) -> None:
+def test_a_run_in_object_storage_is_verified(
+    run: Path, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fsspec
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     fs, root = fsspec.core.url_to_fs(f"{s3}/run")
     fs.put(str(run), root, recursive=True)
     url = f"{s3}/run"

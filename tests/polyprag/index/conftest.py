@@ -111,7 +111,13 @@ def add_encoding() -> Callable[..., np.ndarray]:
     corpus grows; those of removed passages are zero.
     """
 
-    def add(run: Path, *, seed: int = 0, num_passages: int | None = None) -> np.ndarray:
+    def add(
+        run: Path,
+        *,
+        seed: int = 0,
+        num_passages: int | None = None,
+        row_shape: tuple[int, int] = (NUM_SITES, NUM_EXPERTS),
+    ) -> np.ndarray:
         corpus = CorpusManifest.load(run / "corpus")
         directory = encoding_dir(run)
         parts, all_rows = [], []
@@ -122,7 +128,7 @@ def add_encoding() -> Callable[..., np.ndarray]:
             if count <= 0:
                 break
             generator = np.random.default_rng([seed, partition.index])
-            shape = (partition.num_passages, NUM_SITES, NUM_EXPERTS)
+            shape = (partition.num_passages, *row_shape)
             rows = generator.standard_normal(shape, dtype=np.float32)[:count]
             rows[np.array(corpus.removed_in(partition), int) - partition.first_id] = 0
             zeros = np.zeros_like(rows)
@@ -135,10 +141,10 @@ def add_encoding() -> Callable[..., np.ndarray]:
             all_rows.append(rows)
         save_encoding(
             directory,
-            config=Config(experts=ExpertsConfig(num=NUM_EXPERTS)),
+            config=Config(experts=ExpertsConfig(num=row_shape[1])),
             expert_state={"layer.A": torch.zeros(2, 2)},
             base_model=BaseModel("none", 1, 1, "0" * 64),
-            num_sites=NUM_SITES,
+            num_sites=row_shape[0],
             parts=parts,
             trained=Trained(steps=1, epochs=1),
         )
