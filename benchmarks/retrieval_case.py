@@ -24,7 +24,7 @@ from polyprag.index.build_progress import BuildProgress
 from polyprag.index.components import Component, keep_or_make, whole_component
 from polyprag.index.dense import DenseIndex, DenseSegment
 from polyprag.index.embeddings import Embeddings
-from polyprag.index.faiss_factory import factory_for, inverted_file
+from polyprag.index.faiss_factory import empty_index, factory_for, inverted_file, is_lossy
 from polyprag.index.faiss_index import VectorIndex
 from polyprag.index.groups import Group
 from polyprag.index.manifest import IndexManifest, Segment
@@ -154,8 +154,13 @@ def build_polyprag(directory: Path, *, size: int) -> dict[str, Any]:
 
 
 def build_faiss(directory: Path, *, size: int) -> dict[str, Any]:
-    """The same kind of index by FAISS alone, everything in memory."""
+    """The same kind of index by FAISS alone, everything in memory.
+
+    Where hits must be scored again FAISS does it, too: by fp16 vectors that it keeps (Refine).
+    """
     factory = factory_for(size, DIMS)
+    if is_lossy(empty_index(DIMS, factory)):
+        factory += ",Refine(SQfp16)"
     given, memory = opened_embeddings(directory, size), AnonymousMemory()
     started = time.perf_counter()
     whole = given.take(np.arange(size))
@@ -239,11 +244,17 @@ def search_polyprag(directory: Path, *, size: int) -> dict[str, Any]:
 
 
 def search_faiss(directory: Path, *, size: int) -> dict[str, Any]:
-    """Rates and recalls of plain FAISS with as many lists read, hits as they come."""
+    """Rates and recalls of plain FAISS with as many lists read and candidates scored again."""
+    (name,) = json.loads((directory / "dense.json").read_text())
+    ours = VectorIndex.open(
+        directory / "run" / "index" / name, num_passages=size, dims=DIMS, gpu="auto"
+    )
     index = faiss.read_index(str(directory / "plain.faiss"))
-    ivf = inverted_file(index)
-    if ivf is not None:
-        ivf.nprobe = max(1, round(ivf.nlist**0.5))
+    ivf, as_ours = inverted_file(index), inverted_file(ours._index)
+    if ivf is not None and as_ours is not None:
+        ivf.nprobe = as_ours.nprobe
+    if isinstance(index, faiss.IndexRefine):
+        index.k_factor = RetrievalConfig().refine
     return searched(directory, lambda asked: index.search(asked, DEPTH)[1])
 
 

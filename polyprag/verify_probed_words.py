@@ -83,9 +83,8 @@ def wrong_words(samples: Sequence[SegmentSample]) -> list[Problem]:
     passages = [passage for sample in samples for passage in sample.passages]
     queries = [f"{passage.title} {passage.text[:_QUERY_CHARACTERS]}" for passage in passages]
     ids = [np.array([passage.id], np.int64) for passage in passages]
-    found_m = np.array(
-        [score for _, (score,) in index.search_and_score(queries, k=1, also=ids)], np.float64
-    )
+    _, scores = index.search_and_score(queries, k=1, also=ids)
+    found_m = np.array([score for (score,) in scores], np.float64)
     expected_mW = np.array(
         [
             statistics.scores(query, passage)
