@@ -5,13 +5,18 @@ Q queries, k hits, S sites, K experts.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from functools import cached_property
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from polyprag.index.fusion import Found
+from polyprag.index.rows import Rows
 from sharding.passages import Passage
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +67,33 @@ class SearchResult(Sequence[Hits]):
     Attributes:
         ids: (Q, k) int64 passage ids, best first; -1 where fewer were found.
         scores: (Q, k) float32, falling; -inf where fewer were found.
-        rows: (Q, k, S, K) float32 routing rows, no gate applied, zero where fewer were found; None
-            without an encoding.
     """
 
-    def __init__(
-        self,
-        found: Found,
-        rows: npt.NDArray[np.float32] | None,
-        passage: Callable[[int], Passage],
-    ) -> None:
-        """Takes the arrays and what gives the passage of an id."""
+    def __init__(self, found: Found, rows: Rows | None, passage: Callable[[int], Passage]) -> None:
+        """Takes the arrays, the index's rows, and what gives the passage of an id."""
         self.ids, self.scores = found
-        self.rows = rows
-        self._passage = passage
+        self._rows, self._passage = rows, passage
+
+    @cached_property
+    def rows(self) -> npt.NDArray[np.float32] | None:
+        """(Q, k, S, K) float32 routing rows, read when they are first looked at.
+
+        No gate is applied; zero where fewer were found; None without an encoding.
+        """
+        if self._rows is None:
+            return None
+        return self._rows.take(self.ids.ravel()).reshape(*self.ids.shape, *self._rows.row_shape)
+
+    def rows_on(self, device: "str | torch.device") -> "torch.Tensor | None":
+        """The rows as a tensor on a PyTorch device such as `cuda:0`, without a detour by `rows`.
+
+        Raises:
+            ConfigError: there is no such device.
+        """
+        if self._rows is None:
+            return None
+        rows_mSK = self._rows.take_on(self.ids.ravel(), device)
+        return rows_mSK.reshape(*self.ids.shape, *self._rows.row_shape)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -6,16 +6,19 @@ after the search. Two formats, told apart by their type: fp16, which moves a num
 the row's largest.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.errors import RunError
+from polyprag.errors import ConfigError, RunError
 from polyprag.index.half import take_half
 from polyprag.index.segments import Span
+
+if TYPE_CHECKING:
+    import torch
 
 _FILE, _SCALES = "rows.npy", "scales.npy"
 _LARGEST = 127  # of an int8, on both sides of zero
@@ -149,25 +152,48 @@ class RowTable:
         rows_mSK *= self._scales_n[positions][:, None, None]
         return rows_mSK
 
+    def take_on(self, positions: npt.NDArray[np.int64], device: "torch.device") -> "torch.Tensor":
+        """The rows of `take` on a PyTorch device, where they become float32.
+
+        Raises:
+            IndexError: there is no such position.
+        """
+        import torch
+
+        if positions.size and positions.max() >= len(self._table_nSK):
+            raise IndexError(f"positions must be below {len(self._table_nSK)}: {positions.max()}")
+        is_pinned = device.type == "cuda"
+        dtype = torch.float16 if self._scales_n is None else torch.int8
+        shape = (len(positions), *self.row_shape)
+        stored_mSK = torch.empty(shape, dtype=dtype, pin_memory=is_pinned)
+        self._table_nSK.take(positions, axis=0, out=stored_mSK.numpy(), mode="clip")  # unbuffered
+        rows_mSK = stored_mSK.to(device, non_blocking=is_pinned).float()
+        if self._scales_n is not None:
+            scales_m = torch.from_numpy(self._scales_n[positions]).to(device)
+            rows_mSK *= scales_m[:, None, None]
+        return rows_mSK
+
 
 def _are_scales(scales: npt.NDArray[np.float32], num_passages: int) -> bool:
     return scales.dtype == np.float32 and scales.shape == (num_passages,)
 
 
 class Rows:
-    """The rows of all segments as one.
+    """The rows of all segments as one. Passages that are hidden, or negative ids, have zeros.
 
     Attributes:
         row_shape: (S, K).
     """
 
-    def __init__(self, tables: Sequence[RowTable], spans: Sequence[Span]) -> None:
-        """Takes each segment's rows and passages.
+    def __init__(
+        self, tables: Sequence[RowTable], spans: Sequence[Span], *, hidden: Sequence[int] = ()
+    ) -> None:
+        """Takes each segment's rows and passages, and the ids of hidden passages.
 
         Raises:
             RunError: segments have rows of different shapes.
         """
-        self._tables = tuple(tables)
+        self._tables, self._hidden = tuple(tables), np.array(hidden, np.int64)
         self._first_ids = np.array([span.first_id for span in spans])
         self.row_shape = tables[0].row_shape
         if any(table.row_shape != self.row_shape for table in tables):
@@ -175,11 +201,47 @@ class Rows:
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The rows (m, S, K) of the ids (m,), in their order."""
-        if len(self._tables) == 1:
+        if len(self._tables) == 1 and self._are_there(ids):
             return self._tables[0].take(ids)
-        rows_mSK = np.empty((len(ids), *self.row_shape), dtype=np.float32)
-        segment_of = np.searchsorted(self._first_ids, ids, side="right") - 1
-        for i in np.unique(segment_of).tolist():
-            at = segment_of == i
-            rows_mSK[at] = self._tables[i].take(ids[at] - self._first_ids[i])
+        rows_mSK = np.zeros((len(ids), *self.row_shape), dtype=np.float32)
+        for table, at, positions in self._by_table(ids):
+            rows_mSK[at] = table.take(positions)
         return rows_mSK
+
+    def take_on(self, ids: npt.NDArray[np.int64], device: "str | torch.device") -> "torch.Tensor":
+        """The rows of `take` on a PyTorch device.
+
+        They travel as they are stored, from pinned memory, and become float32 there.
+
+        Raises:
+            ConfigError: there is no such device.
+        """
+        import torch
+
+        try:
+            rows_mSK = torch.zeros((len(ids), *self.row_shape), device=device)
+        except (RuntimeError, AssertionError) as error:  # the latter where PyTorch has no CUDA
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"rows can't be put on device {str(device)!r}: {reason}") from error
+        if len(self._tables) == 1 and self._are_there(ids):
+            return self._tables[0].take_on(ids, rows_mSK.device)
+        for table, at, positions in self._by_table(ids):
+            where = torch.from_numpy(at).to(rows_mSK.device)
+            rows_mSK[where] = table.take_on(positions, rows_mSK.device)
+        return rows_mSK
+
+    def _are_there(self, ids: npt.NDArray[np.int64]) -> bool:
+        """Whether each of the ids (m,) has a row."""
+        if ids.size and ids.min() < 0:
+            return False
+        return not len(self._hidden) or not np.isin(ids, self._hidden).any()
+
+    def _by_table(
+        self, ids: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[RowTable, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """For each table that has any of them: where in the ids (m,), and their positions in it."""
+        segment_of = np.searchsorted(self._first_ids, ids, side="right") - 1
+        segment_of[np.isin(ids, self._hidden)] = -1
+        for i in np.unique(segment_of[segment_of >= 0]).tolist():
+            (at,) = np.nonzero(segment_of == i)
+            yield self._tables[i], at, ids[at] - self._first_ids[i]

@@ -81,7 +81,7 @@ class Index:
                 RowTable.open(part["rows"][0], num_passages=span.num_passages)
                 for part, span in zip(parts, spans, strict=True)
             ]
-            self._rows = Rows(tables, spans)
+            self._rows = Rows(tables, spans, hidden=standing.hidden)
         self._bm25: LexicalIndex | None = None
         self._dense: DenseIndex | None = None
         self._reranker: CrossEncoder | None = None
@@ -177,16 +177,19 @@ class Index:
         if k < 1:
             raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
         if self._retrieval.reranker is None:
-            return self._result(self._found(queries, k, method))
+            return SearchResult(self._found(queries, k, method), self._rows, self.passage)
+        reranker = self._opened_reranker(self._retrieval.reranker)
         depth = max(k, self._retrieval.rerank_depth)
         rankings = reranked(
             queries,
             self._found(queries, depth, method).rankings(),
-            scores_of=self._reranker_scores,
+            scores_of=lambda query, ids: reranker.scores(
+                query, [self.passage(i) for i in ids.tolist()]
+            ),
             depth=depth,
             k=k,
         )
-        return self._result(found_of(rankings, k=k))
+        return SearchResult(found_of(rankings, k=k), self._rows, self.passage)
 
     def search_vectors(self, vectors: npt.NDArray[np.float32], *, k: int) -> SearchResult:
         """Finds the passages whose vectors are nearest to given ones, with their routing rows.
@@ -211,7 +214,8 @@ class Index:
                 f"{dense.encoder.dims} numbers for each text"
             )
         queries = np.ascontiguousarray(vectors, np.float32)
-        return self._result(dense.search_vectors(queries, k=k, refine=self._retrieval.refine))
+        found = dense.search_vectors(queries, k=k, refine=self._retrieval.refine)
+        return SearchResult(found, self._rows, self.passage)
 
     def _found(self, queries: Sequence[str], k: int, method: str) -> Found:
         if not queries:
@@ -257,30 +261,6 @@ class Index:
             k=k,
         )
 
-    def _reranker_scores(self, query: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        with self._opening:
-            if self._reranker is None:
-                self._reranker = CrossEncoder.open(
-                    self._retrieval.reranker or "",
-                    batch_size=self._retrieval.rerank_batch,
-                    gpu=self._gpu,
-                )
-        return self._reranker.scores(query, [self.passage(i) for i in ids.tolist()])
-
-    def _result(self, found: Found) -> SearchResult:
-        num_queries, width = found.ids.shape
-        rows = None
-        if self._rows is not None:
-            ids = found.ids.ravel()
-            if ids.size and ids.min() < 0:
-                missing = ids < 0
-                flat = self._live_rows(np.where(missing, 0, ids))
-                flat[missing] = 0
-            else:
-                flat = self._live_rows(ids)
-            rows = flat.reshape(num_queries, width, *self._rows.row_shape)
-        return SearchResult(found, rows, self.passage)
-
     def get(self, ids: Sequence[int]) -> Hits:
         """Given passages as hits, in their order, all with a score of 1.
 
@@ -312,15 +292,7 @@ class Index:
         wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.num_passages:
             raise IndexError(f"ids must be in 0 to {self.num_passages - 1}: {wanted.tolist()}")
-        return None if self._rows is None else self._live_rows(wanted)
-
-    def _live_rows(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        if self._rows is None:
-            raise RunError("the index has no rows")
-        rows = self._rows.take(ids)
-        if self.standing.hidden:
-            rows[np.isin(ids, self.standing.hidden)] = 0
-        return rows
+        return None if self._rows is None else self._rows.take(wanted)
 
     def find(self, title: str, text: str) -> int | None:
         """The id of the passage with this title and text, white space apart; else None."""
@@ -332,6 +304,14 @@ class Index:
                 directories = [part["bm25"] for part in self._parts]
                 self._bm25 = LexicalIndex.open(directories, self._segments)
             return self._bm25
+
+    def _opened_reranker(self, model: str) -> CrossEncoder:
+        with self._opening:
+            if self._reranker is None:
+                self._reranker = CrossEncoder.open(
+                    model, batch_size=self._retrieval.rerank_batch, gpu=self._gpu
+                )
+            return self._reranker
 
     def opened_dense(self) -> DenseIndex:
         """The dense index with its encoder, opened if need be."""

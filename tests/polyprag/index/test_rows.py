@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyprag.errors import RunError
+from polyprag.errors import ConfigError, RunError
 from polyprag.index.rows import Rows, RowTable, write_rows
 from polyprag.index.segments import Span
 
@@ -70,6 +71,44 @@ def test_tables_of_several_segments_are_one(tmp_path: Path) -> None:
     other = table_of(tmp_path / "three", rows_nSK[:, :1])
     with pytest.raises(RunError, match="different shapes"):
         Rows([tables[0], other], [Span(0, 10), Span(10, 10)])
+
+
+@pytest.mark.parametrize("formats", [("fp16",), ("int8",), ("fp16", "int8"), ("int8", "int8")])
+@pytest.mark.parametrize("hidden", [(), (2, 13)])
+def test_rows_on_a_device_are_the_same_bits(
+    tmp_path: Path, formats: tuple[str, ...], hidden: tuple[int, ...]
+) -> None:
+    tables, spans, given = [], [], []
+    for number, rows_format in enumerate(formats):
+        given.append(np.random.default_rng(number).standard_normal((10, 2, 3), dtype=np.float32))
+        (tmp_path / str(number)).mkdir()
+        tables.append(table_of(tmp_path / str(number), given[-1], rows_format))
+        spans.append(Span(10 * number, 10))
+    rows = Rows(tables, spans, hidden=hidden)
+    whole = np.concatenate(given)
+    for ids in ([3, 9, 0, 3], [-1, 2, 10 * len(formats) - 1, -1, 3], [2], [-1], []):
+        wanted = np.array(ids, np.int64)
+        taken, tensor = rows.take(wanted), rows.take_on(wanted, "cpu")
+        assert tensor.dtype == torch.float32
+        np.testing.assert_array_equal(tensor.numpy().view(np.uint32), taken.view(np.uint32))
+        gone = np.isin(wanted, [-1, *hidden])
+        np.testing.assert_allclose(taken[~gone], whole[wanted[~gone]], atol=0.02)
+        assert not taken[gone].any()
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_config_error(tmp_path: Path, device: str) -> None:
+    rows = Rows([table_of(tmp_path, np.ones((5, 1, 2), np.float32))], [Span(0, 5)])
+    with pytest.raises(ConfigError, match=f"device '{device}'"):
+        rows.take_on(np.array([0]), device)
+
+
+@pytest.mark.parametrize("rows_format", ["fp16", "int8"])
+def test_a_passage_that_is_not_there_has_no_row(tmp_path: Path, rows_format: str) -> None:
+    rows = Rows([table_of(tmp_path, np.ones((5, 1, 2), np.float32), rows_format)], [Span(0, 5)])
+    for take in (rows.take, lambda ids: rows.take_on(ids, "cpu")):
+        with pytest.raises(IndexError):
+            take(np.array([5]))
 
 
 @pytest.mark.parametrize(

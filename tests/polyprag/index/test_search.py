@@ -253,6 +253,18 @@ def test_a_result_is_arrays_and_hits_at_once(indexed_run: tuple[Path, np.ndarray
         assert list(hits.passages) == list(passages)
         assert [passage.id for passage in passages] == found.tolist()
         np.testing.assert_allclose(rows[: len(found)], rows_NSK[found], rtol=1e-3)
+    tensor = result.rows_on("cpu")
+    assert tensor is not None
+    np.testing.assert_array_equal(tensor.numpy(), result.rows)
+
+
+def test_a_reranker_that_is_not_there_is_noticed_before_anything_is_found(
+    indexed_run: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    missing = tmp_path / "no-model"
+    index = Index.open(indexed_run[0], retrieval=RetrievalConfig(reranker=str(missing)))
+    with pytest.raises(ConfigError, match="no-model"):
+        index.search(["zzz"], k=1)  # which no passage has
 
 
 @pytest.mark.parametrize("method", METHODS)
