@@ -349,7 +349,7 @@ class RetrievalConfig:
     reranker: str | None = None  # a cross-encoder, a directory or a hub name; none: no reranking
     rerank_depth: int = 50  # hits that it reads; at least top_k
     rerank_batch: int = 32  # pairs of a question and a passage in one forward pass
-    nprobe: int = 0  # lists that a search of an inverted file reads; 0: the square root of them
+    nprobe: int = 0  # lists that a search of an inverted file reads; 0: see docs/retrieval.md
     refine: int = 10  # candidates a hit that are scored again, where a FAISS index is lossy
     top_k: int = 3
     mixture: str = "softmax"  # softmax (of the scores) | mean | sum

@@ -40,11 +40,12 @@ def in_threads(run: Callable[[int, int], None], count: int, *, at_least: int) ->
         count: how many there are to do.
         at_least: how many are worth a thread.
     """
-    threads = max(1, min(_cores(), count // max(at_least, 1)))
-    bounds = [count * i // threads for i in range(threads + 1)]
+    worth = count // max(at_least, 1)
+    threads = min(_cores(), worth) if worth > 1 else 1
     if threads == 1:
         run(0, count)
         return
+    bounds = [count * i // threads for i in range(threads + 1)]
     with ThreadPoolExecutor(threads - 1) as pool:
         others = [pool.submit(run, *each) for each in pairwise(bounds[:-1])]
         run(bounds[-2], bounds[-1])

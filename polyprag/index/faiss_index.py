@@ -165,7 +165,7 @@ class VectorIndex:
         Raises:
             ConfigError: k is above what GPUs can select.
         """
-        k = min(k, self._index.ntotal)
+        k = min(k, self.num_vectors)
         if self._on_gpu and k > _GPU_MAX_K:
             raise ConfigError(
                 f"a GPU index returns at most {_GPU_MAX_K} passages and {k} were asked for; ask "
@@ -175,12 +175,10 @@ class VectorIndex:
             return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
         with self._guard:
             scores_Qk, ids_Qk = self._index.search(queries, k)
-        missing_Qk = ids_Qk < 0
         if self._positions is not None:
-            ids_Qk = self._positions[ids_Qk]
+            ids_Qk = np.where(ids_Qk < 0, -1, self._positions[ids_Qk])
         elif self._first:
-            ids_Qk += self._first
-        ids_Qk[missing_Qk] = -1
+            ids_Qk = np.where(ids_Qk < 0, -1, ids_Qk + self._first)
         return ids_Qk, scores_Qk
 
 

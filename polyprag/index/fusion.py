@@ -72,11 +72,25 @@ def best_of_candidates(
     if is_whole and (scores[:, 1:] < scores[:, :-1]).all():  # sorted already, and no two are equal
         return Found(ids, scores)
     missing = ids < 0
-    scores = np.where(missing, np.float32(-np.inf), scores)
-    order = np.lexsort((np.where(missing, np.iinfo(np.int64).max, ids), -scores), axis=1)[:, :k]
-    width = int((~missing).sum(axis=1).max(initial=0))
+    if missing.any():
+        scores = np.where(missing, np.float32(-np.inf), scores)
+    width = min(k, int((~missing).sum(axis=1).max(initial=0)))
+    falling = -scores
+    # The best k and one more, which tells whether the last of them is equal to what is left out.
+    order = np.argsort(falling, axis=1)[:, : k + 1] if ids.shape[1] <= 2 * k else _best(falling, k)
+    best = np.take_along_axis(scores, order, 1)
+    tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -np.inf)).any(axis=1)
+    if tied.any():
+        order[tied] = np.lexsort((ids[tied], falling[tied]), axis=1)[:, : k + 1]
     order = order[:, :width]
     return Found(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
+
+
+def _best(falling: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    """Where the lowest k + 1 numbers of each row are, in order, without sorting the rest."""
+    chosen = np.argpartition(falling, k, axis=1)[:, : k + 1]
+    within = np.argsort(np.take_along_axis(falling, chosen, 1), axis=1)
+    return np.take_along_axis(chosen, within, 1)
 
 
 def best_of_parts(parts: Sequence[Found], *, k: int) -> Found:

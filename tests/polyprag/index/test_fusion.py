@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from polyprag.index.fusion import (
     Ranking,
+    best_of_candidates,
     best_of_parts,
     best_of_scores,
     found_of,
@@ -39,6 +40,32 @@ def test_the_best_of_parts_are_the_best_of_all(scores: list[int], k: int) -> Non
     for found in (best_of_parts(parts, k=k), best_of_parts([expected], k=k)):
         assert found.ids.tolist() == expected.ids.tolist()
         assert found.scores.tolist() == expected.scores.tolist()
+
+
+@given(
+    num_queries=st.integers(0, 4),
+    num_candidates=st.integers(0, 30),
+    k=st.integers(1, 40),
+    levels=st.sampled_from([2, 8, 10**6]),
+    seed=st.integers(0, 1000),
+)
+def test_the_best_of_candidates_equal_sorting_them_all(
+    num_queries: int, num_candidates: int, k: int, levels: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    candidates = np.array(
+        [generator.permutation(50)[:num_candidates] for _ in range(num_queries)], np.int64
+    ).reshape(num_queries, num_candidates)
+    candidates[generator.random(candidates.shape) < 0.2] = -1
+    scores = generator.integers(-levels, levels, candidates.shape).astype(np.float32)
+    found = best_of_candidates(candidates, scores, k=k)
+    expected = [
+        sorted((-score, i) for i, score in zip(row, of_row, strict=True) if i >= 0)[:k]
+        for row, of_row in zip(candidates.tolist(), scores.tolist(), strict=True)
+    ]
+    assert found.ids.shape[1] == max(map(len, expected), default=0)
+    for ranking, wanted in zip(found.rankings(), expected, strict=True):
+        assert list(zip((-ranking.scores).tolist(), ranking.ids.tolist(), strict=True)) == wanted
 
 
 @given(first=ids, second=ids, k=st.integers(1, 50))
