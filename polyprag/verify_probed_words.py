@@ -1,15 +1,10 @@
-"""Whether BM25 gives passages the scores that follow from their own words.
-
-W title weights that an index may have been built with: it doesn't say which it was.
-"""
+"""Whether BM25 gives passages the scores that follow from their own words."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from polyprag.config import IndexConfig
 from polyprag.index.bm25 import BM25Shard
 from polyprag.index.lexical import LexicalIndex
 from polyprag.index.segments import OpenSegment
@@ -20,7 +15,6 @@ from sharding.checks.problem import Problem
 from sharding.passages import Passage
 
 _QUERY_CHARACTERS = 160  # of a text
-_WEIGHTS = np.arange(1, 1025)  # beyond, a title's words are as good as alone
 _ROUNDING = 1e-4  # of a score in fp32
 
 
@@ -40,19 +34,18 @@ class _Statistics:
         parts = self.base if number == 0 else self.later[number - 1]
         return [part.num_passages for part in parts]
 
-    def scores(self, query: str, passage: Passage) -> npt.NDArray[np.float64]:
-        """What each title weight would give, (W,)."""
+    def score(self, query: str, passage: Passage) -> float:
+        """What Lucene's formula gives a passage for a query."""
         shard = self.base[0]
         terms = shard.analyzer.terms
-        title, text = Counter(terms(passage.title)), Counter(terms(passage.text))
-        lengths_W = _WEIGHTS * title.total() + text.total()
-        norms_W = shard.k1 * (1 - shard.b + shard.b * lengths_W / (shard.mean_length or 1.0))
-        scores_W = np.zeros(len(_WEIGHTS))
-        for term in terms(query):
-            counts_W = _WEIGHTS * title[term] + text[term]
-            if counts_W[0]:
-                scores_W += self._idf(term) * counts_W / (norms_W + counts_W)
-        return scores_W
+        counts = Counter(terms(passage.title) * shard.title_weight + terms(passage.text))
+        length = counts.total() / (shard.mean_length or 1.0)
+        norm = shard.k1 * (1 - shard.b + shard.b * length)
+        return sum(
+            self._idf(term) * counts[term] / (norm + counts[term])
+            for term in terms(query)
+            if counts[term]
+        )
 
     def _idf(self, term: str) -> float:
         hashed = term_hash(term)
@@ -85,35 +78,23 @@ def wrong_words(samples: Sequence[SegmentSample]) -> list[Problem]:
     ids = [np.array([passage.id], np.int64) for passage in passages]
     _, scores = index.search_and_score(queries, k=1, also=ids)
     found_m = np.array([score for (score,) in scores], np.float64)
-    expected_mW = np.array(
-        [
-            statistics.scores(query, passage)
-            for query, passage in zip(queries, passages, strict=True)
-        ]
-    ).reshape(len(passages), len(_WEIGHTS))
-    agrees_mW = np.isclose(found_m[:, None], expected_mW, rtol=_ROUNDING, atol=_ROUNDING)
-    weight = _weight_of(agrees_mW)
+    expected_m = np.array(
+        [statistics.score(query, passage) for query, passage in zip(queries, passages, strict=True)]
+    )
+    agrees_m = np.isclose(found_m, expected_m, rtol=_ROUNDING, atol=_ROUNDING)
     problems = []
     done = 0
     for number, sample in enumerate(samples):
         mine = slice(done, done + len(sample.passages))
         done = mine.stop
-        (wrong,) = np.nonzero(~agrees_mW[mine, weight])
+        (wrong,) = np.nonzero(~agrees_m[mine])
         if len(wrong):
             at = mine.start + wrong[0]
             passage = passages[at]
             component = sample.component("bm25", passage.id, sizes=statistics.sizes(number))
             what = (
                 f"passage {passage.id} scores {found_m[at]:.4f} for its own first words, which "
-                f"give {expected_mW[at, weight]:.4f}{sample.of_sample(len(wrong))}"
+                f"give {expected_m[at]:.4f}{sample.of_sample(len(wrong))}"
             )
             problems.append(sample.problem(component, what))
     return problems
-
-
-def _weight_of(agrees_mW: npt.NDArray[np.bool_]) -> int:
-    """The position of the title weight that most passages agree with; if in doubt the default."""
-    num_agreeing_W = agrees_mW.sum(axis=0)
-    usual = int(np.searchsorted(_WEIGHTS, IndexConfig().bm25_title_weight))
-    best = int(num_agreeing_W.argmax())
-    return usual if num_agreeing_W[usual] == num_agreeing_W[best] else best

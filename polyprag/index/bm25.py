@@ -36,6 +36,7 @@ def write_bm25(
     statistics: TermStatistics,
     *,
     analyzer: Analyzer,
+    title_weight: int,
     k1: float,
     b: float,
 ) -> None:
@@ -46,6 +47,7 @@ def write_bm25(
         groups: the counts of the shard's passages, consecutive groups in their order.
         statistics: of the whole base.
         analyzer: that the terms were made with; saved with the index.
+        title_weight: how often a title's terms were counted; saved with the index.
         k1: term frequency saturation.
         b: how far length is normalised, 0 to 1.
     """
@@ -90,6 +92,7 @@ def write_bm25(
         "num_passages": first,
         "base_passages": statistics.num_passages,
         "mean_length": statistics.mean_length,
+        "title_weight": title_weight,
         "k1": k1,
         "b": b,
     }
@@ -109,6 +112,7 @@ class BM25Shard:
         num_passages: n.
         base_passages: N.
         mean_length: terms of one of the base's passages.
+        title_weight: how often a title's terms were counted.
         k1: term frequency saturation.
         b: how far length is normalised.
     """
@@ -121,13 +125,15 @@ class BM25Shard:
         *,
         base_passages: int,
         mean_length: float,
+        title_weight: int,
         k1: float,
         b: float,
     ) -> None:
         """Wraps a bm25s retriever over mapped arrays; `open` makes one."""
         self._hashes_V, self._retriever, self.analyzer = hashes_V, retriever, analyzer
         self.num_passages = int(retriever.scores["num_docs"])
-        self.base_passages, self.mean_length, self.k1, self.b = base_passages, mean_length, k1, b
+        self.base_passages, self.mean_length = base_passages, mean_length
+        self.title_weight, self.k1, self.b = title_weight, k1, b
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -143,8 +149,8 @@ class BM25Shard:
         analyzer = Analyzer.from_settings(settings.get("analyzer"), where=where)
         try:
             numbers = {name: float(settings[name]) for name in ("mean_length", "k1", "b")}
-            num_passages, base_passages = (
-                int(settings[name]) for name in ("num_passages", "base_passages")
+            num_passages, base_passages, title_weight = (
+                int(settings[name]) for name in ("num_passages", "base_passages", "title_weight")
             )
             retriever = bm25s.BM25.load(
                 directory,
@@ -171,7 +177,14 @@ class BM25Shard:
         if not sound:
             raise RunError(f"{directory}: its arrays don't fit together; {_REMEDY}")
         retriever.scores.update(scores)
-        return cls(hashes, retriever, analyzer, base_passages=base_passages, **numbers)
+        return cls(
+            hashes,
+            retriever,
+            analyzer,
+            base_passages=base_passages,
+            title_weight=title_weight,
+            **numbers,
+        )
 
     def num_with_term(self, hashed: int) -> int:
         """How many passages have the term of a hash."""

@@ -224,7 +224,12 @@ class SegmentBuild:
             self._parts.piece(
                 "bm25",
                 Scores(
-                    tuple(counts[i] for i in run), statistics, analyzer, options["k1"], options["b"]
+                    tuple(counts[i] for i in run),
+                    statistics,
+                    analyzer,
+                    weight,
+                    options["k1"],
+                    options["b"],
                 ),
                 num_passages=0,  # they have been counted
                 groups=run,

@@ -10,7 +10,7 @@ from polyprag.index.pieces import BuildPlace, Piece, Work, make_piece
 from polyprag.index.place import IndexPlace
 from sharding.task_pool import TaskPool
 
-LAYOUT = 3  # of the parts' files; raise it with any change, so that old parts are rebuilt
+LAYOUT = 4  # of the parts' files; raise it with any change, so that old parts are rebuilt
 
 
 class Parts:

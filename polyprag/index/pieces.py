@@ -158,6 +158,7 @@ class Scores:
     counts: tuple[Component, ...]
     statistics: Component
     analyzer_settings: dict[str, Any]
+    title_weight: int
     k1: float
     b: float
 
@@ -168,6 +169,7 @@ class Scores:
             [TermCounts.open(place.local(component)) for component in self.counts],
             TermStatistics.open(place.local(self.statistics)),
             analyzer=Analyzer.from_settings(self.analyzer_settings, where="index.language"),
+            title_weight=self.title_weight,
             k1=self.k1,
             b=self.b,
         )

@@ -78,7 +78,15 @@ def write_bm25_parts() -> Callable[..., list[Path]]:
             shard = directory / f"shard-{i}"
             shard.mkdir()
             two = groups[2 * i : 2 * i + 2]
-            write_bm25(shard, two, statistics, analyzer=analyzer, k1=k1, b=b)
+            write_bm25(
+                shard,
+                two,
+                statistics,
+                analyzer=analyzer,
+                title_weight=title_weight,
+                k1=k1,
+                b=b,
+            )
             shards.append(shard)
         return shards
 

@@ -85,7 +85,7 @@ def test_later_segments_are_scored_on_the_scale_of_the_base(
         ],
         open_segments(40, 90),
     )
-    found = index.search("Which painter was born in Kyoto?", k=130)
+    (found,) = index.search(["Which painter was born in Kyoto?"], k=130).rankings()
     scores = dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
     assert scores.keys() == {i + again for i in scores if i < 40 for again in (0, 40)}
     for i in range(40):
@@ -105,7 +105,7 @@ def test_a_term_that_only_later_segments_have_weighs_alike_in_all_of_them(
         ],
         open_segments(2, 2, 1),
     )
-    found = index.search("zinc", k=5)
+    (found,) = index.search(["zinc"], k=5).rankings()
     assert found.ids.tolist() == [2, 3, 4]
     expected = idf(3, 5) / (1 + 0.9 * (1 - 0.4 + 0.4 * 2 / 1.5))
     np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
@@ -117,8 +117,8 @@ def test_hidden_passages_are_not_found(tmp_path: Path, write_bm25_parts: Write) 
     segments = [OpenSegment(Span(0, 3), hidden), OpenSegment(Span(3, 3), hidden)]
     base = write_bm25_parts(tmp_path / "base", passages, num_shards=2)
     index = LexicalIndex.open([base, [counts_of(tmp_path / "later", passages)]], segments)
-    assert sorted(index.search("zinc", k=2).ids.tolist()) == [0, 2]
-    assert sorted(index.search("zinc", k=9).ids.tolist()) == [0, 2, 3, 5]
+    assert sorted(index.search(["zinc"], k=2).ids[0].tolist()) == [0, 2]
+    assert sorted(index.search(["zinc"], k=9).ids[0].tolist()) == [0, 2, 3, 5]
 
 
 def test_passages_without_any_term_can_be_indexed(tmp_path: Path, write_bm25_parts: Write) -> None:
@@ -126,8 +126,8 @@ def test_passages_without_any_term_can_be_indexed(tmp_path: Path, write_bm25_par
     base = write_bm25_parts(tmp_path / "base", nothing)
     later = [[counts_of(tmp_path / "a", nothing)], [counts_of(tmp_path / "b", [("", "x")])]]
     index = LexicalIndex.open([base, *later], open_segments(2, 2, 1))
-    assert index.search("the", k=3).ids.tolist() == []
-    assert index.search("x", k=3).ids.tolist() == [4]
+    assert index.search(["the"], k=3).ids[0].tolist() == []
+    assert index.search(["x"], k=3).ids[0].tolist() == [4]
 
 
 def test_damaged_counts_are_a_run_error(tmp_path: Path, write_bm25_parts: Write) -> None:
