@@ -7,6 +7,7 @@ them (retrieval_vectors.py); queries lie near one of them. For each size polypra
 that its rule chooses, from embeddings on disk, and plain FAISS the same kind of index in the usual
 way: all vectors in memory, train, add, write. Each build and each search is a process of its own;
 its peak is of anonymous memory, since pages of mapped files can be dropped at any time.
+Where the index is lossy both score as many candidates again, FAISS by fp16 vectors in memory.
 Recall is held against exact search. At 1,000,000 vectors routing rows of 320 numbers are attached:
 what a search of ids, scores, rows and passages costs beyond FAISS's own.
 
@@ -122,18 +123,19 @@ def main() -> None:
     if with_rows is not None:
         show(
             f"{with_rows['vectors']:,} passages with rows of {with_rows['numbers']} numbers",
-            ("search", "FAISS ms", "with rows ms", "ratio", "with passages read: ratio"),
+            ("search", "FAISS ms", "ids ms", "rows ms", "rows / FAISS", "passages, too / FAISS"),
             [
                 (
-                    f"{batch} queries, {with_rows['k']} hits", one["faiss_ms"], one["rows_ms"],
-                    one["ratio"], one["ratio_with_passages"],
+                    f"{batch} queries, {with_rows['k']} hits", one["faiss_ms"], one["ids_ms"],
+                    one["rows_ms"], one["ratio"], one["ratio_with_passages"],
                 )
                 for batch, one in with_rows["batches"].items()
             ],
         )  # fmt: skip
         for batch, one in with_rows["batches"].items():
-            name = f"rows attached, {batch} queries: time / FAISS"
-            goals.append(Goal(name, one["ratio"], f"<= {OVERHEAD}", one["ratio"] <= OVERHEAD))
+            for rival, key in (("FAISS", "ratio"), ("without rows", "ratio_to_ids")):
+                name = f"rows attached, {batch} queries: time / {rival}"
+                goals.append(Goal(name, one[key], f"<= {OVERHEAD}", one[key] <= OVERHEAD))
     extra: dict[str, Any] = {}
     if len(results) > 1 and not args.quick:
         for key in ("seconds", "file_mib"):

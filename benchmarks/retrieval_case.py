@@ -243,8 +243,8 @@ def search_polyprag(directory: Path, *, size: int) -> dict[str, Any]:
     )
 
 
-def search_faiss(directory: Path, *, size: int) -> dict[str, Any]:
-    """Rates and recalls of plain FAISS with as many lists read and candidates scored again."""
+def plain_faiss(directory: Path, size: int) -> Any:
+    """FAISS's own index, which reads as many lists and scores as many candidates again."""
     (name,) = json.loads((directory / "dense.json").read_text())
     ours = VectorIndex.open(
         directory / "run" / "index" / name, num_passages=size, dims=DIMS, gpu="auto"
@@ -255,11 +255,17 @@ def search_faiss(directory: Path, *, size: int) -> dict[str, Any]:
         ivf.nprobe = as_ours.nprobe
     if isinstance(index, faiss.IndexRefine):
         index.k_factor = RetrievalConfig().refine
+    return index
+
+
+def search_faiss(directory: Path, *, size: int) -> dict[str, Any]:
+    """Rates and recalls of FAISS's own index."""
+    index = plain_faiss(directory, size)
     return searched(directory, lambda asked: index.search(asked, DEPTH)[1])
 
 
 def rows(directory: Path, *, size: int) -> dict[str, Any]:
-    """What rows, and passages, add to the time of FAISS's own search of the same index."""
+    """What rows, and passages, add to the time of FAISS's own search of its own index."""
     base = directory / "parts"
     for name in ("passages", "rows"):
         (base / name).mkdir(parents=True)
@@ -287,24 +293,24 @@ def rows(directory: Path, *, size: int) -> dict[str, Any]:
         retrieval=RetrievalConfig(),
     )
     index._dense = dense  # in place of what an encoder would have been needed for
-    (name,) = json.loads((directory / "dense.json").read_text())
-    opened = VectorIndex.open(
-        directory / "run" / "index" / name, num_passages=size, dims=DIMS, gpu="auto"
-    )
-    part = opened._index  # FAISS's own object, as polyprag sets it up
+    plain = plain_faiss(directory, size)
     k, batches = 10, {}
     asked = np.load(directory / QUERIES)
     for batch in (1, 32):
         turns = [asked[i : i + batch] for i in range(0, batch * 20, batch)]
-        spent: dict[str, list[float]] = {"faiss": [], "rows": [], "passages": []}
+        spent: dict[str, list[float]] = {name: [] for name in ("faiss", "ids", "rows", "passages")}
         for _ in range(ROUNDS):
             started = time.perf_counter()
             for queries in turns:
-                part.search(queries, k)
+                plain.search(queries, k)
             spent["faiss"].append(time.perf_counter() - started)
             started = time.perf_counter()
             for queries in turns:
                 index.search_vectors(queries, k=k)
+            spent["ids"].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            for queries in turns:
+                assert index.search_vectors(queries, k=k).rows is not None
             spent["rows"].append(time.perf_counter() - started)
             started = time.perf_counter()
             for queries in turns:
@@ -314,7 +320,9 @@ def rows(directory: Path, *, size: int) -> dict[str, Any]:
         ms = {name: 1000 * statistics.median(each) / len(turns) for name, each in spent.items()}
         batches[batch] = {
             "faiss_ms": ms["faiss"],
+            "ids_ms": ms["ids"],
             "rows_ms": ms["rows"],
+            "ratio_to_ids": ms["rows"] / ms["ids"],
             "ratio": ms["rows"] / ms["faiss"],
             "ratio_with_passages": ms["passages"] / ms["faiss"],
         }

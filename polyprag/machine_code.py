@@ -1,8 +1,9 @@
 """Python loops that numba compiles, and threads to run them in."""
 
+import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any
 
@@ -46,11 +47,20 @@ def in_threads(run: Callable[[int, int], None], count: int, *, at_least: int) ->
         run(0, count)
         return
     bounds = [count * i // threads for i in range(threads + 1)]
-    with ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(run, *each) for each in pairwise(bounds[:-1])]
+    pool = _threads(os.getpid())
+    others = [pool.submit(run, *each) for each in pairwise(bounds[:-1])]
+    try:
         run(bounds[-2], bounds[-1])
-        for other in others:
-            other.result()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
+
+
+@functools.cache
+def _threads(_process: int) -> ThreadPoolExecutor:
+    """Threads that wait for work: a process that was forked has none of its parent's."""
+    return ThreadPoolExecutor(max(1, num_cores() - 1), thread_name_prefix="machine-code")
 
 
 def _cores() -> int:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.index.analysis import Analyzer
-from polyprag.index.bm25_kernel import compiled
 from polyprag.index.fusion import Found
 from polyprag.index.term_counts import TermCounts
 from polyprag.index.term_hashes import Hashes, column_of
@@ -219,6 +218,8 @@ class BM25Shard:
         Returns:
             Positions in the shard, and the scores (m,) of `also`, 0 where no term is shared.
         """
+        from polyprag.index.bm25_kernel import search_shard
+
         at = np.searchsorted(self._hashes_V, hashes)
         known = at < len(self._hashes_V)
         known[known] = self._hashes_V[at[known]] == hashes[known]
@@ -231,7 +232,7 @@ class BM25Shard:
         columns, ends = at[known], known_before[starts]
 
         def search(first: int, end: int) -> None:
-            compiled()(
+            search_shard(
                 *pairs,
                 *(columns, ends, hidden, also, also_starts),
                 *(self.num_passages, first, end),

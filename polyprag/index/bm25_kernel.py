@@ -3,23 +3,24 @@
 A plain Python loop over bm25s's arrays that numba compiles when it is first used. bm25s has such
 loops too, but takes a query at a time from Python or all cores for all of them, knows nothing of
 passages that are hidden, and leaves open which of equal scores come first.
+
+This module imports numba, which takes half a second: import it where it is called.
 """
 
-import functools
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from polyprag.index.heap_kernel import offer, put_in_order
 from polyprag.machine_code import machine_code
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float32]
-Kernel = Callable[..., None]
 _BLOCK = 64  # passages that are looked at together
 
 
-def search_shard(
+def _search_shard(
     data: _Floats,
     indices: npt.NDArray[np.int32],
     indptr: _Ints,
@@ -56,23 +57,6 @@ def search_shard(
         best_scores: (Q, k) their scores.
         also_scores: as `also`.
     """
-
-    def sift(best: _Floats, ids: _Ints, count: int, score: float, passage: int) -> None:
-        """Puts an entry in the root's place and restores the heap of so many."""
-        at = 0
-        while 2 * at + 1 < count:
-            child = 2 * at + 1
-            if child + 1 < count and (
-                best[child + 1] < best[child]
-                or (best[child + 1] == best[child] and ids[child + 1] > ids[child])
-            ):
-                child += 1
-            if best[child] > score or (best[child] == score and ids[child] < passage):
-                break
-            best[at], ids[at] = best[child], ids[child]
-            at = child
-        best[at], ids[at] = score, passage
-
     k = best_ids.shape[1]
     padded = -(-num_passages // _BLOCK) * _BLOCK
     scores = np.zeros(padded, np.float32)
@@ -86,8 +70,6 @@ def search_shard(
             if 0 <= also[a] < num_passages:
                 also_scores[a] = scores[also[a]]
         ids, best = best_ids[q], best_scores[q]
-        # A heap whose root is the worst that is kept: of equal scores the highest passage. Passages
-        # rise as they are read, so one that only equals the root never replaces it.
         count = 0
         least = np.float32(0)  # a score must be above
         for block in range(0, padded, _BLOCK):
@@ -99,28 +81,12 @@ def search_shard(
                     score = scores[i]
                     if score <= least:
                         continue
-                    if count < k:
-                        at = count
-                        count += 1
-                        while at > 0 and best[(at - 1) // 2] >= score:
-                            best[at], ids[at] = best[(at - 1) // 2], ids[(at - 1) // 2]
-                            at = (at - 1) // 2
-                        best[at], ids[at] = score, i
-                    else:
-                        sift(best, ids, count, score, i)
+                    count = offer(best, ids, count, score, i)
                     if count == k:
                         least = best[0]
             for i in range(block, block + _BLOCK):
                 scores[i] = 0
-        for last in range(count - 1, 0, -1):  # the worst goes to the end, then the next
-            worst_score, worst_id = best[0], ids[0]
-            score, passage = best[last], ids[last]
-            sift(best, ids, last, score, passage)
-            best[last], ids[last] = worst_score, worst_id
+        put_in_order(best, ids, count)
 
 
-@functools.cache
-def compiled() -> Kernel:
-    """`search_shard` as machine code without the GIL; the first call compiles or loads it."""
-    kernel: Kernel = machine_code(search_shard)
-    return kernel
+search_shard: Any = machine_code(_search_shard)

@@ -54,12 +54,11 @@ class DenseSegment:
         ids, scores = [], []
         for part in self._parts:
             depth = k + len(hidden)  # FAISS's own selectors don't work on GPUs
-            is_refined = part.is_lossy and refine > 0
-            if is_refined:
-                depth = max(depth * refine, _CANDIDATES)
-            found_Qc, scores_Qc = part.search(queries, k=depth)
-            if is_refined:
-                scores_Qc = self._embeddings.scores(queries, found_Qc)
+            if part.is_lossy and refine > 0:
+                candidates_Qc, _ = part.search(queries, k=max(depth * refine, _CANDIDATES))
+                found_Qc, scores_Qc = self._embeddings.best(queries, candidates_Qc, k=depth)
+            else:
+                found_Qc, scores_Qc = part.search(queries, k=depth)
             ids.append(found_Qc)
             scores.append(scores_Qc)
         ids_Qc, scores_Qc = _side_by_side(ids), _side_by_side(scores)

@@ -15,9 +15,11 @@ import numpy.typing as npt
 from polyprag.errors import RunError
 from polyprag.index.encoders import Encoder
 from polyprag.index.half import take_half
+from polyprag.machine_code import in_threads
 
 _FILE = "vectors.npy"
 _CHUNK = 4096  # passages encoded at a time
+_A_THREAD = 1024  # candidates that are worth a thread: a tenth of a millisecond
 _REMEDY = "run `polyprag index RUN` again"
 
 
@@ -128,8 +130,55 @@ class Embeddings:
         Raises:
             IndexError: there is no such position.
         """
-        from polyprag.index.embedding_scores import scores_of
+        from polyprag.index.half_kernel import score_all
 
+        self._check(positions)
+        scores_Qc = np.empty(positions.shape, np.float32)
+
+        def score(first: int, end: int) -> None:
+            score_all(*(self._addresses, self._firsts, queries, positions), first, end, scores_Qc)
+
+        in_threads(score, len(queries), at_least=_worth_a_thread(positions))
+        return scores_Qc
+
+    def best(
+        self, queries: npt.NDArray[np.float32], positions: npt.NDArray[np.int64], *, k: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The best k of each query's candidates.
+
+        Args:
+            queries: (Q, D) C-contiguous.
+            positions: (Q, c), each once a query; negative for none.
+            k: at least 1.
+
+        Returns:
+            Positions (Q, k), best first, equal scores by their positions, -1 where there are fewer;
+            and their inner products, -inf where there are fewer.
+
+        Raises:
+            IndexError: there is no such position.
+        """
+        from polyprag.index.half_kernel import best
+
+        self._check(positions)
+        positions_Qk = np.full((len(queries), k), -1, np.int64)
+        scores_Qk = np.full((len(queries), k), -np.inf, np.float32)
+
+        def find(first: int, end: int) -> None:
+            best(
+                *(self._addresses, self._firsts, queries, positions),
+                *(first, end, positions_Qk, scores_Qk),
+            )
+
+        in_threads(find, len(queries), at_least=_worth_a_thread(positions))
+        return positions_Qk, scores_Qk
+
+    def _check(self, positions: npt.NDArray[np.int64]) -> None:
         if positions.size and positions.max() >= len(self):
             raise IndexError(f"positions must be below {len(self)}: {positions.max()}")
-        return scores_of(self._addresses, self._firsts, queries, positions)
+
+
+def _worth_a_thread(positions: npt.NDArray[np.int64]) -> int:
+    """How many queries with so many candidates (Q, c) are worth a thread."""
+    num_candidates: int = positions.shape[1]
+    return -(-_A_THREAD // max(num_candidates, 1))

@@ -1,8 +1,28 @@
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from polyprag.machine_code import in_threads
+
+FORKED = """
+import os
+from polyprag import machine_code
+
+machine_code.num_cores = lambda: 2
+os.environ.pop("OMP_NUM_THREADS", None)
+seen = []
+in_parent = lambda first, end: seen.extend(range(first, end))
+machine_code.in_threads(in_parent, 10, at_least=1)
+print(len(seen), flush=True)
+child = os.fork()
+if child == 0:
+    machine_code.in_threads(in_parent, 10, at_least=1)
+    os._exit(0 if len(seen) == 20 else 1)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), flush=True)
+"""
 
 
 @pytest.mark.parametrize(("limit", "threads"), [("3", 3), ("1", 1), ("", 4), ("9", 4), ("2,1", 4)])
@@ -44,3 +64,10 @@ def test_an_error_in_a_thread_is_the_callers(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(IndexError, match="the first half"):
         in_threads(run, 10, at_least=1)
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["10", "0"], done.stderr

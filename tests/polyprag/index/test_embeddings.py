@@ -31,6 +31,27 @@ def test_scores_are_inner_products_with_the_vectors_at_the_positions(
     np.testing.assert_allclose(found[there], exact[there], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("k", [1, 5, 60])
+@pytest.mark.parametrize("num_queries", [0, 1, 300])
+def test_the_best_candidates_equal_sorting_their_scores(
+    shards: list[npt.NDArray[np.float16]], num_queries: int, k: int
+) -> None:
+    embeddings, count = Embeddings([*shards, *shards]), 2 * sum(SIZES)  # every vector twice
+    generator = np.random.default_rng(1)
+    queries = generator.standard_normal((num_queries, embeddings.dims), dtype=np.float32)
+    candidates = generator.permuted(np.tile(np.arange(count), (num_queries, 1)), axis=1)[:, :50]
+    candidates[generator.random(candidates.shape) < 0.1] = -1
+    scores = embeddings.scores(queries, candidates)
+    found, best = embeddings.best(queries, candidates, k=k)
+    assert found.shape == best.shape == (num_queries, k)
+    for row, of_row, ids, their in zip(candidates, scores, found, best, strict=True):
+        wanted = sorted(
+            (-score, i) for score, i in zip(of_row.tolist(), row.tolist(), strict=True) if i >= 0
+        )[:k]
+        given = list(zip((-their).tolist(), ids.tolist(), strict=True))
+        assert given == wanted + [(np.inf, -1)] * (k - len(wanted))
+
+
 def test_every_size_of_a_number_counts() -> None:
     bits = np.arange(1 << 16, dtype=np.uint16)
     halves = bits.view(np.float16)[np.isfinite(bits.view(np.float16))]
@@ -53,7 +74,9 @@ def test_memory_maps_are_scored_in_place(tmp_path: Path) -> None:
 
 
 def test_a_position_that_is_not_there_is_an_index_error() -> None:
+    embeddings = Embeddings([np.zeros((4, 2), np.float16)])
+    query, candidates = np.zeros((1, 2), np.float32), np.array([[0, 4]])
     with pytest.raises(IndexError, match="below 4: 4"):
-        Embeddings([np.zeros((4, 2), np.float16)]).scores(
-            np.zeros((1, 2), np.float32), np.array([[0, 4]])
-        )
+        embeddings.scores(query, candidates)
+    with pytest.raises(IndexError, match="below 4: 4"):
+        embeddings.best(query, candidates, k=1)
