@@ -53,17 +53,19 @@ class DenseSegment:
         hidden, first_id = self._segment.hidden, self._segment.span.first_id
         ids, scores = [], []
         for part in self._parts:
-            depth = k + len(hidden)  # FAISS's own selectors don't work on GPUs
-            if part.is_lossy and refine > 0:
-                candidates_Qc, _ = part.search(queries, k=max(depth * refine, _CANDIDATES))
-                found_Qc, scores_Qc = self._embeddings.best(queries, candidates_Qc, k=depth)
-            else:
-                found_Qc, scores_Qc = part.search(queries, k=depth)
+            is_refined = part.is_lossy and refine > 0
+            depth = max(k * refine, _CANDIDATES) if is_refined else k
+            depth += len(hidden)  # FAISS's own selectors don't work on GPUs
+            found_Qc, scores_Qc = part.search(
+                queries, k=min(depth, part.max_hits) if is_refined else depth
+            )
+            if len(hidden):
+                found_Qc = np.where(np.isin(found_Qc, hidden), -1, found_Qc)
+            if is_refined:
+                found_Qc, scores_Qc = self._embeddings.best(queries, found_Qc, k=k)
             ids.append(found_Qc)
             scores.append(scores_Qc)
         ids_Qc, scores_Qc = _side_by_side(ids), _side_by_side(scores)
-        if len(hidden):
-            ids_Qc = np.where(np.isin(ids_Qc, hidden), -1, ids_Qc)
         if first_id:
             ids_Qc = np.where(ids_Qc < 0, -1, ids_Qc + first_id)
         return ids_Qc, scores_Qc

@@ -84,6 +84,7 @@ class VectorIndex:
     Attributes:
         is_lossy: whether it holds so little of each vector that hits should be scored again.
         num_vectors: how many it holds.
+        max_hits: how many hits a search can give.
     """
 
     def __init__(
@@ -91,11 +92,13 @@ class VectorIndex:
         index: Any,
         *,
         on_gpu: bool,
+        is_lossy: bool = False,
         first: int = 0,
         positions: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Wraps a FAISS index; `open` reads one."""
-        self.is_lossy, self.num_vectors = not on_gpu and is_lossy(index), int(index.ntotal)
+        self.is_lossy, self.num_vectors = is_lossy, int(index.ntotal)
+        self.max_hits = min(self.num_vectors, _GPU_MAX_K) if on_gpu else self.num_vectors
         self._index, self._on_gpu, self._first, self._positions = index, on_gpu, first, positions
         # GPU indexes share scratch memory and aren't thread-safe; CPU ones are.
         self._guard: contextlib.AbstractContextManager[Any] = (
@@ -140,15 +143,15 @@ class VectorIndex:
             raise RunError(
                 f"{path}: {index.ntotal} vectors of {len(positions)} passages; {_REMEDY}"
             )
-        ivf = inverted_file(index)
+        ivf, lossy = inverted_file(index), is_lossy(index)
         if ivf is not None:  # FAISS's default of one list finds little
-            share = ivf.nlist // 32 if is_lossy(index) else 0
+            share = ivf.nlist // 32 if lossy else 0
             ivf.nprobe = min(nprobe or max(round(math.sqrt(ivf.nlist)), share), ivf.nlist)
             graph = getattr(faiss.downcast_index(ivf.quantizer), "hnsw", None)
             if graph is not None:  # it finds as many lists as it keeps in view
                 graph.efSearch = max(graph.efSearch, ivf.nprobe)
         placed, on_gpu = _on_gpus(index) if gpus_wanted(gpu) else (index, False)
-        return cls(placed, on_gpu=on_gpu, first=first, positions=positions)
+        return cls(placed, on_gpu=on_gpu, is_lossy=lossy, first=first, positions=positions)
 
     def search(
         self, queries: npt.NDArray[np.float32], *, k: int

@@ -181,6 +181,15 @@ def test_gpus_train_the_quantizer_and_hold_shards(
         build(tmp_path, unit_vectors(3000), "Flat", gpu="auto").search(vectors[:1], k=2049)
 
 
+def test_a_lossy_index_on_gpus_gives_as_many_candidates_as_they_can_select(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_two_gpus(monkeypatch, lambda index, co=None: index)
+    index = build(tmp_path, unit_vectors(3000), "IVF8,PQ4x4", gpu="auto")
+    assert index.is_lossy
+    assert index.max_hits == 2048
+
+
 def test_gpus_are_left_alone_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_two_gpus(monkeypatch, lambda *_, **__: pytest.fail("moved to a GPU"))
     build(tmp_path, unit_vectors(20), "Flat", gpu="never")
