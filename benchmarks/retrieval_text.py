@@ -10,6 +10,7 @@ Recall@k is the share of a question's supporting passages among the first k. Not
 what is reported: the weight of the weighted fusion is chosen on the first half of each set's
 questions, and what it finds is counted on the second half.
 
+`dense` is LSA; `dense, base` the hidden states of examples/tiny-base, not trained for retrieval.
 A timed search takes texts and gives the best hits of all questions in one call. polyprag's build
 time is that of the whole index: passages, BM25, LSA and its vectors.
 """
@@ -25,12 +26,13 @@ from reporting import Goal, finish, options, show
 from retrieval_corpus import Corpus, QuestionSet, read_sets
 from retrieval_lexical import Bm25s, RankBm25, Searcher, TfIdf
 
-from polyprag.config import Config, IndexConfig, RetrievalConfig
+from polyprag.config import Config, IndexConfig, ModelConfig, RetrievalConfig
 from polyprag.index.build import build_index
 from polyprag.index.search import Index
 from polyprag.metrics import bootstrap_interval
 from sharding.ingest.prepare import prepare
 
+BASE = Path(__file__).parent.parent / "examples" / "tiny-base"
 CUTOFFS = (1, 3, 10, 100)
 DEPTH = max(CUTOFFS)
 DENSE_WEIGHTS = (0.1, 0.3, 0.5, 0.7)
@@ -63,8 +65,9 @@ def built(make: Callable[[], Searcher]) -> tuple[Searcher, float]:
 
 def polyprag_run(corpus: Corpus, directory: Path, settings: IndexConfig) -> tuple[Path, float]:
     """A run with an index of the corpus, and the seconds of building all its parts."""
+    directory.mkdir()
     corpus.write(directory / "passages.jsonl")
-    config, run = Config(index=settings), directory / "run"
+    config, run = Config(model=ModelConfig(path=str(BASE)), index=settings), directory / "run"
     prepare(
         [str(directory / "passages.jsonl")],
         run / "corpus",
@@ -188,18 +191,21 @@ def main() -> None:
     corpus, sets = read_sets(args.data, quick=args.quick)
     passages = corpus.passages
     with tempfile.TemporaryDirectory() as temporary:
-        run, seconds = polyprag_run(corpus, Path(temporary), settings)
+        run, seconds = polyprag_run(corpus, Path(temporary) / "lsa", settings)
+        of_base = IndexConfig(encoder="base")
+        base_run, base_seconds = polyprag_run(corpus, Path(temporary) / "base", of_base)
         index = Index.open(run)
         searchers: dict[str, Searcher] = {
             "bm25": Polyprag(index, "bm25"),
             "dense": Polyprag(index, "dense"),
+            "dense, base": Polyprag(Index.open(base_run), "dense"),
             "hybrid, rrf": hybrid(run, RetrievalConfig(fusion="rrf")),
         }
         fused = {
             name_of(share): hybrid(run, RetrievalConfig(fusion="weighted", dense_weight=share))
             for share in DENSE_WEIGHTS
         }
-        build_seconds = dict.fromkeys(searchers, seconds)
+        build_seconds = dict.fromkeys(searchers, seconds) | {"dense, base": base_seconds}
         rivals: dict[str, Callable[[], Searcher]] = {
             "bm25s": lambda: Bm25s(passages, backend="numpy"),
             "bm25s, numba": lambda: Bm25s(passages, backend="numba"),
