@@ -223,8 +223,8 @@ class Rows:
         except (RuntimeError, AssertionError) as error:  # the latter where PyTorch has no CUDA
             reason = str(error).splitlines()[0]
             raise ConfigError(
-                f"rows can't be put on device {str(device)!r}: it must be one that PyTorch has here, "
-                f"such as cpu [{reason}]"
+                f"rows can't be put on device {str(device)!r}: it must be one that PyTorch has "
+                f"here, such as cpu [{reason}]"
             ) from error
         if len(self._tables) == 1 and self._are_there(ids):
             return self._tables[0].take_on(ids, rows_mSK.device)
