@@ -9,8 +9,6 @@ all finite numbers.
 import numpy as np
 import numpy.typing as npt
 
-_BIAS = np.float32(2.0**112)  # fp32's exponent bias of 127 less fp16's of 15
-
 
 def take_half(
     table: npt.NDArray[np.float16], positions: npt.NDArray[np.int64]
@@ -30,9 +28,7 @@ def take_half(
     from polyprag.index.half_kernel import gather
 
     numbers = table.size // max(len(table), 1)
-    bits = np.empty((len(positions), numbers), np.uint32)
-    if not gather(table.view(np.uint16).reshape(len(table), numbers), positions, bits):
+    taken = np.empty((len(positions), numbers), np.float32)
+    if not gather(table.view(np.uint16).reshape(len(table), numbers), positions, taken):
         raise IndexError(f"positions must be from 0 to {len(table) - 1}")
-    taken = bits.view(np.float32)
-    taken *= _BIAS
     return taken.reshape(len(positions), *table.shape[1:])

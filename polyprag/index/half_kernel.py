@@ -58,8 +58,8 @@ def _widened(half: Any) -> Any:
     return np.uint32(sign | ((half & np.uint32(0x7FFF)) << np.uint32(13)))
 
 
-def _gather(table: Any, positions: Any, bits: Any) -> bool:
-    """Fills bits (m, D) with `_widened` numbers of rows; False where there is no such row."""
+def _gather(table: Any, positions: Any, taken: Any) -> bool:
+    """Fills taken (m, D) with the numbers of rows; False where there is no such row."""
     for i in range(len(positions)):
         if not 0 <= positions[i] < len(table):
             return False
@@ -70,7 +70,8 @@ def _gather(table: Any, positions: Any, bits: Any) -> bool:
                 _prefetched(address + np.uintp(byte))
         row = table[positions[i]]
         for j in range(row.shape[0]):
-            bits[i, j] = _widened_bits(np.uint32(row[j]))
+            bits = np.uint32(_widened_bits(np.uint32(row[j])))
+            taken[i, j] = bits.view(np.float32) * _BIAS
     return True
 
 
