@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polyprag.encoding_manifest import EncodingManifest
+from polyprag.encoding import Encoding
 from polyprag.errors import PolypragError
 from polyprag.index.encoder_choice import saved_encoder, saved_kind
 from polyprag.index.manifest import IndexManifest
@@ -17,7 +17,6 @@ from polyprag.index.passages import PassageStore
 from polyprag.index.place import IndexPlace, place_of
 from polyprag.index.rows import RowTable, rounding
 from polyprag.index.run_dir import CORPUS, ENCODING, INDEX
-from polyprag.index.standing import row_parts
 from polyprag.verify_probed_vectors import wrong_vectors
 from polyprag.verify_probed_words import wrong_words
 from polyprag.verify_sample import SegmentSample, sampled_ids
@@ -25,7 +24,6 @@ from sharding.checks.problem import Problem
 from sharding.corpus import Corpus
 from sharding.files import join
 from sharding.passages import Passage
-from sharding.rows import load_rows
 from sharding.shown_progress import ShowProgress
 
 _COPIES_GB = 20.0  # of remote parts that nobody uses; `data.cache_gb` as it is by default
@@ -52,7 +50,7 @@ def probe_index(
     url = join(run_dir, INDEX)
     place = place_of(run_dir, cache_dir=None, cache_gb=_COPIES_GB)  # keeps its parts while it lives
     corpus = Corpus.open(join(run_dir, CORPUS)) if CORPUS in sound else None
-    encoding = EncodingManifest.load(join(run_dir, ENCODING)) if ENCODING in sound else None
+    encoding = Encoding.load(run_dir) if ENCODING in sound else None
     problems: list[Problem] = []
     samples: list[SegmentSample] = []
     try:
@@ -74,7 +72,7 @@ def probe_index(
             samples.append(sample)
             problems += _wrong_passages(sample, store, stored)
             if encoding is not None and "rows" in local:
-                problems += _wrong_rows(sample, join(run_dir, ENCODING), encoding)
+                problems += _wrong_rows(sample, encoding)
             problems += wrong_vectors(
                 sample, encoder, removed=segment.span.positions(manifest.removed)
             )
@@ -139,23 +137,16 @@ def _difference(there: Passage, here: Passage) -> str | None:
     return None
 
 
-def _wrong_rows(
-    sample: SegmentSample, encoding_dir: str, encoding: EncodingManifest
-) -> Iterator[Problem]:
+def _wrong_rows(sample: SegmentSample, encoding: Encoding) -> Iterator[Problem]:
     """Rows that are further from the encoding's than their format makes them."""
     (component,) = sample.segment.components["rows"]
     table = RowTable.open(sample.parts["rows"][0], num_passages=sample.segment.num_passages)
     ids, stored_mSK = sample.ids, table.take(sample.positions)
-    trained_mSK = np.empty((len(ids), encoding.num_sites, encoding.num_experts), np.float32)
+    trained_mSK = encoding.rows(ids)
     if stored_mSK.shape != trained_mSK.shape:
         what = f"rows have shape {table.row_shape} where the encoding's are of "
         yield sample.problem(component, what + str(trained_mSK.shape[1:]))
         return
-    for part in row_parts(encoding, sample.segment.span):
-        inside = (ids >= part.first_id) & (ids < part.first_id + part.num_passages)
-        if inside.any():
-            rows_nSK = load_rows(join(encoding_dir, part.file)).rows
-            trained_mSK[inside] = rows_nSK[ids[inside] - part.first_id]
     excess_mSK = np.abs(stored_mSK - trained_mSK) - rounding(trained_mSK, table.rows_format)
     (wrong,) = np.nonzero(excess_mSK.max(axis=(1, 2)) > 0)
     if len(wrong):
