@@ -31,7 +31,7 @@ from polyprag.index.build import build_index
 from polyprag.lead_questions import lead_questions
 from polyprag.metrics import bootstrap_interval, score
 from polyprag.questions import Question, read_questions
-from sharding.growth import append_passages
+from sharding.change.growth import append_passages
 from sharding.ingest.prepare import prepare
 
 STARTS = ("zeros", "neighbours", "random")  # --quick: only the first

@@ -14,7 +14,7 @@ from chaos_cluster import marked_processes
 from safetensors.numpy import load_file
 
 from cluster.checkpoint_manifest import CheckpointManifest
-from sharding.files import TEMPORARY_NAME
+from sharding.storage.files import TEMPORARY_NAME
 
 # Sums in another order grow apart over many steps; two runs of other sizes without faults do, too.
 _MOST_FAR = 2.0  # times as far

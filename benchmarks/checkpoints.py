@@ -125,7 +125,7 @@ def main() -> None:
 def trained_for(run: Path, config: Config, interval: int) -> Config:
     """The config with so many epochs that one interval ends in the midst of training."""
     from cluster.plan import plan_encoding
-    from sharding.manifest import CorpusManifest
+    from sharding.corpus.manifest import CorpusManifest
 
     manifest = CorpusManifest.load(run / "corpus")
     plan = plan_encoding(manifest, config, corpus_url="corpus")

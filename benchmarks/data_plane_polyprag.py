@@ -8,12 +8,12 @@ from typing import Any
 from data_plane_corpus import Row
 
 from polyprag.config import DataConfig
-from sharding.corpus import Corpus
-from sharding.manifest import CorpusManifest
-from sharding.partitions import write_partition
-from sharding.passages import Passage, Record
-from sharding.plan import Cursor
-from sharding.stream import WorkerStream
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.partitions import write_partition
+from sharding.corpus.passages import Passage, Record
+from sharding.corpus.reader import Corpus
+from sharding.stream.epoch import WorkerStream
+from sharding.stream.plan import Cursor
 
 _DATA = DataConfig()  # partitions, lanes and so on as a user gets them
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_plane_corpus import read_tsv, totals, write_tsv
 
-from sharding.corpus import Corpus
+from sharding.corpus.reader import Corpus
 
 PARTITION_SIZE = 8192  # as in configs/wikipedia-21m.yaml
 _COMMAND = [sys.executable, "-c", "from polyprag.cli import main; main()", "prepare"]

@@ -37,9 +37,9 @@ from polyprag.loss import causal_loss_sum
 from polyprag.metrics import score
 from polyprag.prompts import render_prompt
 from polyprag.questions import Question, read_questions
-from sharding.corpus import Corpus
+from sharding.corpus.passages import Record
+from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
-from sharding.passages import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "examples" / "popqa"

@@ -36,8 +36,8 @@ from polyprag.index.rows import write_rows
 from polyprag.index.search import Index
 from polyprag.index.segments import OpenSegment, Span
 from polyprag.index.standing import Standing
-from sharding.manifest import Partition
-from sharding.passages import Passage
+from sharding.corpus.manifest import Partition
+from sharding.corpus.passages import Passage
 from sharding.task_pool import InlinePool
 
 QUERIES, EXACT = "queries.npy", "exact.npy"

@@ -10,11 +10,11 @@ from routing_table_stream import Ids, Step, Stream
 
 from polyprag.row_kernel import compiled
 from polyprag.row_optimizer import RowAdam
-from sharding.files import sync
-from sharding.manifest import Partition
-from sharding.row_table import RowTable
-from sharding.rows import RowPartition, init_rows, load_rows, save_rows
-from sharding.rows_written import RowsWritten
+from sharding.corpus.manifest import Partition
+from sharding.rows.part import RowPartition, init_rows, load_rows, save_rows
+from sharding.rows.table import RowTable
+from sharding.rows.written import RowsWritten
+from sharding.storage.files import sync
 
 CHECKPOINT = 500  # steps; as by default
 _NO_SHA256 = "0" * 64

@@ -30,10 +30,10 @@ from cluster.checkpoint_manifest import (
     check_identity,
 )
 from cluster.plan import EncodePlan
-from sharding.files import list_names
-from sharding.manifest import CorpusManifest, Partition
-from sharding.plan import Cursor, lanes_of_worker
-from sharding.rows_written import RowsWritten
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.rows.written import RowsWritten
+from sharding.storage.files import list_names
+from sharding.stream.plan import Cursor, lanes_of_worker
 
 _LEFT = "rows-00000-step-99999999.safetensors"  # by a killed worker
 

@@ -98,8 +98,8 @@ def _plan(size: Size, partition_size: int) -> dict[str, Any]:
     from scaling_plan import segments, synthetic_manifest, time_of_shares, times_read
 
     from cluster.plan import plan_encoding
-    from sharding.balance import balance
-    from sharding.manifest import CorpusManifest
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.stream.balance import balance
 
     config = _config(size, partition_size)
     make = partial(

@@ -25,7 +25,7 @@ from cluster.token_sample import Sample
 from polyprag.batching import length_groups
 from polyprag.config import Config
 from polyprag.config_files import load_config
-from sharding.plan import lanes_of_worker
+from sharding.stream.plan import lanes_of_worker
 
 PASSAGES_OF_WIKIPEDIA = 21_015_324
 FLOPS, UTILISATION = 989e12, 0.2
@@ -109,7 +109,7 @@ def lengths_of_examples(config: Config, *, passages: int = 200) -> list[int]:
     from polyprag.base_model import load_tokenizer
     from polyprag.config import ModelConfig
     from polyprag.examples import expand
-    from sharding.corpus import Corpus
+    from sharding.corpus.reader import Corpus
     from sharding.ingest.prepare import prepare
 
     tokenizer = load_tokenizer(ModelConfig(path=str(ROOT / "examples" / "tiny-base")))

@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import sharding.lease
-from sharding.lease import LeaseError, check_lease, take
+import sharding.storage.lease
+from sharding.storage.lease import LeaseError, check_lease, take
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ def contend(directory: Path, *, contenders: int, rounds: int, length_s: float) -
 
 
 def _contender(directory: str, number: int, length_s: float, pipe: Connection) -> None:
-    sharding.lease._machine = lambda: f"machine {number}"
+    sharding.storage.lease._machine = lambda: f"machine {number}"
     held = 0
     while True:
         asked = pipe.recv()

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from cluster.plan import EncodePlan
-from sharding.manifest import CorpusManifest, Partition
-from sharding.plan import example_order, lanes_of_worker, partitions_of_worker
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.stream.plan import example_order, lanes_of_worker, partitions_of_worker
 
 BYTES_A_PASSAGE = 3072  # of a shard, with a rewrite and three questions; nothing depends on it
 _LEFT_OUT = 97  # one passage of so many has no question: partitions are unequal, as written ones

@@ -12,7 +12,7 @@ from scaling_workers import Ranks
 
 from cluster.model_shape import model_shape
 from polyprag.config_files import load_config
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,10 @@ from cluster.collectives import gather_json, gather_numbers, raise_together
 from cluster.engine import ExpertEngine
 from cluster.phase import Phase
 from polyprag.errors import RunError
-from sharding.files import atomic_write, join, read_bytes, remove, sync
-from sharding.plan import Cursor
-from sharding.row_table import RowTable
-from sharding.rows_written import RowsWritten
+from sharding.rows.table import RowTable
+from sharding.rows.written import RowsWritten
+from sharding.storage.files import atomic_write, join, read_bytes, remove, sync
+from sharding.stream.plan import Cursor
 
 _Rows = tuple[dict[int, RowsFile], list[RowsFile]]  # by partition; those replaced meanwhile
 

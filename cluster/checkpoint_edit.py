@@ -8,9 +8,9 @@ import numpy as np
 from cluster.checkpoint_files import load_row_partition, remove_unnamed, save_row_partition
 from cluster.checkpoint_manifest import PREVIOUS_NAME, CheckpointManifest
 from polyprag.errors import RunError
-from sharding.files import join, remove
-from sharding.manifest import CorpusManifest
-from sharding.rows import forget
+from sharding.corpus.manifest import CorpusManifest
+from sharding.rows.part import forget
+from sharding.storage.files import join, remove
 
 
 def forget_rows(run_dir: str, ids: Iterable[int]) -> None:

@@ -12,8 +12,8 @@ from cluster.checkpoint_manifest import (
 )
 from cluster.events import record
 from polyprag.errors import RunError
-from sharding.files import TEMPORARY_NAME, join, list_names, list_sizes, remove
-from sharding.rows import RowPartition, load_rows, save_rows
+from sharding.rows.part import RowPartition, load_rows, save_rows
+from sharding.storage.files import TEMPORARY_NAME, join, list_names, list_sizes, remove
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from polyprag.config import Config
 from polyprag.config_files import flatten
 from polyprag.encoding_manifest import BaseModel
 from polyprag.errors import ConfigError, RunError
+from sharding.corpus.manifest import CorpusManifest
 from sharding.errors import CorpusError
-from sharding.files import atomic_write, exists, join, read_bytes
-from sharding.manifest import CorpusManifest
-from sharding.plan import Cursor
+from sharding.storage.files import atomic_write, exists, join, read_bytes
+from sharding.stream.plan import Cursor
 
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest-previous.json"

@@ -15,10 +15,10 @@ from typing import Annotated
 
 import msgspec
 
-from sharding.closing import Closing
 from sharding.errors import CorpusError
-from sharding.files import atomic_write, exists, join, list_names, read_bytes, remove
-from sharding.urls import is_local
+from sharding.storage.closing import Closing
+from sharding.storage.files import atomic_write, exists, join, list_names, read_bytes, remove
+from sharding.storage.urls import is_local
 
 REQUESTS_DIRECTORY = "requests"  # in a run
 _SUFFIX = ".json"

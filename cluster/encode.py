@@ -22,9 +22,9 @@ from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import CorpusError
 from polyprag.progress import progress
-from sharding.files import exists, join, list_sizes
-from sharding.manifest import CorpusManifest
-from sharding.urls import absolute, is_local
+from sharding.corpus.manifest import CorpusManifest
+from sharding.storage.files import exists, join, list_sizes
+from sharding.storage.urls import absolute, is_local
 
 
 def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | None = None) -> None:

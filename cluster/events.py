@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sharding.errors import CorpusError
-from sharding.files import atomic_write, join, list_names, read_bytes
+from sharding.storage.files import atomic_write, join, list_names, read_bytes
 
 EVENTS_DIRECTORY = "logs/events"
 _MAX_DETAIL = 2000  # characters

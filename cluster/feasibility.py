@@ -8,8 +8,8 @@ from cluster.forecast import Forecast, forecast
 from cluster.model_shape import ModelShape
 from cluster.plan import EncodePlan
 from polyprag.config import Config
-from sharding.balance import balance
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
+from sharding.stream.balance import balance
 
 _WASTE = 0.02  # a share of the workers' time below which nothing is proposed
 _TRIED = 64  # choices of one kind

@@ -15,10 +15,10 @@ from cluster.plan import EncodePlan
 from polyprag.config import Config
 from polyprag.encoding import encoding_dir, save_encoding
 from polyprag.encoding_manifest import RowsPart, Trained, describe_base
-from sharding.files import join, list_names, remove
-from sharding.manifest import CorpusManifest
-from sharding.plan import partitions_of_worker
-from sharding.rows import RowPartition, save_rows
+from sharding.corpus.manifest import CorpusManifest
+from sharding.rows.part import RowPartition, save_rows
+from sharding.storage.files import join, list_names, remove
+from sharding.stream.plan import partitions_of_worker
 
 _THREADS = 4  # that read and write rows; one partition each is in memory
 

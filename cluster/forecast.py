@@ -13,9 +13,9 @@ from cluster.plan import EncodePlan
 from cluster.rate import Rate
 from cluster.token_sample import Sample
 from polyprag.config import Config
-from sharding.balance import Balance, balance, times_rewritten
-from sharding.manifest import CorpusManifest
-from sharding.plan import lanes_of_worker, partitions_of_worker
+from sharding.corpus.manifest import CorpusManifest
+from sharding.stream.balance import Balance, balance, times_rewritten
+from sharding.stream.plan import lanes_of_worker, partitions_of_worker
 
 
 @dataclass(frozen=True, slots=True)

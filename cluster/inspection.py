@@ -16,9 +16,9 @@ from polyprag.encoding import Encoding, encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME
 from polyprag.errors import RunError
 from polyprag.router import gates
-from sharding.files import exists, join
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
 from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.storage.files import exists, join
 
 _MAX_LISTED = 1000
 

@@ -12,7 +12,7 @@ import cluster
 import polyprag
 import sharding
 from polyprag.config_files import locate, shipped_configs
-from sharding.files import read_bytes
+from sharding.storage.files import read_bytes
 
 
 def pack(directory: Path, arguments: Sequence[str], *, with_code: bool = True) -> list[str]:

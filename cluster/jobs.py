@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from cluster.job_package import pack
 from polyprag.errors import RunError
-from sharding.urls import absolute
+from sharding.storage.urls import absolute
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails

@@ -6,9 +6,9 @@ from transformers import PreTrainedTokenizerBase
 from cluster.plan import EncodePlan
 from polyprag.config import Config
 from polyprag.examples import Example, ExampleMaker, num_examples
-from sharding.corpus import Corpus
-from sharding.plan import Cursor
-from sharding.stream import WorkerStream
+from sharding.corpus.reader import Corpus
+from sharding.stream.epoch import WorkerStream
+from sharding.stream.plan import Cursor
 
 
 def open_lanes(

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.model_shape import ModelShape
 from polyprag.config import Config
-from sharding.row_table import LOOKAHEAD, MAX_WRITES, THREADS
+from sharding.rows.table import LOOKAHEAD, MAX_WRITES, THREADS
 
 # Python with torch, transformers and DeepSpeed; a CUDA context with its libraries' workspaces.
 _RUNTIME_BYTES = 1_000_000_000

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from sharding.files import exists, read_bytes, size_of
+from sharding.storage.files import exists, read_bytes, size_of
 
 METRICS_FILE = "metrics.jsonl"
 _LINE_BYTES = 512  # more than any line has

@@ -9,8 +9,8 @@ from typing import IO, Any, Self
 
 from cluster.metrics import METRICS_FILE, StepMetrics, read_lines
 from cluster.sinks.sink import Sink, Tolerated
-from sharding.files import atomic_write, join
-from sharding.urls import local_path
+from sharding.storage.files import atomic_write, join
+from sharding.storage.urls import local_path
 
 
 class MetricsLog:

@@ -6,8 +6,8 @@ from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.plan import EncodePlan, plan_encoding
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
-from sharding.files import join
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
+from sharding.storage.files import join
 
 
 def plan_phase(

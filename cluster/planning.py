@@ -13,8 +13,8 @@ from cluster.token_sample import Sample, planned_examples_per_passage, sample_co
 from polyprag.base_model import load_tokenizer
 from polyprag.config import Config
 from polyprag.errors import ConfigError, CorpusError, RunError
-from sharding.corpus import Corpus
-from sharding.files import join
+from sharding.corpus.reader import Corpus
+from sharding.storage.files import join
 
 
 @dataclass(frozen=True, slots=True)

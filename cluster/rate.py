@@ -8,7 +8,7 @@ from cluster.metrics import METRICS_FILE, StepMetrics, read_lines
 from polyprag.config import Config
 from polyprag.config_files import flatten, load_config
 from polyprag.errors import RunError
-from sharding.files import exists, join
+from sharding.storage.files import exists, join
 
 _WARM_UP = 10  # steps left out, where there are more than twice as many
 # Settings that decide how long a token takes; the rate of a run with others means little.

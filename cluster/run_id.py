@@ -4,7 +4,7 @@ import re
 import secrets
 
 from polyprag.errors import RunError
-from sharding.files import create, exists, join, read_bytes
+from sharding.storage.files import create, exists, join, read_bytes
 
 RUN_ID_FILE = "logs/run-id"
 _ID = re.compile(r"[0-9a-f]{8}")

@@ -13,9 +13,9 @@ from cluster.events import Event, groups_of_workers, read_events
 from cluster.metrics import METRICS_FILE, StepMetrics, last_metrics
 from polyprag.encoding_manifest import MANIFEST_NAME as ENCODING
 from polyprag.errors import RunError
-from sharding.files import changed_at, exists, join
-from sharding.lease import LEASE_DIRECTORY, Holder, read
-from sharding.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.storage.files import changed_at, exists, join
+from sharding.storage.lease import LEASE_DIRECTORY, Holder, read
 
 _RATE_OVER_STEPS = 100
 

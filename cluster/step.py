@@ -27,9 +27,9 @@ from polyprag.batching import length_groups, pad_batch
 from polyprag.config import Config
 from polyprag.examples import IGNORED, Example
 from polyprag.router import gates as gates_of
-from sharding.lane import LaneBatch
-from sharding.row_table import RowTable
-from sharding.stream import StepBatch
+from sharding.rows.table import RowTable
+from sharding.stream.epoch import StepBatch
+from sharding.stream.lane import LaneBatch
 
 
 def train_step(

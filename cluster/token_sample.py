@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import AugmentConfig, Config
 from polyprag.examples import count_examples, expand, num_examples
-from sharding.corpus import Corpus
-from sharding.passages import QA, Augmentation, Passage, Record
+from sharding.corpus.passages import QA, Augmentation, Passage, Record
+from sharding.corpus.reader import Corpus
 
 SAMPLE_SIZE = 64
 # What a question and its answer are taken to be like where a language model is yet to write them.

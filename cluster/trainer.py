@@ -12,8 +12,8 @@ from cluster.termination import checkpoint_on_sigterm
 from cluster.worker import WorkerTask, train_on_worker
 from polyprag.config import Config
 from polyprag.errors import PolypragError, Terminated, WorkersFailedError
-from sharding.files import join
-from sharding.urls import filesystem_of, is_local
+from sharding.storage.files import join
+from sharding.storage.urls import filesystem_of, is_local
 
 
 def train_on_ray(run_dir: str, config: Config, plan: EncodePlan, *, lease: int | None) -> None:

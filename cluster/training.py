@@ -32,13 +32,13 @@ from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
 from polyprag.experts import ExpertPool, inject
 from polyprag.row_optimizer import RowAdam
-from sharding.cache import cache_for
-from sharding.corpus import Corpus
-from sharding.files import exists, join
-from sharding.lease import LEASE_DIRECTORY, check_lease
-from sharding.plan import lanes_of_worker
-from sharding.row_table import RowTable
-from sharding.rows import RowPartition, init_rows, load_rows
+from sharding.corpus.reader import Corpus
+from sharding.rows.part import RowPartition, init_rows, load_rows
+from sharding.rows.table import RowTable
+from sharding.storage.cache import cache_for
+from sharding.storage.files import exists, join
+from sharding.storage.lease import LEASE_DIRECTORY, check_lease
+from sharding.stream.plan import lanes_of_worker
 
 _LOG = logging.getLogger(__name__)
 

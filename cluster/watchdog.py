@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from sharding.closing import Closing
+from sharding.storage.closing import Closing
 
 _LOG = logging.getLogger(__name__)
 _EXIT_STATUS = 75  # EX_TEMPFAIL: another try may do

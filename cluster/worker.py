@@ -20,9 +20,9 @@ from cluster.sinks.prometheus import PrometheusSink
 from cluster.watchdog import Watchdog, end_stalled_worker
 from polyprag.config import Config
 from polyprag.errors import CorpusError
-from sharding.files import join
-from sharding.remote import upload
-from sharding.urls import local_path
+from sharding.storage.files import join
+from sharding.storage.remote import upload
+from sharding.storage.urls import local_path
 
 _LOG = logging.getLogger(__name__)
 

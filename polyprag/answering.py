@@ -37,7 +37,7 @@ from polyprag.prompts import TitledText, uses_chat
 from polyprag.question_router import QuestionRouter
 from polyprag.router import gates as gates_of_rows
 from polyprag.window import fit_prompt, prompt_tokens
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 Mode = Literal["closed", "rag", "poly", "combine", "poly-wrong-row", "poly-uniform", "routed"]
 SEARCHES: tuple[Mode, ...] = ("rag", "poly", "combine", "poly-wrong-row", "poly-uniform")

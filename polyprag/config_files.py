@@ -29,7 +29,7 @@ from polyprag.safe_yaml import (
     parse_value,
     refuse_interpolation,
 )
-from sharding.files import atomic_write, exists, join, open_url
+from sharding.storage.files import atomic_write, exists, join, open_url
 
 CONFIG_FILE = "config.yaml"
 

@@ -19,10 +19,10 @@ from polyprag.query_encoder import query_encoder
 from polyprag.router import gates as gates_of_rows
 from polyprag.routing_map import fit_map, num_fitted_on
 from polyprag.routing_map_file import MadeOf, RouterSettings, save_map
-from sharding.cache import cache_for
-from sharding.corpus import Corpus
-from sharding.files import join
+from sharding.corpus.reader import Corpus
 from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.storage.cache import cache_for
+from sharding.storage.files import join
 
 _HIDDEN_PER_PASSAGE, _MAX_HIDDEN = 2, 16384
 _AT_A_TIME = 4096  # questions that are encoded at once

@@ -25,9 +25,9 @@ from polyprag.encoding_manifest import (
     Trained,
 )
 from polyprag.errors import CorpusError, RunError
-from sharding.files import atomic_write, exists, join, read_bytes, sha256_of
-from sharding.rows import load_rows
-from sharding.urls import local_path
+from sharding.rows.part import load_rows
+from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
+from sharding.storage.urls import local_path
 
 __all__ = ["BaseModel", "Encoding", "EncodingManifest", "RowsPart", "encoding_dir", "save_encoding"]
 
@@ -61,7 +61,7 @@ def save_encoding(
         expert_state: `ExpertPool.state_dict()`.
         base_model: `describe_base(model, config.model)`.
         num_sites: S of the rows.
-        parts: what `sharding.rows.save_rows` wrote under `directory`, in id order.
+        parts: what `sharding.rows.part.save_rows` wrote under `directory`, in id order.
         trained: steps and epochs.
 
     Returns:

@@ -15,8 +15,8 @@ import numpy as np
 from polyprag.encoding import encoding_dir
 from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.errors import RunError
-from sharding.files import TEMPORARY_NAME, exists, join, list_names, remove
-from sharding.rows import forget, load_rows, save_rows
+from sharding.rows.part import forget, load_rows, save_rows
+from sharding.storage.files import TEMPORARY_NAME, exists, join, list_names, remove
 
 ROWS = "rows"
 _ROWS_FILE = re.compile(r"part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")

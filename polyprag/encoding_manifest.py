@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from polyprag.config import ModelConfig
 from polyprag.errors import RunError
-from sharding.files import exists, join, read_json, sha256_of, write_json
+from sharding.storage.files import exists, join, read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -21,7 +21,7 @@ from polyprag.errors import ConfigError, RunError
 from polyprag.index.results import Hits
 from polyprag.metrics import Scores, bootstrap_interval, score
 from polyprag.questions import Question, read_questions
-from sharding.files import atomic_write, join, sha256_of, write_json
+from sharding.storage.files import atomic_write, join, sha256_of, write_json
 
 LATENCY_SAMPLE = 32
 _WARM_UP = 2

@@ -24,7 +24,7 @@ from polyprag.prompts import (
     render_prompt,
     uses_chat,
 )
-from sharding.passages import QA, Passage, Record
+from sharding.corpus.passages import QA, Passage, Record
 
 IGNORED = -100  # the label of a token that has no loss
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from polyprag.augment.rules import held_out_questions
 from polyprag.errors import RunError
-from sharding.corpus import Corpus
-from sharding.files import atomic_write, join
+from sharding.corpus.reader import Corpus
+from sharding.storage.files import atomic_write, join
 
 
 def lead_questions(corpus_dir: str | Path) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from polyprag.errors import ConfigError
 
 
 class TitledText(Protocol):
-    """Anything with a title and a text, such as `sharding.passages.Passage`."""
+    """Anything with a title and a text, such as `sharding.corpus.passages.Passage`."""
 
     @property
     def title(self) -> str:

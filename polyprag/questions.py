@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polyprag.errors import PolypragError
-from sharding.files import open_url
+from sharding.storage.files import open_url
 
 _FIELDS = frozenset({"id", "question", "answers", "passages"})
 

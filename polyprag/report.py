@@ -21,7 +21,7 @@ from rich.text import Text
 from polyprag.answering import Answer, Answerer, Mode
 from polyprag.config import Config
 from polyprag.questions import Question, read_questions
-from sharding.files import atomic_write, join, read_json
+from sharding.storage.files import atomic_write, join, read_json
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _SHOWN_SITES = 4

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from polyprag.encoding_manifest import EncodingManifest
 from polyprag.errors import CorpusError, RunError
 from polyprag.versioned_json import read_versioned
-from sharding.files import (
+from sharding.storage.files import (
     atomic_write,
     exists,
     join,

@@ -18,10 +18,10 @@ from polyprag.verify_router import verify_router
 from polyprag.verify_tensors import expert_problems, rows_problems
 from sharding.checks.problem import Problem, leftovers
 from sharding.checks.verify import verify_corpus
-from sharding.files import TEMPORARY_NAME, exists, join
-from sharding.manifest import CorpusManifest
-from sharding.passages import Record
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import Record
 from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.storage.files import TEMPORARY_NAME, exists, join
 from sharding.task_pool import TaskPool
 
 _ENCODE = (

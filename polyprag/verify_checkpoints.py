@@ -8,9 +8,9 @@ from polyprag.verify_files import size_in, size_problem, sizes_in
 from polyprag.verify_findings import RunFindings, stage_manifest
 from polyprag.verify_tensors import expert_problems, rows_problems
 from sharding.checks.problem import Problem, leftovers
-from sharding.files import TEMPORARY_NAME, join
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
 from sharding.shown_progress import ShowProgress
+from sharding.storage.files import TEMPORARY_NAME, join
 
 CHECKPOINTS = "checkpoints"
 _FROM_START = "copy it from elsewhere, or delete the directory to train from the start"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from polyprag.errors import CorpusError
 from sharding.checks.problem import Problem
-from sharding.files import list_sizes, open_url, size_of
+from sharding.storage.files import list_sizes, open_url, size_of
 
 _BLOCK = 4 << 20
 Advance = Callable[[int], object]

@@ -8,7 +8,7 @@ from polyprag.encoding_manifest import MANIFEST_NAME
 from polyprag.errors import PolypragError
 from polyprag.verify_files import sizes_in
 from sharding.checks.problem import Problem
-from sharding.files import exists, join
+from sharding.storage.files import exists, join
 
 T = TypeVar("T")
 

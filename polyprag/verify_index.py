@@ -15,10 +15,10 @@ from polyprag.index.segments import Span
 from polyprag.index.standing import Standing, corpus_and_encoding
 from polyprag.verify_files import Advance, checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
-from sharding.files import TEMPORARY_NAME, exists, join
-from sharding.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.shown_progress import ShowProgress
-from sharding.urls import local_path
+from sharding.storage.files import TEMPORARY_NAME, exists, join
+from sharding.storage.urls import local_path
 
 
 def verify_index(

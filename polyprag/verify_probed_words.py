@@ -12,7 +12,7 @@ from polyprag.index.term_counts import TermCounts
 from polyprag.index.term_hashes import term_hash
 from polyprag.verify_sample import SegmentSample
 from sharding.checks.problem import Problem
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 _QUERY_CHARACTERS = 160  # of a text
 _ROUNDING = 1e-4  # of a score in fp32

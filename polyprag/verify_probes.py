@@ -21,10 +21,10 @@ from polyprag.verify_probed_vectors import wrong_vectors
 from polyprag.verify_probed_words import wrong_words
 from polyprag.verify_sample import SegmentSample, sampled_ids
 from sharding.checks.problem import Problem
-from sharding.corpus import Corpus
-from sharding.files import join
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
+from sharding.corpus.reader import Corpus
 from sharding.shown_progress import ShowProgress
+from sharding.storage.files import join
 
 _COPIES_GB = 20.0  # of remote parts that nobody uses; `data.cache_gb` as it is by default
 _SHOWN = 40  # characters of a text

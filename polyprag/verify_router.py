@@ -16,8 +16,8 @@ from polyprag.routing_map_file import (
 )
 from polyprag.verify_files import checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
-from sharding.files import TEMPORARY_NAME, exists, join
 from sharding.shown_progress import ShowProgress
+from sharding.storage.files import TEMPORARY_NAME, exists, join
 
 
 def verify_router(

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from polyprag.index.components import Component
 from polyprag.index.manifest import IndexManifest, Segment
 from sharding.checks.problem import Problem
-from sharding.files import join
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
+from sharding.storage.files import join
 
 _PROBES = 48  # passages of an index
 _LEAST = 6  # of a segment, which may be a small part of the index

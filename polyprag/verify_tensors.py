@@ -10,8 +10,8 @@ from safetensors import SafetensorError, deserialize
 from polyprag.encoding_manifest import EncodingManifest
 from polyprag.errors import CorpusError
 from sharding.checks.problem import Problem
-from sharding.files import read_bytes
-from sharding.rows import ids_with_state, load_rows
+from sharding.rows.part import ids_with_state, load_rows
+from sharding.storage.files import read_bytes
 
 _NAMED = 5  # removed passages
 

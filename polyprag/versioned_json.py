@@ -3,7 +3,7 @@
 from typing import Any
 
 from polyprag.errors import RunError
-from sharding.files import exists, read_json
+from sharding.storage.files import exists, read_json
 
 
 def read_versioned(url: str, *, form: str, version: int, what: str, command: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cluster.sinks.sink import Sink
 from polyprag.config import Config, LogConfig
 from polyprag.config_files import flatten
 from polyprag.errors import ConfigError
-from sharding.files import join
+from sharding.storage.files import join
 
 _EXTRAS = ("wandb", "mlflow")  # an extra and a module of the sink's own name
 # What others are told of a run's settings: what decides how it trains, and nothing of endpoints.

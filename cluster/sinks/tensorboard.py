@@ -4,9 +4,9 @@ import os
 import tempfile
 
 from cluster.metrics import StepMetrics
-from sharding.files import join
-from sharding.remote import upload
-from sharding.urls import local_path
+from sharding.storage.files import join
+from sharding.storage.remote import upload
+from sharding.storage.urls import local_path
 
 TENSORBOARD_DIRECTORY = "tensorboard"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from cluster.metrics import StepMetrics, scalars
 from polyprag.config import LogConfig
-from sharding.files import join
-from sharding.urls import local_path
+from sharding.storage.files import join
+from sharding.storage.urls import local_path
 
 
 class WandbSink:

@@ -12,10 +12,10 @@ from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError
 from polyprag.examples import count_examples
-from sharding.files import join
-from sharding.manifest import CorpusManifest
-from sharding.passages import Augmentation, Passage, Record
-from sharding.rewrite import rewrite_partitions
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import Augmentation, Passage, Record
+from sharding.corpus.rewrite import rewrite_partitions
+from sharding.storage.files import join
 from sharding.task_pool import TaskPool
 
 # Beside the kinds of example, a partition's counts have the passages that got no augmentation: no

@@ -38,7 +38,7 @@ from polyprag.augment.fact_patterns import (
     WORK_YEAR,
     WRITER,
 )
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from polyprag.errors import ConfigError
 from polyprag.generation import continuations
 from polyprag.prompts import prompt_ids
 from polyprag.window import first_characters, largest_fitting, prompt_tokens
-from sharding.passages import Augmentation, Passage
+from sharding.corpus.passages import Augmentation, Passage
 
 
 class HFWriter:

@@ -8,7 +8,7 @@ from polyprag.augment.prompt import instruction, write_with_retries
 from polyprag.config import AugmentConfig
 from polyprag.endpoint import EndpointError, client_of, replies
 from polyprag.errors import ConfigError
-from sharding.passages import Augmentation, Passage
+from sharding.corpus.passages import Augmentation, Passage
 
 
 class OpenAIWriter:

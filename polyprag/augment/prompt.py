@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from polyprag.config import AugmentConfig
-from sharding.passages import QA, Augmentation, Passage
+from sharding.corpus.passages import QA, Augmentation, Passage
 
 EMPTY = Augmentation(rewrites=(), qas=())  # recorded for a passage that no attempt succeeded on
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from polyprag.augment.facts import Fact, extract_facts, subject_name
 from polyprag.augment.phrasings import PHRASINGS
-from sharding.passages import QA, Augmentation, Passage
+from sharding.corpus.passages import QA, Augmentation, Passage
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,9 +95,9 @@ def command(
     """
     from cluster.checkpoint_edit import check_finished
     from polyprag.config_files import save_config
-    from sharding.files import join
-    from sharding.manifest import CorpusManifest
-    from sharding.urls import absolute
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import join
+    from sharding.storage.urls import absolute
 
     sources, overrides = sources_and_overrides(arguments)
     config = settings_of(run, configs, overrides)
@@ -129,11 +129,11 @@ def command(
 def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPool") -> None:
     """Makes new partitions."""
     from polyprag.progress import progress
-    from sharding.files import join
-    from sharding.growth import append_passages
+    from sharding.change.growth import append_passages
     from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.sources import expand, num_parts
+    from sharding.storage.files import join
 
     field_map = options.pop("field_map")
     with work(at_most=num_parts(expand(sources), part_bytes=SPLIT_BYTES)) as pool:
@@ -181,8 +181,8 @@ def _index(run: str, config: "Config") -> None:
     from polyprag.index.build import build_index
     from polyprag.index.manifest import MANIFEST_NAME
     from polyprag.progress import progress
-    from sharding.files import exists, join
-    from sharding.manifest import CorpusManifest
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import exists, join
 
     if not exists(join(run, "index", MANIFEST_NAME)):
         return
@@ -194,8 +194,8 @@ def _index(run: str, config: "Config") -> None:
 
 def _next(run: str) -> str:
     """What to do with the run now."""
-    from sharding.files import exists, join
-    from sharding.manifest import CorpusManifest
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import exists, join
 
     if not all(part.augmented for part in CorpusManifest.load(join(run, "corpus")).partitions):
         return f"augment {run}"

@@ -52,7 +52,7 @@ def sources_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str
     Raises:
         click.UsageError: one is no file, and looks like a setting without its section.
     """
-    from sharding.files import exists
+    from sharding.storage.files import exists
 
     sources, overrides = split_overrides(arguments)
     for source in sources:

@@ -38,9 +38,9 @@ def command(
     from polyprag.cli.arguments import settings_of
     from polyprag.config_files import save_config
     from polyprag.progress import progress
-    from sharding.files import join
-    from sharding.manifest import CorpusManifest
-    from sharding.urls import absolute
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import join
+    from sharding.storage.urls import absolute
 
     config = settings_of(run, configs, only_overrides(arguments))
     is_parallel = config.augment.backend == "rules"

@@ -31,8 +31,8 @@ def command(run: str, stop: bool, timeout: float) -> None:
     from cluster.checkpoint_manifest import CheckpointManifest
     from cluster.checkpoint_request import Request, ask
     from polyprag.errors import RunError
-    from sharding.files import join
-    from sharding.lease import LEASE_DIRECTORY, read
+    from sharding.storage.files import join
+    from sharding.storage.lease import LEASE_DIRECTORY, read
 
     held = read(join(run, LEASE_DIRECTORY))
     if held is None or held[1].has_ended():

@@ -27,7 +27,7 @@ def show(arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...]) 
     """
     from polyprag.config_files import load_config, to_yaml
     from polyprag.errors import RunError
-    from sharding.files import exists, join
+    from sharding.storage.files import exists, join
 
     if run is not None and not exists(join(run, "config.yaml")):
         raise RunError(f"{run} has no config.yaml: `polyprag prepare {run} SOURCE` writes it")
@@ -76,7 +76,7 @@ def copy(name: str, target: Path | None, force: bool) -> None:
     """
     from polyprag.config_files import shipped_configs
     from polyprag.errors import ConfigError
-    from sharding.files import atomic_write
+    from sharding.storage.files import atomic_write
 
     shipped = shipped_configs()
     source = shipped.get(name)

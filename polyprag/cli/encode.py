@@ -32,7 +32,7 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     """
     config = settings_of(run, configs, only_overrides(arguments))
     from cluster.encode import encode
-    from sharding.files import join
+    from sharding.storage.files import join
 
     encode(run, config, lease=hold(run, "encode"))
     click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

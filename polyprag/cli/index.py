@@ -70,9 +70,9 @@ def command(
     from polyprag.index.build import build_index
     from polyprag.index.encoder_choice import uses_gpu
     from polyprag.progress import progress
-    from sharding.files import join
-    from sharding.manifest import CorpusManifest
-    from sharding.urls import absolute
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import join
+    from sharding.storage.urls import absolute
 
     config = settings_of(run, configs, only_overrides(arguments))
     conflict = faiss_conflict()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sharding.lease import Holder
+    from sharding.storage.lease import Holder
 
 
 def hold(run: str, purpose: str, *, new: bool = False) -> int | None:
@@ -25,8 +25,8 @@ def hold(run: str, purpose: str, *, new: bool = False) -> int | None:
     Raises:
         LeaseError: Another command works on the run.
     """
-    from sharding.files import exists, join
-    from sharding.lease import LEASE_DIRECTORY, take
+    from sharding.storage.files import exists, join
+    from sharding.storage.lease import LEASE_DIRECTORY, take
 
     if not new and not exists(join(run, "corpus")):
         return None

@@ -84,12 +84,12 @@ def command(
     """
     from polyprag.config_files import save_config
     from polyprag.progress import progress
-    from sharding.files import join
     from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
     from sharding.ingest.sources import expand, num_parts
-    from sharding.urls import absolute
+    from sharding.storage.files import join
+    from sharding.storage.urls import absolute
 
     sources, overrides = sources_and_overrides(arguments)
     config = settings_of(run, configs, overrides)

@@ -10,7 +10,7 @@ from polyprag.cli.lease import hold
 from polyprag.cli.workers import local_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.corpus import Corpus
+    from sharding.corpus.reader import Corpus
 
 _SHOWN = 10  # passages that are named before they go
 
@@ -73,10 +73,10 @@ def command(
     from polyprag.growth.remove import remove
     from polyprag.progress import progress
     from polyprag.routing_map_file import router_dir
-    from sharding.corpus import Corpus
-    from sharding.corpus_keys import ids_of_keys
-    from sharding.files import exists, join, open_url
-    from sharding.removal import check_ids
+    from sharding.change.keys import ids_of_keys
+    from sharding.change.removal import check_ids
+    from sharding.corpus.reader import Corpus
+    from sharding.storage.files import exists, join, open_url
 
     config = settings_of(run, (), ())
     hold(run, "remove")

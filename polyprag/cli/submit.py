@@ -142,7 +142,7 @@ def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
 def _absolute(arguments: tuple[str, ...], config: "Config") -> list[str]:
     """The same for a job, which runs in another directory: local paths are made absolute."""
     from polyprag.config_files import with_absolute_model
-    from sharding.urls import absolute
+    from sharding.storage.urls import absolute
 
     is_path = [("/" in word or "." in word) and os.path.exists(word) for word in arguments]
     words = [absolute(w) if here else w for w, here in zip(arguments, is_path, strict=True)]

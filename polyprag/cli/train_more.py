@@ -31,7 +31,7 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     """
     config = settings_of(run, configs, only_overrides(arguments))
     from cluster.encode import encode
-    from sharding.files import join
+    from sharding.storage.files import join
 
     encode(run, config, more=True, lease=hold(run, "train-more"))
     click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

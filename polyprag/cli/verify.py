@@ -90,7 +90,7 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
 def _at_most(run: str, *, quick: bool) -> int:
     """One process for each so many bytes of shards."""
     from polyprag.errors import CorpusError
-    from sharding.files import join, list_sizes
+    from sharding.storage.files import join, list_sizes
 
     if quick:
         return 1

@@ -16,9 +16,9 @@ from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import RunError
 from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
 from polyprag.index.run_dir import CORPUS
-from sharding.files import exists, join
-from sharding.manifest import CorpusManifest, Partition
+from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.storage.files import exists, join
 from sharding.task_pool import InlinePool, TaskPool
 
 

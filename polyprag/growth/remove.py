@@ -13,10 +13,10 @@ from polyprag.encoding_edit import forget_rows
 from polyprag.index.build import build_index
 from polyprag.index.run_dir import CORPUS, INDEX
 from polyprag.routing_map_file import remove_map
-from sharding.cache import cache_for
-from sharding.files import join, list_names
-from sharding.removal import Removed, remove_passages
+from sharding.change.removal import Removed, remove_passages
 from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.storage.cache import cache_for
+from sharding.storage.files import join, list_names
 from sharding.task_pool import TaskPool
 
 _LOCK = ".lock"  # what a directory without an index may hold

@@ -8,9 +8,9 @@ import numpy.typing as npt
 from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.index.search import Index
-from sharding.manifest import Partition
-from sharding.passages import Passage
-from sharding.rows import init_rows
+from sharding.corpus.manifest import Partition
+from sharding.corpus.passages import Passage
+from sharding.rows.part import init_rows
 
 _SPARE = 64  # hits beyond k, where some may not count
 

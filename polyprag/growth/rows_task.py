@@ -23,12 +23,12 @@ from polyprag.growth.row_start import start_rows
 from polyprag.growth.train_rows import RowTrainer
 from polyprag.index.run_dir import CORPUS
 from polyprag.index.search import Index
-from sharding.corpus import records_in
+from sharding.corpus.manifest import Partition
+from sharding.corpus.partitions import read_shard
+from sharding.corpus.reader import records_in
 from sharding.errors import CorpusError
-from sharding.files import exists, join, sha256_of
-from sharding.manifest import Partition
-from sharding.partitions import read_shard
-from sharding.rows import RowPartition, load_rows, save_rows
+from sharding.rows.part import RowPartition, load_rows, save_rows
+from sharding.storage.files import exists, join, sha256_of
 
 _DECIDING = (  # settings that rows depend on
     "add.",

@@ -24,8 +24,8 @@ from polyprag.experts import ExpertPool
 from polyprag.loss import causal_loss_sum
 from polyprag.router import gates as gates_of
 from polyprag.row_optimizer import RowAdam
-from sharding.passages import Record
-from sharding.rows import RowPartition, second_moment_shape
+from sharding.corpus.passages import Record
+from sharding.rows.part import RowPartition, second_moment_shape
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 

@@ -21,7 +21,7 @@ from polyprag.index.term_counts import TermCounts
 from polyprag.index.term_hashes import Hashes, column_of
 from polyprag.index.term_statistics import TermStatistics
 from polyprag.machine_code import in_threads
-from sharding.files import read_json, write_json
+from sharding.storage.files import read_json, write_json
 
 _SETTINGS = "settings.json"
 _HASHES = "hashes.npy"

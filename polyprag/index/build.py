@@ -19,9 +19,9 @@ from polyprag.index.manifest import MANIFEST_NAME, IndexManifest
 from polyprag.index.place import IndexPlace, only_build, place_of
 from polyprag.index.run_dir import CORPUS, ENCODING
 from polyprag.index.segments import num_partitions_in, planned_segments, span_of
-from sharding.cache import cache_for
-from sharding.corpus import Corpus
-from sharding.files import exists, join, remove
+from sharding.corpus.reader import Corpus
+from sharding.storage.cache import cache_for
+from sharding.storage.files import exists, join, remove
 from sharding.task_pool import InlinePool, TaskPool
 
 

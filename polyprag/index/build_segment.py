@@ -35,9 +35,9 @@ from polyprag.index.segments import span_of
 from polyprag.index.standing import row_parts
 from polyprag.index.term_counts import TermCounts
 from polyprag.index.term_statistics import TermStatistics
-from sharding.corpus import Corpus
-from sharding.files import read_json, write_json
-from sharding.manifest import Partition
+from sharding.corpus.manifest import Partition
+from sharding.corpus.reader import Corpus
+from sharding.storage.files import read_json, write_json
 from sharding.task_pool import TaskPool
 
 _ROWS_AT_A_TIME = 1024

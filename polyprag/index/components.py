@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyprag.errors import CorpusError, RunError
-from sharding.files import read_json, sha256_of, write_json
+from sharding.storage.files import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     from polyprag.index.place import IndexPlace

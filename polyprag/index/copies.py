@@ -16,7 +16,7 @@ from typing import IO
 
 from polyprag.errors import CorpusError, RunError
 from polyprag.index.components import REMEDY, Component
-from sharding.files import download, join
+from sharding.storage.files import download, join
 
 
 class PartCopies:

@@ -18,7 +18,7 @@ from polyprag.errors import ConfigError, CorpusError, RunError
 from polyprag.index.analysis import Analyzer
 from polyprag.index.encoders import Encoder, PrefixedEncoder, passage_text
 from polyprag.index.lsa import LsaEncoder
-from sharding.files import read_json, write_json
+from sharding.storage.files import read_json, write_json
 
 _FILE = "encoder.json"
 _REMEDY = "run `polyprag index RUN` again"

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
 from polyprag.index.faiss_factory import inverted_file, is_lossy, reason_of
-from sharding.files import read_json, write_json
+from sharding.storage.files import read_json, write_json
 
 FILE = "vectors.faiss"
 _PLACE = "place.json"  # which of a segment's passages the vectors are of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyprag.index.segments import Span, span_of
-from sharding.manifest import Partition
+from sharding.corpus.manifest import Partition
 
 _MIN_PASSAGES, _MAX_PASSAGES = 4096, 65536  # of a group: a task's memory, and its resume unit
 _GROUPS = 16  # of a segment between these: work for as many workers

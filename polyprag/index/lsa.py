@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from polyprag.errors import CorpusError, RunError
 from polyprag.index.analysis import Analyzer
 from polyprag.index.encoders import unit_vectors
-from sharding.files import read_json
+from sharding.storage.files import read_json
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "lsa.safetensors"
 _MAX_TERMS = 1 << 18  # the most frequent ones; keeps the components under 256 KiB a dimension

@@ -10,7 +10,7 @@ from polyprag.errors import RunError
 from polyprag.index.components import REMEDY, Component
 from polyprag.index.segments import Span
 from polyprag.versioned_json import read_versioned
-from sharding.files import join, write_json
+from sharding.storage.files import join, write_json
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-index", 3  # version 2 had one directory for each part

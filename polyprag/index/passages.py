@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from polyprag.errors import CorpusError, RunError
 from polyprag.index.segments import Span
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 _BLOB, _OFFSETS = "text.bin", "offsets.npy"
 _HASHES, _HASHED_IDS = "hashes.npy", "hashed-ids.npy"

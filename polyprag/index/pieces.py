@@ -26,10 +26,10 @@ from polyprag.index.place import IndexPlace, place_of
 from polyprag.index.segments import Span
 from polyprag.index.term_counts import TermCounts, write_term_counts
 from polyprag.index.term_statistics import TermStatistics
-from sharding.cache import cache_for
-from sharding.corpus import Corpus
-from sharding.manifest import CorpusManifest
-from sharding.passages import Passage
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import Passage
+from sharding.corpus.reader import Corpus
+from sharding.storage.cache import cache_for
 
 _VECTORS_AT_ONCE = 16_384  # that are turned to fp32 and added to a FAISS index
 

@@ -22,10 +22,10 @@ from polyprag.index.components import (
 from polyprag.index.copies import PartCopies
 from polyprag.index.part_locks import hold_part, unless_held
 from polyprag.index.run_dir import INDEX
-from sharding.cache import default_cache_dir
-from sharding.files import exists, join, list_sizes, remove, remove_directory
-from sharding.remote import upload
-from sharding.urls import local_path
+from sharding.storage.cache import default_cache_dir
+from sharding.storage.files import exists, join, list_sizes, remove, remove_directory
+from sharding.storage.remote import upload
+from sharding.storage.urls import local_path
 
 
 class IndexPlace(Protocol):

@@ -10,7 +10,7 @@ from polyprag.errors import ConfigError
 from polyprag.index.encoders import passage_text
 from polyprag.index.fusion import Ranking, ranking_of
 from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from polyprag.index.fusion import Found
 from polyprag.index.rows import Rows
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 if TYPE_CHECKING:
     import torch

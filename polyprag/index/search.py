@@ -31,8 +31,8 @@ from polyprag.index.results import Hits, SearchResult
 from polyprag.index.rows import Rows, RowTable
 from polyprag.index.segments import OpenSegment
 from polyprag.index.standing import Standing, corpus_and_encoding
-from sharding.files import join
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
+from sharding.storage.files import join
 
 METHODS = ("bm25", "dense", "hybrid")
 _FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import RunError
-from sharding.manifest import CorpusManifest, Partition
+from sharding.corpus.manifest import CorpusManifest, Partition
 
 if TYPE_CHECKING:
     from polyprag.index.manifest import IndexManifest

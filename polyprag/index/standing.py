@@ -8,8 +8,8 @@ from polyprag.encoding_manifest import EncodingManifest, RowsPart
 from polyprag.index.manifest import IndexManifest
 from polyprag.index.run_dir import CORPUS, ENCODING
 from polyprag.index.segments import Span, span_of
-from sharding.files import exists, join
-from sharding.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.storage.files import exists, join
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from polyprag.index.term_counts import TermCounts
 from polyprag.index.term_hashes import Hashes
-from sharding.files import read_json, write_json
+from sharding.storage.files import read_json, write_json
 
 _TERMS_AT_ONCE = 1 << 25  # of several groups, 16 bytes each, that are merged at a time
 

@@ -3,9 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
-from sharding.errors import CorpusError
-from sharding.files import join, read_json
-from sharding.manifest import (
+from sharding.corpus.manifest import (
     FORMAT,
     MANIFEST_NAME,
     READABLE,
@@ -15,6 +13,8 @@ from sharding.manifest import (
     build,
     read_manifest,
 )
+from sharding.errors import CorpusError
+from sharding.storage.files import join, read_json
 
 _ABOUT_PARTITIONS = {"partitions", "num_passages", "removed", "format", "version"}
 

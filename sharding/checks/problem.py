@@ -6,7 +6,7 @@ from functools import partial
 from time import time
 
 from sharding.errors import CorpusError
-from sharding.files import exists, join, newest_change, remove, remove_directory
+from sharding.storage.files import exists, join, newest_change, remove, remove_directory
 
 QUIET_S = 3600.0  # a directory that nothing was written to for so long has no command at work on it
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sharding.checks.verify_shard import problems_in
+from sharding.checks.shard import problems_in
+from sharding.corpus.manifest import MANIFEST_NAME, SHARD_NAME, CorpusManifest, Partition
+from sharding.corpus.passages import Record, from_json
+from sharding.corpus.tar import BLOCK, REMEDY, offsets_of, scan
 from sharding.errors import CorpusError
-from sharding.files import atomic_write, exists, join, read_bytes
-from sharding.manifest import MANIFEST_NAME, SHARD_NAME, CorpusManifest, Partition
-from sharding.passages import Record, from_json
-from sharding.tar import BLOCK, REMEDY, offsets_of, scan
+from sharding.storage.files import atomic_write, exists, join, read_bytes
 
 INDEX_AGAIN = "an index that was built with the one before is built again by `polyprag index`"
 _DAMAGED_NAME = "manifest.damaged.json"

@@ -24,19 +24,19 @@ from sharding.checks.rebuild import (
     rebuild_manifest,
     whole_corpus,
 )
-from sharding.checks.verify_shard import ShardTask, inspect_shard
-from sharding.errors import CorpusError
-from sharding.files import TEMPORARY_NAME, exists, join, list_sizes, size_of
-from sharding.ingest.prepare import WORK_DIR
-from sharding.manifest import (
+from sharding.checks.shard import ShardTask, inspect_shard
+from sharding.corpus.manifest import (
     MANIFEST_NAME,
     SHARD_NAME,
     CorpusManifest,
 )
-from sharding.partitions import unnamed_shards
-from sharding.passages import Record
-from sharding.shard_index import index_name
+from sharding.corpus.partitions import unnamed_shards
+from sharding.corpus.passages import Record
+from sharding.corpus.shard_index import index_name
+from sharding.errors import CorpusError
+from sharding.ingest.prepare import WORK_DIR
 from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.storage.files import TEMPORARY_NAME, exists, join, list_sizes, size_of
 from sharding.task_pool import InlinePool, TaskPool
 
 _KILLED = "a writer that was killed"

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sharding.corpus.manifest import Partition
+from sharding.corpus.partitions import check_shard, write_shard
 from sharding.errors import CorpusError
-from sharding.files import exists, join, read_json, write_json
 from sharding.ingest.bodies import with_id
 from sharding.ingest.split_file import load_split
-from sharding.manifest import Partition
-from sharding.partitions import check_shard, write_shard
+from sharding.storage.files import exists, join, read_json, write_json
 
 _WRITERS = 8
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sharding.corpus.manifest import Partition
 from sharding.ingest.numbering import pack_plan
 from sharding.ingest.pack_task import PackTask, pack
 from sharding.ingest.parse_task import SplitInfo
-from sharding.manifest import Partition
 from sharding.shown_progress import ShowProgress
 from sharding.task_pool import TaskPool
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sharding.files import sha256_of
-from sharding.ingest.line_blocks import line_blocks
+from sharding.ingest.formats.line_blocks import line_blocks
 from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask, SplitInfo, parse
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 from sharding.shown_progress import Advance, ShowProgress
+from sharding.storage.files import sha256_of
 from sharding.task_pool import TaskPool
 
 # Decompressed bytes of a split: what is held several times over by whoever parses it, and what a
@@ -110,7 +110,7 @@ class _Reading:
     def _row_groups(
         self, new: Callable[..., ParseTask], index: int, file: SourceFile
     ) -> Iterator[ParseTask]:
-        from sharding.ingest.parse_arrow import num_row_groups
+        from sharding.ingest.formats.arrow import num_row_groups
 
         sha256 = sha256_of(file.url)
         for group in range(num_row_groups(file)):

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.files import join, sha256_of
 from sharding.ingest.bad_row import BadRow, OnError
 from sharding.ingest.bodies import Hashes, bodies_of, key_hashes, text_hashes
 from sharding.ingest.chunking import chunk_rows
 from sharding.ingest.field_map import FieldMap
-from sharding.ingest.line_blocks import LineBlock, line_blocks
-from sharding.ingest.parse_jsonl import parse_jsonl
-from sharding.ingest.parse_tsv import parse_tsv
+from sharding.ingest.formats.jsonl import parse_jsonl
+from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
+from sharding.ingest.formats.tsv import parse_tsv
 from sharding.ingest.parsed_rows import ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 from sharding.ingest.split_file import Split, load_split, save_split
+from sharding.storage.files import join, sha256_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) ->
 
 def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], ParsedRows]]]:
     """Each slice's key, and how to parse it."""
-    from sharding.ingest.parse_arrow import parse_table, slices
+    from sharding.ingest.formats.arrow import parse_table, slices
 
     fields = task.options.fields
     found = slices(task.file, fields, row_group=task.row_group, slice_bytes=task.split_bytes)

@@ -7,8 +7,8 @@ from typing import IO, Any
 
 from isal import isal_zlib
 
-from sharding.files import open_url
 from sharding.ingest.sources import SourceFile
+from sharding.storage.files import open_url
 
 _CHUNK = 1 << 20
 _GZIP_CHUNK = 1 << 13  # what is lost before damage

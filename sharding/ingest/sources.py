@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sharding.errors import CorpusError
-from sharding.files import exists, join, list_sizes, read_bytes, size_of
+from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
 _KINDS = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow"}
 _COMPRESSIONS = (".gz", ".zst")

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.errors import CorpusError
-from sharding.files import atomic_write, exists, read_bytes
 from sharding.ingest.bodies import Hashes
+from sharding.storage.files import atomic_write, exists, read_bytes
 
 _FORMAT = "polyprag-split-1"
 _COLUMNS = {"lengths": "<u4", "lines": "<u4", "keys": "<u8", "sources": "<u8", "texts": "<u8"}

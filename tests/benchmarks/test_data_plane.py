@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sharding.corpus import Corpus
+from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from polyprag.encoding import Encoding
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
 

@@ -11,7 +11,7 @@ from cluster.phase import Phase
 from polyprag.cli import main
 from polyprag.errors import RunError
 from sharding.ingest.prepare import prepare
-from sharding.plan import Cursor, LaneCursor
+from sharding.stream.plan import Cursor, LaneCursor
 
 FIRST, SECOND = Phase(0, 9, 0, 1, 1), Phase(9, 18, 1, 1, 1)
 

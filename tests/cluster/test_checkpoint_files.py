@@ -13,7 +13,7 @@ from cluster.checkpoint_manifest import (
     StateFile,
 )
 from cluster.phase import Phase
-from sharding.plan import Cursor
+from sharding.stream.plan import Cursor
 
 
 def saved(directory: Path, step: int, *, name: str, rows: int) -> CheckpointManifest:

@@ -18,8 +18,8 @@ from cluster.checkpoint_manifest import (
 from cluster.phase import Phase
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
-from sharding.manifest import CorpusManifest, Partition
-from sharding.plan import Cursor, LaneCursor
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.stream.plan import Cursor, LaneCursor
 
 ROWS = RowsFile(
     "rows-00003-step-00000007.safetensors",

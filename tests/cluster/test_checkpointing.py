@@ -17,9 +17,9 @@ from polyprag.augment.corpus import counts_of
 from polyprag.config_files import load_config
 from polyprag.encoding import Encoding
 from polyprag.errors import PolypragError
-from sharding.lease import take
-from sharding.manifest import CorpusManifest
-from sharding.removal import remove_passages
+from sharding.change.removal import remove_passages
+from sharding.corpus.manifest import CorpusManifest
+from sharding.storage.lease import take
 
 pytestmark = pytest.mark.slow
 Train = Callable[..., None]

@@ -13,7 +13,7 @@ import pytest
 from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.plan import plan_encoding
 from polyprag.config_files import load_config
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from cluster.token_sample import Sample
 from polyprag.config import Config
 from polyprag.config_files import load_config
 from polyprag.errors import ConfigError
-from sharding.manifest import CorpusManifest, Partition
+from sharding.corpus.manifest import CorpusManifest, Partition
 
 N = 21_015_324  # passages of psgs_w100.tsv
 GB = 1e9

@@ -18,8 +18,8 @@ from polyprag.config import Config
 from polyprag.config_files import load_config, save_config
 from polyprag.encoding import Encoding
 from polyprag.index.build import build_index
-from sharding.files import exists, join, list_names, read_bytes
 from sharding.ingest.prepare import prepare
+from sharding.storage.files import exists, join, list_names, read_bytes
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
 

@@ -10,8 +10,8 @@ from cluster.phase_plan import plan_phase
 from cluster.plan import EncodePlan, plan_encoding
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
-from sharding.manifest import CorpusManifest, Partition
-from sharding.plan import Cursor, LaneCursor
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.stream.plan import Cursor, LaneCursor
 
 CONFIG = replace(Config(), train=replace(Config().train, epochs=2))
 CURSOR = Cursor(0, 0, tuple(LaneCursor() for _ in range(CONFIG.data.lanes)))

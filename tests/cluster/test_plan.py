@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from cluster.plan import EncodePlan, plan_encoding, plan_of
 from polyprag.config import Config, DataConfig, TrainConfig
 from polyprag.errors import RunError
-from sharding.manifest import CorpusManifest, Partition
-from sharding.plan import LaneCursor
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.stream.plan import LaneCursor
 
 
 def manifest_of(counts: list[int], *, augmented: bool = True) -> CorpusManifest:

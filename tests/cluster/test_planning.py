@@ -16,8 +16,8 @@ from cluster.planning import plan_run
 from cluster.token_sample import ratio_estimate, sampled_ids
 from polyprag.config_files import load_config, save_config
 from polyprag.errors import RunError
+from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.manifest import CorpusManifest
 
 HEADER = 1024  # a safetensors header and the manifest's lines on it are smaller
 

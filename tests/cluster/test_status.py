@@ -13,7 +13,7 @@ from cluster.status import status_of
 from cluster.status_text import status_text
 from polyprag.cli import main
 from polyprag.errors import CorpusError, RunError
-from sharding.lease import take
+from sharding.storage.lease import take
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from sharding.manifest import CorpusManifest, Partition
-from sharding.partitions import write_partition
-from sharding.passages import Passage, Record
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.corpus.partitions import write_partition
+from sharding.corpus.passages import Passage, Record
 
 NUM_LANES, MICROBATCH, SEED, EPOCHS, EVERY = 5, 3, 11, 2, 4
 # Passages of each partition; passage i has i % 4 examples.
@@ -26,9 +26,9 @@ SIZES = [9, 14, 3, 22, 1, 17, 8, 30, 12, 5, 26, 2, 19]
 
 WORKER = f"""
 import json, os, sys, time
-from sharding.corpus import Corpus
-from sharding.plan import Cursor
-from sharding.stream import WorkerStream
+from sharding.corpus.reader import Corpus
+from sharding.stream.plan import Cursor
+from sharding.stream.epoch import WorkerStream
 
 corpus_dir, out, rank, world_size, cursor = sys.argv[1:]
 num_lanes, microbatch, seed, epochs, every = {(NUM_LANES, MICROBATCH, SEED, EPOCHS, EVERY)}

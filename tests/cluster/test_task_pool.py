@@ -56,7 +56,7 @@ def test_a_user_s_error_on_ray_is_what_it_is_elsewhere(tmp_path: Path) -> None:
 
 
 def open_source(url: str) -> None:
-    from sharding.files import open_url
+    from sharding.storage.files import open_url
 
     open_url(url)
 

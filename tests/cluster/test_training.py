@@ -20,10 +20,10 @@ from polyprag.examples import Example, expand
 from polyprag.experts import inject
 from polyprag.loss import causal_loss_sum
 from polyprag.router import gates
-from sharding.corpus import Corpus
-from sharding.manifest import CorpusManifest
-from sharding.plan import example_order
-from sharding.rows import init_rows
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.reader import Corpus
+from sharding.rows.part import init_rows
+from sharding.stream.plan import example_order
 
 pytestmark = pytest.mark.slow
 Train = Callable[..., None]

@@ -33,7 +33,7 @@ from polyprag.config import Config
 from polyprag.config_files import load_config
 from polyprag.experts import inject
 from polyprag.growth.train_rows import RowTrainer
-from sharding.corpus import Corpus
+from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
 
 GOLDEN = Path(__file__).parent / "losses.json"

@@ -31,11 +31,11 @@ from polyprag.encoding import RowsPart, encoding_dir, save_encoding
 from polyprag.encoding_manifest import Trained, describe_base
 from polyprag.experts import inject
 from polyprag.index.build import build_index
-from sharding.files import join, sha256_of
+from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.manifest import CorpusManifest
-from sharding.plan import Cursor, LaneCursor
-from sharding.rows import init_rows, save_rows
+from sharding.rows.part import init_rows, save_rows
+from sharding.storage.files import join, sha256_of
+from sharding.stream.plan import Cursor, LaneCursor
 
 CITIES = ("Oslo", "Lima", "Cairo", "Kyoto", "Quito", "Turin", "Perth", "Lyon", "Accra", "Delhi")
 NAMES = ("Anna", "Boris", "Carla", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irene", "Jonas")

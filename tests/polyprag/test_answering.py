@@ -19,7 +19,7 @@ from polyprag.generation import generate
 from polyprag.prompts import qa_prompt
 from polyprag.questions import SourcePassage
 from polyprag.window import QuestionTooLongError
-from sharding.removal import remove_passages
+from sharding.change.removal import remove_passages
 
 QUESTIONS = ["Where was Anna Smith born?", "Hugo Smith?", "Who was born in Kyoto or Lima?"]
 

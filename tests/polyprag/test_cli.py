@@ -21,7 +21,7 @@ from polyprag.cli.index import faiss_conflict
 from polyprag.cli.main import COMMANDS
 from polyprag.config_files import load_config, shipped_configs
 from polyprag.errors import RunError
-from sharding.lease import take
+from sharding.storage.lease import take
 
 HEAVY = ("torch", "numpy", "ray", "deepspeed", "transformers", "faiss", "sklearn", "webdataset")
 
@@ -242,7 +242,7 @@ class StubAnswerer:
     def answer(self, questions: list[str], *, mode: Any, k: int | None) -> list[Any]:
         from polyprag.answering import Answer, Latency
         from polyprag.index.results import Hits
-        from sharding.passages import Passage
+        from sharding.corpus.passages import Passage
 
         StubAnswerer.asked = (questions, mode, k)
         hits = Hits(

@@ -29,9 +29,9 @@ from polyprag.prompts import qa_prompt
 from polyprag.query_encoder import query_encoder
 from polyprag.routing_map_file import MadeOf, load_map
 from polyprag.verify import verify_run
-from sharding.corpus import Corpus
-from sharding.files import sha256_of
-from sharding.passages import QA, Augmentation, Passage
+from sharding.corpus.passages import QA, Augmentation, Passage
+from sharding.corpus.reader import Corpus
+from sharding.storage.files import sha256_of
 
 QUESTIONS = ["Where was Anna Smith born?", "When was Hugo Smith born?"]
 

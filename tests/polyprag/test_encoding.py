@@ -18,8 +18,8 @@ from polyprag.encoding import Encoding, encoding_dir, save_encoding
 from polyprag.encoding_manifest import BaseModel, EncodingManifest, RowsPart, Trained, describe_base
 from polyprag.errors import RunError
 from polyprag.experts import inject
-from sharding.files import sha256_of
-from sharding.rows import RowPartition, save_rows
+from sharding.rows.part import RowPartition, save_rows
+from sharding.storage.files import sha256_of
 
 S, K, SIZES = 6, 4, (3, 3, 1)
 BASE = BaseModel(path="base", num_layers=2, hidden_size=32, sha256="a" * 64)

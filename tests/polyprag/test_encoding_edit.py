@@ -16,7 +16,7 @@ from polyprag.encoding import Encoding, encoding_dir, save_encoding
 from polyprag.encoding_edit import extend_encoding, forget_rows
 from polyprag.encoding_manifest import BaseModel, EncodingManifest, RowsPart, Trained
 from polyprag.errors import RunError
-from sharding.rows import RowPartition, save_rows
+from sharding.rows.part import RowPartition, save_rows
 
 KilledAfter = Callable[[int, Callable[[], object]], bool]
 S, K, SIZES = 2, 3, (3, 2, 4)

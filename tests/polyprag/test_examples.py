@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from polyprag.config import DataConfig
 from polyprag.examples import Example, ExampleMaker, count_examples, expand, num_examples
 from polyprag.prompts import qa_prompt
-from sharding.passages import QA, Augmentation, Passage, Record
+from sharding.corpus.passages import QA, Augmentation, Passage, Record
 
 MakeTokenizer = Callable[[], PreTrainedTokenizerBase]
 PASSAGE = Passage(id=7, key="w7", title="Ada Lovelace", text="Ada was an English mathematician.")

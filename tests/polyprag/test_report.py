@@ -24,7 +24,7 @@ from polyprag.report import (
     sample_answers,
     save_picture,
 )
-from sharding.files import write_json
+from sharding.storage.files import write_json
 
 RESULTS: dict[str, dict[str, Any]] = {
     "closed": {

@@ -18,12 +18,12 @@ from polyprag.cli import main
 from polyprag.config import Config
 from polyprag.verify import verify_run
 from polyprag.verify_findings import RunFindings
+from sharding.change.growth import append_passages
+from sharding.change.removal import remove_passages
 from sharding.checks.problem import mend
-from sharding.files import sha256_of
-from sharding.growth import append_passages
-from sharding.manifest import CorpusManifest
-from sharding.removal import remove_passages
-from sharding.rows import load_rows, save_rows
+from sharding.corpus.manifest import CorpusManifest
+from sharding.rows.part import load_rows, save_rows
+from sharding.storage.files import sha256_of
 
 
 @pytest.fixture

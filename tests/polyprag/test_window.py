@@ -15,7 +15,7 @@ from polyprag.window import (
     largest_fitting,
     prompt_tokens,
 )
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 FIRST = Passage(id=0, key="a", title="First", text="one two three four five six")
 SECOND = Passage(id=1, key="b", title="Second", text="seven eight nine ten")

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cluster.metrics import StepMetrics
 from cluster.metrics_log import MetricsLog
 from cluster.sinks.tensorboard import TensorBoardSink
-from sharding.files import list_names, read_bytes
+from sharding.storage.files import list_names, read_bytes
 
 Make = Callable[..., StepMetrics]
 

@@ -13,11 +13,11 @@ from polyprag.augment.corpus import augment_corpus, describe, num_without_augmen
 from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError, CorpusError
 from polyprag.examples import count_examples
-from sharding.corpus import Corpus
+from sharding.change.removal import remove_passages
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import Augmentation, Passage, Record
+from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
-from sharding.manifest import CorpusManifest
-from sharding.passages import Augmentation, Passage, Record
-from sharding.removal import remove_passages
 from sharding.task_pool import ProcessPool
 
 TEXTS = [

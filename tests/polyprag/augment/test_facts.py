@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyprag.augment.facts import extract_facts, subject_name, tidy
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 
 def facts_of(title: str, text: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from polyprag.augment.hf import HFWriter
 from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig
 from polyprag.errors import ConfigError
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 PASSAGES = [
     Passage(id=0, key="a", title="Ada", text="Ada was born in London."),

@@ -12,7 +12,7 @@ from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig
 from polyprag.endpoint import EndpointError
 from polyprag.errors import ConfigError
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 PASSAGES = [Passage(id=i, key=str(i), title=f"T{i}", text=f"Text {i}.") for i in range(6)]
 

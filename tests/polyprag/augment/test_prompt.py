@@ -15,7 +15,7 @@ from polyprag.augment.prompt import (
     write_with_retries,
 )
 from polyprag.config import AugmentConfig
-from sharding.passages import QA, Augmentation, Passage
+from sharding.corpus.passages import QA, Augmentation, Passage
 
 PASSAGE = Passage(id=4, key="k", title="Ada", text="Ada was born in London.")
 REPLY = {

@@ -2,7 +2,7 @@
 
 from polyprag.augment.phrasings import PHRASINGS
 from polyprag.augment.rules import augment, held_out_questions
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 PASSAGE = Passage(
     id=3,

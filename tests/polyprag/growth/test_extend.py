@@ -26,9 +26,9 @@ from polyprag.growth.rows_task import train_partition
 from polyprag.index.search import Index
 from polyprag.verify import verify_run
 from polyprag.verify_findings import RunFindings
-from sharding.corpus import Corpus
-from sharding.growth import append_passages
-from sharding.manifest import CorpusManifest
+from sharding.change.growth import append_passages
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.reader import Corpus
 from sharding.task_pool import ProcessPool
 
 KilledAfter = Callable[[int, Callable[[], object]], bool]

@@ -20,9 +20,9 @@ from polyprag.encoding import Encoding
 from polyprag.growth.remove import remove
 from polyprag.index.search import Index
 from polyprag.verify import verify_run
-from sharding.cache import cache_for
-from sharding.corpus import Corpus
-from sharding.manifest import CorpusManifest
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.reader import Corpus
+from sharding.storage.cache import cache_for
 
 KilledAfter = Callable[[int, Callable[[], object]], bool]
 GONE = 4  # Edith Smith, born in Quito in 1940: words that no other passage has

@@ -11,9 +11,9 @@ from polyprag.encoding import Encoding
 from polyprag.errors import RunError
 from polyprag.growth.row_start import neighbour_rows, start_rows
 from polyprag.index.search import Index
-from sharding.corpus import Corpus
-from sharding.passages import Passage, tombstone
-from sharding.rows import init_rows
+from sharding.corpus.passages import Passage, tombstone
+from sharding.corpus.reader import Corpus
+from sharding.rows.part import init_rows
 
 
 def test_neighbours_are_the_nearest_older_passages(encoded_run: tuple[Path, Config]) -> None:

@@ -15,7 +15,7 @@ from polyprag.examples import expand
 from polyprag.experts import ExpertPool, inject
 from polyprag.growth.train_rows import RowTrainer, _turns
 from polyprag.router import gates as gates_of
-from sharding.passages import QA, Augmentation, Passage, Record, tombstone
+from sharding.corpus.passages import QA, Augmentation, Passage, Record, tombstone
 
 STEPS = 8
 

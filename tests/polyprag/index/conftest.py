@@ -16,10 +16,10 @@ from polyprag.index.bm25 import write_bm25
 from polyprag.index.build import build_index
 from polyprag.index.term_counts import TermCounts, write_term_counts
 from polyprag.index.term_statistics import TermStatistics
-from sharding.files import join
+from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.manifest import CorpusManifest
-from sharding.rows import RowPartition, save_rows
+from sharding.rows.part import RowPartition, save_rows
+from sharding.storage.files import join
 
 PLACES = ("Vienna", "Oslo", "Łódź", "Kyoto", "Québec")
 TRADES = ("composer", "painter", "chemist", "sailor")

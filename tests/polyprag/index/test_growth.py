@@ -23,11 +23,11 @@ from polyprag.index.build import build_index
 from polyprag.index.manifest import IndexManifest
 from polyprag.index.place import LocalPlace
 from polyprag.index.search import METHODS, Index
-from sharding.files import sha256_of
-from sharding.growth import append_passages
+from sharding.change.growth import append_passages
+from sharding.change.removal import remove_passages
+from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.manifest import CorpusManifest
-from sharding.removal import remove_passages
+from sharding.storage.files import sha256_of
 
 CONFIG = Config(index=IndexConfig(lsa_dims=8))
 TRADES = ("painter", "sailor", "chemist")

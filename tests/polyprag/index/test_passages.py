@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from polyprag.errors import CorpusError, RunError
 from polyprag.index.passages import PassageStore, write_passages
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 

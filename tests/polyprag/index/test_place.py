@@ -15,10 +15,10 @@ from polyprag.index.build import build_index
 from polyprag.index.components import Component, StoredFile
 from polyprag.index.copies import PartCopies
 from polyprag.index.search import Index
-from sharding.files import atomic_write, join, list_names, read_bytes, remove, sha256_of
-from sharding.growth import append_passages
-from sharding.remote import upload
-from sharding.removal import remove_passages
+from sharding.change.growth import append_passages
+from sharding.change.removal import remove_passages
+from sharding.storage.files import atomic_write, join, list_names, read_bytes, remove, sha256_of
+from sharding.storage.remote import upload
 
 MakeRun = Callable[[Path], Path]
 AddEncoding = Callable[..., np.ndarray]

@@ -17,7 +17,7 @@ from polyprag.config import RetrievalConfig
 from polyprag.errors import ConfigError
 from polyprag.index.fusion import Ranking
 from polyprag.index.rerank import CrossEncoder, reranked
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WINDOW = 48  # tokens

@@ -12,7 +12,7 @@ from polyprag.errors import ConfigError, CorpusError, RunError
 from polyprag.index.fusion import Ranking, reciprocal_rank_fusion
 from polyprag.index.results import Hits
 from polyprag.index.search import METHODS, Index
-from sharding.passages import Passage
+from sharding.corpus.passages import Passage
 
 IndexedRun = tuple[Path, np.ndarray]
 QUERY = "Which painter was born in Kyoto?"

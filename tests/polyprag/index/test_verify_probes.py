@@ -26,15 +26,15 @@ from polyprag.index.passages import PassageStore, write_passages
 from polyprag.index.term_counts import write_term_counts
 from polyprag.verify_index import verify_index
 from polyprag.verify_sample import sampled_ids
+from sharding.change.growth import append_passages
+from sharding.change.removal import remove_passages
 from sharding.checks.problem import Problem
-from sharding.files import join, sha256_of
-from sharding.growth import append_passages
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import Passage
 from sharding.ingest.prepare import prepare
-from sharding.manifest import CorpusManifest
-from sharding.passages import Passage
-from sharding.remote import upload
-from sharding.removal import remove_passages
 from sharding.shown_progress import show_nothing
+from sharding.storage.files import join, sha256_of
+from sharding.storage.remote import upload
 
 AddEncoding = Callable[..., np.ndarray]
 Change = Callable[[Path, np.ndarray], None]

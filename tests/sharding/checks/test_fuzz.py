@@ -28,14 +28,14 @@ import pytest
 
 from sharding.checks.problem import mend
 from sharding.checks.verify import verify_corpus
-from sharding.corpus import Corpus
+from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.corpus.partitions import write_partition
+from sharding.corpus.passages import QA, Augmentation, Passage, Record, to_json
+from sharding.corpus.reader import Corpus
+from sharding.corpus.shard_index import index_name, index_of
+from sharding.corpus.tar import Int64Array, pack
 from sharding.errors import CorpusError
-from sharding.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.partitions import write_partition
-from sharding.passages import QA, Augmentation, Passage, Record, to_json
-from sharding.shard_index import index_name, index_of
-from sharding.stream import LaneStream
-from sharding.tar import Int64Array, pack
+from sharding.stream.epoch import LaneStream
 
 MAX_SECONDS = 20.0  # for one corpus, read in every way; milliseconds are normal
 MAX_BYTES = 4 << 20  # that may be allocated for it; the corpora take 20 kB

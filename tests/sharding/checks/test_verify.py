@@ -10,12 +10,12 @@ import pytest
 
 from sharding.checks.problem import Problem, mend
 from sharding.checks.verify import verify_corpus
-from sharding.corpus import Corpus
-from sharding.files import join, list_names, read_bytes, remove
-from sharding.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.partitions import write_partition, write_shard
-from sharding.passages import QA, Augmentation, Passage, Record
-from sharding.shard_index import index_name
+from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.corpus.partitions import write_partition, write_shard
+from sharding.corpus.passages import QA, Augmentation, Passage, Record
+from sharding.corpus.reader import Corpus
+from sharding.corpus.shard_index import index_name
+from sharding.storage.files import join, list_names, read_bytes, remove
 from sharding.task_pool import ProcessPool
 
 SIZES = [3, 3, 2]

@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from sharding.corpus import Corpus
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import to_json
+from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.files import list_names, sha256_of
 from sharding.ingest import pack_task, parse_task
 from sharding.ingest.prepare import prepare
 from sharding.ingest.split_file import save_split
-from sharding.manifest import CorpusManifest
-from sharding.passages import to_json
 from sharding.shown_progress import Advance
+from sharding.storage.files import list_names, sha256_of
 from sharding.task_pool import ProcessPool
 
 

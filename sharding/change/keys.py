@@ -1,0 +1,188 @@
+"""Which passages of a corpus have given keys: every shard's keys as hashes, made by any pool.
+
+A corpus has no index of its keys: 21 M of them are read in minutes, once in a while. What comes
+from a shard is 8 to 24 bytes a passage, and is dropped before the next one is looked at.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sharding.corpus.manifest import Partition
+from sharding.corpus.partitions import read_shard
+from sharding.corpus.passages import Passage, removed_key
+from sharding.corpus.reader import Corpus
+from sharding.corpus.tar import REMEDY, offsets_of, scan
+from sharding.errors import CorpusError
+from sharding.ingest.bodies import Hashes, bodies_of, hashes_of, key_hashes, text_hashes
+from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.storage.files import join
+from sharding.task_pool import InlinePool, TaskPool
+
+FIRST = "#1"  # how the key of a cut text's first passage ends
+_NAMED = 5  # unknown keys
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShardKeys:
+    """The keys of a shard's passages.
+
+    Attributes:
+        partition: Whose shard.
+        keys: uint64 (n,), hashes of the keys; of a removed passage of what stands for its key.
+        is_removed: bool (n,).
+        bodies: uint64 (n,), hashes of key, title and text as `ingest.bodies` writes them, if they
+            were asked for.
+        texts: uint64 (n,), hashes of title and text, likewise.
+        firsts: Where keys end with #1, as that of a cut text's first passage does.
+        cut: uint64, hashes of these keys without it.
+    """
+
+    partition: Partition
+    keys: Hashes
+    is_removed: NDArray[np.bool_]
+    bodies: Hashes | None
+    texts: Hashes | None
+    firsts: NDArray[np.intp]
+    cut: Hashes
+
+
+class _Named(msgspec.Struct, gc=False):
+    """What is read of a record."""
+
+    id: int
+    key: str
+    title: str
+    text: str
+
+
+_decode = msgspec.json.Decoder(_Named).decode
+
+
+def keys_in_shard(
+    partition: Partition, *, corpus_dir: str, with_bodies: bool, with_texts: bool
+) -> ShardKeys:
+    """Reads a shard's keys.
+
+    Raises:
+        CorpusError: The shard is missing or damaged.
+    """
+    url = join(corpus_dir, partition.file)
+    data = read_shard(url, partition)
+    sizes = scan(data, first_id=partition.first_id, num_members=partition.num_passages, where=url)
+    starts = offsets_of(sizes)
+    try:
+        with memoryview(data) as view:
+            bounds = zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
+            rows = [_decode(view[start:end]) for start, end in bounds]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorpusError(
+            f"{url}: holds a record that can't be read ({error}); {REMEDY}"
+        ) from error
+    keys = [row.key for row in rows]
+    titles, texts = [row.title for row in rows], [row.text for row in rows]
+    gone = [Passage(row.id, row.key, row.title, row.text).is_removed for row in rows]
+    firsts = [at for at, key in enumerate(keys) if key.endswith(FIRST)]
+    return ShardKeys(
+        partition,
+        key_hashes(keys),
+        np.array(gone, bool),
+        hashes_of(bodies_of(keys, titles, texts)) if with_bodies else None,
+        text_hashes(titles, texts) if with_texts else None,
+        np.array(firsts, np.intp),
+        key_hashes(keys[at].removesuffix(FIRST) for at in firsts),
+    )
+
+
+def all_keys(
+    corpus: Corpus,
+    *,
+    what: str,
+    with_bodies: bool = False,
+    with_texts: bool = False,
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+) -> Iterator[ShardKeys]:
+    """The keys of every shard, in order.
+
+    Args:
+        corpus: To read.
+        what: Is being done, for the progress.
+        with_bodies: Whether `ShardKeys.bodies` are wanted.
+        with_texts: Whether `ShardKeys.texts` are.
+        pool: Who reads the shards; this process, by default.
+        show: Shows how far it is.
+
+    Raises:
+        CorpusError: A shard is missing or damaged.
+    """
+    read = partial(
+        keys_in_shard,
+        corpus_dir=corpus.directory,
+        with_bodies=with_bodies,
+        with_texts=with_texts,
+    )
+    with show(corpus.manifest.num_passages, what, unit="passages") as advance:
+        for found in (pool or InlinePool()).map(read, corpus.manifest.partitions):
+            yield found
+            advance(found.partition.num_passages)
+
+
+def ids_of_keys(
+    corpus: Corpus,
+    keys: Sequence[str],
+    *,
+    pool: TaskPool | None = None,
+    show: ShowProgress = show_nothing,
+) -> list[int]:
+    """The ids of the passages with these keys, ascending; each match is confirmed by its record.
+
+    A key whose passages are all removed stands for these: it is recognised by its hash.
+
+    Args:
+        corpus: To look in.
+        keys: In any order.
+        pool: Who reads the shards; this process, by default.
+        show: Shows how far it is.
+
+    Raises:
+        CorpusError: The corpus has no passage of a key and never had one; names such keys.
+    """
+    wanted = sorted(set(keys))
+    # A key as it is, and as it is recognised after its removal.
+    spelled = [(spelling, key) for key in wanted for spelling in (key, removed_key(key))]
+    hashes = key_hashes(spelling for spelling, _ in spelled)
+    order = np.argsort(hashes)
+    ordered = hashes[order]
+    there: dict[str, list[int]] = {key: [] for key in wanted}
+    gone: dict[str, list[int]] = {key: [] for key in wanted}
+    for shard in all_keys(corpus, what="looking for the keys", pool=pool, show=show):
+        found, nearest = matches(shard.keys, ordered)
+        for at, which in zip(found.tolist(), order[nearest].tolist(), strict=True):
+            spelling, key = spelled[which]
+            passage = corpus.record(shard.partition.first_id + at).passage
+            if passage.key == spelling and passage.is_removed == (spelling != key):
+                (gone if passage.is_removed else there)[key].append(passage.id)
+    unknown = [key for key in wanted if not there[key] and not gone[key]]
+    if unknown:
+        some = ", ".join(map(repr, unknown[:_NAMED]))
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        raise CorpusError(
+            f"{corpus.directory}: has no passage with the key {some}{more}; a key is the id that "
+            "the source gave it (of a cut text followed by #1, #2 and so on): check the spelling"
+        )
+    return sorted(passage_id for key in wanted for passage_id in there[key] or gone[key])
+
+
+def matches(hashes: Hashes, ordered: Hashes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where equal values are: positions in `hashes`, and in `ordered` (ascending, unique)."""
+    if not len(ordered):
+        nothing = np.zeros(0, np.intp)
+        return nothing, nothing
+    nearest = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
+    found = np.flatnonzero(ordered[nearest] == hashes)
+    return found, nearest[found]

@@ -1,0 +1,1 @@
+"""The formats of corpus files, one a file."""

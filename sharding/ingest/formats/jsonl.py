@@ -1,0 +1,99 @@
+"""Parse a block of JSON lines: a fast road for blocks without a fault, a careful one for others."""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import repeat
+from typing import Any
+
+import msgspec
+
+from sharding.ingest.bad_row import BadRow, bad_utf8
+from sharding.ingest.field_map import FieldMap
+from sharding.ingest.formats import line_blocks
+from sharding.ingest.formats.line_blocks import LineBlock
+from sharding.ingest.parsed_rows import ParsedRows, all_filled
+
+
+def parse_jsonl(block: LineBlock, fields: FieldMap) -> ParsedRows:
+    """The passages of a block, one JSON object a line; blank lines are nothing."""
+    return _fast(block, fields) or _careful(block, fields)
+
+
+@lru_cache
+def _decoder(fields: FieldMap) -> Any:
+    """A decoder of objects that have the named fields and any others."""
+    types: list[tuple[str, Any]] = [("id", str | int), ("text", str)]
+    if fields.title is not None:
+        types.insert(1, ("title", str))
+    names = {"id": fields.id, "title": fields.title, "text": fields.text}
+    row = msgspec.defstruct("Row", types, rename=names, gc=False)  # type: ignore[arg-type]
+    return msgspec.json.Decoder(row)
+
+
+def _fast(block: LineBlock, fields: FieldMap) -> ParsedRows | None:
+    """What `_careful` finds, or None where something is odd. Reads no more than msgspec does."""
+    if block.fault:
+        return None
+    lines = block.data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    if max(map(len, lines), default=0) >= line_blocks.MAX_LINE_BYTES:
+        return None
+    try:
+        block.data.decode()  # msgspec skips over unknown fields without a look at their bytes
+        rows = list(map(_decoder(fields).decode, lines))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    keys = [row.id if type(row.id) is str else str(row.id) for row in rows]
+    texts = [row.text for row in rows]
+    if not all_filled(keys, texts):
+        return None
+    titles = list(repeat("", len(rows))) if fields.title is None else [row.title for row in rows]
+    return ParsedRows(keys, titles, texts, list(range(1, len(rows) + 1)), len(lines))
+
+
+def _careful(block: LineBlock, fields: FieldMap) -> ParsedRows:
+    parsed = ParsedRows()
+    for row in _rows(block, fields):
+        parsed.add(row, fields)
+    parsed.num_lines = block.data.count(b"\n")
+    return parsed
+
+
+def _rows(block: LineBlock, fields: FieldMap) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    for item in numbered_lines(block):
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        number, line = item
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            yield bad_utf8(number, error)
+        except (ValueError, RecursionError) as error:
+            yield BadRow(number, "bad JSON", str(error))
+        else:
+            if isinstance(values, dict):
+                yield number, values
+            else:
+                names = ", ".join(fields.names())
+                yield BadRow(number, "bad JSON", f"not an object with {names}")
+
+
+def numbered_lines(block: LineBlock) -> Iterator[tuple[int, bytes] | BadRow]:
+    """A block's lines with their ends, numbered from 1 at its begin; damage behind them last."""
+    number = block.lines_before
+    at = 0
+    while at < len(block.data):
+        number += 1
+        end = block.data.find(b"\n", at) + 1 or len(block.data)
+        if end - at > line_blocks.MAX_LINE_BYTES:
+            yield BadRow(number, "line too long", f"more than {line_blocks.MAX_LINE_BYTES} bytes")
+        else:
+            yield number, block.data[at:end]
+        at = end
+    if block.fault:
+        yield BadRow(number + 1, *block.fault)

@@ -1,0 +1,202 @@
+"""A partition's slice of the routing table with its Adam moments, as one safetensors file.
+
+Reading and writing need one file and no communication: a row is only touched by the worker that
+streams its passage. Nothing is copied on the way: the arrays' memory is hashed and written as it
+lies there, and what is read stays where it was read to. Other threads run meanwhile.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharding.corpus.manifest import Partition
+from sharding.errors import CorpusError
+from sharding.rows.header import pack_header, parse_tensors
+from sharding.storage.array_files import read_buffer, write_buffers
+
+Float32Array = np.ndarray[Any, np.dtype[np.float32]]
+Int32Array = np.ndarray[Any, np.dtype[np.int32]]
+
+
+@dataclass(slots=True)
+class RowPartition:
+    """The routing rows of one partition's passages and their optimiser state.
+
+    Attributes:
+        index: The partition's number.
+        first_id: Passage id of row 0.
+        rows: float32 (n, S, K): logits of n passages at S sites over K experts.
+        exp_avg: float32 (n, S, K), Adam's first moment.
+        exp_avg_sq: float32, Adam's second moment: (n, S, K), or of each site (n, S, 1), or of each
+            row (n, 1, 1).
+        steps: int32 (n,), the updates that each row has had.
+    """
+
+    index: int
+    first_id: int
+    rows: Float32Array
+    exp_avg: Float32Array
+    exp_avg_sq: Float32Array
+    steps: Int32Array
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 3:
+            raise ValueError(f"rows must have shape (n, S, K), not {self.rows.shape}")
+        n, sites, _ = shape = self.rows.shape
+        for name, allowed in (
+            ("rows", [shape]),
+            ("exp_avg", [shape]),
+            ("exp_avg_sq", [shape, (n, sites, 1), (n, 1, 1)]),
+        ):
+            array = getattr(self, name)
+            if array.dtype != np.float32 or array.shape not in allowed:
+                raise ValueError(f"{name} must be float32 {shape}, not {array.dtype} {array.shape}")
+        if self.steps.dtype != np.int32 or self.steps.shape != self.rows.shape[:1]:
+            raise ValueError(
+                f"steps must be int32 {self.rows.shape[:1]}, "
+                f"not {self.steps.dtype} {self.steps.shape}"
+            )
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all arrays."""
+        arrays = (self.rows, self.exp_avg, self.exp_avg_sq, self.steps)
+        return sum(array.nbytes for array in arrays)
+
+
+def init_rows(
+    partition: Partition,
+    *,
+    sites: int,
+    experts: int,
+    std: float,
+    seed: int,
+    second_moment: str = "element",
+) -> RowPartition:
+    """Untrained rows: random codes from N(0, std^2), a function of (seed, partition) only.
+
+    Args:
+        partition: Whose passages.
+        sites: S of a row.
+        experts: K of a row.
+        std: Standard deviation of every logit.
+        seed: Of the run.
+        second_moment: What has one of its own: an "element", a "site" or a "row".
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(partition.index,))
+    generator = np.random.Generator(np.random.Philox(sequence))
+    shape = (partition.num_passages, sites, experts)
+    rows = generator.standard_normal(shape, dtype=np.float32)
+    rows *= np.float32(std)
+    return _without_moments(partition.index, partition.first_id, rows, second_moment)
+
+
+def ids_with_state(part: RowPartition, ids: Sequence[int]) -> list[int]:
+    """Those of some passages of a partition of whose rows, moments or steps anything isn't zero."""
+    at = np.array(ids, np.int64) - part.first_id
+    has_state = np.zeros(len(at), np.bool_)
+    for array in _state(part):
+        has_state |= array[at].any(axis=tuple(range(1, array.ndim)))
+    left: list[int] = (at[has_state] + part.first_id).tolist()
+    return left
+
+
+def forget(part: RowPartition, ids: Sequence[int]) -> bool:
+    """Zeroes rows, moments and steps of passages of a partition; whether anything was left."""
+    at = np.array(ids_with_state(part, ids), np.int64) - part.first_id
+    for array in _state(part):
+        array[at] = 0
+    return len(at) > 0
+
+
+def _state(part: RowPartition) -> tuple[np.ndarray[Any, Any], ...]:
+    return part.rows, part.exp_avg, part.exp_avg_sq, part.steps
+
+
+def save_rows(
+    url: str | Path, part: RowPartition, *, moments: bool = True, durable: bool = True
+) -> tuple[str, int]:
+    """Writes a partition's rows, atomically; equal rows give equal bytes.
+
+    Args:
+        url: The safetensors file.
+        part: What to write; nothing may change it meanwhile.
+        moments: Whether the optimiser's state goes with it (a checkpoint) or not (an encoding).
+        durable: Whether it must survive a power cut right after; else see
+            `sharding.storage.files.sync`.
+
+    Returns:
+        The file's SHA-256 in hex, and its bytes.
+    """
+    names = ("exp_avg", "exp_avg_sq", "rows", "steps") if moments else ("rows",)
+    arrays = {name: np.ascontiguousarray(getattr(part, name)) for name in names}
+    header = pack_header(arrays, index=part.index, first_id=part.first_id)
+    buffers: list[Any] = [header, *(arrays[name].reshape(-1).view(np.uint8).data for name in names)]
+    digest = hashlib.sha256()
+    for buffer in buffers:
+        digest.update(buffer)
+    write_buffers(url, buffers, durable=durable)
+    return digest.hexdigest(), sum(map(len, buffers))
+
+
+def load_rows(
+    url: str | Path, *, sha256: str | None = None, second_moment: str | None = None
+) -> RowPartition:
+    """Reads what `save_rows` wrote; without moments in the file they and the steps are zero.
+
+    Zero moments that nobody touches take no memory.
+
+    Args:
+        url: The safetensors file.
+        sha256: What its hash must be, when it is known.
+        second_moment: What must have, or is given, a second moment of its own: an "element", a
+            "site" or a "row"; None for whatever the file has, or else an element.
+
+    Returns:
+        The rows, in arrays of their own that may be changed.
+
+    Raises:
+        CorpusError: The file is missing or damaged, has another hash, its tensors don't fit, or its
+            second moments are of something else.
+    """
+    data = read_buffer(url)
+    if sha256 is not None and hashlib.sha256(data.data).hexdigest() != sha256:
+        raise CorpusError(f"{url}: SHA-256 differs from what was recorded; {_REMEDY}")
+    try:
+        index, first_id, tensors = parse_tensors(data)
+        if len(tensors) == 1:
+            return _without_moments(index, first_id, tensors["rows"], second_moment or "element")
+        part = RowPartition(index, first_id, **tensors)
+    except ValueError as error:
+        raise CorpusError(f"{url}: not a file of routing rows ({error}); {_REMEDY}") from error
+    if second_moment is not None:
+        expected = second_moment_shape(part.rows.shape, second_moment)
+        if part.exp_avg_sq.shape != expected:
+            raise CorpusError(
+                f"{url}: has second moments of shape {part.exp_avg_sq.shape}, and one for each "
+                f"{second_moment} would be {expected}: go on with the train.rows_second_moment "
+                "that it was trained with"
+            )
+    return part
+
+
+_REMEDY = "it is damaged: copy it again, or go back to an earlier checkpoint"
+
+
+def second_moment_shape(rows_shape: tuple[int, ...], second_moment: str) -> tuple[int, ...]:
+    """The shape of second moments, one for each "element", "site" or "row" of (n, S, K) rows."""
+    n, sites, experts = rows_shape
+    return {"element": (n, sites, experts), "site": (n, sites, 1), "row": (n, 1, 1)}[second_moment]
+
+
+def _without_moments(
+    index: int, first_id: int, rows: Float32Array, second_moment: str
+) -> RowPartition:
+    # zeros, unlike zeros_like, leaves it to the system to fill pages when they are touched
+    first = np.zeros(rows.shape, np.float32)
+    second = np.zeros(second_moment_shape(rows.shape, second_moment), np.float32)
+    return RowPartition(index, first_id, rows, first, second, np.zeros(len(rows), np.int32))

@@ -1,0 +1,55 @@
+"""Files of arrays, written from the memory where they lie and read into memory that may be changed.
+
+Each takes a handful of calls: after every one a thread waits for its turn among the others, and
+training waits for it.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharding.storage.files import atomic_write, open_url, size_of
+from sharding.storage.urls import local_path
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def write_buffers(
+    url: str | Path, buffers: Sequence[bytes | memoryview], *, durable: bool = True
+) -> None:
+    """Writes a file, atomically, of what lies in several places.
+
+    Args:
+        url: The file.
+        buffers: Its bytes; of memoryviews, the format is "B".
+        durable: As of `atomic_write`.
+
+    Raises:
+        CorpusError: As of `atomic_write`.
+    """
+    with atomic_write(url, durable=durable) as file:
+        if local_path(url) is None:
+            file.writelines(buffers)
+            return
+        left = [view for buffer in buffers if len(view := memoryview(buffer))]
+        while left:
+            count = os.writev(file.fileno(), left)
+            while left and count >= len(left[0]):
+                count -= len(left.pop(0))
+            if left:
+                left[0] = left[0][count:]
+
+
+def read_buffer(url: str | Path) -> Bytes:
+    """A file's bytes, uint8, in memory of their own.
+
+    Raises:
+        CorpusError: As of `open_url`.
+    """
+    with open_url(url) as file:
+        size = os.fstat(file.fileno()).st_size if local_path(url) is not None else size_of(url)
+        buffer = np.empty(size, np.uint8)
+        return buffer[: file.readinto(buffer)]  # type: ignore[attr-defined]

@@ -1,0 +1,362 @@
+"""Read, write atomically, list and hash files that lie on disk or behind any fsspec URL.
+
+Every file of a run is opened here, so that URLs that run commands are refused, requests to remote
+storage are repeated, and nobody meets half of a file: in one place each.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from sharding.errors import CorpusError
+from sharding.storage.remote import (
+    changed_remote,
+    create_remote,
+    info,
+    list_remote,
+    newest_remote,
+    open_remote,
+    read_remote,
+    remote_size,
+    remove_remote,
+    write_remote,
+)
+from sharding.storage.urls import local_path
+
+TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a killed `atomic_write` leaves
+
+
+def join(url: str | Path, *parts: str) -> str:
+    """A URL or path with further parts appended by `/`."""
+    return "/".join([(os.fspath(url) or ".").rstrip("/"), *parts])
+
+
+def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
+    """Opens a file for reading, seekable; of a remote one, blocks are fetched as they are read.
+
+    Args:
+        url: A path or any fsspec URL; `pipe:` and the like are refused.
+        mode: "rb", or "r" for text in UTF-8.
+
+    Returns:
+        An open file.
+
+    Raises:
+        CorpusError: The file isn't there, can't be read, or its file system isn't installed.
+    """
+    if mode not in ("r", "rb"):
+        raise ValueError(f"mode {mode!r}: files are read here and written by atomic_write")
+    path = local_path(url)
+    try:
+        binary = open_remote(url) if path is None else open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise _cannot_read(url, error) from error
+    return binary if mode == "rb" else io.TextIOWrapper(binary, encoding="utf-8")
+
+
+def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -> bytes:
+    """The bytes of a file, or a range of them (one request where it is remote).
+
+    Args:
+        url: A path or any fsspec URL.
+        offset: The first byte, from 0; nothing is there behind the file's end.
+        length: How many at most; None for all that follow.
+
+    Raises:
+        CorpusError: As of `open_url`.
+    """
+    path = local_path(url)
+    try:
+        if path is None:
+            return read_remote(url, offset=offset, length=length)
+        with open(path, "rb") as file:
+            file.seek(offset)
+            if length is None:
+                return file.read()
+            # Python reserves what is asked for, which a damaged manifest may say.
+            return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
+    except OSError as error:
+        raise _cannot_read(url, error) from error
+
+
+def size_of(url: str | Path) -> int:
+    """A file's bytes.
+
+    Raises:
+        CorpusError: As of `open_url`.
+    """
+    path = local_path(url)
+    try:
+        return remote_size(url) if path is None else os.path.getsize(path)
+    except OSError as error:
+        raise _cannot_read(url, error) from error
+
+
+def exists(url: str | Path) -> bool:
+    """Whether there is a file or directory of that name."""
+    path = local_path(url)
+    if path is not None:
+        return os.path.exists(path)
+    try:
+        info(url)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def list_sizes(url: str | Path) -> dict[str, int]:
+    """The bytes of what lies in a directory by its name, sorted; none when there is no directory.
+
+    Raises:
+        CorpusError: The storage refuses, or can't list, as http(s):// can't.
+    """
+    path = local_path(url)
+    if path is None:
+        return list_remote(url)
+    if not os.path.isdir(path):
+        return {}
+    with os.scandir(path) as entries:
+        return dict(sorted((entry.name, entry.stat().st_size) for entry in entries))
+
+
+def list_names(url: str | Path) -> list[str]:
+    """The sorted names of what lies in a directory; none when there is no such directory."""
+    path = local_path(url)
+    if path is not None:
+        return sorted(os.listdir(path)) if os.path.isdir(path) else []
+    return list(list_sizes(url))
+
+
+def newest_change(url: str | Path) -> float | None:
+    """When a file of a directory was last written, in seconds since 1970; 0 when there is none.
+
+    Returns:
+        None where the storage doesn't tell.
+
+    Raises:
+        CorpusError: As of `list_sizes`.
+    """
+    path = local_path(url)
+    if path is None:
+        return newest_remote(url)
+    if not os.path.isdir(path):
+        return 0.0
+    with os.scandir(path) as entries:
+        return max((entry.stat().st_mtime for entry in entries if entry.is_file()), default=0.0)
+
+
+def changed_at(url: str | Path) -> float | None:
+    """When a file was last written, in seconds since 1970; None where nothing tells.
+
+    Raises:
+        CorpusError: The storage refuses.
+    """
+    path = local_path(url)
+    with suppress(FileNotFoundError):
+        return changed_remote(url) if path is None else os.stat(path).st_mtime
+    return None
+
+
+def remove(url: str | Path) -> None:
+    """Deletes a file; nothing happens when it isn't there."""
+    path = local_path(url)
+    with suppress(FileNotFoundError):
+        if path is not None:
+            os.remove(path)
+        else:
+            remove_remote(url)
+
+
+def remove_directory(url: str | Path) -> None:
+    """Deletes the files in a directory, and it; nothing happens when it isn't there."""
+    for name in list_names(url):
+        remove(join(url, name))
+    path = local_path(url)
+    if path is not None:
+        with suppress(FileNotFoundError):
+            os.rmdir(path)
+
+
+def _cannot_read(url: str | Path, error: OSError) -> CorpusError:
+    if isinstance(error, FileNotFoundError):
+        return CorpusError(f"{url}: no such file; check the path")
+    return CorpusError(
+        f"{url}: can't be opened: {error.strerror or error}; check the path and its permissions"
+    )
+
+
+def sha256_of(url: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with open_url(url) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+@contextmanager
+def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO[Any]]:
+    """Writes a file that appears under its name whole or not at all.
+
+    The bytes go to a hidden temporary name beside it, are flushed to disk, and are renamed when
+    the block ends; when the block raises, the temporary file goes and the old file stays. For a
+    remote file they go to this machine's temporary directory and are uploaded when the block ends.
+
+    Args:
+        url: A path or fsspec URL; missing parent directories are made.
+        mode: "wb" or "w" (UTF-8).
+        durable: Whether the file must survive a power cut right after. One that is checked and can
+            be made again, or that `sync` gets later, needn't, and waits for no disk.
+
+    Yields:
+        The open temporary file.
+
+    Raises:
+        CorpusError: The place can't be written to, or only read, as http(s)://.
+    """
+    path = local_path(url)
+    if path is None:
+        with write_remote(url, mode) as file:
+            yield file
+        return
+    parent, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(parent, _temporary_name(name))
+    encoding = None if "b" in mode else "utf-8"
+    try:
+        try:
+            file = open(temporary, mode, encoding=encoding)  # noqa: SIM115 - closed further down
+        except FileNotFoundError:
+            os.makedirs(parent, exist_ok=True)
+            file = open(temporary, mode, encoding=encoding)  # noqa: SIM115
+    except OSError as error:
+        raise _cannot_write(url, error) from error
+    try:
+        with file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(FileNotFoundError):
+            os.remove(temporary)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _cannot_write(url, error) from error
+        raise
+    if durable:
+        _sync_directory(parent)
+
+
+def create(url: str | Path, data: bytes) -> bool:
+    """Writes a small file, whole, unless there is one of that name: of several that try, one can.
+
+    Returns:
+        Whether this call wrote it.
+
+    Raises:
+        CorpusError: The place can't be written to.
+    """
+    path = local_path(url)
+    if path is None:
+        return create_remote(url, data)
+    parent, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(parent, _temporary_name(name))
+    try:
+        with atomic_write(temporary) as file:
+            file.write(data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _cannot_write(url, error) from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(temporary)
+    _sync_directory(parent)
+    return True
+
+
+def _cannot_write(url: str | Path, error: OSError) -> CorpusError:
+    return CorpusError(
+        f"{url}: can't be written: {error.strerror}; make room, mend the permissions or choose "
+        "another directory"
+    )
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{secrets.token_hex(4)}.tmp"
+
+
+def sync(urls: Iterable[str | Path]) -> None:
+    """Has files survive a power cut from now on; remote ones do so once they are written.
+
+    Raises:
+        CorpusError: One isn't there, or the disk has failed or is full.
+    """
+    paths = {path for url in urls if (path := local_path(url)) is not None}
+    for path in sorted(paths):
+        with open_url(path) as file:
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+    for parent in sorted({os.path.dirname(os.path.abspath(path)) for path in paths}):
+        _sync_directory(parent)
+
+
+def _sync_directory(path: str) -> None:
+    """Makes a rename in a directory durable (a rename is only as durable as its directory)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def download(url: str | Path, path: str | Path) -> None:
+    """Copies a file to a local path, which mustn't be in use: half of it shows meanwhile.
+
+    Raises:
+        CorpusError: As of `open_url`.
+    """
+    with open_url(url) as source, open(path, "wb") as target:
+        while block := source.read(1 << 20):
+            target.write(block)
+
+
+def write_json(url: str | Path, value: Any) -> None:
+    """Writes a value as JSON, atomically; NaN and infinity are refused by `json`."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    with atomic_write(url) as file:
+        file.write(text.encode() + b"\n")
+
+
+def read_json(url: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        CorpusError: The file isn't there or isn't JSON; names the file and line.
+    """
+    data = read_bytes(url)
+    try:
+        # Unlike `json` it refuses NaN, lone surrogates and other encodings than UTF-8, all of which
+        # would fail only when the value is written again.
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(
+            f"{url}{_line_of(error, data)}: not valid JSON ({error}); the file is damaged: run the "
+            "stage that wrote it again"
+        ) from error
+
+
+def _line_of(error: Exception, data: bytes) -> str:
+    """`:LINE` of what `msgspec` says of a byte; empty where it says nothing."""
+    found = re.search(r"\(byte (\d+)\)", str(error))
+    return ":" + str(data.count(b"\n", 0, int(found[1])) + 1) if found else ""

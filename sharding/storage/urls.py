@@ -1,0 +1,102 @@
+"""What a path or URL names: a file on this machine, or a file system of fsspec and a path in it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from sharding.errors import CorpusError
+
+_REFUSED = ("pipe", "shell", "exec")
+_LOCAL = ("file", "local")
+_PACKAGES = {
+    "s3": "polyprag[s3]",
+    "s3a": "polyprag[s3]",
+    "gs": "polyprag[gcs]",
+    "gcs": "polyprag[gcs]",
+}
+
+# There an upload is a single act: an object appears whole or not at all, and can't be renamed.
+OBJECT_STORES = frozenset(
+    ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory")
+)
+HTTP = frozenset(("http", "https"))
+
+
+def local_path(url: str | Path) -> str | None:
+    """The path on this machine that a path, `file:` or `local:` URL means; None for other URLs.
+
+    As in fsspec, nothing is decoded: `%20` stands for itself.
+
+    Raises:
+        CorpusError: It is a URL that runs a command.
+    """
+    text = os.fspath(url)
+    if isinstance(url, Path):
+        return text
+    for link in text.split("::"):
+        scheme, colon, _ = link.strip().partition(":")
+        if scheme.lower() in _REFUSED and (colon or "::" in text):
+            raise CorpusError(
+                f"{text}: {scheme}: URLs run commands and are refused; give a file or URL"
+            )
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() in _LOCAL and "::" not in text and rest.startswith("/"):
+        return rest.removeprefix("//localhost" if rest.startswith("//localhost/") else "//")
+    return None if "://" in text or "::" in text else text
+
+
+def is_local(url: str | Path) -> bool:
+    """Whether it lies on this machine's own file system; see `local_path`."""
+    return local_path(url) is not None
+
+
+def absolute(url: str | Path) -> str:
+    """A local path as a process in another directory finds it; any other URL as it is."""
+    path = local_path(url)
+    return os.fspath(url) if path is None else os.path.abspath(path)
+
+
+def is_chained(url: str | Path) -> bool:
+    """Whether it is several URLs in one, such as `zip://part.jsonl::s3://bucket/all.zip`."""
+    return "::" in os.fspath(url)
+
+
+def scheme_of(url: str | Path) -> str:
+    """The URL's (first) protocol, such as `s3`."""
+    return os.fspath(url).partition("::")[0].partition(":")[0].lower()
+
+
+def filesystem_of(url: str | Path) -> tuple[Any, str]:
+    """The fsspec file system of a URL that isn't local, and the path in it.
+
+    Object stores are set not to remember listings, which other workers make out of date, and S3
+    not to repeat requests by itself: `sharding.storage.retry` does, once for all.
+
+    Raises:
+        CorpusError: No such file system is known, or its package isn't installed.
+    """
+    text = os.fspath(url)
+    scheme = scheme_of(text)
+    plain = not is_chained(text)
+    options: dict[str, Any] = {}
+    if plain and (scheme in OBJECT_STORES or scheme in HTTP):
+        options["use_listings_cache"] = False
+    if plain and scheme in ("s3", "s3a"):
+        from fsspec.config import conf
+
+        configured = dict(conf.get(scheme, {}).get("config_kwargs", {}))
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | configured
+    try:
+        fs, path = fsspec.core.url_to_fs(text, **options)
+    except ImportError as error:
+        remedy = f"pip install '{_PACKAGES[scheme]}'" if scheme in _PACKAGES else str(error)
+        raise CorpusError(
+            f"{text}: the package for {scheme}:// isn't installed: {remedy}"
+        ) from error
+    except ValueError as error:
+        raise CorpusError(f"{text}: not a URL that can be opened ({error}); check it") from error
+    if plain and scheme in ("s3", "s3a"):
+        fs.retries = 1
+    return fs, str(path)

@@ -1,0 +1,30 @@
+"""The bytes of a file that a manifest has promised, with their size and SHA-256 compared."""
+
+import hashlib
+from pathlib import Path
+
+from sharding.corpus.tar import REMEDY
+from sharding.errors import CorpusError
+from sharding.storage.files import read_bytes, size_of
+
+
+def read_promised(url: str | Path, *, sha256: str, num_bytes: int | None = None) -> bytes:
+    """Reads a file whole, and never much more than it should have, however long it has become.
+
+    Args:
+        url: A path or URL.
+        sha256: What its SHA-256 is, in hex.
+        num_bytes: And its size, if it is known.
+
+    Raises:
+        CorpusError: The file can't be read, or isn't the one that was promised.
+    """
+    # One byte more than it should have shows that it is longer.
+    data = read_bytes(url, length=None if num_bytes is None else num_bytes + 1)
+    if num_bytes is not None and len(data) != num_bytes:
+        raise CorpusError(
+            f"{url}: holds {size_of(url)} bytes where the manifest says {num_bytes}; {REMEDY}"
+        )
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CorpusError(f"{url}: SHA-256 differs from the manifest's; {REMEDY}")
+    return data
