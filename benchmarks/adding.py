@@ -22,15 +22,15 @@ from typing import Any
 from quality import DATA, ROOT, encode_here
 from reporting import Goal, finish, options, show
 
-from polyprag.answering import Answerer
+from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
+from polyprag.evaluation.held_out_questions import lead_questions
+from polyprag.evaluation.metrics import bootstrap_interval, score
+from polyprag.evaluation.questions import Question, read_questions
 from polyprag.growth.extend import augment_new, train_new_rows
-from polyprag.index.build import build_index
-from polyprag.lead_questions import lead_questions
-from polyprag.metrics import bootstrap_interval, score
-from polyprag.questions import Question, read_questions
+from polyprag.retrieval.building.run import build_index
 from sharding.change.growth import append_passages
 from sharding.ingest.prepare import prepare
 

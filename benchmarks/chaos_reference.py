@@ -14,7 +14,7 @@ from plain_workers import free_port, join_group
 from torch import distributed
 
 from cluster.training import train_encoding
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 
 
 def train_without_faults(run: Path, settings: Sequence[str], *, workers: int) -> None:

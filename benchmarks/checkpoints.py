@@ -25,7 +25,7 @@ from reporting import Goal, finish, options, show
 
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import CheckpointConfig, Config
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 from sharding.ingest.prepare import prepare
 
 PASSAGES = ROOT / "examples" / "popqa" / "passages.jsonl"

@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from polyprag.config import ExpertsConfig, RouterConfig
-from polyprag.experts import inject
-from polyprag.router import gates
+from polyprag.method.experts import inject
+from polyprag.method.router import gates
 
 BATCH = 16
 TARGETS = ["gate_proj", "up_proj", "down_proj"]

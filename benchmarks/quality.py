@@ -22,21 +22,21 @@ from peft.tuners.lora import LoraLayer
 from reporting import Goal, finish, options, show
 from torch import distributed
 
-from polyprag.answering import WITHOUT_MAP
+from polyprag.answering.answerer import WITHOUT_MAP
+from polyprag.answering.generation import generate
 from polyprag.augment.corpus import augment_corpus
-from polyprag.base_model import load_base
-from polyprag.batching import pad_batch
 from polyprag.config import Config
-from polyprag.config_files import load_config, save_config
-from polyprag.evaluate import evaluate, parse_methods
-from polyprag.examples import expand
-from polyprag.generation import generate
-from polyprag.index.build import build_index
-from polyprag.lead_questions import write_lead_questions
-from polyprag.loss import causal_loss_sum
-from polyprag.metrics import score
-from polyprag.prompts import render_prompt
-from polyprag.questions import Question, read_questions
+from polyprag.config.files import load_config, save_config
+from polyprag.evaluation.evaluate import evaluate, parse_methods
+from polyprag.evaluation.held_out_questions import write_lead_questions
+from polyprag.evaluation.metrics import score
+from polyprag.evaluation.questions import Question, read_questions
+from polyprag.method.base_model import load_base
+from polyprag.method.batching import pad_batch
+from polyprag.method.examples import expand
+from polyprag.method.loss import causal_loss_sum
+from polyprag.method.prompts import render_prompt
+from polyprag.retrieval.building.run import build_index
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare

@@ -19,23 +19,23 @@ import numpy.typing as npt
 from retrieval_vectors import DIMS, chunks, queries_near
 
 from polyprag.config import IndexConfig, RetrievalConfig
-from polyprag.index.build_dense import DenseBuild
-from polyprag.index.build_progress import BuildProgress
-from polyprag.index.components import Component, keep_or_make, whole_component
-from polyprag.index.dense import DenseIndex, DenseSegment
-from polyprag.index.embeddings import Embeddings
-from polyprag.index.faiss_factory import empty_index, factory_for, inverted_file, is_lossy
-from polyprag.index.faiss_index import VectorIndex
-from polyprag.index.groups import Group
-from polyprag.index.manifest import IndexManifest, Segment
-from polyprag.index.parts import Parts
-from polyprag.index.passages import write_passages
-from polyprag.index.pieces import BuildPlace
-from polyprag.index.place import LocalPlace
-from polyprag.index.rows import write_rows
-from polyprag.index.search import Index
-from polyprag.index.segments import OpenSegment, Span
-from polyprag.index.standing import Standing
+from polyprag.retrieval.building.dense import DenseBuild
+from polyprag.retrieval.building.groups import Group
+from polyprag.retrieval.building.parts import Parts
+from polyprag.retrieval.building.pieces import BuildPlace
+from polyprag.retrieval.building.progress import BuildProgress
+from polyprag.retrieval.dense.embeddings import Embeddings
+from polyprag.retrieval.dense.faiss_factory import empty_index, factory_for, inverted_file, is_lossy
+from polyprag.retrieval.dense.faiss_index import VectorIndex
+from polyprag.retrieval.dense.search import DenseIndex, DenseSegment
+from polyprag.retrieval.freshness import Standing
+from polyprag.retrieval.parts.components import Component, keep_or_make, whole_component
+from polyprag.retrieval.parts.index_store import LocalPlace
+from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from polyprag.retrieval.parts.passages import write_passages
+from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.parts.serving_rows import write_rows
+from polyprag.retrieval.search import Index
 from sharding.corpus.manifest import Partition
 from sharding.corpus.passages import Passage
 from sharding.task_pool import InlinePool
@@ -208,7 +208,7 @@ def searched(
 
 
 class NoEncoder:
-    """Vectors are given here; see `polyprag.index.encoders.Encoder`."""
+    """Vectors are given here; see `polyprag.retrieval.encoders.encoder.Encoder`."""
 
     dims = DIMS
 

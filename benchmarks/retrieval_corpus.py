@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyprag.questions import Question, read_questions
+from polyprag.evaluation.questions import Question, read_questions
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "popqa"
 SETS = ("popqa", "hotpotqa", "2wikimultihopqa")

@@ -27,9 +27,9 @@ from retrieval_corpus import Corpus, QuestionSet, read_sets
 from retrieval_lexical import Bm25s, RankBm25, Searcher, TfIdf
 
 from polyprag.config import Config, IndexConfig, ModelConfig, RetrievalConfig
-from polyprag.index.build import build_index
-from polyprag.index.search import Index
-from polyprag.metrics import bootstrap_interval
+from polyprag.evaluation.metrics import bootstrap_interval
+from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.search import Index
 from sharding.ingest.prepare import prepare
 
 BASE = Path(__file__).parent.parent / "examples" / "tiny-base"

@@ -8,8 +8,8 @@ from typing import Any
 from routing_table_cold import forget
 from routing_table_stream import Ids, Step, Stream
 
-from polyprag.row_kernel import compiled
-from polyprag.row_optimizer import RowAdam
+from polyprag.method.row_kernel import compiled
+from polyprag.method.row_optimizer import RowAdam
 from sharding.corpus.manifest import Partition
 from sharding.rows.part import RowPartition, init_rows, load_rows, save_rows
 from sharding.rows.table import RowTable

@@ -78,7 +78,7 @@ def _part(part: str, size: Size, partition_size: int = 0) -> dict[str, Any]:
 
 def _config(size: Size, partition_size: int) -> Any:
     """The settings for all of Wikipedia, for two epochs on so many lanes."""
-    from polyprag.config_files import load_config
+    from polyprag.config.files import load_config
 
     config = load_config(["wikipedia-21m"], [f"data.lanes={size.lanes}", "cluster.workers=1"])
     data = replace(config.data, partition_size=partition_size)

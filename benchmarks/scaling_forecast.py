@@ -22,9 +22,9 @@ from cluster.model_shape import ModelShape, model_shape
 from cluster.plan import plan_encoding
 from cluster.rate import Rate
 from cluster.token_sample import Sample
-from polyprag.batching import length_groups
 from polyprag.config import Config
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
+from polyprag.method.batching import length_groups
 from sharding.stream.plan import lanes_of_worker
 
 PASSAGES_OF_WIKIPEDIA = 21_015_324
@@ -106,9 +106,9 @@ def wikipedia() -> tuple[Config, ModelShape]:
 def lengths_of_examples(config: Config, *, passages: int = 200) -> list[int]:
     """Tokens of examples as the config makes them, from passages of examples/popqa."""
     from polyprag.augment.corpus import augment_corpus
-    from polyprag.base_model import load_tokenizer
     from polyprag.config import ModelConfig
-    from polyprag.examples import expand
+    from polyprag.method.base_model import load_tokenizer
+    from polyprag.method.examples import expand
     from sharding.corpus.reader import Corpus
     from sharding.ingest.prepare import prepare
 
@@ -135,7 +135,7 @@ def operations(config: Config) -> int:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from cluster.engine import GatedLanguageModel
-    from polyprag.experts import inject
+    from polyprag.method.experts import inject
 
     class Counting(TorchDispatchMode):
         def __init__(self) -> None:

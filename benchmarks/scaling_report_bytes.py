@@ -11,7 +11,7 @@ from scaling_trace import sent_by_algorithm
 from scaling_workers import Ranks
 
 from cluster.model_shape import model_shape
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 from sharding.corpus.manifest import CorpusManifest
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config_files import flatten, load_config
+from polyprag.config.files import flatten, load_config
 from sharding.ingest.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent

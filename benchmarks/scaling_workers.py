@@ -144,7 +144,7 @@ def _worker(rank: int, workers: int, port: int, tasks: list[Task], out: str) -> 
 def _train(run: str, task: Task, calls: list[Call]) -> list[StepRecord]:
     import cluster.step
     import cluster.training
-    from polyprag.config_files import load_config
+    from polyprag.config.files import load_config
 
     real_step, real_batch = cluster.training.train_step, cluster.step._batch
     steps = task.warm_up + task.steps

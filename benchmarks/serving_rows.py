@@ -22,18 +22,18 @@ import numpy.typing as npt
 from quality import DATA, ROOT, encode_here, quick_data
 from reporting import Goal, finish, options, show
 
-from polyprag.answering import Answerer
+from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config_files import load_config, save_config
-from polyprag.encoding import Encoding
-from polyprag.index.build import build_index
-from polyprag.index.results import Hits
-from polyprag.index.rows import RowTable, write_rows
-from polyprag.index.search import Index
-from polyprag.lead_questions import write_lead_questions
-from polyprag.metrics import bootstrap_interval, score
-from polyprag.questions import Question, read_questions
+from polyprag.config.files import load_config, save_config
+from polyprag.encoding.reader import Encoding
+from polyprag.evaluation.held_out_questions import write_lead_questions
+from polyprag.evaluation.metrics import bootstrap_interval, score
+from polyprag.evaluation.questions import Question, read_questions
+from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.parts.serving_rows import RowTable, write_rows
+from polyprag.retrieval.results import Hits
+from polyprag.retrieval.search import Index
 from sharding.ingest.prepare import prepare
 
 FORMATS = ("fp16", "int8")

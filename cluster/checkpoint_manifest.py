@@ -6,8 +6,8 @@ import msgspec
 
 from cluster.phase import Phase
 from polyprag.config import Config
-from polyprag.config_files import flatten
-from polyprag.encoding_manifest import BaseModel
+from polyprag.config.files import flatten
+from polyprag.encoding.manifest import BaseModel
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest
 from sharding.errors import CorpusError

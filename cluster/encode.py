@@ -17,9 +17,9 @@ from cluster.run_id import run_id_of
 from cluster.sinks.chosen import check_sinks
 from cluster.trainer import train_on_ray
 from polyprag.config import Config
-from polyprag.config_files import locate, save_config, with_absolute_model
-from polyprag.encoding import encoding_dir
-from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
+from polyprag.config.files import locate, save_config, with_absolute_model
+from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
+from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import CorpusError
 from polyprag.progress import progress
 from sharding.corpus.manifest import CorpusManifest

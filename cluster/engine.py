@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from polyprag.config import Config
-from polyprag.config_files import read_yaml
+from polyprag.config.files import read_yaml
 from polyprag.errors import ConfigError
-from polyprag.experts import ExpertPool
-from polyprag.loss import causal_loss_sum
+from polyprag.method.experts import ExpertPool
+from polyprag.method.loss import causal_loss_sum
 
 # Keys that the training loop depends on; a further DeepSpeed config may not set them.
 _OURS = (

@@ -13,8 +13,8 @@ from cluster.collectives import gather_json, together
 from cluster.engine import ExpertEngine
 from cluster.plan import EncodePlan
 from polyprag.config import Config
-from polyprag.encoding import encoding_dir, save_encoding
-from polyprag.encoding_manifest import RowsPart, Trained, describe_base
+from polyprag.encoding.manifest import RowsPart, Trained, describe_base
+from polyprag.encoding.reader import encoding_dir, save_encoding
 from sharding.corpus.manifest import CorpusManifest
 from sharding.rows.part import RowPartition, save_rows
 from sharding.storage.files import join, list_names, remove

@@ -12,10 +12,10 @@ import torch
 
 from cluster.checkpoint_files import load_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest
-from polyprag.encoding import Encoding, encoding_dir
-from polyprag.encoding_manifest import MANIFEST_NAME
+from polyprag.encoding.manifest import MANIFEST_NAME
+from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.errors import RunError
-from polyprag.router import gates
+from polyprag.method.router import gates
 from sharding.corpus.manifest import CorpusManifest
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import exists, join

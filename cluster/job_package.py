@@ -11,7 +11,7 @@ from pathlib import Path
 import cluster
 import polyprag
 import sharding
-from polyprag.config_files import locate, shipped_configs
+from polyprag.config.files import locate, shipped_configs
 from sharding.storage.files import read_bytes
 
 

@@ -5,7 +5,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cluster.plan import EncodePlan
 from polyprag.config import Config
-from polyprag.examples import Example, ExampleMaker, num_examples
+from polyprag.method.examples import Example, ExampleMaker, num_examples
 from sharding.corpus.reader import Corpus
 from sharding.stream.epoch import WorkerStream
 from sharding.stream.plan import Cursor

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from polyprag.config import Config, ModelConfig
 from polyprag.errors import ConfigError
-from polyprag.experts import inject
+from polyprag.method.experts import inject
 
 
 @dataclass(frozen=True, slots=True)

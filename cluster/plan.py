@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from cluster.phase import Phase
 from polyprag.config import Config
 from polyprag.errors import RunError
-from polyprag.examples import num_examples
+from polyprag.method.examples import num_examples
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.stream.plan import Cursor, lane_cursor_at, partition_order, partitions_of_lane
 from sharding.stream.plan import steps_per_epoch as lane_steps_per_epoch

@@ -10,9 +10,9 @@ from cluster.plan import counted_examples, plan_of
 from cluster.rate import Rate, measured_rate
 from cluster.ray_session import cluster_address
 from cluster.token_sample import Sample, planned_examples_per_passage, sample_corpus
-from polyprag.base_model import load_tokenizer
 from polyprag.config import Config
 from polyprag.errors import ConfigError, CorpusError, RunError
+from polyprag.method.base_model import load_tokenizer
 from sharding.corpus.reader import Corpus
 from sharding.storage.files import join
 

@@ -6,7 +6,7 @@ from statistics import median
 
 from cluster.metrics import METRICS_FILE, StepMetrics, read_lines
 from polyprag.config import Config
-from polyprag.config_files import flatten, load_config
+from polyprag.config.files import flatten, load_config
 from polyprag.errors import RunError
 from sharding.storage.files import exists, join
 

@@ -11,7 +11,7 @@ from cluster.checkpoint_manifest import MANIFEST_NAME as CHECKPOINT
 from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.events import Event, groups_of_workers, read_events
 from cluster.metrics import METRICS_FILE, StepMetrics, last_metrics
-from polyprag.encoding_manifest import MANIFEST_NAME as ENCODING
+from polyprag.encoding.manifest import MANIFEST_NAME as ENCODING
 from polyprag.errors import RunError
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.storage.files import changed_at, exists, join

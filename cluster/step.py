@@ -23,10 +23,10 @@ from cluster.engine import ExpertEngine
 from cluster.learning_rate import rate_factor
 from cluster.metrics import StepMetrics
 from cluster.plan import EncodePlan
-from polyprag.batching import length_groups, pad_batch
 from polyprag.config import Config
-from polyprag.examples import IGNORED, Example
-from polyprag.router import gates as gates_of
+from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.examples import IGNORED, Example
+from polyprag.method.router import gates as gates_of
 from sharding.rows.table import RowTable
 from sharding.stream.epoch import StepBatch
 from sharding.stream.lane import LaneBatch

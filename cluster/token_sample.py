@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import AugmentConfig, Config
-from polyprag.examples import count_examples, expand, num_examples
+from polyprag.method.examples import count_examples, expand, num_examples
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 from sharding.corpus.reader import Corpus
 

@@ -26,12 +26,12 @@ from cluster.plan import EncodePlan, plan_encoding
 from cluster.sinks.chosen import open_sinks
 from cluster.sinks.sink import Sink, Tolerated
 from cluster.step import train_step
-from polyprag.base_model import load_base
 from polyprag.config import Config
-from polyprag.encoding import encoding_dir
-from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
-from polyprag.experts import ExpertPool, inject
-from polyprag.row_optimizer import RowAdam
+from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
+from polyprag.encoding.reader import encoding_dir
+from polyprag.method.base_model import load_base
+from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.row_optimizer import RowAdam
 from sharding.corpus.reader import Corpus
 from sharding.rows.part import RowPartition, init_rows, load_rows
 from sharding.rows.table import RowTable

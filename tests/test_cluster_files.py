@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from polyprag.cli.main import main
-from polyprag.config_files import shipped_configs
+from polyprag.config.files import shipped_configs
 
 ROOT = Path(__file__).parent.parent
 FILES = ROOT / "configs" / "cluster"
@@ -218,7 +218,7 @@ def test_command_lines_are_ones_that_polyprag_has(where: str, line: str) -> None
         group = command
     context = group.make_context(group.name, list(words), resilient_parsing=False)
     settings = [word for word in words if re.match(r"[a-z]+\.[a-z_]+=", word)]
-    from polyprag.config_files import load_config
+    from polyprag.config.files import load_config
 
     load_config("wikipedia-21m", [s for s in settings if "$" not in s])
     if group.name == "submit":

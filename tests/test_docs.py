@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from polyprag.config import Config
-from polyprag.config_files import flatten, parse_settings, shipped_configs
+from polyprag.config.files import flatten, parse_settings, shipped_configs
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -10,7 +10,7 @@ from cluster.run_id import run_id_of
 from cluster.sinks.background import BackgroundSink
 from cluster.sinks.sink import Sink
 from polyprag.config import Config, LogConfig
-from polyprag.config_files import flatten
+from polyprag.config.files import flatten
 from polyprag.errors import ConfigError
 from sharding.storage.files import join
 

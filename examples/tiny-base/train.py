@@ -27,7 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from polyprag.augment.facts import tidy
 from polyprag.augment.rules import augment
-from polyprag.prompts import completion, passage_block, qa_prompt
+from polyprag.method.prompts import completion, passage_block, qa_prompt
 from sharding.corpus.passages import QA, Passage
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError
-from polyprag.examples import count_examples
+from polyprag.method.examples import count_examples
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import Augmentation, Passage, Record
 from sharding.corpus.rewrite import rewrite_partitions

@@ -7,13 +7,13 @@ import torch
 from msgspec import structs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polyprag.answering.generation import continuations
 from polyprag.augment.prompt import instruction, write_with_retries
-from polyprag.base_model import load_base
 from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError
-from polyprag.generation import continuations
-from polyprag.prompts import prompt_ids
-from polyprag.window import first_characters, largest_fitting, prompt_tokens
+from polyprag.method.base_model import load_base
+from polyprag.method.prompts import prompt_ids
+from polyprag.method.window import first_characters, largest_fitting, prompt_tokens
 from sharding.corpus.passages import Augmentation, Passage
 
 

@@ -94,7 +94,7 @@ def command(
       polyprag add runs/wiki
     """
     from cluster.checkpoint_edit import check_finished
-    from polyprag.config_files import save_config
+    from polyprag.config.files import save_config
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
     from sharding.storage.urls import absolute
@@ -178,9 +178,9 @@ def _trainers(num_rows: int) -> int:
 
 def _index(run: str, config: "Config") -> None:
     """Brings the index up to date, if there is one."""
-    from polyprag.index.build import build_index
-    from polyprag.index.manifest import MANIFEST_NAME
     from polyprag.progress import progress
+    from polyprag.retrieval.building.run import build_index
+    from polyprag.retrieval.parts.manifest import MANIFEST_NAME
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import exists, join
 

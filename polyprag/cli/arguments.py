@@ -72,7 +72,7 @@ def refuse_bare_override(text: str) -> None:
     bare = _BARE.match(text)
     if bare is None:
         return
-    from polyprag.config_files import nearest_key
+    from polyprag.config.files import nearest_key
 
     near = nearest_key(bare[1])
     hint = f"did you mean {near}={text[bare.end() :]}?" if near else "keys are section.key"
@@ -84,9 +84,9 @@ def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "
 
     Raises:
         click.UsageError: RUN was left out.
-        ConfigError: see `polyprag.config_files.load_config`.
+        ConfigError: see `polyprag.config.files.load_config`.
     """
-    from polyprag.config_files import load_config
+    from polyprag.config.files import load_config
 
     if _OVERRIDE.match(run):
         raise click.UsageError(f"RUN is missing: the run directory comes before {run!r}")

@@ -8,7 +8,7 @@ import click
 from polyprag.cli.arguments import config_option, run_argument, settings_of, split_overrides
 
 if TYPE_CHECKING:
-    from polyprag.answering import Answer
+    from polyprag.answering.answerer import Answer
 
 MODES = ("closed", "rag", "poly", "combine", "routed")  # the controls are for evaluate
 _SHOWN_CHARACTERS = 76
@@ -57,8 +57,8 @@ def command(
         raise click.UsageError('name at least one question after RUN, in quotes: "..."')
     if any(not question.strip() for question in questions):
         raise click.UsageError("a question is empty")
-    from polyprag.answering import MODES as ALL_MODES
-    from polyprag.answering import Answerer
+    from polyprag.answering.answerer import MODES as ALL_MODES
+    from polyprag.answering.answerer import Answerer
 
     chosen = next(known for known in ALL_MODES if known == mode)
     answerer = Answerer.open(run, config, modes=[chosen])
@@ -102,7 +102,7 @@ def print_answer(question: str, answer: "Answer") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from polyprag.report import mixture_bars
+    from polyprag.evaluation.report import mixture_bars
 
     console = Console(highlight=False)
     lines = [Text(_line(question), style="bold"), Text(f"  {_line(answer.text) or '(nothing)'}")]

@@ -36,7 +36,7 @@ def command(
     """
     from polyprag.augment.corpus import augment_corpus, num_without_augmentation
     from polyprag.cli.arguments import settings_of
-    from polyprag.config_files import save_config
+    from polyprag.config.files import save_config
     from polyprag.progress import progress
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join

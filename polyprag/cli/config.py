@@ -25,7 +25,7 @@ def show(arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...]) 
       polyprag config show --config quickstart train.epochs=8
       polyprag config show --run runs/wiki
     """
-    from polyprag.config_files import load_config, to_yaml
+    from polyprag.config.files import load_config, to_yaml
     from polyprag.errors import RunError
     from sharding.storage.files import exists, join
 
@@ -48,7 +48,7 @@ def validate(configs: tuple[str, ...]) -> None:
       polyprag config validate llama-3-8b cluster/ray-address cluster.workers=16
     """
     from polyprag.cli.arguments import split_overrides
-    from polyprag.config_files import load_config, read_yaml
+    from polyprag.config.files import load_config, read_yaml
 
     files, overrides = split_overrides(configs)
     config = load_config(files, overrides)
@@ -74,7 +74,7 @@ def copy(name: str, target: Path | None, force: bool) -> None:
       polyprag config copy llama-3.2-1b
       polyprag config copy deepspeed/zero3 my-zero3.yaml
     """
-    from polyprag.config_files import shipped_configs
+    from polyprag.config.files import shipped_configs
     from polyprag.errors import ConfigError
     from sharding.storage.files import atomic_write
 
@@ -95,7 +95,7 @@ def copy(name: str, target: Path | None, force: bool) -> None:
 @command.command("list")
 def list_shipped() -> None:
     """List the shipped configs, each with what it is for."""
-    from polyprag.config_files import shipped_configs
+    from polyprag.config.files import shipped_configs
 
     shipped = shipped_configs()
     width = max(map(len, shipped), default=0)

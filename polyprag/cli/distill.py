@@ -50,9 +50,9 @@ def command(
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
       polyprag evaluate runs/wiki --questions popqa.jsonl --methods poly,routed --out results/routed
     """
-    from polyprag.distill import distill
     from polyprag.progress import progress
-    from polyprag.routing_map_file import router_dir
+    from polyprag.routed.distill import distill
+    from polyprag.routed.map_file import router_dir
 
     config = settings_of(run, configs, only_overrides(arguments))
     hold(run, "distill")

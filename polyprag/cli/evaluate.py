@@ -69,9 +69,9 @@ def command(
     config = settings_of(run, configs, only_overrides(arguments))
     from rich.console import Console
 
-    from polyprag.evaluate import evaluate, parse_methods
+    from polyprag.evaluation.evaluate import evaluate, parse_methods
+    from polyprag.evaluation.report import results_table
     from polyprag.progress import progress
-    from polyprag.report import results_table
 
     with progress(None, "evaluating", unit="questions") as advance:
         done: dict[str, int] = {}

@@ -66,10 +66,10 @@ def command(
       polyprag index runs/wiki --config runs/wiki/config.yaml --config encoder/e5-base
       polyprag index runs/dpr index.factory=IVF16384,PQ64
     """
-    from polyprag.config_files import save_config
-    from polyprag.index.build import build_index
-    from polyprag.index.encoder_choice import uses_gpu
+    from polyprag.config.files import save_config
     from polyprag.progress import progress
+    from polyprag.retrieval.building.run import build_index
+    from polyprag.retrieval.encoders.choice import uses_gpu
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
     from sharding.storage.urls import absolute

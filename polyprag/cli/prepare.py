@@ -82,7 +82,7 @@ def command(
       polyprag prepare runs/articles 'articles/*.parquet' --chunk-words 100 --workers 16
       polyprag prepare s3://bucket/run s3://bucket/passages --ray data.partition_size=4096
     """
-    from polyprag.config_files import save_config
+    from polyprag.config.files import save_config
     from polyprag.progress import progress
     from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES

@@ -21,7 +21,7 @@ def command(run: str, out: str, limit: int | None) -> None:
       polyprag evaluate runs/wiki --questions lead-facts.jsonl --gold-passages \\
           --methods closed,rag,poly,poly-wrong-row --out results/lead-facts
     """
-    from polyprag.lead_questions import write_lead_questions
+    from polyprag.evaluation.held_out_questions import write_lead_questions
 
     number = write_lead_questions(run, out, limit=limit)
     click.echo(f"{out}: {number:,} questions")

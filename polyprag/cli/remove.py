@@ -72,7 +72,7 @@ def command(
     from cluster.checkpoint_edit import check_finished, forget_rows
     from polyprag.growth.remove import remove
     from polyprag.progress import progress
-    from polyprag.routing_map_file import router_dir
+    from polyprag.routed.map_file import router_dir
     from sharding.change.keys import ids_of_keys
     from sharding.change.removal import check_ids
     from sharding.corpus.reader import Corpus

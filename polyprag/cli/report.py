@@ -44,6 +44,6 @@ def command(
           --picture popqa.png
     """
     config = settings_of(run, configs, only_overrides(arguments))
-    from polyprag.report import report_run
+    from polyprag.evaluation.report import report_run
 
     report_run(run, config, results_dir=results, questions_path=questions_path, picture=picture)

@@ -133,7 +133,7 @@ def warn_if_open(jobs: "Jobs") -> None:
 def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
     """The job's settings; refuses here what would fail there."""
     from cluster.job_package import named_configs
-    from polyprag.config_files import load_config
+    from polyprag.config.files import load_config
 
     _, overrides = split_overrides(arguments)
     return load_config(list(named_configs(arguments).values()), overrides, run)
@@ -141,7 +141,7 @@ def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
 
 def _absolute(arguments: tuple[str, ...], config: "Config") -> list[str]:
     """The same for a job, which runs in another directory: local paths are made absolute."""
-    from polyprag.config_files import with_absolute_model
+    from polyprag.config.files import with_absolute_model
     from sharding.storage.urls import absolute
 
     is_path = [("/" in word or "." in word) and os.path.exists(word) for word in arguments]

@@ -47,7 +47,7 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
     from cluster.checkpoint_manifest import CheckpointManifest
     from polyprag.errors import RunError
     from polyprag.progress import progress
-    from polyprag.verify import verify_run
+    from polyprag.verify.run import verify_run
     from sharding.checks.problem import mend
 
     if repair:

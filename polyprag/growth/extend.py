@@ -9,13 +9,13 @@ from typing import Any
 
 from polyprag.augment.corpus import augment_corpus, describe
 from polyprag.config import AugmentConfig, Config
-from polyprag.config_files import with_absolute_model
-from polyprag.encoding import Encoding, encoding_dir
-from polyprag.encoding_edit import extend_encoding
-from polyprag.encoding_manifest import MANIFEST_NAME, EncodingManifest
+from polyprag.config.files import with_absolute_model
+from polyprag.encoding.edit import extend_encoding
+from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
+from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.errors import RunError
 from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
-from polyprag.index.run_dir import CORPUS
+from polyprag.run_dir import CORPUS
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import exists, join

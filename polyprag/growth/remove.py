@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Iterable
 
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config
-from polyprag.encoding_edit import forget_rows
-from polyprag.index.build import build_index
-from polyprag.index.run_dir import CORPUS, INDEX
-from polyprag.routing_map_file import remove_map
+from polyprag.encoding.edit import forget_rows
+from polyprag.retrieval.building.run import build_index
+from polyprag.routed.map_file import remove_map
+from polyprag.run_dir import CORPUS, INDEX
 from sharding.change.removal import Removed, remove_passages
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.cache import cache_for

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from polyprag.config import Config
 from polyprag.errors import RunError
-from polyprag.index.search import Index
+from polyprag.retrieval.search import Index
 from sharding.corpus.manifest import Partition
 from sharding.corpus.passages import Passage
 from sharding.rows.part import init_rows

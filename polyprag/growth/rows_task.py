@@ -12,17 +12,17 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
-from polyprag.base_model import load_base
 from polyprag.config import Config
-from polyprag.config_files import flatten
-from polyprag.encoding import Encoding, encoding_dir
-from polyprag.encoding_edit import ROWS
-from polyprag.encoding_manifest import EncodingManifest, RowsPart, describe_base
-from polyprag.experts import inject
+from polyprag.config.files import flatten
+from polyprag.encoding.edit import ROWS
+from polyprag.encoding.manifest import EncodingManifest, RowsPart, describe_base
+from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.growth.row_start import start_rows
 from polyprag.growth.train_rows import RowTrainer
-from polyprag.index.run_dir import CORPUS
-from polyprag.index.search import Index
+from polyprag.method.base_model import load_base
+from polyprag.method.experts import inject
+from polyprag.retrieval.search import Index
+from polyprag.run_dir import CORPUS
 from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.reader import records_in

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polyprag.batching import length_groups, pad_batch
 from polyprag.config import Config
-from polyprag.examples import IGNORED, Example, ExampleMaker
-from polyprag.experts import ExpertPool
-from polyprag.loss import causal_loss_sum
-from polyprag.router import gates as gates_of
-from polyprag.row_optimizer import RowAdam
+from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.examples import IGNORED, Example, ExampleMaker
+from polyprag.method.experts import ExpertPool
+from polyprag.method.loss import causal_loss_sum
+from polyprag.method.router import gates as gates_of
+from polyprag.method.row_optimizer import RowAdam
 from sharding.corpus.passages import Record
 from sharding.rows.part import RowPartition, second_moment_shape
 

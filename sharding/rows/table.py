@@ -33,7 +33,7 @@ THREADS = 4  # that load, and as many that write
 
 
 class RowOptimizer(Protocol):
-    """What updates rows in place; see `polyprag.row_optimizer.RowAdam.update`."""
+    """What updates rows in place; see `polyprag.method.row_optimizer.RowAdam.update`."""
 
     def update(
         self,

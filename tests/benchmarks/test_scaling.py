@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from cluster.plan import EncodePlan, plan_encoding
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 TINY = {"passages": 3000, "lanes": 6, "fewer": [5, 3], "checkpoints": 2, "rounds": 2}

@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 from sharding.ingest.prepare import prepare
 
 PEOPLE = [

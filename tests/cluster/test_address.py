@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyprag.encoding import Encoding
+from polyprag.encoding.reader import Encoding
 from sharding.corpus.manifest import CorpusManifest
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))

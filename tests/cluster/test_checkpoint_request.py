@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.checkpoint_request import Request, RequestReader, ask
 from cluster.events import read_events
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 
 
 def waits_for(reader: RequestReader, request: Request) -> None:

@@ -14,8 +14,8 @@ from cluster.checkpoint_edit import forget_rows
 from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.events import read_events
 from polyprag.augment.corpus import counts_of
-from polyprag.config_files import load_config
-from polyprag.encoding import Encoding
+from polyprag.config.files import load_config
+from polyprag.encoding.reader import Encoding
 from polyprag.errors import PolypragError
 from sharding.change.removal import remove_passages
 from sharding.corpus.manifest import CorpusManifest

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.checkpoint_manifest import CheckpointManifest
 from cluster.plan import plan_encoding
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 from sharding.corpus.manifest import CorpusManifest
 
 pytestmark = pytest.mark.slow

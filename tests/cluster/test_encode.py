@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cluster.events import read_events
-from polyprag.encoding import Encoding
+from polyprag.encoding.reader import Encoding
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
 ENVIRONMENT = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1"}

@@ -16,7 +16,7 @@ from cluster.planning import RunPlan
 from cluster.rate import Rate
 from cluster.token_sample import Sample
 from polyprag.config import Config
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 from polyprag.errors import ConfigError
 from sharding.corpus.manifest import CorpusManifest, Partition
 

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.job_package import pack
 from cluster.jobs import is_loopback
-from polyprag.encoding import Encoding
+from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -122,7 +122,7 @@ def test_local_paths_are_absolute_for_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from polyprag.cli.submit import _absolute
-    from polyprag.config_files import load_config
+    from polyprag.config.files import load_config
 
     (tmp_path / "base").mkdir()
     (tmp_path / "new.jsonl").touch()

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from cluster.memory import activation_bytes, batch_tokens
 from cluster.model_shape import model_shape
 from polyprag.config import Config, DataConfig, ExpertsConfig, ModelConfig, RouterConfig
-from polyprag.experts import inject
-from polyprag.loss import causal_loss_sum
+from polyprag.method.experts import inject
+from polyprag.method.loss import causal_loss_sum
 
 LLAMA = LlamaConfig(
     vocab_size=1000,

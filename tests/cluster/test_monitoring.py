@@ -12,7 +12,7 @@ import pytest
 
 from cluster.metrics import StepMetrics
 from cluster.run_id import run_id_of
-from polyprag.config_files import load_config
+from polyprag.config.files import load_config
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyprag.answering import Answerer
+from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config_files import load_config, save_config
-from polyprag.encoding import Encoding
-from polyprag.index.build import build_index
+from polyprag.config.files import load_config, save_config
+from polyprag.encoding.reader import Encoding
+from polyprag.retrieval.building.run import build_index
 from sharding.ingest.prepare import prepare
 from sharding.storage.files import exists, join, list_names, read_bytes
 

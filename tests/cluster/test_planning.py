@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster.feasibility import Limits
 from cluster.planning import plan_run
 from cluster.token_sample import ratio_estimate, sampled_ids
-from polyprag.config_files import load_config, save_config
+from polyprag.config.files import load_config, save_config
 from polyprag.errors import RunError
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare

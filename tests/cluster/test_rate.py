@@ -9,7 +9,7 @@ import pytest
 from cluster.metrics import StepMetrics
 from cluster.rate import measured_rate
 from polyprag.config import Config
-from polyprag.config_files import save_config
+from polyprag.config.files import save_config
 from polyprag.errors import RunError
 
 

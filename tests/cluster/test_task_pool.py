@@ -12,8 +12,8 @@ from cluster.task_pool import RayGpuPool, RayPool, num_gpus
 from polyprag.cli import main
 from polyprag.config import ClusterConfig, Config, IndexConfig
 from polyprag.errors import CorpusError, RunError
-from polyprag.index import groups
-from polyprag.index.build import build_index
+from polyprag.retrieval.building import groups
+from polyprag.retrieval.building.run import build_index
 from sharding.ingest.prepare import prepare
 
 pytestmark = pytest.mark.slow

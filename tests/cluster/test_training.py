@@ -11,15 +11,15 @@ import torch
 from safetensors.numpy import load_file
 
 from cluster.plan import plan_encoding
-from polyprag.base_model import load_base
-from polyprag.batching import pad_batch
 from polyprag.config import Config
-from polyprag.config_files import load_config
-from polyprag.encoding import Encoding
-from polyprag.examples import Example, expand
-from polyprag.experts import inject
-from polyprag.loss import causal_loss_sum
-from polyprag.router import gates
+from polyprag.config.files import load_config
+from polyprag.encoding.reader import Encoding
+from polyprag.method.base_model import load_base
+from polyprag.method.batching import pad_batch
+from polyprag.method.examples import Example, expand
+from polyprag.method.experts import inject
+from polyprag.method.loss import causal_loss_sum
+from polyprag.method.router import gates
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus
 from sharding.rows.part import init_rows

@@ -28,11 +28,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from cluster.checkpoint_request import Request
 from cluster.training import train_encoding
 from polyprag.augment.corpus import augment_corpus
-from polyprag.base_model import load_base
 from polyprag.config import Config
-from polyprag.config_files import load_config
-from polyprag.experts import inject
+from polyprag.config.files import load_config
 from polyprag.growth.train_rows import RowTrainer
+from polyprag.method.base_model import load_base
+from polyprag.method.experts import inject
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
 

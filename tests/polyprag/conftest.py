@@ -25,12 +25,12 @@ from cluster.checkpoint_files import save_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest, StateFile, identity_of
 from cluster.phase import Phase
 from polyprag.augment.corpus import augment_corpus
-from polyprag.base_model import load_base
 from polyprag.config import Config, GenerationConfig, ModelConfig
-from polyprag.encoding import RowsPart, encoding_dir, save_encoding
-from polyprag.encoding_manifest import Trained, describe_base
-from polyprag.experts import inject
-from polyprag.index.build import build_index
+from polyprag.encoding.manifest import Trained, describe_base
+from polyprag.encoding.reader import RowsPart, encoding_dir, save_encoding
+from polyprag.method.base_model import load_base
+from polyprag.method.experts import inject
+from polyprag.retrieval.building.run import build_index
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
 from sharding.rows.part import init_rows, save_rows

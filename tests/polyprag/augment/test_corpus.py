@@ -12,7 +12,7 @@ from polyprag.augment import rules
 from polyprag.augment.corpus import augment_corpus, describe, num_without_augmentation
 from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError, CorpusError
-from polyprag.examples import count_examples
+from polyprag.method.examples import count_examples
 from sharding.change.removal import remove_passages
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import Augmentation, Passage, Record

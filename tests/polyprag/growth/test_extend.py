@@ -17,15 +17,15 @@ from cluster.checkpoint_manifest import CheckpointManifest
 from polyprag.augment.corpus import describe
 from polyprag.cli import main
 from polyprag.config import AugmentConfig, Config
-from polyprag.config_files import load_config, save_config
-from polyprag.encoding import Encoding
+from polyprag.config.files import load_config, save_config
+from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
 from polyprag.growth.extend import augment_settings, row_tasks, train_new_rows, what_is_lacking
 from polyprag.growth.remove import remove
 from polyprag.growth.rows_task import train_partition
-from polyprag.index.search import Index
-from polyprag.verify import verify_run
-from polyprag.verify_findings import RunFindings
+from polyprag.retrieval.search import Index
+from polyprag.verify.findings import RunFindings
+from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus

@@ -15,11 +15,11 @@ from cluster.checkpoint_files import load_row_partition
 from cluster.checkpoint_manifest import CheckpointManifest
 from polyprag.cli import main
 from polyprag.config import Config
-from polyprag.config_files import load_config, save_config
-from polyprag.encoding import Encoding
+from polyprag.config.files import load_config, save_config
+from polyprag.encoding.reader import Encoding
 from polyprag.growth.remove import remove
-from polyprag.index.search import Index
-from polyprag.verify import verify_run
+from polyprag.retrieval.search import Index
+from polyprag.verify.run import verify_run
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for

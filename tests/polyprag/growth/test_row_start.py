@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from polyprag.config import AddConfig, Config
-from polyprag.encoding import Encoding
+from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
 from polyprag.growth.row_start import neighbour_rows, start_rows
-from polyprag.index.search import Index
+from polyprag.retrieval.search import Index
 from sharding.corpus.passages import Passage, tombstone
 from sharding.corpus.reader import Corpus
 from sharding.rows.part import init_rows

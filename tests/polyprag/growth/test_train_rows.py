@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.config import AddConfig, Config, DataConfig, ExpertsConfig, TrainConfig
-from polyprag.examples import expand
-from polyprag.experts import ExpertPool, inject
 from polyprag.growth.train_rows import RowTrainer, _turns
-from polyprag.router import gates as gates_of
+from polyprag.method.examples import expand
+from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.router import gates as gates_of
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, tombstone
 
 STEPS = 8

@@ -1,0 +1,330 @@
+"""Questions to answers: retrieve, mix the retrieved passages' routing rows, generate.
+
+    closed           the base model alone
+    rag              the base model with the passages in its prompt
+    poly             the passages' mixture of experts, no passage in the prompt
+    combine          both
+    poly-wrong-row   control: each passage's row is that of some other passage
+    poly-uniform     control: every expert weighs alike (rows of ones)
+    routed           the mixture that a learned map gives to the question; nothing is retrieved
+
+N passages, Q questions, k retrieved passages, S sites, K experts.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from polyprag.answering.controls import other_passages
+from polyprag.answering.generation import generate
+from polyprag.config import Config, RouterConfig
+from polyprag.encoding.manifest import describe_base
+from polyprag.encoding.reader import Encoding
+from polyprag.errors import ConfigError, RunError
+from polyprag.method.base_model import load_base
+from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.mixture import mix_gates
+from polyprag.method.prompts import TitledText, uses_chat
+from polyprag.method.router import gates as gates_of_rows
+from polyprag.method.window import fit_prompt, prompt_tokens
+from polyprag.retrieval.results import Hits
+from polyprag.retrieval.search import Index
+from polyprag.routed.question_router import QuestionRouter
+from sharding.corpus.passages import Passage
+
+Mode = Literal["closed", "rag", "poly", "combine", "poly-wrong-row", "poly-uniform", "routed"]
+SEARCHES: tuple[Mode, ...] = ("rag", "poly", "combine", "poly-wrong-row", "poly-uniform")
+WITHOUT_MAP: tuple[Mode, ...] = ("closed", *SEARCHES)  # all that a run without RUN/router can do
+MODES: tuple[Mode, ...] = (*WITHOUT_MAP, "routed")
+READS: frozenset[Mode] = frozenset({"rag", "combine"})  # passages are in the prompt
+MIXES: frozenset[Mode] = frozenset(MODES) - {"closed", "rag"}
+NOT_IN_CORPUS = -1  # the id of a passage that came with a question and isn't in the index
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Wall-clock milliseconds of one question; the batch's mean where it was one of a batch."""
+
+    retrieve_ms: float
+    mix_ms: float
+    generate_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """All three stages."""
+        return self.retrieve_ms + self.mix_ms + self.generate_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer with what it came from.
+
+    Attributes:
+        text: the generated answer.
+        mode: how it was made.
+        hits: the passages behind it, best first; None for `closed` and `routed`.
+        gates: (S, K) float32 mixture of experts; None where none was used.
+        latency: of retrieval, mixing and generation.
+    """
+
+    text: str
+    mode: Mode
+    hits: Hits | None
+    gates: npt.NDArray[np.float32] | None
+    latency: Latency
+
+
+class Answerer:
+    """A loaded run: base model, expert pool and index, ready for questions in any mode."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: Config,
+        *,
+        index: Index | None = None,
+        pool: ExpertPool | None = None,
+        router: RouterConfig | None = None,
+        question_router: QuestionRouter | None = None,
+    ) -> None:
+        """Put loaded parts together; `open` loads them from a run directory.
+
+        Args:
+            model: the base model, in eval mode, with `pool` injected where there is one.
+            tokenizer: the model's.
+            config: its `retrieval` and `generation` are used, and `train.seed` for the controls.
+            index: needed by the modes that search.
+            pool: needed by the modes that mix experts.
+            router: how rows become gates, as the pool was trained; default `config.router`.
+            question_router: needed by `routed`.
+        """
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.index, self.pool = index, pool
+        self._router = router if router is not None else config.router
+        self._question_router = question_router
+        self._chat = uses_chat(tokenizer, config.generation.prompt)
+        self._max_prompt_tokens = prompt_tokens(model.config, config.generation.max_new_tokens)
+
+    @classmethod
+    def open(
+        cls, run_dir: str | Path, config: Config, *, modes: Collection[Mode] = WITHOUT_MAP
+    ) -> "Answerer":
+        """Load what the modes need from a run directory.
+
+        The experts and the router are those that the encoding was trained with, whatever
+        `config.experts` and `config.router` say.
+
+        Args:
+            run_dir: RUN; its index is needed unless the mode is `closed`, its encoding for the
+                modes that mix experts, its routing map for `routed`.
+            config: `model`, `retrieval` and `generation` are used.
+            modes: what will be asked for.
+
+        Raises:
+            RunError: the index, the encoding or the map is missing, or they don't belong together.
+            ConfigError: the base model can't be loaded.
+        """
+        index = None
+        if not set(modes).isdisjoint(SEARCHES):
+            index = Index.open(
+                run_dir,
+                gpu=config.index.gpu,
+                cache_dir=config.data.cache_dir,
+                cache_gb=config.data.cache_gb,
+                retrieval=config.retrieval,
+            )
+        if MIXES.isdisjoint(modes):
+            model, tokenizer = load_base(config.model)
+            return cls(model, tokenizer, config, index=index)
+        encoding = Encoding.load(run_dir)
+        question_router = None
+        if "routed" in modes:
+            question_router = QuestionRouter.open(run_dir, config, encoding=encoding.manifest)
+        model, tokenizer = load_base(config.model)
+        encoding.check_base_model(describe_base(model, config.model))
+        pool = inject(
+            model, encoding.config.experts, encoding.config.router, seed=encoding.config.train.seed
+        )
+        pool.load_state_dict(encoding.expert_state())
+        router = encoding.config.router
+        return cls(
+            model,
+            tokenizer,
+            config,
+            index=index,
+            pool=pool,
+            router=router,
+            question_router=question_router,
+        )
+
+    def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:
+        """Return each question's passages, best first, with their scores and routing rows.
+
+        Args:
+            questions: the queries.
+            k: passages a question; default `retrieval.top_k`.
+        """
+        k = self.config.retrieval.top_k if k is None else k
+        if k < 1:
+            raise ConfigError(f"--top-k {k}: must be at least 1")
+        found = self._indexed().search(questions, k=k, method=self.config.retrieval.method)
+        return list(found)
+
+    def hits_of(self, passages: Sequence[TitledText]) -> Hits:
+        """Return given passages as hits of equal score, found in the index by title and text.
+
+        Args:
+            passages: such as a question's supporting passages.
+
+        Returns:
+            The passages in their order. Those not in the corpus have the id `NOT_IN_CORPUS`; the
+            rows are None unless all are in it.
+        """
+        found = [self._indexed().find(passage.title, passage.text) for passage in passages]
+        ids = np.asarray([NOT_IN_CORPUS if i is None else i for i in found], dtype=np.int64)
+        return Hits(
+            ids=ids,
+            scores=np.ones(len(ids), dtype=np.float32),
+            rows=self._indexed().rows_of(ids) if NOT_IN_CORPUS not in ids else None,
+            passages=tuple(
+                Passage(id=int(i), key="", title=passage.title, text=passage.text)
+                if i == NOT_IN_CORPUS
+                else self._indexed().passage(int(i))
+                for i, passage in zip(ids, passages, strict=True)
+            ),
+        )
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        *,
+        mode: Mode,
+        k: int | None = None,
+        hits: Sequence[Hits] | None = None,
+        never_rows_of: Sequence[Collection[int]] | None = None,
+    ) -> list[Answer]:
+        """Answer questions in one mode; they are batched by `generation.batch_size`.
+
+        Args:
+            questions: Q questions.
+            mode: see the top of this module.
+            k: passages a question; default `retrieval.top_k`.
+            hits: the passages to use in place of retrieval, one entry a question.
+            never_rows_of: further passages whose rows `poly-wrong-row` may not use, one entry a
+                question; the question's own hits are never used.
+
+        Returns:
+            Q answers in the order of the questions.
+
+        Raises:
+            RunError: the mode needs an index, routing rows or a routing map and they aren't there,
+                or `poly-wrong-row` has no other passage to take a row from.
+            QuestionTooLongError: a question doesn't fit the model's window.
+        """
+        if mode not in MODES:
+            raise ConfigError(f"mode {mode!r} isn't known: use one of {', '.join(MODES)}")
+        if not questions:
+            return []
+        started = time.perf_counter()
+        found: list[Hits] | None = None
+        if mode in SEARCHES:
+            found = list(hits) if hits is not None else self.retrieve(questions, k=k)
+        retrieved = time.perf_counter()
+        mixtures = None
+        if mode == "routed":
+            mixtures = self._routed(questions)
+        elif mode in MIXES and found is not None:
+            barred = never_rows_of if never_rows_of is not None else [()] * len(questions)
+            mixtures = torch.stack(
+                [
+                    self._mixture(question, hit, mode, never)
+                    for question, hit, never in zip(questions, found, barred, strict=True)
+                ]
+            )
+        mixed = time.perf_counter()
+        shown = (
+            [hit.passages for hit in found] if found and mode in READS else [()] * len(questions)
+        )
+        texts = generate(
+            self.model,
+            self.tokenizer,
+            [
+                fit_prompt(
+                    self.tokenizer,
+                    question,
+                    passages=passages,
+                    max_tokens=self._max_prompt_tokens,
+                    chat=self._chat,
+                )
+                for question, passages in zip(questions, shown, strict=True)
+            ],
+            config=self.config.generation,
+            pool=self.pool,
+            gates=mixtures,
+            chat=self._chat,
+        )
+        per_question = 1000.0 / len(questions)
+        latency = Latency(
+            retrieve_ms=(retrieved - started) * per_question,
+            mix_ms=(mixed - retrieved) * per_question,
+            generate_ms=(time.perf_counter() - mixed) * per_question,
+        )
+        return [
+            Answer(
+                text=text,
+                mode=mode,
+                hits=None if found is None else found[i],
+                gates=None if mixtures is None else mixtures[i].numpy(),
+                latency=latency,
+            )
+            for i, text in enumerate(texts)
+        ]
+
+    def _indexed(self) -> Index:
+        if self.index is None:
+            raise RunError("this run was opened without its index: run `polyprag index RUN` first")
+        return self.index
+
+    def _routed(self, questions: Sequence[str]) -> torch.Tensor:
+        """Return the questions' (Q, S, K) float32 gates by the routing map."""
+        if self._question_router is None:
+            raise RunError("routed needs the run's routing map: run `polyprag distill RUN` first")
+        if self.pool is None:
+            raise RunError("routed needs the experts: run `polyprag encode RUN` first")
+        return torch.from_numpy(self._question_router.gates(questions))
+
+    def _mixture(
+        self, question: str, hits: Hits, mode: Mode, never: Collection[int]
+    ) -> torch.Tensor:
+        """Return one question's (S, K) float32 gates; zeros (the base alone) without any hit."""
+        if self.pool is None:
+            raise RunError(f"{mode} needs the experts: run `polyprag encode RUN` first")
+        if len(hits.ids) == 0:
+            return torch.zeros(self.pool.num_sites, self.pool.num_experts)
+        rows_kSK = hits.rows
+        if rows_kSK is None:
+            raise RunError(
+                f"{mode} needs the passages' routing rows and the index has none for them: run "
+                "`polyprag encode RUN`, then `polyprag index RUN`"
+            )
+        if mode == "poly-wrong-row":
+            others = other_passages(
+                question,
+                num_wanted=len(hits.ids),
+                num_passages=self._indexed().num_passages,
+                barred={*hits.ids.tolist(), *never, *self._indexed().removed},
+                seed=self.config.train.seed,
+            )
+            rows_kSK = self._indexed().rows_of(others)
+        elif mode == "poly-uniform":
+            rows_kSK = np.ones_like(rows_kSK)
+        gates_kSK = gates_of_rows(torch.from_numpy(np.asarray(rows_kSK)), self._router)
+        return mix_gates(gates_kSK, torch.from_numpy(hits.scores), self.config.retrieval).float()

@@ -1,0 +1,227 @@
+"""The trained artefact: expert pool, routing table, config and manifest in `RUN/encoding`.
+
+Rows are read through a memory map of the parts that are asked for, so an encoding of millions of
+passages opens at once. Every file is checked against its checksum when it is first read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from polyprag.config import Config
+from polyprag.config.files import CONFIG_FILE, load_config, save_config
+from polyprag.encoding.manifest import (
+    BaseModel,
+    EncodingManifest,
+    ExpertsFile,
+    RowsPart,
+    Trained,
+)
+from polyprag.errors import CorpusError, RunError
+from sharding.rows.part import load_rows
+from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
+from sharding.storage.urls import local_path
+
+__all__ = ["BaseModel", "Encoding", "EncodingManifest", "RowsPart", "encoding_dir", "save_encoding"]
+
+_EXPERTS_FILE = "experts.safetensors"
+_MAX_OPEN_PARTS = 512  # a process may hold some 65,000 maps in all
+_MAX_LOADED_PARTS = 16  # of a remote encoding, whose parts are held in memory
+_OTHER_SHA256 = "SHA-256 differs from the manifest's"
+_DAMAGED = "it is damaged or from another run: run `polyprag encode RUN` again"
+
+
+def encoding_dir(run_dir: str | Path) -> str:
+    """Return `RUN/encoding`."""
+    return join(run_dir, "encoding")
+
+
+def save_encoding(
+    directory: str | Path,
+    *,
+    config: Config,
+    expert_state: Mapping[str, Tensor],
+    base_model: BaseModel,
+    num_sites: int,
+    parts: Sequence[RowsPart],
+    trained: Trained,
+) -> EncodingManifest:
+    """Write experts, config and, last, the manifest; the rows' files are there already.
+
+    Args:
+        directory: `encoding_dir(run_dir)`.
+        config: the resolved config that it was trained with.
+        expert_state: `ExpertPool.state_dict()`.
+        base_model: `describe_base(model, config.model)`.
+        num_sites: S of the rows.
+        parts: what `sharding.rows.part.save_rows` wrote under `directory`, in id order.
+        trained: steps and epochs.
+
+    Returns:
+        The manifest as saved.
+    """
+    experts_url = join(directory, _EXPERTS_FILE)
+    data = save({name: tensor.contiguous() for name, tensor in expert_state.items()})
+    with atomic_write(experts_url) as file:
+        file.write(data)
+    save_config(config, directory)
+    manifest = EncodingManifest(
+        base_model=base_model,
+        num_passages=sum(part.num_passages for part in parts),
+        num_sites=num_sites,
+        num_experts=config.experts.num,
+        rank=config.experts.rank,
+        parts=tuple(parts),
+        experts=ExpertsFile(_EXPERTS_FILE, hashlib.sha256(data).hexdigest()),
+        trained=trained,
+    )
+    manifest.save(directory)
+    return manifest
+
+
+class Encoding:
+    """An encoding opened for reading.
+
+    Attributes:
+        config: the config that it was trained with.
+        manifest: its manifest.
+    """
+
+    def __init__(self, directory: str | Path, config: Config, manifest: EncodingManifest) -> None:
+        """Use `Encoding.load`."""
+        self.config = config
+        self.manifest = manifest
+        self._directory = str(directory)
+        self._first_ids = np.array([part.first_id for part in manifest.parts], dtype=np.int64)
+        self._open_parts: dict[int, npt.NDArray[np.float32]] = {}
+        self._checked: set[str] = set()
+
+    @classmethod
+    def load(cls, run_dir: str | Path) -> "Encoding":
+        """Open `RUN/encoding`; weights and rows are read when they are asked for.
+
+        Raises:
+            RunError: there is no encoding, or its manifest can't be.
+        """
+        directory = encoding_dir(run_dir)
+        manifest = EncodingManifest.load(directory)
+        config_url = join(directory, CONFIG_FILE)
+        if not exists(config_url):
+            raise RunError(f"{config_url}: no such file; {_DAMAGED}")
+        return cls(directory, load_config(config_url), manifest)
+
+    def expert_state(self) -> dict[str, Tensor]:
+        """Return the expert weights for `ExpertPool.load_state_dict`.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        url = join(self._directory, self.manifest.experts.file)
+        try:
+            data = read_bytes(url)
+        except CorpusError as error:
+            raise RunError(f"{error}; {_DAMAGED}") from error
+        if hashlib.sha256(data).hexdigest() != self.manifest.experts.sha256:
+            raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")
+        try:
+            return dict(load(data))
+        except SafetensorError as error:
+            raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
+
+    def check_base_model(self, base_model: BaseModel) -> None:
+        """Make sure that a base model is the one that was encoded with.
+
+        Args:
+            base_model: `describe_base` of the model that was loaded.
+
+        Raises:
+            RunError: it has other sizes, or another config.json.
+        """
+        trained_with = self.manifest.base_model
+        for name in ("num_layers", "hidden_size", "sha256"):
+            mine, theirs = getattr(trained_with, name), getattr(base_model, name)
+            if mine != theirs:
+                what = "config.json SHA-256" if name == "sha256" else name
+                raise RunError(
+                    f"{self._directory} was made with the base model {trained_with.path!r} "
+                    f"({what} {mine}); {base_model.path!r} has {theirs}: set "
+                    f"model.path={trained_with.path}, or run `polyprag encode` in a new RUN"
+                )
+
+    def rows(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the routing rows of passages.
+
+        Args:
+            ids: (n,) passage ids, in any order, repeats allowed.
+
+        Returns:
+            (n, S, K) float32, in an array of its own.
+
+        Raises:
+            RunError: an id isn't in this encoding, or a part is missing or damaged.
+        """
+        wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
+        manifest = self.manifest
+        outside = wanted[(wanted < 0) | (wanted >= manifest.num_passages)]
+        if len(outside):
+            raise RunError(
+                f"passage {outside[0]} isn't in {self._directory}, which has the rows of "
+                f"{manifest.num_passages} passages; if the corpus has grown since, `polyprag add "
+                "RUN` trains the rows of the new ones"
+            )
+        out = np.empty((len(wanted), manifest.num_sites, manifest.num_experts), dtype=np.float32)
+        part_of = np.searchsorted(self._first_ids, wanted, side="right") - 1
+        for position in np.unique(part_of):
+            at = part_of == position
+            out[at] = self._part(int(position))[wanted[at] - self._first_ids[position]]
+        return out
+
+    def _part(self, position: int) -> npt.NDArray[np.float32]:
+        if position not in self._open_parts:
+            part = self.manifest.parts[position]
+            url = join(self._directory, part.file)
+            path = local_path(url)
+            if path is None:
+                rows, limit = load_rows(url, sha256=part.sha256).rows, _MAX_LOADED_PARTS
+            else:
+                self._check(url, part.sha256)
+                rows, limit = _map_rows(Path(path)), _MAX_OPEN_PARTS
+            expected = (part.num_passages, self.manifest.num_sites, self.manifest.num_experts)
+            if rows.shape != expected:
+                raise RunError(f"{url}: rows of shape {rows.shape}, not {expected}; {_DAMAGED}")
+            while len(self._open_parts) >= limit:
+                self._open_parts.pop(next(iter(self._open_parts)))
+            self._open_parts[position] = rows
+        return self._open_parts[position]
+
+    def _check(self, url: str, sha256: str) -> None:
+        if url in self._checked:
+            return
+        if not exists(url):
+            raise RunError(f"{url}: no such file; {_DAMAGED}")
+        if sha256_of(url) != sha256:
+            raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")
+        self._checked.add(url)
+
+
+def _map_rows(path: Path) -> npt.NDArray[np.float32]:
+    """Return the tensor `rows` of a local safetensors file as a read-only memory map."""
+    try:
+        with safe_open(path, framework="numpy") as tensors:  # checks the whole header
+            if tensors.get_slice("rows").get_dtype() != "F32":
+                raise RunError(f"{path}: rows aren't float32; {_DAMAGED}")
+            shape = tuple(tensors.get_slice("rows").get_shape())
+    except SafetensorError as error:
+        raise RunError(f"{path}: not a file of routing rows ({error}); {_DAMAGED}") from error
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(header_bytes))
+    offset = 8 + header_bytes + int(header["rows"]["data_offsets"][0])
+    return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape)

@@ -1,0 +1,1 @@
+"""Scores of a run on question files, and how they are shown."""

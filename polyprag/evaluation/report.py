@@ -1,0 +1,229 @@
+"""How an evaluation is shown: a table of methods, sample answers with their mixtures, a picture.
+
+S sites, K experts.
+"""
+
+import io
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from polyprag.answering.answerer import Answer, Answerer, Mode
+from polyprag.config import Config
+from polyprag.evaluation.questions import Question, read_questions
+from sharding.storage.files import atomic_write, join, read_json
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_SHOWN_SITES = 4
+_SHOWN_CHARACTERS = 100
+_CONTROLS = ("poly-wrong-row", "poly-uniform")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A question with its answer and, for comparison, what the base model says alone."""
+
+    question: Question
+    answer: Answer
+    closed_book: str
+
+
+def report_run(
+    run_dir: str | Path,
+    config: Config,
+    *,
+    results_dir: str | Path,
+    questions_path: str | Path,
+    picture: str | Path,
+    console: Console | None = None,
+) -> None:
+    """Print an evaluation's table and three sample answers, and save its picture.
+
+    Args:
+        run_dir: the run that was evaluated; it answers the samples.
+        config: see `Answerer.open`.
+        results_dir: where `polyprag.evaluation.evaluate.evaluate` wrote results.json.
+        questions_path: what the samples are chosen from.
+        picture: where the PNG goes.
+        console: where to print; stdout by default.
+
+    Raises:
+        CorpusError: there is no results.json.
+        RunError: the run has no encoding or index.
+    """
+    console = console or Console()
+    results = read_json(join(results_dir, "results.json"))
+    answerer = Answerer.open(run_dir, config, modes=("poly", "closed"))
+    samples = sample_answers(answerer, read_questions(questions_path))
+    save_picture(picture, results, samples)
+    console.print(results_table(results))
+    console.print()
+    print_samples(samples, console)
+    console.print(Text(f"picture: {picture}"), soft_wrap=True)
+
+
+def sample_answers(
+    answerer: Answerer, questions: Sequence[Question], *, num_samples: int = 3, mode: Mode = "poly"
+) -> list[Sample]:
+    """Return answers to questions spread evenly over a file, whatever their scores.
+
+    Args:
+        answerer: opened for `mode` and `closed`.
+        questions: what to choose from.
+        num_samples: how many; all questions when there are fewer.
+        mode: how to answer.
+    """
+    size = min(num_samples, len(questions))
+    places = ((2 * np.arange(size) + 1) * len(questions)) // (2 * max(1, size))
+    chosen = [questions[int(i)] for i in places]
+    texts = [question.question for question in chosen]
+    answers = answerer.answer(texts, mode=mode)
+    closed = answerer.answer(texts, mode="closed")
+    return [
+        Sample(question, answer, alone.text)
+        for question, answer, alone in zip(chosen, answers, closed, strict=True)
+    ]
+
+
+def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:
+    """Return results.json as a table: a row a method, scores in percent, latency in ms."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("method", no_wrap=True)
+    for header in ("F1", "95 % interval", "EM", "contains", "n", "ms p50", "ms p95"):
+        table.add_column(header, justify="right")
+    for method, result in results.items():
+        low, high = result["ci95"] or (None, None)
+        table.add_row(
+            Text(method, style="dim" if method in _CONTROLS else ""),
+            _percent(result["f1"]),
+            "-" if low is None else f"{_percent(low)} to {_percent(high)}",
+            _percent(result["em"]),
+            _percent(result["contains"]),
+            f"{result['n']:,}",
+            _milliseconds(result["latency_ms_p50"]),
+            _milliseconds(result["latency_ms_p95"]),
+        )
+    return table
+
+
+def mixture_bars(gates_SK: npt.NDArray[np.float32]) -> list[Text]:
+    """Return a line of bars for up to four sites spread over the model: a bar an expert.
+
+    A bar's height is the gate's size, from 0 to the largest of all sites; negative gates are red.
+    """
+    num_sites = len(gates_SK)
+    shown = np.linspace(0, num_sites - 1, num=min(_SHOWN_SITES, num_sites)).round().astype(int)
+    largest = max(float(np.abs(gates_SK).max()), 1e-12)
+    lines = []
+    for site in shown:
+        line = Text(f"site {site + 1:>3}/{num_sites} ")
+        for gate in gates_SK[site]:
+            height = round(abs(float(gate)) / largest * (len(_BARS) - 1))
+            line.append(_BARS[height], style="red" if gate < 0 else "cyan")
+        lines.append(line)
+    return lines
+
+
+def print_samples(samples: Sequence[Sample], console: Console) -> None:
+    """Print each question, its answer, the passages behind it, and its mixture of experts."""
+    for sample in samples:
+        answer = sample.answer
+        console.print(Text(_line(sample.question.question), style="bold"))
+        expected = _line(" / ".join(sample.question.answers[:3]))
+        for name, text in ((answer.mode, answer.text), ("closed", sample.closed_book)):
+            console.print(_indented(Text(f"{name:<9}{_line(text) or '(nothing)'}")))
+        console.print(_indented(Text(f"{'expected':<9}{expected}", style="dim")))
+        if answer.hits is not None:
+            for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
+                line = _line(f"{passage.title}: {passage.text}")
+                if len(line) > _SHOWN_CHARACTERS:
+                    line = line[: _SHOWN_CHARACTERS - 3] + "..."
+                console.print(_indented(Text(f"{float(score):8.2f}  {line}")))
+        if answer.gates is not None:
+            for bars in mixture_bars(answer.gates):
+                console.print(_indented(bars))
+        console.print()
+
+
+def save_picture(
+    path: str | Path, results: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample] = ()
+) -> None:
+    """Save a PNG: F1 with its 95 % interval a method, and the samples' mixtures as heat maps.
+
+    Args:
+        path: where the PNG goes; written by a rename.
+        results: what `polyprag.evaluation.evaluate.evaluate` returned.
+        samples: those with gates are drawn, sites by experts, red negative and blue positive.
+    """
+    from matplotlib.figure import Figure
+
+    mixed = [(sample, gates) for sample in samples if (gates := sample.answer.gates) is not None]
+    figure = Figure(figsize=(11, 3.4 + (3.0 if mixed else 0.0)), dpi=120, layout="constrained")
+    grid = figure.add_gridspec(2 if mixed else 1, max(1, len(mixed)))
+    _draw_bars(figure.add_subplot(grid[0, :]), results)
+    largest = max((float(np.abs(gates).max()) for _, gates in mixed), default=1.0) or 1.0
+    for column, (sample, gates) in enumerate(mixed):
+        axes = figure.add_subplot(grid[1, column])
+        image = axes.imshow(
+            gates, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
+        )
+        axes.set_title(_wrapped(sample), fontsize=8, parse_math=False)
+        axes.set_xlabel("expert")
+        if column == 0:
+            axes.set_ylabel("site")
+        if column == len(mixed) - 1:
+            figure.colorbar(image, ax=axes, label="gate")
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():  # a title in a script that the font lacks is drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(drawn, format="png")
+    with atomic_write(path) as file:
+        file.write(drawn.getvalue())
+
+
+def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
+    scored = {name: result for name, result in results.items() if result["f1"] is not None}
+    names = list(scored)
+    means = [100 * result["f1"] for result in scored.values()]
+    below = [100 * (result["f1"] - result["ci95"][0]) for result in scored.values()]
+    above = [100 * (result["ci95"][1] - result["f1"]) for result in scored.values()]
+    colors = ["#b0b0b0" if name in _CONTROLS else "#3b6ea5" for name in names]
+    errors = np.clip([below, above], 0, None) if names else None
+    bars = axes.bar(names, means, color=colors, yerr=errors, capsize=4, ecolor="#303030")
+    axes.bar_label(bars, fmt="%.1f", padding=2)
+    axes.set_ylabel("F1 (%), 95 % interval")
+    axes.set_ylim(0, max([100 * r["ci95"][1] for r in scored.values()], default=1.0) * 1.2 + 1)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _wrapped(sample: Sample) -> str:
+    text = _line(f"{sample.question.question} {sample.answer.text or '(nothing)'}")
+    return "\n".join(textwrap.wrap(text, width=44, max_lines=3, placeholder=" ..."))
+
+
+def _line(text: str) -> str:
+    """Return text from elsewhere as one line that can't move the cursor or color the terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _indented(text: Text) -> Padding:
+    return Padding(text, (0, 0, 0, 2), expand=False)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"

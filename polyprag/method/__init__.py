@@ -1,0 +1,1 @@
+"""The method: experts, routing rows, their gates and mixtures, and what they are trained on."""

@@ -1,0 +1,243 @@
+"""Training sequences of a passage, in PRAG's formats (arXiv 2501.15915, section 3.1).
+
+`passage_qa`: each text (the passage, each rewrite) with each question and its answer. `qa`: each
+question alone with its answer. `passage`: each text alone, which is also what a passage without
+questions comes as. `data.formats` chooses among them; PRAG uses the first two.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import structs
+from transformers import PreTrainedTokenizerBase
+
+from polyprag.config import DataConfig
+from polyprag.method.prompts import (
+    all_completion_ids,
+    all_prompt_ids,
+    one_line,
+    passage_block,
+    prompt_ids,
+    render_prompt,
+    uses_chat,
+)
+from sharding.corpus.passages import QA, Passage, Record
+
+IGNORED = -100  # the label of a token that has no loss
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One tokenised training sequence.
+
+    Attributes:
+        passage_id: whose routing row it trains.
+        input_ids: (T,) token ids.
+        labels: (T,) the same ids, -100 where there is no loss; not shifted.
+    """
+
+    passage_id: int
+    input_ids: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """The number of tokens."""
+        return len(self.input_ids)
+
+
+def count_examples(record: Record) -> dict[str, int]:
+    """Return how many examples a record has in each format, whatever formats a run uses.
+
+    `bare_passage` counts the texts of a passage without questions, which are always used. A removed
+    passage has no examples.
+    """
+    if record.passage.is_removed:
+        return dict.fromkeys(("passage_qa", "qa", "passage", "bare_passage"), 0)
+    augmentation = record.augmentation
+    texts = 1 + (len(augmentation.rewrites) if augmentation else 0)
+    qas = len(augmentation.qas) if augmentation else 0
+    return {
+        "passage_qa": texts * qas,
+        "qa": qas,
+        "passage": texts,
+        "bare_passage": 0 if qas else texts,
+    }
+
+
+def num_examples(counts: Mapping[str, int], formats: Collection[str]) -> int:
+    """Return how many examples are made of what was counted, with `data.formats`."""
+    bare = 0 if "passage" in formats else counts.get("bare_passage", 0)
+    return bare + sum(counts.get(name, 0) for name in formats)
+
+
+class ExampleMaker:
+    """Makes the examples of records, any of them at any time; several threads may use it at once.
+
+    A record's examples are, in this order and as far as `formats` has them: its texts alone, each
+    text with each question, each question alone.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: DataConfig,
+        *,
+        loss_on: str = "all",
+        prompt_style: str = "auto",
+    ) -> None:
+        """Tokenises nothing yet.
+
+        Args:
+            tokenizer: the base model's.
+            config: for `formats` and `max_length`. A longer sequence loses the end of its passage
+                text; one whose question and answer alone are too long loses its beginning.
+            loss_on: `all` tokens, or the `answer` and EOS only. Plain passages always count in
+                full.
+            prompt_style: `generation.prompt`, so that training sees what answering will ask.
+
+        Raises:
+            ConfigError: `prompt_style` is chat and the tokenizer has no template.
+        """
+        self._tokenizer, self._loss_on = tokenizer, loss_on
+        self._formats, self._max_length = config.formats, config.max_length
+        self._chat = uses_chat(tokenizer, prompt_style)
+        # A fast tokenizer drops its file's truncation and padding at its first call; were that in
+        # the midst of another thread's call, it would fail ("Already borrowed").
+        tokenizer("")
+
+    def count(self, record: Record) -> int:
+        """Return how many examples a record has."""
+        return num_examples(count_examples(record), self._formats)
+
+    def make(self, wanted: Sequence[tuple[Record, int]]) -> list[Example]:
+        """Return examples, all ending with EOS; the tokenizer is called for all of them together.
+
+        Args:
+            wanted: of each, the record, and its number among the record's examples from 0.
+        """
+        parts = [self._part(record, number) for record, number in wanted]
+        asked = [(part, part.qa) for part in parts if part.qa is not None]
+        plain = [_plain_text(part.text) for part in parts if part.qa is None and part.text]
+        asking = [
+            render_prompt(
+                self._tokenizer,
+                qa.question,
+                passages=[part.text] if part.text else [],
+                chat=self._chat,
+            )
+            for part, qa in asked
+        ]
+        of_plain = iter(all_prompt_ids(self._tokenizer, plain))
+        prompts = iter(all_prompt_ids(self._tokenizer, asking, chat=self._chat))
+        answers = iter(
+            all_completion_ids(self._tokenizer, [qa.answer for _, qa in asked], chat=self._chat)
+        )
+        return [
+            self._plain_example(part, next(of_plain))
+            if part.qa is None
+            else self._qa_example(part, part.qa, next(prompts), next(answers))
+            for part in parts
+        ]
+
+    def _part(self, record: Record, number: int) -> "_Part":
+        """What the record's example of this number is made of."""
+        passage, augmentation = record.passage, record.augmentation
+        qas = augmentation.qas if augmentation else ()
+        num_texts = 1 + (len(augmentation.rewrites) if augmentation else 0)
+
+        def text(index: int) -> Passage:
+            if index == 0 or augmentation is None:
+                return passage
+            return structs.replace(passage, text=augmentation.rewrites[index - 1])
+
+        if "passage" in self._formats or not qas:
+            if number < num_texts:
+                return _Part(passage.id, text(number), None)
+            number -= num_texts
+        if "passage_qa" in self._formats:
+            if number < num_texts * len(qas):
+                at_text, at_qa = divmod(number, len(qas))
+                return _Part(passage.id, text(at_text), qas[at_qa])
+            number -= num_texts * len(qas)
+        return _Part(passage.id, None, qas[number])
+
+    def _plain_example(self, part: "_Part", ids: list[int]) -> Example:
+        kept = ids[: self._max_length - 1]
+        return _example(part.passage_id, [*kept, int(self._tokenizer.eos_token_id)])
+
+    def _qa_example(self, part: "_Part", qa: QA, prompt: list[int], answer: list[int]) -> Example:
+        room = self._max_length - len(answer)
+        if part.text and len(prompt) > room:
+            prompt = self._prompt_that_fits(qa.question, part.text, room=room)
+        ids = (prompt + answer)[-self._max_length :]
+        num_ignored = len(ids) - len(answer) if self._loss_on == "answer" else 0
+        return _example(part.passage_id, ids, num_ignored=num_ignored)
+
+    def _prompt_that_fits(self, question: str, passage: Passage, *, room: int) -> list[int]:
+        """Return the prompt's ids, the passage text cut at a word so that they are at most `room`.
+
+        It is known that the whole text doesn't fit.
+        """
+        text = one_line(passage.text)
+
+        def ids_with(num_chars: int) -> list[int]:
+            cut = text[:num_chars]
+            if num_chars < len(text) and " " in cut and text[num_chars] != " ":
+                cut = cut.rpartition(" ")[0]
+            shown = structs.replace(passage, text=cut)
+            prompt = render_prompt(self._tokenizer, question, passages=[shown], chat=self._chat)
+            return prompt_ids(self._tokenizer, prompt, chat=self._chat)
+
+        return _longest_that_fits(ids_with, len(text), room)
+
+
+class _Part(NamedTuple):
+    """What one example is made of: a text, a question, or both."""
+
+    passage_id: int
+    text: Passage | None
+    qa: QA | None
+
+
+def expand(
+    record: Record,
+    tokenizer: PreTrainedTokenizerBase,
+    config: DataConfig,
+    *,
+    loss_on: str = "all",
+    prompt_style: str = "auto",
+) -> list[Example]:
+    """Return all of a record's examples, in their order; see `ExampleMaker`."""
+    maker = ExampleMaker(tokenizer, config, loss_on=loss_on, prompt_style=prompt_style)
+    return maker.make([(record, number) for number in range(maker.count(record))])
+
+
+def _example(passage_id: int, ids: list[int], *, num_ignored: int = 0) -> Example:
+    input_ids = np.asarray(ids, dtype=np.int32)
+    labels = input_ids.copy()
+    labels[: max(num_ignored, 0)] = IGNORED
+    return Example(passage_id, input_ids, labels)
+
+
+def _plain_text(passage: Passage) -> str:
+    return passage_block(passage.title, passage.text).rstrip("\n")
+
+
+def _longest_that_fits(ids_with: Callable[[int], list[int]], too_many: int, room: int) -> list[int]:
+    """Return `ids_with(n)` for the largest n that bisection finds with at most `room` ids.
+
+    The text is cut, not its tokens: tokens at the seam with the question depend on both sides.
+    """
+    fits = 0
+    best = ids_with(0)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        ids = ids_with(middle)
+        if len(ids) <= room:
+            fits, best = middle, ids
+        else:
+            too_many = middle
+    return best

@@ -1,0 +1,264 @@
+"""The expert pool: K LoRA experts on each targeted Linear, as one wide LoRA with gates inside.
+
+    y = W x + s * B (repeat(gates, r) * (A x))     A: (K r, d_in)   B: (d_out, K r)   s = alpha / r
+
+is exactly W x + s * sum_k gates_k B_k A_k x. Two thin matmuls and one multiply, no merging, and
+every token may have gates of its own: mixed batches and packed sequences cost the same single pass.
+
+Shapes: B examples, T tokens, S sites, K experts, R rows of gates, KR = K * rank.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polyprag.config import ExpertsConfig, RouterConfig
+from polyprag.errors import ConfigError, RunError
+from polyprag.method.router import num_sites, site_of_module
+
+
+class GateContext:
+    """The gates that a model's expert layers use at the moment; none means closed-book."""
+
+    def __init__(self, *, rank: int, scale: float, dtype: torch.dtype) -> None:
+        """Start without gates; `rank` and `scale` are the pool's, `dtype` the base's."""
+        self._rank = rank
+        self._scale = scale
+        self._dtype = dtype
+        self._sites: tuple[Tensor, ...] = ()  # per site: (R, KR) gates times scale
+        self._token_rows: Tensor | None = None  # (B, T) int64
+
+    @contextmanager
+    def holding(self, gates_RSK: Tensor, token_rows_BT: Tensor | None) -> Iterator[None]:
+        """Use these gates inside the `with` block, and the ones from before it afterwards."""
+        before = self._sites, self._token_rows
+        wide = (gates_RSK.float() * self._scale).repeat_interleave(self._rank, dim=-1)
+        # All sites at once: one cast, and a backward that is one stack, not S full-size gradients.
+        self._sites, self._token_rows = wide.to(self._dtype).unbind(1), token_rows_BT
+        try:
+            yield
+        finally:
+            self._sites, self._token_rows = before
+
+    def at(self, site: int, x: Tensor) -> Tensor | None:
+        """Return the scaled gates for a Linear's input x (B, T, d_in), or None without gates.
+
+        Returns:
+            (B, 1, KR), or (B, T, KR) where tokens have rows of their own; in x's dtype.
+        """
+        if not self._sites:
+            return None
+        rows, gates = self._token_rows, self._sites[site].to(x.dtype)
+        gates = gates.unsqueeze(1) if rows is None else F.embedding(rows, gates)
+        if x.dim() != 3 or gates.shape[0] not in (1, x.shape[0]):
+            raise ValueError(
+                f"gates for {gates.shape[0]} sequences can't gate activations of shape "
+                f"{tuple(x.shape)}: the batch must be that of the gates (no beam search), "
+                "and the model must not flatten it"
+            )
+        return gates
+
+
+class _ExpertLinear(nn.Linear):
+    """A Linear without bias that computes in the activations' dtype whatever its own."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weight to `inject`: the default would draw from the global generator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class GatedLoRALinear(nn.Module):
+    """A frozen Linear with K gated LoRA experts beside it.
+
+    The experts are Linear modules of their own, called as modules: DeepSpeed ZeRO-3 gathers a
+    parameter when the module that owns it is called.
+    """
+
+    def __init__(
+        self, base: nn.Linear, *, experts: ExpertsConfig, site: int, context: GateContext
+    ) -> None:
+        """Wrap `base`; A and B are made in fp32 on its device and left for `inject` to fill."""
+        super().__init__()
+        width = experts.num * experts.rank
+        device = base.weight.device
+        self.base = base
+        self.A_cat = _ExpertLinear(base.in_features, width, bias=False, device=device)
+        self.B_cat = _ExpertLinear(width, base.out_features, bias=False, device=device)
+        self.site = site
+        self.context = context
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, T, d_out) for x (B, T, d_in); the base output alone when no gates are set."""
+        y: Tensor = self.base(x)
+        gates = self.context.at(self.site, x)
+        if gates is None:
+            return y
+        added: Tensor = self.B_cat(self.A_cat(x) * gates)
+        return y + added
+
+
+class ExpertPool:
+    """All experts of a model: its gated layers in their fixed order, and the gates they share."""
+
+    def __init__(
+        self, layers: dict[str, GatedLoRALinear], *, experts: ExpertsConfig, sites: int
+    ) -> None:
+        """Collect what `inject` made; use `inject`."""
+        self._layers = layers
+        self._context = next(iter(layers.values())).context
+        self.num_sites = sites
+        self.num_experts = experts.num
+        self.rank = experts.rank
+        self.module_names = tuple(layers)
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Return (name, parameter) pairs in a fixed order: `MODULE.A`, `MODULE.B`, ..."""
+        pairs: list[tuple[str, nn.Parameter]] = []
+        for name, layer in self._layers.items():
+            for letter, linear in (("A", layer.A_cat), ("B", layer.B_cat)):
+                pairs.append((f"{name}.{letter}", linear.get_parameter("weight")))
+        return pairs
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters in the order of `named_parameters`."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Return each parameter's full shape, also where ZeRO-3 has partitioned it."""
+        shapes = {}
+        for name, layer in self._layers.items():
+            for letter, linear in (("A", layer.A_cat), ("B", layer.B_cat)):
+                shapes[f"{name}.{letter}"] = (linear.out_features, linear.in_features)
+        return shapes
+
+    @contextmanager
+    def gated(self, gates: Tensor, token_rows: Tensor | None = None) -> Iterator[None]:
+        """Run the model inside the `with` block with these gates; outside it is closed-book.
+
+        With activation checkpointing the backward pass belongs inside too: it runs layers again.
+
+        Args:
+            gates: (B, S, K), one mixture a sequence, B that of every forward in the block (1 fits
+                any batch); or (R, S, K) rows for `token_rows`. Gradients flow to them.
+            token_rows: (B, T) int64, the row of `gates` that each token uses (packed sequences).
+
+        Raises:
+            ValueError: the gates don't have the pool's sites and experts.
+        """
+        if gates.dim() != 3 or gates.shape[1:] != (self.num_sites, self.num_experts):
+            raise ValueError(
+                f"gates have shape {tuple(gates.shape)}; this pool needs (B, "
+                f"{self.num_sites}, {self.num_experts})"
+            )
+        with self._context.holding(gates, token_rows):
+            yield
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of all expert weights, float32 on the CPU (not for ZeRO-3 partitions)."""
+        return {
+            name: parameter.detach().to("cpu", torch.float32, copy=True)
+            for name, parameter in self.named_parameters()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy expert weights in, casting to each parameter's dtype (before DeepSpeed starts).
+
+        Raises:
+            RunError: tensors are missing, unknown, or of another shape; nothing is copied then.
+        """
+        shapes = self.shapes()
+        remedy = "use the base model and the experts.* settings that the encoding was made with"
+        if missing := [name for name in shapes if name not in state]:
+            raise RunError(
+                f"expert weights lack {len(missing)} tensors, such as {missing[0]!r}; {remedy}"
+            )
+        if unknown := [name for name in state if name not in shapes]:
+            raise RunError(
+                f"expert weights have {len(unknown)} tensors that this model has no place for, "
+                f"such as {unknown[0]!r}; {remedy}"
+            )
+        for name, shape in shapes.items():
+            if tuple(state[name].shape) != shape:
+                raise RunError(
+                    f"expert weights {name!r} have shape {tuple(state[name].shape)}, this model "
+                    f"needs {shape}; {remedy}"
+                )
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(state[name])
+
+
+def inject(
+    model: nn.Module, experts: ExpertsConfig, router: RouterConfig, *, seed: int
+) -> ExpertPool:
+    """Freeze a causal LM and put the expert pool beside its targeted Linears, in place.
+
+    Targets are the Linears in numbered layers whose last name is in `experts.targets`. A starts
+    Kaiming-uniform per expert (as LoRA does), B zero, so that the model starts as its base.
+
+    Args:
+        model: any transformers causal LM; its parameters stop requiring gradients.
+        experts: how many, of which rank, where.
+        router: for the granularity, which decides the site of each Linear.
+        seed: of the initial A; the global random state is neither read nor changed.
+
+    Returns:
+        The pool; its parameters are float32 and require gradients.
+
+    Raises:
+        ConfigError: no Linear has a name in `experts.targets`, or the model has experts already.
+    """
+    if any(isinstance(module, GatedLoRALinear) for module in model.modules()):
+        raise ConfigError("the model carries an expert pool already; load a fresh base model")
+    in_layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and _layer_of(name) is not None
+    }
+    targeted = {n: m for n, m in in_layers.items() if n.rpartition(".")[2] in experts.targets}
+    found = sorted({name.rpartition(".")[2] for name in in_layers})
+    if unknown := [target for target in experts.targets if target not in found]:
+        raise ConfigError(
+            f"experts.targets={experts.targets!r} can't be used: this model has no Linear named "
+            f"{', '.join(unknown)} in its decoder layers; there are: {', '.join(found) or 'none'}"
+        )
+
+    model.requires_grad_(False)
+    num_layers = 1 + max(layer for name in targeted if (layer := _layer_of(name)) is not None)
+    first = next(iter(targeted.values())).weight.dtype
+    context = GateContext(
+        rank=experts.rank,
+        scale=experts.alpha / experts.rank,
+        dtype=first if first.is_floating_point else torch.float32,  # quantised weights are bytes
+    )
+    generator = torch.Generator().manual_seed(seed)
+    layers = {}
+    for linear, (name, base) in enumerate(targeted.items()):
+        site = site_of_module(router.granularity, layer=_layer_of(name) or 0, linear=linear)
+        gated = GatedLoRALinear(base, experts=experts, site=site, context=context)
+        _initialise(gated, generator)
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, gated.train(base.training))
+        layers[name] = gated
+    sites = num_sites(router.granularity, num_layers=num_layers, num_linears=len(layers))
+    return ExpertPool(layers, experts=experts, sites=sites)
+
+
+def _layer_of(module_name: str) -> int | None:
+    """Return the decoder layer that a module name is in: its first number, as in `layers.3.mlp`."""
+    return next((int(part) for part in module_name.split(".") if part.isdecimal()), None)
+
+
+def _initialise(layer: GatedLoRALinear, generator: torch.Generator) -> None:
+    # The fan-in of one expert is d_in however many there are, so one draw serves them all.
+    A = torch.empty(layer.A_cat.out_features, layer.A_cat.in_features)
+    nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)
+    with torch.no_grad():
+        layer.A_cat.weight.copy_(A)
+        layer.B_cat.weight.zero_()

@@ -1,0 +1,1 @@
+"""Building an index: its segments, and their parts as tasks for any workers."""

@@ -1,0 +1,190 @@
+"""Builds the FAISS indexes of a segment from its embeddings.
+
+A sample trains an empty index, tasks fill copies of it, and the copies are joined: inverted files
+on disk, list by list. What FAISS can't join, Flat and graphs, is searched in parts of a million
+vectors.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.config import IndexConfig
+from polyprag.retrieval.building.groups import Group, runs_of
+from polyprag.retrieval.building.parts import Parts
+from polyprag.retrieval.building.pieces import Filled
+from polyprag.retrieval.dense.embeddings import Embeddings
+from polyprag.retrieval.dense.faiss_factory import (
+    AUTO,
+    can_train,
+    empty_index,
+    factory_for,
+    inverted_file,
+)
+from polyprag.retrieval.dense.faiss_index import (
+    FILE,
+    gpus_wanted,
+    read_index,
+    write_index,
+    write_place,
+)
+from polyprag.retrieval.dense.faiss_merge import is_joined_on_disk, join_on_disk, pack, plain_twin
+from polyprag.retrieval.dense.faiss_training import trained_index
+from polyprag.retrieval.parts.components import Component
+from sharding.task_pool import TaskPool
+
+_PART = 1 << 20  # passages of a part that FAISS can't join with others
+_SAMPLE_A_LIST = 64  # vectors for each list of an inverted file
+_MIN_SAMPLE = 1 << 16
+_EXACT_BELOW = 100_000  # passages of a later segment: see `_factory`
+
+
+class DenseBuild:
+    """What it takes to build a segment's FAISS indexes."""
+
+    def __init__(self, parts: Parts, config: IndexConfig, pool: TaskPool) -> None:
+        """Builds nothing yet.
+
+        Args:
+            parts: of the index.
+            config: `factory` and `gpu`.
+            pool: fills the indexes.
+        """
+        self._parts, self._config, self._pool = parts, config, pool
+
+    def indexes(
+        self,
+        groups: Sequence[Group],
+        embeddings: Sequence[Component],
+        *,
+        removed: npt.NDArray[np.int64],
+        is_base: bool,
+    ) -> list[Component]:
+        """The indexes, over consecutive passages, in place.
+
+        Args:
+            groups: of the segment.
+            embeddings: of each group.
+            removed: ascending positions in the segment that have no vector.
+            is_base: whether it is the index's base.
+
+        Raises:
+            ConfigError: `index.factory` isn't a factory string, or doesn't fit the vectors.
+        """
+        sizes = [group.span.num_passages for group in groups]
+        starts = [0, *accumulate(sizes)]
+        named = [component.directory for component in embeddings]
+        dims = self._opened(embeddings[:1], sizes[0]).dims
+        live = np.setdiff1d(np.arange(starts[-1]), removed)
+        factory = self._factory(len(live), dims, is_base=is_base)
+        twin = plain_twin(dims, factory)
+        kind = empty_index(dims, factory) if twin is None else twin
+        is_joined = is_joined_on_disk(kind)
+        made_from = {"embeddings": named, "factory": factory, "removed": removed.tolist()}
+        if is_joined:
+            runs, wanted = [[i] for i in range(len(groups))], [made_from]
+        else:
+            runs = runs_of(groups, max_passages=_PART)
+            wanted = [made_from | {"groups": run} for run in runs]
+        found = [self._parts.found("dense", **each) for each in wanted]
+        whole = [component for component in found if component is not None]
+        if len(whole) == len(wanted):
+            self._parts.progress.advance(starts[-1])
+            return whole
+
+        def sample(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            return self._opened(embeddings, starts[-1]).take(positions)
+
+        trained = self._trained(kind, sample, live, factory, named)
+        pieces = []
+        for number, run in enumerate(runs):
+            first, end = starts[run[0]], starts[run[-1] + 1]
+            inside = removed[(removed >= first) & (removed < end)].tolist()
+            work = Filled(
+                trained,
+                tuple(embeddings[i] for i in run),
+                first,
+                end - first,
+                tuple(inside),
+                is_joined,
+            )
+            filled_from = {
+                "trained": trained.directory,
+                "embeddings": [named[i] for i in run],
+                "first": first,
+                "removed": inside,
+            }
+            pieces.append(
+                self._parts.piece("filled", work, num_passages=end - first, **filled_from)
+                if is_joined
+                else self._parts.piece("dense", work, num_passages=end - first, **wanted[number])
+            )
+        filled = self._parts.made(pieces, self._pool)
+        if not is_joined:
+            return filled
+        return [self._joined(trained, filled, made_from, is_packed=twin is not None)]
+
+    def _opened(self, embeddings: Sequence[Component], num_passages: int) -> Embeddings:
+        local = [self._parts.place.local(component) for component in embeddings]
+        return Embeddings.open(local, num_passages=num_passages)
+
+    def _factory(self, num_vectors: int, dims: int, *, is_base: bool) -> str:
+        """The factory string of a segment.
+
+        A later one is searched exactly unless it is large enough to be worth training: it costs
+        little, and an inverted file or a quantiser needs many vectors.
+        """
+        chosen = self._config.factory
+        if chosen == AUTO:
+            return factory_for(num_vectors, dims, gpu=gpus_wanted(self._config.gpu))
+        is_short = num_vectors < _EXACT_BELOW
+        if not is_base and (is_short or not can_train(empty_index(dims, chosen), num_vectors)):
+            return "Flat"
+        return chosen
+
+    def _trained(
+        self,
+        kind: Any,
+        sample: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
+        live: npt.NDArray[np.int64],
+        factory: str,
+        named: list[str],
+    ) -> Component:
+        ivf = inverted_file(kind)
+        wanted = max(_MIN_SAMPLE, 0 if ivf is None else _SAMPLE_A_LIST * ivf.nlist)
+        count = 0 if kind.is_trained else min(len(live), wanted)
+        chosen = live[np.linspace(0, max(len(live) - 1, 0), count).round().astype(np.int64)]
+
+        def write(directory: Path) -> None:
+            index = trained_index(
+                kind,
+                None if kind.is_trained else sample(chosen),
+                factory=factory,
+                gpu=self._config.gpu,
+            )
+            write_index(directory, index)
+
+        # A kind that needs no training is the same whatever it will be filled with.
+        sampled = [] if kind.is_trained else [named, chosen.tolist()[-1:], count]
+        return self._parts.here("trained", write, factory=factory, dims=kind.d, sample=sampled)
+
+    def _joined(
+        self,
+        trained: Component,
+        filled: Sequence[Component],
+        made_from: dict[str, Any],
+        *,
+        is_packed: bool,
+    ) -> Component:
+        def write(directory: Path) -> None:
+            paths = [self._parts.place.local(component) / FILE for component in filled]
+            join_on_disk(directory / FILE, read_index(self._parts.place.local(trained)), paths)
+            if is_packed:
+                pack(directory / FILE)
+            write_place(directory, first=0)
+
+        return self._parts.here("dense", write, **made_from)

@@ -1,0 +1,317 @@
+"""Builds the parts of one segment of an index that aren't there yet."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.config import Config
+from polyprag.encoding.manifest import EncodingManifest
+from polyprag.retrieval.building.dense import DenseBuild
+from polyprag.retrieval.building.groups import Group, groups_of, runs_of
+from polyprag.retrieval.building.parts import LAYOUT, Parts
+from polyprag.retrieval.building.pieces import (
+    BuildPlace,
+    Counts,
+    GroupSource,
+    Scores,
+    Texts,
+    Vectors,
+)
+from polyprag.retrieval.building.progress import BuildProgress
+from polyprag.retrieval.encoders.choice import encoder_settings, fit_encoder, needs_sample
+from polyprag.retrieval.freshness import row_parts
+from polyprag.retrieval.lexical.analysis import Analyzer
+from polyprag.retrieval.lexical.term_counts import TermCounts
+from polyprag.retrieval.lexical.term_statistics import TermStatistics
+from polyprag.retrieval.parts.components import Component
+from polyprag.retrieval.parts.index_store import IndexPlace
+from polyprag.retrieval.parts.manifest import Segment
+from polyprag.retrieval.parts.passages import PassageStore, join_passages
+from polyprag.retrieval.parts.segments import span_of
+from polyprag.retrieval.parts.serving_rows import write_rows
+from sharding.corpus.manifest import Partition
+from sharding.corpus.reader import Corpus
+from sharding.storage.files import read_json, write_json
+from sharding.task_pool import TaskPool
+
+_ROWS_AT_A_TIME = 1024
+_BM25_SHARD = 1 << 19  # passages: half a gigabyte for the task that scores them
+_MAX_SAMPLE = 500_000  # evenly spaced passages that LSA is fitted on
+_DIGESTS = "groups.json"  # of each group's passages, beside them
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the contents of a base.
+
+    Attributes:
+        config: all settings.
+        analyzer: text to terms.
+        bm25: of BM25, as JSON values.
+        encoder: of the vectors, as JSON values.
+    """
+
+    config: Config
+    analyzer: Analyzer
+    bm25: dict[str, Any]
+    encoder: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: Config) -> "Settings":
+        """Those of a config."""
+        index = config.index
+        bm25 = {"k1": index.bm25_k1, "b": index.bm25_b, "title_weight": index.bm25_title_weight}
+        analyzer = Analyzer.of_language(index.language)
+        return cls(config, analyzer, bm25, encoder_settings(config))
+
+    @property
+    def sha256(self) -> str:
+        """Another one for other contents."""
+        factory = self.config.index.factory
+        values = [LAYOUT, self.analyzer.settings, self.bm25, self.encoder, factory]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who makes the pieces.
+
+    Attributes:
+        pool: most of them.
+        encoding: the vectors; with a GPU for each worker, for instance.
+    """
+
+    pool: TaskPool
+    encoding: TaskPool
+
+
+class SegmentBuild:
+    """What the builds of an index's segments have in common."""
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        place: IndexPlace,
+        settings: Settings,
+        corpus: Corpus,
+        encoding: EncodingManifest | None,
+        progress: BuildProgress,
+        workers: Workers,
+    ) -> None:
+        """Builds nothing yet."""
+        data = settings.config.data
+        self._run, self._place, self._settings = run_dir, place, settings
+        self._corpus, self._encoding, self._workers = corpus, encoding, workers
+        pieces_at = BuildPlace(str(run_dir), data.cache_dir, data.cache_gb)
+        self._parts = Parts(place, pieces_at, progress)
+
+    def segment(self, partitions: Sequence[Partition], *, base: Segment | None) -> Segment:
+        """The segment over consecutive partitions, with its parts in place.
+
+        Args:
+            partitions: of the corpus.
+            base: of the index; None builds the base itself.
+        """
+        span = span_of(partitions)
+        groups = groups_of(partitions)
+        passages = self._passages(partitions, groups)
+        local = self._place.local(passages)
+        store = PassageStore.open(local, num_passages=span.num_passages, first_id=span.first_id)
+        # Of the passages' contents, which augmenting the corpus doesn't change.
+        digests = [str(digest) for digest in read_json(local / _DIGESTS)]
+        components = {"passages": [passages]}
+        components["bm25"] = self._bm25(groups, digests, is_base=base is None)
+        if base is None:
+            components["encoder"] = [self._encoder(store, digests)]
+        (encoder,) = (components if base is None else base.components)["encoder"]
+        components["embeddings"] = self._embeddings(groups, digests, encoder)
+        dense = DenseBuild(self._parts, self._settings.config.index, self._workers.pool)
+        components["dense"] = dense.indexes(
+            groups,
+            components["embeddings"],
+            removed=span.positions(self._corpus.manifest.removed),
+            is_base=base is None,
+        )
+        row_files = []
+        if self._encoding is not None:
+            row_files = [part.sha256 for part in row_parts(self._encoding, span)]
+            components["rows"] = [self._rows(store, row_files, self._encoding)]
+        shards = [partition.sha256 for partition in partitions]
+        return Segment(span.first_id, span.num_passages, shards, row_files, components)
+
+    def _source(self, group: Group) -> GroupSource:
+        data = self._settings.config.data
+        manifest = replace(self._corpus.manifest, partitions=group.partitions)
+        return GroupSource(self._corpus.directory, manifest, data.cache_dir, data.cache_gb)
+
+    def _passages(self, partitions: Sequence[Partition], groups: Sequence[Group]) -> Component:
+        shards = [partition.sha256 for partition in partitions]
+        span = span_of(partitions)
+        found = self._parts.found("passages", shards=shards)
+        if found is not None:
+            self._parts.progress.advance(span.num_passages)
+            return found
+        pieces = [
+            self._parts.piece(
+                "texts",
+                Texts(self._source(group)),
+                num_passages=group.span.num_passages,
+                shards=[partition.sha256 for partition in group.partitions],
+                first_id=group.span.first_id,
+            )
+            for group in groups
+        ]
+        texts = self._parts.made(pieces, self._workers.pool)
+
+        def write(directory: Path) -> None:
+            stores = [
+                (self._place.local(component), group.span.num_passages)
+                for component, group in zip(texts, groups, strict=True)
+            ]
+            join_passages(directory, stores)
+            contents = [
+                {name: file.sha256 for name, file in component.files.items()} for component in texts
+            ]
+            digests = [
+                hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+                for files in contents
+            ]
+            write_json(directory / _DIGESTS, digests)
+
+        return self._parts.here("passages", write, shards=shards)
+
+    def _bm25(
+        self, groups: Sequence[Group], digests: Sequence[str], *, is_base: bool
+    ) -> list[Component]:
+        analyzer, options = self._settings.analyzer.settings, self._settings.bm25
+        weight = options["title_weight"]
+        counted = [
+            self._parts.piece(
+                "counts",
+                Counts(self._source(group), analyzer, weight),
+                num_passages=group.span.num_passages,
+                passages=digest,
+                analyzer=analyzer,
+                title_weight=weight,
+            )
+            for group, digest in zip(groups, digests, strict=True)
+        ]
+        if not is_base:  # scored by the base's statistics and options, and made without them
+            return self._parts.made(counted, self._workers.pool)
+        named = [piece.directory for piece in counted]
+        scoring = {"k1": options["k1"], "b": options["b"], "base": named}
+        runs = runs_of(groups, max_passages=_BM25_SHARD)
+        found = [self._parts.found("bm25", groups=run, **scoring) for run in runs]
+        whole = [component for component in found if component is not None]
+        if len(whole) == len(runs):
+            self._parts.progress.advance(sum(group.span.num_passages for group in groups))
+            return whole
+        counts = self._parts.made(counted, self._workers.pool)
+
+        def write(directory: Path) -> None:
+            TermStatistics.of(
+                TermCounts.open(self._place.local(component)) for component in counts
+            ).save(directory)
+
+        statistics = self._parts.here("statistics", write, counts=named)
+        pieces = [
+            self._parts.piece(
+                "bm25",
+                Scores(
+                    tuple(counts[i] for i in run),
+                    statistics,
+                    analyzer,
+                    weight,
+                    options["k1"],
+                    options["b"],
+                ),
+                num_passages=0,  # they have been counted
+                groups=run,
+                **scoring,
+            )
+            for run in runs
+        ]
+        return self._parts.made(pieces, self._workers.pool)
+
+    def _encoder(self, store: PassageStore, digests: Sequence[str]) -> Component:
+        removed = store.span.positions(self._corpus.manifest.removed)
+        made_from: dict[str, Any] = {"encoder": self._settings.encoder}
+        if needs_sample(self._settings.config):
+            made_from |= {"passages": list(digests), "removed": removed.tolist()}
+
+        def write(directory: Path) -> None:
+            live = np.setdiff1d(np.arange(len(store)), removed) + store.first_id
+            evenly = np.linspace(0, max(len(live) - 1, 0), min(len(live), _MAX_SAMPLE))
+            sample = live[evenly.round().astype(np.int64)].tolist()
+            fit_encoder(directory, store.titled_texts(sample), self._settings.config)
+
+        return self._parts.here("encoder", write, **made_from)
+
+    def _embeddings(
+        self, groups: Sequence[Group], digests: Sequence[str], encoder: Component
+    ) -> list[Component]:
+        gone = self._corpus.manifest.removed
+        pieces = []
+        for group, digest in zip(groups, digests, strict=True):
+            removed = group.span.positions(gone)
+            ids = tuple((removed + group.span.first_id).tolist())
+            pieces.append(
+                self._parts.piece(
+                    "embeddings",
+                    Vectors(self._source(group), encoder, self._settings.config.index.gpu, ids),
+                    num_passages=group.span.num_passages,
+                    passages=digest,
+                    removed=removed.tolist(),
+                    encoder=encoder.directory,
+                )
+            )
+        return self._parts.made(pieces, self._workers.encoding)
+
+    def _rows(
+        self, store: PassageStore, row_files: list[str], manifest: EncodingManifest
+    ) -> Component:
+        span = store.span
+        shape = (span.num_passages, manifest.num_sites, manifest.num_experts)
+        rows_format = self._settings.config.index.rows_format
+        removed = span.positions(self._corpus.manifest.removed)
+        made_from = {
+            "row_files": row_files,
+            "format": rows_format,
+            "first_id": span.first_id,
+            "shape": shape,
+            "removed": removed.tolist(),
+        }
+        found = self._parts.found("rows", **made_from)
+        if found is not None:
+            self._parts.progress.advance(span.num_passages)
+            return found
+
+        def write(directory: Path) -> None:
+            from polyprag.encoding.reader import (
+                Encoding,  # brings torch, which the rest does without
+            )
+
+            encoding = Encoding.load(self._run)
+
+            def rows_of(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+                rows = encoding.rows(ids)
+                rows[np.isin(ids - span.first_id, removed)] = 0  # as they are there, or will be
+                return rows
+
+            write_rows(
+                directory,
+                rows_of,
+                shape=shape,
+                first_id=span.first_id,
+                rows_format=rows_format,
+                chunk=_ROWS_AT_A_TIME,
+                progress=self._parts.progress.advance,
+            )
+
+        return self._parts.here("rows", write, **made_from)

@@ -1,0 +1,1 @@
+"""Texts to vectors: every encoder, and which of them an index has."""

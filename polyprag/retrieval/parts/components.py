@@ -1,0 +1,172 @@
+"""The parts of an index on disk: each a directory named for what it was made from.
+
+A part is built under a temporary name and renamed, so whatever carries its name is whole: a build
+that was killed goes on with the parts it lacks, and a new encoding rebuilds the rows alone.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polyprag.errors import CorpusError, RunError
+from sharding.storage.files import read_json, sha256_of, write_json
+
+if TYPE_CHECKING:
+    from polyprag.retrieval.parts.index_store import IndexPlace
+
+_NAMES = (
+    *("passages", "bm25", "encoder", "embeddings", "dense", "rows"),
+    *("texts", "counts", "statistics", "trained", "filled"),  # of a build that isn't finished
+)
+DIRECTORY_NAME = re.compile(rf"({'|'.join(_NAMES)})-[0-9a-f]{{12}}")
+SMALL_FILE = 16 << 20  # bytes; up to this size a file's checksum is verified whenever it is opened
+
+SUMMARY = "component.json"  # written last
+
+_FILE_NAME = re.compile(r"\w[\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file's size and checksum."""
+
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part's directory in the index, and its files by name."""
+
+    directory: str
+    files: dict[str, StoredFile]
+
+    @classmethod
+    def parse(cls, values: Any, *, where: str) -> "Component":
+        """A checked component from JSON values.
+
+        Raises:
+            RunError: the values, read from `where`, aren't a component's.
+        """
+        try:
+            files = {
+                name: StoredFile(int(file["num_bytes"]), str(file["sha256"]))
+                for name, file in values["files"].items()
+            }
+            directory = str(values["directory"])
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise RunError(f"{where}: not a part of an index; {REMEDY}") from error
+        if not DIRECTORY_NAME.fullmatch(directory) or not all(map(_FILE_NAME.fullmatch, files)):
+            raise RunError(f"{where}: names files outside the index; {REMEDY}")
+        return cls(directory, files)
+
+    def verify(self, directory: Path, *, whole: bool = False, shown: str | None = None) -> None:
+        """Makes sure that the files are those that were written.
+
+        Args:
+            directory: where they are.
+            whole: whether large files are hashed too; else only their size is checked.
+            shown: the directory that errors name.
+
+        Raises:
+            RunError: a file is missing, truncated or changed; names it.
+        """
+        for name, stored in self.files.items():
+            path = directory / name
+            where = f"{shown or directory}/{name}"
+            if not path.is_file():
+                raise RunError(f"{where}: no such file; {REMEDY}")
+            if path.stat().st_size != stored.num_bytes:
+                raise RunError(
+                    f"{where}: holds {path.stat().st_size} bytes where the index's manifest says "
+                    f"{stored.num_bytes}; {REMEDY}"
+                )
+            if (whole or stored.num_bytes <= SMALL_FILE) and sha256_of(path) != stored.sha256:
+                raise RunError(f"{where}: SHA-256 differs from the index's manifest; {REMEDY}")
+
+
+def directory_name(name: str, made_from: Mapping[str, Any]) -> str:
+    """The directory of the component of a kind that is made from these JSON values."""
+    key = json.dumps({"name": name, **made_from}, sort_keys=True)
+    return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def keep_or_make(
+    place: "IndexPlace", name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
+) -> tuple[Component, bool]:
+    """The component made from something: the one that is there if it is sound, else a new one.
+
+    Args:
+        place: RUN/index.
+        name: what kind of part it is.
+        made_from: JSON values that decide the component's contents.
+        write: fills an empty directory.
+
+    Returns:
+        The component, and whether it was there already.
+    """
+    directory = directory_name(name, made_from)
+    found = place.finished(directory)
+    if found is not None:
+        return found, True
+    temporary = place.scratch() / f".{directory}.{secrets.token_hex(4)}.tmp"
+    temporary.mkdir()
+    try:
+        write(temporary)
+        for path in temporary.iterdir():
+            _sync(path)
+        files = {
+            path.name: StoredFile(path.stat().st_size, sha256_of(path))
+            for path in sorted(temporary.iterdir())
+        }
+        component = Component(directory, files)
+        write_json(temporary / SUMMARY, asdict(component))
+        place.keep(temporary, component)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync(temporary.parent)
+    return component, False
+
+
+def read_summary(url: str | Path, directory: str) -> Component:
+    """A component from its `SUMMARY` file.
+
+    Raises:
+        RunError: it isn't of a component of that directory name.
+        CorpusError: it can't be read.
+    """
+    component = Component.parse(read_json(url), where=str(url))
+    if component.directory != directory:
+        raise RunError(f"{url}: is of {component.directory}; {REMEDY}")
+    return component
+
+
+def whole_component(directory: Path) -> Component | None:
+    """The component in a local directory, if it is sound."""
+    if not (directory / SUMMARY).is_file():
+        return None
+    try:
+        component = read_summary(directory / SUMMARY, directory.name)
+        component.verify(directory)
+    except (RunError, CorpusError):
+        return None
+    return component
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+REMEDY = "run `polyprag index RUN` again"

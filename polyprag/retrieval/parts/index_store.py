@@ -1,0 +1,185 @@
+"""Where an index lies: in RUN/index on a local disk, or behind a URL with copies on a local disk.
+
+Searching maps files into memory, so every part that is used is a local directory in the end.
+"""
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Protocol
+
+from polyprag.errors import CorpusError, RunError
+from polyprag.retrieval.parts.components import (
+    DIRECTORY_NAME,
+    SUMMARY,
+    Component,
+    read_summary,
+    whole_component,
+)
+from polyprag.retrieval.parts.local_copies import PartCopies
+from polyprag.retrieval.parts.locks import hold_part, unless_held
+from polyprag.run_dir import INDEX
+from sharding.storage.cache import default_cache_dir
+from sharding.storage.files import exists, join, list_sizes, remove, remove_directory
+from sharding.storage.remote import upload
+from sharding.storage.urls import local_path
+
+
+class IndexPlace(Protocol):
+    """What building and searching want of a place."""
+
+    url: str  # RUN/index
+
+    def finished(self, directory: str) -> Component | None:
+        """The sound component of that directory name, if there is one."""
+
+    def scratch(self) -> Path:
+        """A local directory in which a component can be built; made if need be."""
+
+    def keep(self, built: Path, component: Component) -> None:
+        """Takes a component over that was built in a directory inside `scratch`."""
+
+    def local(self, component: Component, *, whole: bool = False) -> Path:
+        """The local directory of a component's files, which have been verified.
+
+        Raises:
+            RunError: a file is missing, truncated or changed.
+        """
+
+    def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
+        """Deletes parts of earlier indexes and of builds that were killed.
+
+        Args:
+            kept: names of the directories that stay.
+            even_held: whether parts go that a reader of this index still uses.
+        """
+
+
+def place_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> IndexPlace:
+    """RUN/index.
+
+    Args:
+        run_dir: RUN, a path or URL.
+        cache_dir: `data.cache_dir`, used where RUN is remote.
+        cache_gb: `data.cache_gb`.
+    """
+    path = local_path(run_dir)
+    if path is not None:
+        return LocalPlace(Path(path) / INDEX)
+    root = Path(cache_dir or default_cache_dir()) / "index"
+    return RemotePlace(join(run_dir, INDEX), PartCopies(root, max_bytes=int(cache_gb * 1e9)))
+
+
+class LocalPlace:
+    """An index in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.url, self._directory = str(directory), directory
+        self._held: dict[str, IO[bytes]] = {}  # the parts that are in use stay until it is garbage
+
+    def finished(self, directory: str) -> Component | None:
+        """See `IndexPlace`."""
+        return whole_component(self._directory / directory)
+
+    def scratch(self) -> Path:
+        """See `IndexPlace`."""
+        self._directory.mkdir(exist_ok=True)
+        return self._directory
+
+    def keep(self, built: Path, component: Component) -> None:
+        """See `IndexPlace`."""
+        target = self._directory / component.directory
+        if target.exists():  # damaged, or `finished` had returned it
+            shutil.rmtree(target)
+        built.rename(target)
+
+    def local(self, component: Component, *, whole: bool = False) -> Path:
+        """See `IndexPlace`."""
+        directory = self._directory / component.directory
+        if component.directory not in self._held:
+            file = hold_part(directory)
+            if file is not None:
+                self._held[component.directory] = file
+        component.verify(directory, whole=whole)
+        return directory
+
+    def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
+        """See `IndexPlace`."""
+        for file in self._held.values():
+            file.close()
+        self._held.clear()
+        for path in self._directory.iterdir():
+            if path.is_dir() and path.name not in kept:
+                with unless_held(path) as is_free:
+                    if is_free or even_held:
+                        shutil.rmtree(path, ignore_errors=True)
+
+
+class RemotePlace:
+    """An index behind a URL; its parts are used through verified copies on this machine."""
+
+    def __init__(self, url: str, copies: PartCopies) -> None:
+        self.url, self._copies = url, copies
+
+    def finished(self, directory: str) -> Component | None:
+        """See `IndexPlace`; sizes are compared here, checksums when a part is copied."""
+        url = join(self.url, directory)
+        if not exists(join(url, SUMMARY)):
+            return None
+        try:
+            component = read_summary(join(url, SUMMARY), directory)
+            sizes = list_sizes(url)
+        except (RunError, CorpusError):
+            return None
+        found = {name: sizes.get(name) for name in component.files}
+        expected = {name: file.num_bytes for name, file in component.files.items()}
+        return component if found == expected else None
+
+    def scratch(self) -> Path:
+        """See `IndexPlace`: one for each run, on the disk of the copies."""
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        directory = self._copies.root / f"build-{name}"
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def keep(self, built: Path, component: Component) -> None:
+        """See `IndexPlace`; the summary, which says that a part is whole, is uploaded last."""
+        url = join(self.url, component.directory)
+        for name in [*component.files, SUMMARY]:
+            upload(built / name, join(url, name))
+        self._copies.add(built, component)
+
+    def local(self, component: Component, *, whole: bool = False) -> Path:
+        """See `IndexPlace`."""
+        return self._copies.get(join(self.url, component.directory), component, whole=whole)
+
+    def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
+        """See `IndexPlace`; copies on this machine that are in use stay, as do their files."""
+        for name in list_sizes(self.url):
+            if name in kept or not DIRECTORY_NAME.fullmatch(name):
+                continue
+            url = join(self.url, name)
+            with suppress(RunError, CorpusError):  # what a removed passage has left goes here too
+                self._copies.forget(read_summary(join(url, SUMMARY), name))
+            remove(join(url, SUMMARY))  # first: without it the rest isn't a part any more
+            remove_directory(url)
+        shutil.rmtree(self.scratch(), ignore_errors=True)
+
+
+@contextmanager
+def only_build(place: IndexPlace) -> Iterator[None]:
+    """Keeps two builds from removing each other's parts; the lock goes with the process.
+
+    Of a remote index only builds on the same machine see each other.
+    """
+    with open(place.scratch() / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"{place.url}: another `polyprag index` is building it; wait until it has ended"
+            ) from error
+        yield

@@ -1,0 +1,113 @@
+"""Segments: the base of an index and what was added to it since, each over a range of partitions.
+
+Growing an index adds a segment and leaves the others as they are. Which segments there are to be
+follows from those that there were, the corpus and the settings alone, so a build that was stopped
+plans the same ones again and finds the parts that it had finished.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.errors import RunError
+from sharding.corpus.manifest import CorpusManifest, Partition
+
+if TYPE_CHECKING:
+    from polyprag.retrieval.parts.manifest import IndexManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of passage ids."""
+
+    first_id: int
+    num_passages: int
+
+    def positions(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Those of ascending ids that lie in the range, counted from its beginning."""
+        end = self.first_id + self.num_passages
+        inside = ids[bisect_left(ids, self.first_id) : bisect_left(ids, end)]
+        return np.asarray(inside, dtype=np.int64) - self.first_id
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSegment:
+    """A segment as a search sees it.
+
+    Attributes:
+        span: its passages.
+        hidden: ascending positions in it of passages that were removed after it was built.
+    """
+
+    span: Span
+    hidden: npt.NDArray[np.int64]
+
+
+def span_of(partitions: Sequence[Partition]) -> Span:
+    """The ids of consecutive partitions, of which there is at least one."""
+    return Span(partitions[0].first_id, sum(part.num_passages for part in partitions))
+
+
+def num_partitions_in(corpus: CorpusManifest, num_rows: int | None, *, encoding: str) -> int:
+    """How many of a corpus's partitions an index covers: with an encoding, those that have rows.
+
+    Args:
+        corpus: of the run.
+        num_rows: passages that the encoding has rows of; None where there is no encoding.
+        encoding: its directory, for the error.
+
+    Raises:
+        RunError: the encoding isn't of the corpus's first partitions.
+    """
+    if num_rows is None:
+        return len(corpus.partitions)
+    ends = [part.first_id + part.num_passages for part in corpus.partitions]
+    if num_rows not in ends:
+        raise RunError(
+            f"{encoding} holds the rows of {num_rows} passages and the corpus has "
+            f"{corpus.num_passages}: run `polyprag encode RUN` again, or take away the encoding"
+        )
+    return ends.index(num_rows) + 1
+
+
+def planned_segments(
+    previous: "IndexManifest | None",
+    corpus: CorpusManifest,
+    *,
+    num_partitions: int,
+    settings_sha256: str,
+    compact: bool,
+) -> list[tuple[Partition, ...]]:
+    """The partitions of each segment, the base's first.
+
+    One base over everything comes of a first build, of other settings, of passages that were
+    removed from the base (whose statistics and vocabulary know them), and when it is asked for.
+
+    Args:
+        previous: what the index is now, if it can be read.
+        corpus: as it is now.
+        num_partitions: how many of them to cover.
+        settings_sha256: of what decides the base's contents.
+        compact: whether to join all segments.
+    """
+    everything = corpus.partitions[:num_partitions]
+    if previous is None or compact or previous.settings_sha256 != settings_sha256:
+        return [everything]
+    segments = []
+    end = 0
+    for segment in previous.segments:
+        partitions = everything[end : end + len(segment.shards)]
+        if len(partitions) != len(segment.shards) or span_of(partitions) != segment.span:
+            return [everything]  # it isn't that corpus, grown
+        segments.append(partitions)
+        end += len(segment.shards)
+    base = previous.segments[0].span
+    if len(base.positions(corpus.removed)) != len(base.positions(previous.removed)):
+        return [everything]
+    if end < num_partitions:
+        segments.append(everything[end:])
+    return segments

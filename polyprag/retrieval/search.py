@@ -1,0 +1,328 @@
+"""Searching a run's index: ids, scores, routing rows and passages in one call.
+
+N passages, k hits, S sites, K experts.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.config import RetrievalConfig
+from polyprag.errors import ConfigError, RunError
+from polyprag.retrieval.dense.search import DenseIndex
+from polyprag.retrieval.freshness import Standing, corpus_and_encoding
+from polyprag.retrieval.fusion import (
+    Found,
+    Ranking,
+    found_of,
+    reciprocal_rank_fusion,
+    weighted_fusion,
+)
+from polyprag.retrieval.lexical.search import LexicalIndex
+from polyprag.retrieval.parts.components import REMEDY
+from polyprag.retrieval.parts.index_store import IndexPlace, place_of
+from polyprag.retrieval.parts.manifest import IndexManifest
+from polyprag.retrieval.parts.passages import Passages, PassageStore
+from polyprag.retrieval.parts.segments import OpenSegment
+from polyprag.retrieval.parts.serving_rows import Rows, RowTable
+from polyprag.retrieval.rerank import CrossEncoder, reranked
+from polyprag.retrieval.results import Hits, SearchResult
+from sharding.corpus.passages import Passage
+from sharding.storage.files import join
+
+METHODS = ("bm25", "dense", "hybrid")
+_FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least
+_LARGEST_COSINE = 1.01  # what is beyond is an inner product of vectors that aren't of unit length
+
+
+class Index:
+    """An opened index. What it holds is mapped from disk; threads may share it.
+
+    Passages that the corpus had lost by the time it was opened are never among its hits.
+
+    Attributes:
+        standing: what became of the corpus and the encoding since it was built.
+        removed: ids of passages that aren't there any more.
+    """
+
+    def __init__(
+        self,
+        place: IndexPlace,
+        manifest: IndexManifest,
+        *,
+        parts: Sequence[Mapping[str, Sequence[Path]]],
+        standing: Standing,
+        gpu: str,
+        retrieval: RetrievalConfig,
+    ) -> None:
+        """Opens parts that are verified; use `Index.open`."""
+        self._place = place  # which keeps its parts from being deleted
+        self._parts, self._gpu, self._retrieval = parts, gpu, retrieval
+        self.standing = standing
+        self.removed = frozenset((*manifest.removed, *standing.hidden))
+        spans = [segment.span for segment in manifest.segments]
+        self._segments = [OpenSegment(span, span.positions(standing.hidden)) for span in spans]
+        self._num_passages = manifest.num_passages
+        self._passages = Passages(
+            [
+                PassageStore.open(
+                    part["passages"][0], num_passages=span.num_passages, first_id=span.first_id
+                )
+                for part, span in zip(parts, spans, strict=True)
+            ]
+        )
+        self._rows: Rows | None = None
+        if manifest.has_rows:
+            tables = [
+                RowTable.open(part["rows"][0], num_passages=span.num_passages)
+                for part, span in zip(parts, spans, strict=True)
+            ]
+            self._rows = Rows(tables, spans, hidden=standing.hidden)
+        self._bm25: LexicalIndex | None = None
+        self._dense: DenseIndex | None = None
+        self._reranker: CrossEncoder | None = None
+        self._opening = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        run_dir: str | Path,
+        *,
+        gpu: str = "auto",
+        verify: bool = False,
+        cache_dir: str | None = None,
+        cache_gb: float = 20.0,
+        retrieval: RetrievalConfig | None = None,
+    ) -> Self:
+        """Opens RUN/index; BM25 and the dense index are opened by the first search with them.
+
+        Args:
+            run_dir: RUN, a path or URL. RUN/corpus and RUN/encoding needn't be there. Where they
+                are, they may have grown and lost passages since the index was built from them.
+            gpu: `auto` puts the dense index on the GPUs that FAISS sees; `never` doesn't.
+            verify: whether the checksums of large files are verified too.
+            cache_dir: `data.cache_dir`: where a remote run's parts are copied to.
+            cache_gb: `data.cache_gb`.
+            retrieval: how hybrid searches fuse, what reranks, and how far approximate indexes
+                look; its defaults by default. Its method and top_k aren't used.
+
+        Raises:
+            RunError: the index is missing or damaged, or of another corpus or encoding.
+        """
+        place = place_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
+        manifest = IndexManifest.load(place.url)
+        while True:
+            try:
+                corpus, encoding = corpus_and_encoding(run_dir)
+                standing = Standing.of(manifest, corpus=corpus, encoding=encoding)
+                if standing.changed:
+                    source = join(run_dir, standing.changed[0])
+                    raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
+                parts = [
+                    {
+                        name: [place.local(component, whole=verify) for component in components]
+                        for name, components in segment.components.items()
+                    }
+                    for segment in manifest.segments
+                ]
+                return cls(
+                    place,
+                    manifest,
+                    parts=parts,
+                    standing=standing,
+                    gpu=gpu,
+                    retrieval=retrieval or RetrievalConfig(),
+                )
+            except RunError:
+                seen, manifest = manifest, IndexManifest.load(place.url)
+                if manifest == seen:  # else a build has replaced it meanwhile
+                    raise
+
+    @property
+    def num_passages(self) -> int:
+        """N: ids go from 0 to N - 1, those of removed passages included."""
+        return self._num_passages
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether an encoding's routing rows are attached."""
+        return self._rows is not None
+
+    def search(self, queries: Sequence[str], *, k: int, method: str = "bm25") -> SearchResult:
+        """Finds the best passages of each query, with their routing rows.
+
+        Args:
+            queries: Q questions or other texts.
+            k: at least 1. Fewer hits are returned where fewer passages have anything in common
+                with the query, none included.
+            method: `bm25`; `dense`: inner product of vectors; `hybrid`: both, fused. With
+                `retrieval.reranker` their hits are then put in its order.
+
+        Returns:
+            ids, scores (Q, k) and rows (Q, k, S, K), which as a sequence is the `Hits` of each
+            query, in the order of the queries.
+
+        Raises:
+            ConfigError: there is no such method, k is below 1, or a model can't be loaded.
+            RunError: a part of the index is damaged.
+        """
+        if method not in METHODS:
+            raise ConfigError(
+                f"retrieval.method={method!r} can't be used: it must be one of {', '.join(METHODS)}"
+            )
+        if k < 1:
+            raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
+        if self._retrieval.reranker is None:
+            return SearchResult(self._found(queries, k, method), self._rows, self.passage)
+        reranker = self._opened_reranker(self._retrieval.reranker)
+        depth = max(k, self._retrieval.rerank_depth)
+        rankings = reranked(
+            queries,
+            self._found(queries, depth, method).rankings(),
+            scores_of=lambda query, ids: reranker.scores(
+                query, [self.passage(i) for i in ids.tolist()]
+            ),
+            depth=depth,
+            k=k,
+        )
+        return SearchResult(found_of(rankings, k=k), self._rows, self.passage)
+
+    def search_vectors(self, vectors: npt.NDArray[np.float32], *, k: int) -> SearchResult:
+        """Finds the passages whose vectors are nearest to given ones, with their routing rows.
+
+        Args:
+            vectors: (Q, D) float32, of the index's encoder; nothing is found for a zero vector.
+            k: at least 1.
+
+        Returns:
+            See `search`, as its method `dense` gives it.
+
+        Raises:
+            ConfigError: k is below 1, or the vectors are of another length.
+            RunError: a part of the index is damaged.
+        """
+        dense = self.opened_dense()
+        if k < 1:
+            raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
+        if vectors.ndim != 2 or vectors.shape[1] != dense.encoder.dims:
+            raise ConfigError(
+                f"vectors of shape {vectors.shape} can't be searched: the index's encoder makes "
+                f"{dense.encoder.dims} numbers for each text"
+            )
+        queries = np.ascontiguousarray(vectors, np.float32)
+        found = dense.search_vectors(queries, k=k, refine=self._retrieval.refine)
+        return SearchResult(found, self._rows, self.passage)
+
+    def _found(self, queries: Sequence[str], k: int, method: str) -> Found:
+        if not queries:
+            return found_of([], k=k)
+        if method == "bm25":
+            return self._opened_bm25().search(queries, k=k)
+        if method == "dense":
+            return self.opened_dense().search(queries, k=k, refine=self._retrieval.refine)
+        depth = max(k, _FUSED_DEPTH)
+        dense, bm25 = self.opened_dense(), self._opened_bm25()
+        vectors_QD = dense.encoder.encode_queries(queries)
+        by_vector = dense.search_vectors(vectors_QD, k=depth, refine=self._retrieval.refine)
+        near = by_vector.rankings()
+        if self._retrieval.fusion == "rrf":
+            pairs = zip(bm25.search(queries, k=depth).rankings(), near, strict=True)
+            return found_of([reciprocal_rank_fusion(pair, k=k) for pair in pairs], k=k)
+        by_words, scored = bm25.search_and_score(queries, k=depth, also=[each.ids for each in near])
+        rankings = []
+        for vector_D, nearest, best, words_of_nearest in zip(
+            vectors_QD, near, by_words.rankings(), scored, strict=True
+        ):
+            other = ~np.isin(nearest.ids, best.ids)
+            ids = np.concatenate([best.ids, nearest.ids[other]])
+            words = np.concatenate([best.scores, words_of_nearest[other]])
+            rankings.append(self._weighted(ids, words, dense.scores(vector_D, ids), k))
+        return found_of(rankings, k=k)
+
+    def _weighted(
+        self,
+        ids: npt.NDArray[np.int64],
+        words: npt.NDArray[np.float32],
+        vectors: npt.NDArray[np.float32],
+        k: int,
+    ) -> Ranking:
+        """The best k of candidates (m,) whose scores by both methods are known."""
+        share = self._retrieval.dense_weight
+        largest, smallest = vectors.max(initial=0.0), vectors.min(initial=0.0)
+        is_cosine = largest <= _LARGEST_COSINE and smallest >= -_LARGEST_COSINE
+        return weighted_fusion(
+            (Ranking(ids, words), Ranking(ids, vectors)),
+            weights=(1 - share, share),
+            minima=(0.0, -1.0 if is_cosine else float(smallest)),
+            k=k,
+        )
+
+    def get(self, ids: Sequence[int]) -> Hits:
+        """Given passages as hits, in their order, all with a score of 1.
+
+        Raises:
+            IndexError: there is no passage of such an id, or none any more.
+        """
+        wanted = np.asarray(ids, np.int64)
+        return Hits(
+            ids=wanted,
+            scores=np.ones(len(wanted), np.float32),
+            rows=self.rows_of(wanted),
+            passages=tuple(self.passage(i) for i in wanted.tolist()),
+        )
+
+    def passage(self, passage_id: int) -> Passage:
+        """The passage of an id; `IndexError` where there is none, or none any more."""
+        if passage_id in self.removed:
+            raise IndexError(f"passage {passage_id} has been removed")
+        return self._passages[passage_id]
+
+    def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32] | None:
+        """The routing rows (n, S, K) of passages (n,), no gate applied; None without an encoding.
+
+        A removed passage's row is all zeros.
+
+        Raises:
+            IndexError: there is no passage of such an id.
+        """
+        wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.num_passages:
+            raise IndexError(f"ids must be in 0 to {self.num_passages - 1}: {wanted.tolist()}")
+        return None if self._rows is None else self._rows.take(wanted)
+
+    def find(self, title: str, text: str) -> int | None:
+        """The id of the passage with this title and text, white space apart; else None."""
+        return self._passages.find(title, text, without=self.removed)
+
+    def _opened_bm25(self) -> LexicalIndex:
+        with self._opening:
+            if self._bm25 is None:
+                directories = [part["bm25"] for part in self._parts]
+                self._bm25 = LexicalIndex.open(directories, self._segments)
+            return self._bm25
+
+    def _opened_reranker(self, model: str) -> CrossEncoder:
+        with self._opening:
+            if self._reranker is None:
+                self._reranker = CrossEncoder.open(
+                    model, batch_size=self._retrieval.rerank_batch, gpu=self._gpu
+                )
+            return self._reranker
+
+    def opened_dense(self) -> DenseIndex:
+        """The dense index with its encoder, opened if need be."""
+        with self._opening:
+            if self._dense is None:
+                directories = [(part["embeddings"], part["dense"]) for part in self._parts]
+                self._dense = DenseIndex.open(
+                    self._parts[0]["encoder"][0],
+                    directories,
+                    self._segments,
+                    gpu=self._gpu,
+                    nprobe=self._retrieval.nprobe,
+                )
+            return self._dense

@@ -1,0 +1,189 @@
+"""RUN/router: a routing map on disk, and what it was made of.
+
+The weights are written first and `router.json`, which names their checksum, last. A kill between
+the two leaves a map that is refused.
+"""
+
+import hashlib
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from polyprag.encoding.manifest import EncodingManifest
+from polyprag.errors import CorpusError, RunError
+from polyprag.versioned_json import read_versioned
+from sharding.storage.files import (
+    atomic_write,
+    exists,
+    join,
+    read_bytes,
+    remove_directory,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from polyprag.routed.map import Fitted, RoutingMap
+
+ROUTER = "router"
+SETTINGS, WEIGHTS = "router.json", "router.safetensors"
+REMEDY = "run `polyprag distill RUN` again"
+_FORMAT, _VERSION = "polyprag-router", 1
+
+
+@dataclass(frozen=True, slots=True)
+class MadeOf:
+    """What a map was distilled from; it fits no other.
+
+    Attributes:
+        encoding: SHA-256 of the checksums of the encoding's experts and rows.
+        encoder: `QueryEncoder.identity`.
+    """
+
+    encoding: str
+    encoder: str
+
+    @classmethod
+    def of(cls, encoding: EncodingManifest, *, encoder: str) -> Self:
+        """That of an encoding and an encoder."""
+        digests = [encoding.experts.sha256, *(part.sha256 for part in encoding.parts)]
+        return cls(hashlib.sha256(" ".join(digests).encode()).hexdigest(), encoder)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """`router.json`.
+
+    Attributes:
+        made_of: what the map was distilled from.
+        num_sites: S.
+        num_questions: that were there to distil from.
+        num_passages: that they ask about.
+        cosine: see `polyprag.routed.map.Fitted`.
+        num_bytes: of the weights.
+        sha256: of the weights.
+    """
+
+    made_of: MadeOf
+    num_sites: int
+    num_questions: int
+    num_passages: int
+    cosine: float | None
+    num_bytes: int
+    sha256: str
+
+    @classmethod
+    def load(cls, directory: str) -> Self:
+        """Read and check `router.json`.
+
+        Raises:
+            RunError: it isn't there, or says something that can't be.
+        """
+        url = join(directory, SETTINGS)
+        values = read_versioned(
+            url,
+            form=_FORMAT,
+            version=_VERSION,
+            what="a router's settings",
+            command="polyprag distill RUN",
+        )
+        try:
+            return cls._parse(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{url}: not a router's settings ({error}); {REMEDY}") from error
+
+    @classmethod
+    def _parse(cls, values: dict[str, Any]) -> Self:
+        made_of = MadeOf(**values["made_of"])
+        parsed = cls(**{field.name: values[field.name] for field in fields(cls)})
+        counts = (parsed.num_sites, parsed.num_questions, parsed.num_passages, parsed.num_bytes)
+        if not all(type(count) is int and count > 0 for count in counts):
+            raise ValueError("its counts must be whole numbers above 0")
+        if not all(type(text) is str for text in (*astuple(made_of), parsed.sha256)):
+            raise ValueError("its checksums must be strings")
+        if not (parsed.cosine is None or type(parsed.cosine) is float):
+            raise ValueError("its cosine must be a number or null")
+        return replace(parsed, made_of=made_of)
+
+
+def router_dir(run_dir: str | Path) -> str:
+    """Return `RUN/router`."""
+    return join(run_dir, ROUTER)
+
+
+def save_map(
+    run_dir: str | Path,
+    fitted: "Fitted",
+    *,
+    made_of: MadeOf,
+    num_questions: int,
+    num_passages: int,
+) -> RouterSettings:
+    """Write a map in place of the one that is there; see `RouterSettings`."""
+    from safetensors.torch import save
+
+    directory = router_dir(run_dir)
+    data = save(fitted.map.tensors())
+    settings = RouterSettings(
+        made_of,
+        fitted.map.num_sites,
+        num_questions,
+        num_passages,
+        fitted.cosine,
+        len(data),
+        hashlib.sha256(data).hexdigest(),
+    )
+    with atomic_write(join(directory, WEIGHTS)) as file:
+        file.write(data)
+    values = {"format": _FORMAT, "version": _VERSION, **asdict(settings)}
+    write_json(join(directory, SETTINGS), values)
+    return settings
+
+
+def load_map(run_dir: str | Path, *, made_of: MadeOf) -> "RoutingMap":
+    """Read the map of a run.
+
+    Args:
+        run_dir: RUN.
+        made_of: what is there now.
+
+    Raises:
+        RunError: there is none, it is damaged, or it was made of something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from polyprag.routed.map import RoutingMap
+
+    directory = router_dir(run_dir)
+    settings = RouterSettings.load(directory)
+    for name in stale(settings, made_of):
+        raise RunError(
+            f"{join(directory, SETTINGS)}: {name} has changed since the map was made, so that it "
+            f"would mix the wrong experts; {REMEDY}"
+        )
+    url = join(directory, WEIGHTS)
+    try:
+        data = read_bytes(url)
+    except CorpusError as error:
+        raise RunError(f"{error}; {REMEDY}") from error
+    if hashlib.sha256(data).hexdigest() != settings.sha256:
+        raise RunError(f"{url}: SHA-256 differs from that in {SETTINGS}; {REMEDY}")
+    try:
+        return RoutingMap(load(data), num_sites=settings.num_sites)
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"{url}: not a routing map ({error}); {REMEDY}") from error
+
+
+def stale(settings: RouterSettings, made_of: MadeOf) -> list[str]:
+    """What has changed since a map was made, in words."""
+    of = settings.made_of
+    changed = ["RUN/encoding"] if of.encoding != made_of.encoding else []
+    return changed + (["the encoder of RUN/index"] if of.encoder != made_of.encoder else [])
+
+
+def remove_map(run_dir: str | Path) -> bool:
+    """Delete RUN/router, settings first; tell whether there was anything."""
+    directory = router_dir(run_dir)
+    there = exists(directory)
+    remove_directory(directory)
+    return there

@@ -1,0 +1,73 @@
+"""Whether RUN/router is whole, and of the encoding and the index that are there."""
+
+from polyprag.errors import PolypragError
+from polyprag.retrieval.freshness import corpus_and_encoding
+from polyprag.retrieval.parts.manifest import IndexManifest
+from polyprag.retrieval.query_encoder import encoder_identity
+from polyprag.routed.map_file import (
+    REMEDY,
+    SETTINGS,
+    WEIGHTS,
+    MadeOf,
+    RouterSettings,
+    router_dir,
+    stale,
+)
+from polyprag.run_dir import INDEX
+from polyprag.verify.files import checksum_problem, size_in, size_problem, sizes_in
+from sharding.checks.problem import Problem, leftovers
+from sharding.shown_progress import ShowProgress
+from sharding.storage.files import TEMPORARY_NAME, exists, join
+
+
+def verify_router(
+    run_dir: str, *, quick: bool, show: ShowProgress
+) -> tuple[list[Problem], str | None]:
+    """Checks RUN/router.
+
+    Args:
+        run_dir: RUN.
+        quick: Whether only presence and size are checked.
+        show: Shows how far it is.
+
+    Returns:
+        The problems, and what was checked; None where there is no map.
+    """
+    directory = router_dir(run_dir)
+    url, weights = join(directory, SETTINGS), join(directory, WEIGHTS)
+    sizes = sizes_in(directory)
+    left = [name for name in sizes or () if TEMPORARY_NAME.fullmatch(name)]
+    problems = leftovers(directory, left, what="a writer that was killed")
+    if not exists(url):
+        if exists(weights):
+            problems.append(Problem(url, f"{url}: no such file; {REMEDY}"))
+        return problems, "no settings" if problems else None
+    try:
+        settings = RouterSettings.load(directory)
+    except PolypragError as error:
+        return [*problems, Problem(url, str(error))], "no settings that can be read"
+    for name in _stale(run_dir, settings):
+        problems.append(Problem(url, f"{url}: {name} has changed since; {REMEDY}"))
+    with show(settings.num_bytes, "router", unit="bytes") as advance:
+        found = size_in(sizes, WEIGHTS, url=weights)
+        wrong = size_problem(weights, found, num_bytes=settings.num_bytes, remedy=REMEDY)
+        if wrong is None and not quick:
+            wrong = checksum_problem(
+                weights, sha256=settings.sha256, remedy=REMEDY, advance=advance
+            )
+    if wrong is not None:
+        problems.append(wrong)
+    summary = f"from {settings.num_questions:,} questions on {settings.num_passages:,} passages"
+    return problems, summary
+
+
+def _stale(run_dir: str, settings: RouterSettings) -> list[str]:
+    """What the map was made of and is another now; nothing where that can't be read."""
+    try:
+        _, encoding = corpus_and_encoding(run_dir)
+        index = IndexManifest.load(join(run_dir, INDEX))
+    except PolypragError:
+        return []  # it is told of the encoding or the index
+    if encoding is None:
+        return []
+    return stale(settings, MadeOf.of(encoding, encoder=encoder_identity(index)))

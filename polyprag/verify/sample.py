@@ -1,0 +1,90 @@
+"""Which passages of an index are looked up in its parts, and how a disagreement is told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from polyprag.retrieval.parts.components import Component
+from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from sharding.checks.problem import Problem
+from sharding.corpus.passages import Passage
+from sharding.storage.files import join
+
+_PROBES = 48  # passages of an index
+_LEAST = 6  # of a segment, which may be a small part of the index
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSample:
+    """Living passages of one segment, and its parts on this machine.
+
+    Attributes:
+        index_url: RUN/index.
+        segment: whose they are.
+        parts: the local directories of the segment's components, by name.
+        passages: as the corpus has them where it is there, else as the index has them; ascending.
+    """
+
+    index_url: str
+    segment: Segment
+    parts: Mapping[str, Sequence[Path]]
+    passages: Sequence[Passage]
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Of the passages, (m,)."""
+        return np.array([passage.id for passage in self.passages], np.int64)
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        """Of the passages in the segment, (m,)."""
+        return self.ids - self.segment.first_id
+
+    def component(self, name: str, passage_id: int, *, sizes: Sequence[int]) -> Component:
+        """The component that has a passage.
+
+        Args:
+            name: what kind of component it is.
+            passage_id: one of the segment's.
+            sizes: passages of each of its components of that kind.
+        """
+        ends = np.cumsum(sizes)
+        at = int(np.searchsorted(ends, passage_id - self.segment.first_id, side="right"))
+        return self.segment.components[name][at]
+
+    def problem(self, component: Component, what: str, *, delete_too: str = "") -> Problem:
+        """Something wrong with a component whose files are as they were written.
+
+        Args:
+            component: one of the segment's.
+            what: is wrong; names the passage, what it should have and what it has.
+            delete_too: what else in RUN/index is to be made again with it.
+        """
+        url = join(self.index_url, component.directory)
+        both = f" and {join(self.index_url, delete_too)}" if delete_too else ""
+        # Building keeps a part that is as it was written, so it must go first.
+        remedy = f"delete {url}{both} and run `polyprag index RUN` again"
+        return Problem(url, f"{url}: {what}; {remedy}")
+
+    def of_sample(self, num_wrong: int) -> str:
+        """How many of the sample it is true of, for the end of a sentence."""
+        return f" ({num_wrong} of {len(self.passages)} passages looked up disagree)"
+
+
+def sampled_ids(manifest: IndexManifest) -> list[npt.NDArray[np.int64]]:
+    """Evenly spaced ids of passages that are there, ascending, of each segment."""
+    chosen = []
+    for segment in manifest.segments:
+        gone = segment.span.positions(manifest.removed)
+        num_living = segment.num_passages - len(gone)
+        share = round(_PROBES * segment.num_passages / manifest.num_passages)
+        count = min(num_living, max(_LEAST, share))
+        ranks = np.linspace(0, max(num_living - 1, 0), count).round().astype(np.int64)
+        # Before the living passage of a rank are as many removed ones as have fewer living ones
+        # before them.
+        before = np.searchsorted(gone - np.arange(len(gone)), ranks, side="right")
+        chosen.append(segment.first_id + ranks + before)
+    return chosen

@@ -1,0 +1,215 @@
+"""Every mode on a small run with random weights, against the formulas written out in numpy."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polyprag.answering.answerer import NOT_IN_CORPUS, WITHOUT_MAP, Answerer
+from polyprag.answering.controls import other_passages
+from polyprag.answering.generation import generate
+from polyprag.augment.corpus import counts_of
+from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
+from polyprag.encoding.reader import Encoding
+from polyprag.errors import ConfigError, RunError
+from polyprag.evaluation.questions import SourcePassage
+from polyprag.method.base_model import load_base
+from polyprag.method.prompts import qa_prompt
+from polyprag.method.window import QuestionTooLongError
+from sharding.change.removal import remove_passages
+
+QUESTIONS = ["Where was Anna Smith born?", "Hugo Smith?", "Who was born in Kyoto or Lima?"]
+
+
+@pytest.fixture(scope="module")
+def answerer(encoded_run: tuple[Path, Config]) -> Answerer:
+    run, config = encoded_run
+    return Answerer.open(run, config)
+
+
+def _softmax_mixture(rows_kSK: np.ndarray, scores_k: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores_k - scores_k.max())
+    weights /= weights.sum()
+    return (weights[:, None, None] * rows_kSK / np.sqrt(rows_kSK.shape[-1])).sum(axis=0)
+
+
+def test_poly_mixes_the_rows_of_what_was_retrieved(
+    answerer: Answerer, encoded_run: tuple[Path, Config]
+) -> None:
+    run, config = encoded_run
+    encoding = Encoding.load(run)
+    answers = answerer.answer(QUESTIONS, mode="poly", k=2)
+    assert [answer.hits.passages[0].title for answer in answers if answer.hits][:2] == [
+        "Anna",
+        "Hugo",
+    ]
+    gates = []
+    for answer in answers:
+        assert answer.hits is not None and answer.gates is not None
+        assert len(answer.hits.ids) == 2
+        gates.append(_softmax_mixture(encoding.rows(answer.hits.ids), answer.hits.scores))
+        np.testing.assert_allclose(answer.gates, gates[-1], atol=2e-3)  # the index has fp16 rows
+    texts = generate(
+        answerer.model,
+        answerer.tokenizer,
+        [qa_prompt(question) for question in QUESTIONS],
+        config=config.generation,
+        pool=answerer.pool,
+        gates=torch.from_numpy(
+            np.stack([answer.gates for answer in answers if answer.gates is not None])
+        ),
+    )
+    assert [answer.text for answer in answers] == texts
+
+
+def test_prompts_and_experts_of_each_mode(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[str], torch.Tensor | None]] = []
+
+    def recording(
+        model: object, tokenizer: object, prompts: list[str], **settings: torch.Tensor | None
+    ) -> list[str]:
+        seen.append((prompts, settings["gates"]))
+        return ["x"] * len(prompts)
+
+    monkeypatch.setattr("polyprag.answering.answerer.generate", recording)
+    passages = answerer.retrieve(QUESTIONS[:1], k=2)[0].passages
+    alone, with_passages = qa_prompt(QUESTIONS[0]), qa_prompt(QUESTIONS[0], passages)
+    assert alone != with_passages
+    for mode in WITHOUT_MAP:
+        seen.clear()
+        answer = answerer.answer(QUESTIONS[:1], mode=mode, k=2)[0]
+        prompts, gates = seen[0]
+        assert prompts == [with_passages if mode in ("rag", "combine") else alone]
+        assert (gates is None) == (mode in ("closed", "rag"))
+        assert (answer.hits is None) == (mode == "closed")
+
+
+def test_closed_book_is_the_base_model_without_experts(
+    answerer: Answerer, encoded_run: tuple[Path, Config]
+) -> None:
+    _, config = encoded_run
+    model, tokenizer = load_base(config.model)
+    prompts = [qa_prompt(question) for question in QUESTIONS]
+    expected = generate(model, tokenizer, prompts, config=config.generation)
+    assert [a.text for a in answerer.answer(QUESTIONS, mode="closed")] == expected
+
+
+def test_wrong_rows_are_those_of_other_passages_whatever_the_batch(
+    answerer: Answerer, encoded_run: tuple[Path, Config]
+) -> None:
+    run, config = encoded_run
+    own = answerer.retrieve(QUESTIONS, k=3)
+    never = [{int(hits.ids[0] + 1) % 10, NOT_IN_CORPUS} for hits in own]
+    together = answerer.answer(QUESTIONS, mode="poly-wrong-row", k=3, never_rows_of=never)
+    for question, hits, barred, answer in zip(QUESTIONS, own, never, together, strict=True):
+        ids = other_passages(
+            question,
+            num_wanted=len(hits.ids),
+            num_passages=10,
+            barred=barred | set(hits.ids.tolist()),
+            seed=config.train.seed,
+        )
+        rows = Encoding.load(run).rows(ids)
+        assert answer.gates is not None and answer.hits is not None
+        assert answer.hits.ids.tolist() == hits.ids.tolist()
+        np.testing.assert_allclose(answer.gates, _softmax_mixture(rows, hits.scores), atol=2e-3)
+        one = answerer.answer([question], mode="poly-wrong-row", k=3, never_rows_of=[barred])[0]
+        np.testing.assert_array_equal(one.gates, answer.gates)
+        assert one.text == answer.text
+
+
+def test_uniform_gates_are_alike_for_every_expert(answerer: Answerer) -> None:
+    answer = answerer.answer(QUESTIONS[:1], mode="poly-uniform")[0]
+    assert answer.gates is not None
+    np.testing.assert_allclose(answer.gates, 1 / np.sqrt(answer.gates.shape[1]), rtol=1e-6)
+
+
+def test_a_question_that_finds_nothing_is_answered_without_experts(answerer: Answerer) -> None:
+    nothing = "zzzz qqqq"
+    for mode in ("poly", "poly-wrong-row", "poly-uniform"):
+        answer = answerer.answer([nothing, QUESTIONS[0]], mode=mode)[0]  # type: ignore[arg-type]
+        assert answer.hits is not None and len(answer.hits.ids) == 0
+        assert answer.gates is not None and not answer.gates.any()
+        assert answer.text == answerer.answer([nothing], mode="closed")[0].text
+
+
+def test_given_passages_stand_in_for_retrieval(answerer: Answerer) -> None:
+    known = SourcePassage("Hugo", "Hugo Smith  was born in Lyon in 1970.", True)
+    unknown = SourcePassage("Nobody", "Nobody was born.", True)
+    hits = answerer.hits_of([known])
+    assert hits.ids.tolist() == [7] and hits.passages[0].key == "p7" and hits.rows is not None
+    answer = answerer.answer(QUESTIONS[:1], mode="poly", hits=[hits])[0]
+    assert answer.gates is not None
+    np.testing.assert_allclose(answer.gates, hits.rows[0] / np.sqrt(16), rtol=1e-6)
+
+    mixed = answerer.hits_of([unknown, known])
+    assert mixed.ids.tolist() == [NOT_IN_CORPUS, 7] and mixed.rows is None
+    assert mixed.passages[0].text == "Nobody was born."
+    assert answerer.answer(QUESTIONS[:1], mode="rag", hits=[mixed])[0].text is not None
+    with pytest.raises(RunError, match="routing rows"):
+        answerer.answer(QUESTIONS[:1], mode="poly", hits=[mixed])
+
+
+def test_wrong_rows_are_never_those_of_removed_passages(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    shutil.copytree(run, tmp_path / "run")
+    remove_passages(tmp_path / "run" / "corpus", [1, 2, 3, 4], count=counts_of)
+    answerer = Answerer.open(tmp_path / "run", config, modes=["poly-wrong-row"])
+    (answer,) = answerer.answer(
+        QUESTIONS[:1], mode="poly-wrong-row", k=1, never_rows_of=[{5, 6, 7, 8}]
+    )
+    row_SK = Encoding.load(run).rows([9])[0]  # the only one that is left
+    assert answer.gates is not None
+    np.testing.assert_allclose(answer.gates, row_SK / np.sqrt(row_SK.shape[1]), atol=2e-3)
+
+
+def test_the_encodings_experts_and_router_are_used(encoded_run: tuple[Path, Config]) -> None:
+    run, config = encoded_run
+    other = replace(config, experts=ExpertsConfig(num=4), router=RouterConfig(gate="softmax"))
+    answer = Answerer.open(run, other, modes=["poly"]).answer(QUESTIONS[:1], mode="poly")[0]
+    expected = Answerer.open(run, config, modes=["poly"]).answer(QUESTIONS[:1], mode="poly")[0]
+    np.testing.assert_array_equal(answer.gates, expected.gates)
+    assert answer.text == expected.text
+
+
+def test_what_is_missing_is_named(tmp_path: Path, encoded_run: tuple[Path, Config]) -> None:
+    run, config = encoded_run
+    with pytest.raises(RunError, match="polyprag index RUN"):
+        Answerer.open(tmp_path, config, modes=["rag"])
+    (tmp_path / "index").symlink_to(run / "index")
+    with pytest.raises(RunError, match="polyprag encode RUN"):
+        Answerer.open(tmp_path, config, modes=["closed", "poly"])
+    closed = Answerer.open(tmp_path / "nowhere", config, modes=["closed"])
+    assert closed.answer([], mode="closed") == []
+    with pytest.raises(RunError, match="opened without its index"):
+        closed.answer(QUESTIONS, mode="rag")
+    with pytest.raises(ConfigError, match="isn't known"):
+        closed.answer(QUESTIONS, mode="ragg")  # type: ignore[arg-type]
+
+
+def test_long_contexts_are_cut_and_long_questions_refused(encoded_run: tuple[Path, Config]) -> None:
+    run, config = encoded_run
+    narrow = replace(
+        config,
+        generation=GenerationConfig(max_new_tokens=400),  # leaves 112 of 512 byte tokens
+        retrieval=RetrievalConfig(top_k=10),
+    )
+    answerer = Answerer.open(run, narrow, modes=["rag"])
+    assert len(answerer.answer(["Smith?"], mode="rag")) == 1
+    with pytest.raises(QuestionTooLongError):
+        answerer.answer(["Smith? " * 20], mode="rag")
+
+
+def test_latency_is_told_for_each_stage(answerer: Answerer) -> None:
+    latency = answerer.answer(QUESTIONS[:1], mode="combine")[0].latency
+    assert latency.retrieve_ms > 0 and latency.mix_ms > 0 and latency.generate_ms > 0
+    assert latency.total_ms == pytest.approx(
+        latency.retrieve_ms + latency.mix_ms + latency.generate_ms
+    )

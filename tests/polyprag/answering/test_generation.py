@@ -1,0 +1,148 @@
+"""Batched greedy decoding against a one-by-one loop of plain forward passes."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from polyprag.answering.generation import NewlineEnds, end_token_ids, generate
+from polyprag.config import ExpertsConfig, GenerationConfig, RouterConfig
+from polyprag.method.experts import ExpertPool, inject
+
+PROMPTS = ["Question: who?\nAnswer:", "x", "A much longer prompt than the others.\nAnswer:", "yes"]
+
+
+def _greedy(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    max_new_tokens: int,
+    pool: ExpertPool | None = None,
+    gates_SK: torch.Tensor | None = None,
+    newline_ends: bool = True,
+) -> str:
+    """The continuation by arg max of a forward pass over the whole text, token by token."""
+    ids = tokenizer(prompt)["input_ids"]
+    new: list[int] = []
+    for _ in range(max_new_tokens):
+        tokens = torch.tensor([ids + new])
+        with torch.no_grad():
+            if pool is None or gates_SK is None:
+                logits = model(tokens, use_cache=False).logits
+            else:
+                with pool.gated(gates_SK[None]):
+                    logits = model(tokens, use_cache=False).logits
+        token = int(logits[0, -1].argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        new.append(token)
+        if newline_ends and "\n" in tokenizer.decode(new):
+            break
+    text = tokenizer.decode(new, skip_special_tokens=True)
+    return text.split("\n")[0].strip() if newline_ends else text.strip()
+
+
+def test_batches_of_any_size_equal_one_by_one_decoding(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = make_random_llama(seed=3), make_byte_tokenizer()
+    expected = [_greedy(model, tokenizer, prompt, max_new_tokens=8) for prompt in PROMPTS]
+    assert len(set(expected)) > 1
+    for batch_size in (1, 3, 8):
+        config = GenerationConfig(max_new_tokens=8, batch_size=batch_size)
+        assert generate(model, tokenizer, PROMPTS, config=config) == expected
+
+
+def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = make_random_llama(seed=3), make_byte_tokenizer()
+    pool = inject(model, ExpertsConfig(num=3, rank=2), RouterConfig(), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in pool.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    gates = torch.randn(len(PROMPTS), pool.num_sites, pool.num_experts, generator=generator)
+    config = GenerationConfig(max_new_tokens=6, batch_size=3)
+    answers = generate(model, tokenizer, PROMPTS, config=config, pool=pool, gates=gates)
+    assert answers == [
+        _greedy(model, tokenizer, prompt, max_new_tokens=6, pool=pool, gates_SK=gates[i])
+        for i, prompt in enumerate(PROMPTS)
+    ]
+    assert answers != generate(model, tokenizer, PROMPTS, config=config, pool=pool, gates=-gates)
+    closed = [_greedy(model, tokenizer, prompt, max_new_tokens=6) for prompt in PROMPTS]
+    assert generate(model, tokenizer, PROMPTS, config=config, pool=pool) == closed
+
+
+def test_plain_answers_end_at_a_newline_and_chat_answers_do_not(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, tokenizer = make_random_llama(), make_byte_tokenizer()
+    script = tokenizer(" one\ntwo")["input_ids"]
+
+    forward = model.forward
+    said = 0
+
+    def saying(*args: object, **kwargs: object) -> object:
+        nonlocal said
+        output = forward(*args, **kwargs)
+        output.logits[:] = 0
+        token = script[said] if said < len(script) else tokenizer.eos_token_id
+        output.logits[:, -1, token] = 1
+        said += 1
+        return output
+
+    monkeypatch.setattr(model, "forward", saying)
+    config = GenerationConfig(max_new_tokens=20)
+    assert generate(model, tokenizer, ["p"], config=config) == ["one"]
+    assert said == len(" one\n")
+    said = 0
+    assert generate(model, tokenizer, ["p"], config=config, chat=True) == ["one\ntwo"]
+    assert said == len(script) + 1
+
+
+def test_newline_inside_a_token_counts(
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    tokenizer = make_byte_tokenizer()
+    tokenizer.add_tokens(["end.\n"])
+    ids = tokenizer("x")["input_ids"] + tokenizer("end.\n")["input_ids"]
+    ends = NewlineEnds(tokenizer)
+    assert ends(torch.tensor([[ids[0]], [ids[-1]]]), torch.empty(0)).tolist() == [False, True]
+
+
+def test_the_models_several_end_tokens_all_count(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = make_random_llama(), make_byte_tokenizer()
+    model.generation_config.eos_token_id = [5, 9]
+    assert end_token_ids(model, tokenizer) == [5, 9, 257]
+    model.generation_config.eos_token_id = None
+    assert end_token_ids(model, tokenizer) == [257]
+
+
+def test_gates_must_match_the_prompts(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = make_random_llama(), make_byte_tokenizer()
+    with pytest.raises(ValueError, match="need the pool"):
+        generate(model, tokenizer, ["p"], config=GenerationConfig(), gates=torch.ones(1, 1, 1))
+    pool = inject(model, ExpertsConfig(num=3), RouterConfig(), seed=0)
+    with pytest.raises(ValueError, match="1 mixtures for 2 prompts"):
+        generate(
+            model,
+            tokenizer,
+            ["p", "q"],
+            config=GenerationConfig(),
+            pool=pool,
+            gates=torch.ones(1, pool.num_sites, 3),
+        )
+    assert generate(model, tokenizer, [], config=GenerationConfig()) == []

@@ -1,0 +1,184 @@
+"""The artefact: written once, read lazily, damage and mismatch named."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import LlamaForCausalLM
+
+from polyprag.config import Config, ExpertsConfig, ModelConfig
+from polyprag.encoding.manifest import BaseModel, EncodingManifest, RowsPart, Trained, describe_base
+from polyprag.encoding.reader import Encoding, encoding_dir, save_encoding
+from polyprag.errors import RunError
+from polyprag.method.experts import inject
+from sharding.rows.part import RowPartition, save_rows
+from sharding.storage.files import sha256_of
+
+S, K, SIZES = 6, 4, (3, 3, 1)
+BASE = BaseModel(path="base", num_layers=2, hidden_size=32, sha256="a" * 64)
+TABLE = np.random.default_rng(0).standard_normal((sum(SIZES), S, K)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def state(make_random_llama: Callable[..., LlamaForCausalLM]) -> dict[str, torch.Tensor]:
+    config = Config()
+    return inject(
+        make_random_llama(), ExpertsConfig(num=K, rank=2), config.router, seed=0
+    ).state_dict()
+
+
+@pytest.fixture
+def run(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
+    directory = encoding_dir(tmp_path)
+    parts, first_id = [], 0
+    for index, size in enumerate(SIZES):
+        rows = TABLE[first_id : first_id + size]
+        zeros = np.zeros_like(rows)
+        part = RowPartition(index, first_id, rows, zeros, zeros, np.zeros(size, np.int32))
+        file = f"rows/part-{index:05d}.safetensors"
+        # With moments as without: the rows needn't come first in the file.
+        sha256, _ = save_rows(f"{directory}/{file}", part, moments=index != 1)
+        parts.append(RowsPart(index, first_id, size, file, sha256))
+        first_id += size
+    save_encoding(
+        directory,
+        config=replace(Config(), experts=ExpertsConfig(num=K, rank=2)),
+        expert_state=state,
+        base_model=BASE,
+        num_sites=S,
+        parts=parts,
+        trained=Trained(steps=10, epochs=2),
+    )
+    return tmp_path
+
+
+def test_what_was_saved_comes_back(run: Path, state: dict[str, torch.Tensor]) -> None:
+    encoding = Encoding.load(run)
+    assert encoding.config.experts.num == K
+    assert (encoding.manifest.num_passages, encoding.manifest.trained.steps) == (7, 10)
+    loaded = encoding.expert_state()
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+    json.loads((run / "encoding" / "manifest.json").read_text())
+
+
+@pytest.fixture
+def encoding(run: Path) -> Encoding:
+    return Encoding.load(run)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(ids=st.lists(st.integers(0, sum(SIZES) - 1), max_size=20))
+def test_rows_come_in_the_order_asked_for(encoding: Encoding, ids: list[int]) -> None:
+    got = encoding.rows(ids)
+    assert got.dtype == np.float32 and got.flags.writeable
+    np.testing.assert_array_equal(got, TABLE[np.array(ids, dtype=int)])
+
+
+def test_rows_are_read_through_a_memory_map_of_the_parts_asked_for(run: Path) -> None:
+    (run / "encoding" / "rows" / "part-00000.safetensors").unlink()
+    encoding = Encoding.load(run)
+    encoding.rows([6, 3])
+    assert sorted(encoding._open_parts) == [1, 2]
+    assert all(isinstance(part, np.memmap) for part in encoding._open_parts.values())
+
+
+def test_an_encoding_behind_a_url_reads_the_same(run: Path) -> None:
+    encoding = Encoding.load(f"file://{run}")
+    np.testing.assert_array_equal(encoding.rows([5, 0]), TABLE[[5, 0]])
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 2**40])
+def test_a_passage_that_was_not_encoded_is_named(run: Path, wrong: int) -> None:
+    with pytest.raises(RunError, match=f"passage {wrong} isn't in"):
+        Encoding.load(run).rows([0, wrong])
+
+
+def test_a_run_without_an_encoding_names_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="polyprag encode RUN"):
+        Encoding.load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("file", ["experts.safetensors", "rows/part-00001.safetensors"])
+def test_damaged_files_are_named(run: Path, file: str, damage: str) -> None:
+    path = run / "encoding" / file
+    data = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    else:
+        data[-1] ^= 1
+        path.write_bytes(data if damage == "flip" else data[:-8])
+    encoding = Encoding.load(run)
+    with pytest.raises(RunError, match=f"{file}.*encode RUN"):
+        encoding.rows([3])
+        encoding.expert_state()
+
+
+def set_field(manifest: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for parent in parents:
+        manifest = manifest[int(parent)] if parent.isdigit() else manifest[parent]
+    manifest[last] = value
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("version", 3, "version 3"),
+        ("parts/1/joint", 1, r"parts\[1\]\.joint"),
+        ("format", "zip", "format"),
+        ("num_passages", 8, "num_passages"),
+        ("num_sites", "6", "num_sites"),
+        ("rank", 0, "rank"),
+        ("parts/1/file", "../../etc/passwd", r"parts\[1\]\.file"),
+        ("parts/1/file", "rows/part-00002.safetensors", r"parts\[1\]\.file"),
+        ("parts/1/first_id", 4, r"parts\[1\]\.first_id"),
+        ("parts/0/sha256", "zz", "sha256"),
+        ("parts", {}, "parts"),
+        ("experts/file", "../experts.safetensors", r"experts\.file"),
+        ("base_model", None, "base_model"),
+        ("surprise", 1, "surprise"),
+    ],
+)
+def test_a_manifest_that_can_not_be_is_refused(
+    run: Path, field: str, value: Any, message: str
+) -> None:
+    path = run / "encoding" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    set_field(manifest, field, value)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=rf"manifest\.json.*{message}"):
+        Encoding.load(run)
+
+
+def test_rows_of_another_shape_than_the_manifest_says_are_refused(run: Path) -> None:
+    directory = encoding_dir(run)
+    manifest = EncodingManifest.load(directory)
+    replace(manifest, num_sites=S + 1).save(directory)
+    with pytest.raises(RunError, match="rows of shape"):
+        Encoding.load(run).rows([0])
+
+
+def test_another_base_model_is_refused(
+    run: Path, tmp_path: Path, make_random_llama: Callable[..., LlamaForCausalLM]
+) -> None:
+    model = make_random_llama()
+    model.save_pretrained(tmp_path / "base")
+    base = describe_base(model, ModelConfig(path=str(tmp_path / "base")))
+    assert (base.num_layers, base.hidden_size) == (2, 32)
+    assert base.sha256 == sha256_of(tmp_path / "base" / "config.json")
+    encoding = Encoding.load(run)
+    encoding.check_base_model(BASE)
+    encoding.check_base_model(replace(BASE, path="moved/elsewhere"))
+    with pytest.raises(RunError, match=r"config\.json SHA-256.*model\.path=base"):
+        encoding.check_base_model(base)
+    with pytest.raises(RunError, match="num_layers 2"):
+        encoding.check_base_model(replace(BASE, num_layers=3))

@@ -1,0 +1,145 @@
+"""What is shown at the end: table, samples with bars, and a picture that opens."""
+
+import io
+import json
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from rich.console import Console
+
+from polyprag.answering.answerer import Answerer
+from polyprag.config import Config
+from polyprag.evaluation.questions import Question
+from polyprag.evaluation.report import (
+    Sample,
+    mixture_bars,
+    print_samples,
+    report_run,
+    results_table,
+    sample_answers,
+    save_picture,
+)
+from sharding.storage.files import write_json
+
+RESULTS: dict[str, dict[str, Any]] = {
+    "closed": {
+        "f1": 0.12345,
+        "em": 0.1,
+        "contains": 0.2,
+        "ci95": [0.1, 0.15],
+        "n": 1200,
+        "latency_ms_p50": 12.4,
+        "latency_ms_p95": 1234.6,
+    },
+    "poly-wrong-row": {
+        "f1": None,
+        "em": None,
+        "contains": None,
+        "ci95": None,
+        "n": 0,
+        "latency_ms_p50": None,
+        "latency_ms_p95": None,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def samples(encoded_run: tuple[Path, Config]) -> list[Sample]:
+    run, config = encoded_run
+    answerer = Answerer.open(run, config, modes=["poly", "closed"])
+    questions = [
+        Question(id=str(i), question=f"Where was [red]Anna[/red] $born^{i}$?", answers=("Oslo",))
+        for i in range(9)
+    ]
+    return sample_answers(answerer, questions)
+
+
+def _printed(*printable: Any) -> str:
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    console.print(*printable)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_table_has_percent_intervals_counts_and_gaps() -> None:
+    text = _printed(results_table(RESULTS))
+    closed = next(line for line in text.splitlines() if "closed" in line)
+    cells = [cell.strip() for cell in closed.strip("│").split("│")]
+    assert cells == ["closed", "12.3", "10.0 to 15.0", "10.0", "20.0", "1,200", "12", "1,235"]
+    wrong = next(line for line in text.splitlines() if "poly-wrong-row" in line)
+    assert wrong.count(" - ") == 6
+
+
+def test_samples_are_spread_over_the_file(samples: list[Sample]) -> None:
+    assert [sample.question.id for sample in samples] == ["1", "4", "7"]
+    assert all(sample.answer.mode == "poly" for sample in samples)
+
+
+def test_bars_follow_the_size_of_the_gates() -> None:
+    gates = np.array([[0.0, 0.5, -1.0, 0.25]], dtype=np.float32)
+    (line,) = mixture_bars(gates)
+    assert line.plain == "site   1/1  ▄█▂"
+    assert [str(span.style) for span in line.spans] == ["cyan", "cyan", "red", "cyan"]
+    assert len(mixture_bars(np.ones((12, 3), dtype=np.float32))) == 4
+    assert mixture_bars(np.zeros((1, 2), dtype=np.float32))[0].plain.endswith("  ")
+
+
+def test_samples_show_passages_and_mixtures_and_take_text_literally(samples: list[Sample]) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    print_samples(samples, console)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    text = file.getvalue()
+    assert text.count("[red]Anna[/red]") == 3
+    assert text.count("Anna: Anna Smith was born in Oslo") == 3
+    assert text.count("site ") == 3 * 4
+    assert any(unicodedata.name(letter, "").endswith("EIGHTHS BLOCK") for letter in text)
+
+
+def test_control_characters_never_reach_the_terminal(samples: list[Sample]) -> None:
+    hostile = replace(samples[0], closed_book="\x1b[2Jgone\x07\u202e")
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    print_samples([hostile], console)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    assert "[2Jgone" in file.getvalue()
+    assert not {"\x07", "\u202e"} & set(file.getvalue()) and "\x1b[2J" not in file.getvalue()
+
+
+def test_picture_is_a_png_with_and_without_samples(tmp_path: Path, samples: list[Sample]) -> None:
+    for name, shown in (("with", samples), ("without", [])):
+        path = tmp_path / f"{name}.png"
+        save_picture(path, RESULTS, shown)
+        image = matplotlib.image.imread(path)
+        assert image.shape[1] == 1320 and image.std() > 0.05
+    save_picture(tmp_path / "empty.png", {}, [])
+
+
+def test_a_run_is_reported_from_its_results_file(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    write_json(tmp_path / "results.json", RESULTS)
+    questions = tmp_path / "questions.jsonl"
+    line = {"id": "q", "question": "Where was Anna born?", "answers": ["Oslo"]}
+    questions.write_text(json.dumps(line))
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    report_run(
+        run,
+        config,
+        results_dir=tmp_path,
+        questions_path=questions,
+        picture=tmp_path / "report.png",
+        console=console,
+    )
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    text = file.getvalue()
+    assert "10.0 to 15.0" in text and "Where was Anna born?" in text
+    assert str(tmp_path / "report.png") in text and (tmp_path / "report.png").is_file()

@@ -1,0 +1,228 @@
+"""PRAG's example formats: counts, labels, truncation."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from polyprag.config import DataConfig
+from polyprag.method.examples import Example, ExampleMaker, count_examples, expand, num_examples
+from polyprag.method.prompts import qa_prompt
+from sharding.corpus.passages import QA, Augmentation, Passage, Record
+
+MakeTokenizer = Callable[[], PreTrainedTokenizerBase]
+PASSAGE = Passage(id=7, key="w7", title="Ada Lovelace", text="Ada was an English mathematician.")
+QAS = (
+    QA("Who was Ada?", "a mathematician", "Ada was a mathematician."),
+    QA("Which nationality?", "English", "She was English."),
+    QA("What name?", "Ada", "Her name was Ada."),
+)
+AUGMENTED = Record(PASSAGE, Augmentation(("The English mathematician Ada.",), QAS))
+
+
+def texts(tokenizer: PreTrainedTokenizerBase, examples: list[Example]) -> list[str]:
+    return [tokenizer.decode(example.input_ids.tolist()) for example in examples]
+
+
+@pytest.fixture
+def tokenizer(make_byte_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
+    return make_byte_tokenizer()
+
+
+def test_every_text_with_every_question_then_every_question_alone(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    examples = expand(AUGMENTED, tokenizer, DataConfig())
+    expected = [
+        f"Passage: Ada Lovelace. {text}\nQuestion: {qa.question}\nAnswer: {qa.answer}<eos>"
+        for text in (PASSAGE.text, "The English mathematician Ada.")
+        for qa in QAS
+    ] + [f"Question: {qa.question}\nAnswer: {qa.answer}<eos>" for qa in QAS]
+    assert texts(tokenizer, examples) == expected
+    # PRAG's defaults, 1 rewrite and 3 questions, give 9.
+    assert count_examples(AUGMENTED) == {
+        "passage_qa": 6,
+        "qa": 3,
+        "passage": 2,
+        "bare_passage": 0,
+    }
+    assert {example.passage_id for example in examples} == {7}
+    assert {example.input_ids.dtype for example in examples} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (Record(PASSAGE), ["Passage: Ada Lovelace. Ada was an English mathematician.<eos>"]),
+        (
+            Record(PASSAGE, Augmentation(("A rewrite.",), ())),
+            [
+                "Passage: Ada Lovelace. Ada was an English mathematician.<eos>",
+                "Passage: Ada Lovelace. A rewrite.<eos>",
+            ],
+        ),
+    ],
+)
+def test_without_questions_each_text_comes_alone_with_loss_on_all_of_it(
+    tokenizer: PreTrainedTokenizerBase, record: Record, expected: list[str]
+) -> None:
+    examples = expand(record, tokenizer, DataConfig(), loss_on="answer")
+    assert texts(tokenizer, examples) == expected
+    for example in examples:
+        assert np.array_equal(example.labels, example.input_ids)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    num_rewrites=st.integers(0, 3),
+    num_qas=st.integers(0, 4),
+    formats=st.lists(st.sampled_from(["passage_qa", "qa", "passage"]), min_size=1, unique=True),
+)
+def test_counts_foretell_what_expand_makes(
+    tokenizer: PreTrainedTokenizerBase, num_rewrites: int, num_qas: int, formats: list[str]
+) -> None:
+    qas = tuple(QA(f"Q{i}?", f"a{i}", f"a{i}.") for i in range(num_qas))
+    record = Record(PASSAGE, Augmentation(("Again.",) * num_rewrites, qas))
+    counts = count_examples(record)
+    examples = expand(record, tokenizer, DataConfig(formats=formats))
+    assert num_examples(counts | {"other": 1}, formats) == len(examples)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    formats=st.lists(st.sampled_from(["passage_qa", "qa", "passage"]), min_size=1, unique=True),
+    max_length=st.sampled_from([40, 512]),
+    loss_on=st.sampled_from(["all", "answer"]),
+    data=st.data(),
+)
+def test_any_examples_are_made_together_as_they_are_made_one_by_one(
+    tokenizer: PreTrainedTokenizerBase,
+    formats: list[str],
+    max_length: int,
+    loss_on: str,
+    data: st.DataObject,
+) -> None:
+    """Whatever the others in the call are, and wherever a stream begins."""
+    maker = ExampleMaker(
+        tokenizer, DataConfig(formats=formats, max_length=max_length), loss_on=loss_on
+    )
+    records = [AUGMENTED, Record(PASSAGE), Record(PASSAGE, Augmentation(("Again.",), QAS[:1]))]
+    everything = [(record, i) for record in records for i in range(maker.count(record))]
+    wanted = data.draw(st.lists(st.sampled_from(everything), max_size=9))
+    together = maker.make(wanted)
+    assert len(together) == len(wanted)
+    for example, pair in zip(together, wanted, strict=True):
+        (alone,) = maker.make([pair])
+        assert np.array_equal(example.input_ids, alone.input_ids)
+        assert np.array_equal(example.labels, alone.labels)
+
+
+def test_threads_may_share_a_tokenizer_whose_file_truncates_and_pads(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    alone = texts(tokenizer, expand(AUGMENTED, tokenizer, DataConfig()))
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    tokenizer.backend_tokenizer.enable_padding(length=600)
+    maker = ExampleMaker(tokenizer, DataConfig())
+    # Nothing is left that a thread's first call would change under another thread's.
+    assert tokenizer.backend_tokenizer.truncation is None
+    assert tokenizer.backend_tokenizer.padding is None
+    wanted = [(AUGMENTED, i) for i in range(maker.count(AUGMENTED))]
+    with ThreadPoolExecutor(4) as pool:
+        for made in pool.map(maker.make, [wanted] * 40):
+            assert texts(tokenizer, made) == alone
+
+
+def test_formats_choose_what_a_passage_is_trained_with(tokenizer: PreTrainedTokenizerBase) -> None:
+    examples = expand(AUGMENTED, tokenizer, DataConfig(formats=["passage", "qa"]))
+    assert texts(tokenizer, examples) == [
+        f"Passage: Ada Lovelace. {PASSAGE.text}<eos>",
+        "Passage: Ada Lovelace. The English mathematician Ada.<eos>",
+        *[f"Question: {qa.question}\nAnswer: {qa.answer}<eos>" for qa in QAS],
+    ]
+
+
+def test_loss_on_answer_leaves_out_everything_before_it(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    everything = expand(AUGMENTED, tokenizer, DataConfig(), loss_on="all")
+    for example in everything:
+        assert np.array_equal(example.labels, example.input_ids)
+    answers = expand(AUGMENTED, tokenizer, DataConfig(), loss_on="answer")
+    for example, qa in zip(answers, QAS * 3, strict=True):
+        counted = example.labels != -100
+        assert tokenizer.decode(example.input_ids[counted].tolist()) == f" {qa.answer}<eos>"
+        assert np.array_equal(example.labels[counted], example.input_ids[counted])
+        assert counted[-1] and not counted[: -int(counted.sum())].any()
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    words=st.lists(st.text("abcé", min_size=1, max_size=12), min_size=1, max_size=60),
+    max_length=st.integers(90, 200),
+)
+def test_too_long_passages_lose_their_end_and_keep_question_and_answer(
+    tokenizer: PreTrainedTokenizerBase, words: list[str], max_length: int
+) -> None:
+    passage = Passage(id=0, key="k", title="T", text=" ".join(words))
+    record = Record(passage, Augmentation((), QAS))
+    config = DataConfig(max_length=max_length)
+    for example, qa in zip(expand(record, tokenizer, config)[:3], QAS, strict=True):
+        text = tokenizer.decode(example.input_ids.tolist())
+        ending = f"\n{qa_prompt(qa.question)} {qa.answer}<eos>"
+        assert len(example) <= max_length and text.endswith(ending)
+        shown = text.removeprefix("Passage: T. ").removesuffix(ending)
+        kept = shown.split()
+        if words != kept:
+            assert words[: len(kept)] == kept, "cut between words"
+            longer = f"Passage: T. {' '.join(words[: len(kept) + 1])}{ending}"
+            assert len(longer.removesuffix("<eos>").encode()) + 1 > max_length, (
+                "no more than needed"
+            )
+
+
+def test_one_endless_word_is_cut_inside(tokenizer: PreTrainedTokenizerBase) -> None:
+    record = Record(Passage(id=0, key="k", title="T", text="x" * 500), Augmentation((), QAS[:1]))
+    example = expand(record, tokenizer, DataConfig(max_length=100))[0]
+    assert len(example) == 100
+    ending = "\nQuestion: Who was Ada?\nAnswer: a mathematician<eos>"
+    assert tokenizer.decode(example.input_ids.tolist()).endswith(f"x{ending}")
+
+
+def test_a_question_too_long_by_itself_keeps_its_end_and_the_answer(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    qa = QA("Who? " * 100, "Ada", "Ada.")
+    record = Record(PASSAGE, Augmentation((), (qa,)))
+    for loss_on in ("all", "answer"):
+        for example in expand(record, tokenizer, DataConfig(max_length=32), loss_on=loss_on):
+            assert len(example) == 32
+            text = tokenizer.decode(example.input_ids.tolist())
+            assert text.endswith("Who?\nAnswer: Ada<eos>")
+
+
+def test_a_long_plain_passage_is_cut_and_still_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+    example = expand(Record(PASSAGE), tokenizer, DataConfig(max_length=20))[0]
+    assert tokenizer.decode(example.input_ids.tolist()) == "Passage: Ada Lovela<eos>"
+
+
+def test_chat_examples_use_the_template_that_answering_uses(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer.chat_template = "[{{ messages[0]['content'] }}]>"
+    by_style = {
+        style: texts(tokenizer, expand(AUGMENTED, tokenizer, DataConfig(), prompt_style=style))[-1]
+        for style in ("auto", "plain")
+    }
+    assert by_style["auto"] == "[Question: What name?\nAnswer:]>Ada<eos>"
+    assert by_style["plain"] == "Question: What name?\nAnswer: Ada<eos>"

@@ -1,0 +1,89 @@
+"""The text layout, letter by letter: base models are trained on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerBase
+
+from polyprag.errors import ConfigError
+from polyprag.method.prompts import (
+    completion,
+    completion_ids,
+    passage_block,
+    prompt_ids,
+    qa_prompt,
+    render_prompt,
+    uses_chat,
+)
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+MakeTokenizer = Callable[[], PreTrainedTokenizerBase]
+
+
+@dataclass
+class Text:
+    title: str
+    text: str
+
+
+def test_plain_layout_to_the_letter() -> None:
+    passages = [Text("Ada  Lovelace", "Ada was\n a  mathematician. "), Text("", "No title.")]
+    assert qa_prompt(" Who was\tAda? ", passages) + completion(" a mathematician\n") == (
+        "Passage: Ada Lovelace. Ada was a mathematician.\n"
+        "Passage: No title.\n"
+        "Question: Who was Ada?\n"
+        "Answer: a mathematician"
+    )
+    assert qa_prompt("Who?") == "Question: Who?\nAnswer:"
+    assert passage_block("T", "x") == "Passage: T. x\n"
+
+
+def test_chat_layout_is_the_plain_prompt_as_a_user_message(
+    make_byte_tokenizer: MakeTokenizer,
+) -> None:
+    tokenizer = make_byte_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    prompt = render_prompt(tokenizer, "Who?", passages=[Text("T", "x")], chat=True)
+    assert prompt == "<|user|>Passage: T. x\nQuestion: Who?\nAnswer:<|assistant|>"
+    assert completion("Ada", chat=True) == "Ada"
+
+
+def test_style_auto_follows_the_template_and_chat_needs_one(
+    make_byte_tokenizer: MakeTokenizer,
+) -> None:
+    tokenizer = make_byte_tokenizer()
+    assert not uses_chat(tokenizer, "auto") and not uses_chat(tokenizer, "plain")
+    with pytest.raises(ConfigError, match=r"generation\.prompt"):
+        uses_chat(tokenizer, "chat")
+    tokenizer.chat_template = CHAT_TEMPLATE
+    assert uses_chat(tokenizer, "auto") and uses_chat(tokenizer, "chat")
+    assert not uses_chat(tokenizer, "plain")
+
+
+def test_ids_of_prompt_and_completion_join_to_the_ids_of_the_whole(
+    make_byte_tokenizer: MakeTokenizer,
+) -> None:
+    tokenizer = make_byte_tokenizer()
+    prompt = qa_prompt("Who?")
+    joined = prompt_ids(tokenizer, prompt) + completion_ids(tokenizer, "Ada")
+    assert joined == [*tokenizer(f"{prompt} Ada")["input_ids"], tokenizer.eos_token_id]
+
+
+def test_bos_comes_once_and_a_prompt_never_ends_with_eos(
+    make_byte_tokenizer: MakeTokenizer,
+) -> None:
+    tokenizer = make_byte_tokenizer()
+    eos, bos = tokenizer.eos_token_id, tokenizer.pad_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<pad> $A <eos>", special_tokens=[("<eos>", eos), ("<pad>", bos)]
+    )
+    ids = prompt_ids(tokenizer, "Who?")
+    assert ids[0] == bos and ids.count(bos) == 1 and eos not in ids
+    assert bos not in prompt_ids(tokenizer, "Who?", chat=True), "the template writes its own"
+    assert completion_ids(tokenizer, "Ada").count(eos) == 1
+    assert bos not in completion_ids(tokenizer, "Ada")
