@@ -153,7 +153,7 @@ def main() -> None:
 
 def trained_more(run: Path, config: Config, questions: list[Question]) -> Result:
     """Two epochs more over the grown corpus, experts and all rows."""
-    from cluster.checkpoint_manifest import CheckpointManifest
+    from cluster.checkpoints.manifest import CheckpointManifest
 
     checkpoint = CheckpointManifest.load(str(run / "checkpoints"))
     assert checkpoint is not None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from chaos_cluster import marked_processes
 from safetensors.numpy import load_file
 
-from cluster.checkpoint_manifest import CheckpointManifest
+from cluster.checkpoints.manifest import CheckpointManifest
 from sharding.storage.files import TEMPORARY_NAME
 
 # Sums in another order grow apart over many steps; two runs of other sizes without faults do, too.

@@ -17,8 +17,8 @@ from chaos_cluster import ROOT, Cluster, Encode, last_step
 from chaos_proxy import Proxy
 from chaos_reference import train_without_faults
 
-from cluster.checkpoint_manifest import MANIFEST_NAME, CheckpointManifest
-from cluster.events import Event, read_events
+from cluster.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
+from cluster.record.events import Event, read_events
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from sharding.errors import CorpusError

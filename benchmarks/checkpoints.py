@@ -45,9 +45,9 @@ def slowed(save: Callable[..., Any], num_bytes: Callable[[Any], int]) -> Callabl
 
 def train(run: Path, config: Config, *, wait: bool, slow: bool) -> dict[str, float]:
     """Trains a run; the shares of its wall time in which training stood still."""
-    import cluster.checkpoint as checkpoint
-    import cluster.checkpoint_files as files
-    import cluster.training as training
+    import cluster.checkpoints.files as files
+    import cluster.checkpoints.writer as checkpoint
+    import cluster.training.loop as training
 
     class Waiting(checkpoint.Checkpointer):
         def begin(self, step: int, cursor: Any) -> None:
@@ -124,7 +124,7 @@ def main() -> None:
 
 def trained_for(run: Path, config: Config, interval: int) -> Config:
     """The config with so many epochs that one interval ends in the midst of training."""
-    from cluster.plan import plan_encoding
+    from cluster.plan.encode_plan import plan_encoding
     from sharding.corpus.manifest import CorpusManifest
 
     manifest = CorpusManifest.load(run / "corpus")

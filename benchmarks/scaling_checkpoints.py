@@ -1,10 +1,10 @@
 """Checkpoints of hundreds of workers: all that is told, named, written and removed, no tensors.
 
-`cluster.checkpoint.Checkpointer` runs in every worker as it does in training. Only what it is made
-of is put in its place: an engine of one weight, a table whose files of rows have one byte, and a
-group of threads. They begin where an epoch has ended, so that the manifest names every partition.
-Each group is stopped (and leaves a file behind that no manifest names); the next, of another
-number of workers, goes on from the manifest.
+`cluster.checkpoints.writer.Checkpointer` runs in every worker as it does in training. Only what it
+is made of is put in its place: an engine of one weight, a table whose files of rows have one byte,
+and a group of threads. They begin where an epoch has ended, so that the manifest names every
+partition. Each group is stopped (and leaves a file behind that no manifest names); the next, of
+another number of workers, goes on from the manifest.
 """
 
 import gc
@@ -20,8 +20,7 @@ import torch
 from scaling_fake_group import FakeGroup
 from scaling_plan import touched
 
-from cluster.checkpoint import Checkpointer
-from cluster.checkpoint_manifest import (
+from cluster.checkpoints.manifest import (
     MANIFEST_NAME,
     PREVIOUS_NAME,
     CheckpointManifest,
@@ -29,7 +28,8 @@ from cluster.checkpoint_manifest import (
     StateFile,
     check_identity,
 )
-from cluster.plan import EncodePlan
+from cluster.checkpoints.writer import Checkpointer
+from cluster.plan.encode_plan import EncodePlan
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.rows.written import RowsWritten
 from sharding.storage.files import list_names

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class FakeGroup:
-    """What `cluster.collectives` and `cluster.checkpoint` use of `torch.distributed`."""
+    """What collectives and the checkpoints' writer use of `torch.distributed`."""
 
     def __init__(self, workers: int) -> None:
         """Makes a group; `run` starts its workers."""
@@ -80,11 +80,11 @@ class FakeGroup:
 
 @contextmanager
 def _used(group: FakeGroup) -> Iterator[None]:
-    import cluster.checkpoint
-    import cluster.collectives
+    import cluster.checkpoints.writer
+    import cluster.parallel.collectives
 
     with (
-        patch.object(cluster.checkpoint, "distributed", group),
-        patch.object(cluster.collectives, "distributed", group),
+        patch.object(cluster.checkpoints.writer, "distributed", group),
+        patch.object(cluster.parallel.collectives, "distributed", group),
     ):
         yield

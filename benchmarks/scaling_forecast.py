@@ -1,7 +1,7 @@
 """All of Wikipedia on 8 to 256 GPUs, by the step model and `polyprag plan`'s own forecast.
 
 The model gives the speed of the busiest worker; lanes, steps and hours are those of
-`cluster.forecast`. What is assumed is in `ASSUMED`, and is printed with the result.
+`cluster.plan.forecast`. What is assumed is in `ASSUMED`, and is printed with the result.
 """
 
 import statistics
@@ -16,12 +16,12 @@ from scaling_model import Compute, Network
 from scaling_plan import synthetic_manifest
 from scaling_runs import PASSAGES, ROOT
 
-from cluster.engine import deepspeed_config
-from cluster.forecast import forecast
-from cluster.model_shape import ModelShape, model_shape
-from cluster.plan import plan_encoding
-from cluster.rate import Rate
-from cluster.token_sample import Sample
+from cluster.parallel.engine import deepspeed_config
+from cluster.plan.encode_plan import plan_encoding
+from cluster.plan.forecast import forecast
+from cluster.plan.measured_speed import Rate
+from cluster.plan.model_shape import ModelShape, model_shape
+from cluster.plan.token_sample import Sample
 from polyprag.config import Config
 from polyprag.config.files import load_config
 from polyprag.method.batching import length_groups
@@ -134,7 +134,7 @@ def operations(config: Config) -> int:
     from torch.utils._python_dispatch import TorchDispatchMode
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cluster.engine import GatedLanguageModel
+    from cluster.parallel.engine import GatedLanguageModel
     from polyprag.method.experts import inject
 
     class Counting(TorchDispatchMode):

@@ -10,7 +10,7 @@ from scaling_runs import Run
 from scaling_trace import sent_by_algorithm
 from scaling_workers import Ranks
 
-from cluster.model_shape import model_shape
+from cluster.plan.model_shape import model_shape
 from polyprag.config.files import load_config
 from sharding.corpus.manifest import CorpusManifest
 

@@ -11,7 +11,7 @@ from scaling_model import fit_compute, fit_network, predict, slowdown, split
 from scaling_runs import Run
 from scaling_workers import Ranks
 
-from cluster.model_shape import model_shape
+from cluster.plan.model_shape import model_shape
 
 
 def steps(run: Run, measured: dict[str, list[Ranks]]) -> tuple[dict[str, Any], list[Goal]]:

@@ -1,8 +1,8 @@
 """Real training steps in process groups of this machine, measured on every worker.
 
-The workers run `cluster.training.train_encoding` as Ray's would, over gloo, one thread each; they
-stop after so many steps. They are forked from a process that has everything imported, so that a
-group begins in a second.
+The workers run `cluster.training.loop.train_encoding` as Ray's would, over gloo, one thread each;
+they stop after so many steps. They are forked from a process that has everything imported, so that
+a group begins in a second.
 """
 
 import json
@@ -22,7 +22,14 @@ from unittest.mock import patch
 from plain_workers import free_port, join_group
 from scaling_trace import Call, socket_bytes, traced
 
-PRELOADED = ["torch", "transformers", "deepspeed", "numba", "cluster.training", "scaling_trace"]
+PRELOADED = [
+    "torch",
+    "transformers",
+    "deepspeed",
+    "numba",
+    "cluster.training.loop",
+    "scaling_trace",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +149,11 @@ def _worker(rank: int, workers: int, port: int, tasks: list[Task], out: str) -> 
 
 
 def _train(run: str, task: Task, calls: list[Call]) -> list[StepRecord]:
-    import cluster.step
-    import cluster.training
+    import cluster.training.loop
+    import cluster.training.step
     from polyprag.config.files import load_config
 
-    real_step, real_batch = cluster.training.train_step, cluster.step._batch
+    real_step, real_batch = cluster.training.loop.train_step, cluster.training.step._batch
     steps = task.warm_up + task.steps
     records: list[StepRecord] = []
     padded: list[int] = []
@@ -182,10 +189,10 @@ def _train(run: str, task: Task, calls: list[Call]) -> list[StepRecord]:
         return metrics, request
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(cluster.training, "train_step", step))
-        stack.enter_context(patch.object(cluster.step, "_batch", batch))
+        stack.enter_context(patch.object(cluster.training.loop, "train_step", step))
+        stack.enter_context(patch.object(cluster.training.step, "_batch", batch))
         try:
-            cluster.training.train_encoding(run, load_config([], list(task.overrides)))
+            cluster.training.loop.train_encoding(run, load_config([], list(task.overrides)))
         except _EnoughError:
             return records
     raise RuntimeError(f"{run}: training ended before {steps} steps")

@@ -154,7 +154,7 @@ def test_job_and_cluster_differ_in_who_reaches_the_job_server_only() -> None:
 
 
 def test_job_is_one_that_polyprag_jobs_lists() -> None:
-    from cluster.jobs import COMMANDS, _job
+    from cluster.jobs.jobs import COMMANDS, _job
 
     spec = read("kuberay-job.yml")["spec"]
     words = shlex.split(spec["entrypoint"])

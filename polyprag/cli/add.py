@@ -93,7 +93,7 @@ def command(
       polyprag add runs/wiki new.jsonl add.steps=100
       polyprag add runs/wiki
     """
-    from cluster.checkpoint_edit import check_finished
+    from cluster.checkpoints.edit import check_finished
     from polyprag.config.files import save_config
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
@@ -108,7 +108,7 @@ def command(
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     with ExitStack() as stack:
         if on_ray:
-            from cluster.ray_session import ray_session
+            from cluster.ray.session import ray_session
 
             stack.enter_context(ray_session(config.cluster))  # one for all steps
         work = partial(task_pool, config.cluster, workers, on_ray=on_ray)

@@ -28,8 +28,8 @@ def command(run: str, stop: bool, timeout: float) -> None:
       polyprag checkpoint s3://bucket/run
       polyprag checkpoint runs/wiki --stop --timeout 110
     """
-    from cluster.checkpoint_manifest import CheckpointManifest
-    from cluster.checkpoint_request import Request, ask
+    from cluster.checkpoints.manifest import CheckpointManifest
+    from cluster.checkpoints.request import Request, ask
     from polyprag.errors import RunError
     from sharding.storage.files import join
     from sharding.storage.lease import LEASE_DIRECTORY, read

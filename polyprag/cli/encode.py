@@ -31,7 +31,7 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
       polyprag encode runs/wiki --config llama-3-8b --config cluster/ray-address
     """
     config = settings_of(run, configs, only_overrides(arguments))
-    from cluster.encode import encode
+    from cluster.ray.driver import encode
     from sharding.storage.files import join
 
     encode(run, config, lease=hold(run, "encode"))

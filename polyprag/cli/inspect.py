@@ -32,8 +32,8 @@ def command(run: str, max_partitions: int, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from cluster.inspection import inspect_run
-    from cluster.inspection_text import inspection_text
+    from cluster.report.inspection import inspect_run
+    from cluster.report.inspection_text import inspection_text
     from polyprag.progress import progress
 
     found = inspect_run(run, max_partitions=max_partitions, show=progress)

@@ -14,7 +14,7 @@ from polyprag.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from cluster.planning import RunPlan
+    from cluster.plan.run_plan import RunPlan
 
 
 @click.command("plan")
@@ -79,9 +79,9 @@ def command(
         raise click.UsageError(
             "--host-memory is for workers with GPUs; without them use --worker-memory"
         )
-    from cluster.feasibility import Limits
-    from cluster.plan_text import plan_text
-    from cluster.planning import plan_run
+    from cluster.plan.feasibility import Limits
+    from cluster.plan.run_plan import plan_run
+    from cluster.report.plan_text import plan_text
     from polyprag.errors import RunError
 
     on_gpu = config.cluster.gpus_per_worker > 0

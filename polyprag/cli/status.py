@@ -40,8 +40,8 @@ def command(run: str, num_events: int, seconds: float | None, as_json: bool) -> 
 
     import msgspec
 
-    from cluster.status import status_of
-    from cluster.status_text import status_text
+    from cluster.report.status import status_of
+    from cluster.report.status_text import status_text
 
     while True:
         found = status_of(run, num_events=num_events)

@@ -8,7 +8,7 @@ import click
 from polyprag.cli.arguments import split_overrides
 
 if TYPE_CHECKING:
-    from cluster.jobs import Jobs
+    from cluster.jobs.jobs import Jobs
     from polyprag.config import Config
 
 _ENDING_S = 30.0  # for a command to end after its last checkpoint
@@ -74,7 +74,7 @@ def command(
       polyprag submit encode /nfs/wiki cluster.workers=16 --follow
       polyprag submit prepare /nfs/wiki /nfs/psgs_w100.tsv.gz --ray --retries 0
     """
-    from cluster.jobs import COMMANDS, Jobs
+    from cluster.jobs.jobs import COMMANDS, Jobs
 
     if name not in COMMANDS:
         raise click.UsageError(f"{name!r} can't be a job; choose of {', '.join(COMMANDS)}")
@@ -119,7 +119,7 @@ def follow_job(jobs: "Jobs", job_id: str) -> None:
 
 def warn_if_open(jobs: "Jobs") -> None:
     """Says what it means that a cluster on another machine asks for no token."""
-    from cluster.jobs import is_loopback
+    from cluster.jobs.jobs import is_loopback
 
     if not is_loopback(jobs.address) and jobs.is_open():
         click.echo(
@@ -132,7 +132,7 @@ def warn_if_open(jobs: "Jobs") -> None:
 
 def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
     """The job's settings; refuses here what would fail there."""
-    from cluster.job_package import named_configs
+    from cluster.jobs.package import named_configs
     from polyprag.config.files import load_config
 
     _, overrides = split_overrides(arguments)

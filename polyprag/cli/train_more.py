@@ -30,7 +30,7 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
       polyprag train-more runs/wiki train.epochs=1 train.experts_lr=1e-3
     """
     config = settings_of(run, configs, only_overrides(arguments))
-    from cluster.encode import encode
+    from cluster.ray.driver import encode
     from sharding.storage.files import join
 
     encode(run, config, more=True, lease=hold(run, "train-more"))

@@ -44,7 +44,7 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
       polyprag verify s3://bucket/runs/wiki --quick
       polyprag verify runs/wiki --repair --json
     """
-    from cluster.checkpoint_manifest import CheckpointManifest
+    from cluster.checkpoints.manifest import CheckpointManifest
     from polyprag.errors import RunError
     from polyprag.progress import progress
     from polyprag.verify.run import verify_run

@@ -52,8 +52,8 @@ def task_pool(
         at_most: local processes that have something to do, where `workers` doesn't say.
     """
     if on_ray:
-        from cluster.ray_session import ray_session
-        from cluster.task_pool import RayPool
+        from cluster.ray.session import ray_session
+        from cluster.ray.task_pool import RayPool
 
         with ray_session(config):
             yield RayPool(workers)
@@ -78,6 +78,6 @@ def local_pool(workers: int | None, *, at_most: int | None = None) -> "Iterator[
 
 def gpu_pool(workers: int | None) -> "TaskPool | None":
     """Actors with a GPU each on the Ray cluster that `task_pool` joined; None where it has none."""
-    from cluster.task_pool import RayGpuPool, num_gpus
+    from cluster.ray.task_pool import RayGpuPool, num_gpus
 
     return RayGpuPool(workers) if num_gpus() else None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import distributed
 
-from cluster.plan import EncodePlan, plan_encoding
+from cluster.plan.encode_plan import EncodePlan, plan_encoding
 from polyprag.config.files import load_config
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
@@ -82,7 +82,7 @@ def test_touched_partitions_are_those_between_two_cursors() -> None:
 
 
 def test_fake_group_gathers_as_a_real_one_does() -> None:
-    from cluster.collectives import gather_json, gather_numbers
+    from cluster.parallel.collectives import gather_json, gather_numbers
 
     def work(rank: int) -> tuple[Any, Any]:
         return gather_numbers([rank, 2.5]).tolist(), gather_json({"rank": rank, "x": "y" * rank})
@@ -94,7 +94,7 @@ def test_fake_group_gathers_as_a_real_one_does() -> None:
 
 
 def test_fake_group_raises_what_a_worker_raises() -> None:
-    from cluster.collectives import gather_numbers
+    from cluster.parallel.collectives import gather_numbers
 
     def work(rank: int) -> None:
         if rank == 2:

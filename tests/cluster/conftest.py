@@ -254,14 +254,14 @@ def spawn() -> Callable[..., None]:
 
 def train(run: Path, overrides: list[str]) -> None:
     """One worker's training; what `spawn` runs."""
-    from cluster.training import train_encoding
+    from cluster.training.loop import train_encoding
 
     train_encoding(str(run), load_config([], overrides))
 
 
 def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
     """The same, but every worker dies when it comes to a step."""
-    import cluster.training as training
+    import cluster.training.loop as training
 
     real = training.train_step
 

@@ -21,9 +21,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from cluster.checkpoint_files import save_row_partition
-from cluster.checkpoint_manifest import CheckpointManifest, StateFile, identity_of
-from cluster.phase import Phase
+from cluster.checkpoints.files import save_row_partition
+from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity_of
+from cluster.plan.phase import Phase
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config, GenerationConfig, ModelConfig
 from polyprag.encoding.manifest import Trained, describe_base

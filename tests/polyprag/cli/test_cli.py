@@ -196,12 +196,12 @@ def test_encode_hands_the_merged_config_to_the_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: dict[str, Any] = {}
-    job = types.ModuleType("cluster.encode")
+    job = types.ModuleType("cluster.ray.driver")
     job.encode = lambda run, config, lease: called.update(  # type: ignore[attr-defined]
         run=run, config=config, lease=lease
     )
     (tmp_path / "corpus").mkdir()
-    monkeypatch.setitem(sys.modules, "cluster.encode", job)
+    monkeypatch.setitem(sys.modules, "cluster.ray.driver", job)
     result = polyprag(
         "encode", tmp_path, "--config", "llama-3-8b", "--config", "cluster/local", "train.epochs=9"
     )
@@ -451,6 +451,6 @@ def test_errors_that_another_try_may_mend_have_their_own_exit_status(
         def fails(*arguments: Any, error: BaseException = error, **more: Any) -> None:
             raise error
 
-        monkeypatch.setattr("cluster.status.status_of", fails)
+        monkeypatch.setattr("cluster.report.status.status_of", fails)
         ended = polyprag("status", tmp_path)
         assert ended.exit_code == status and said in ended.stderr

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from cluster.checkpoint_files import load_row_partition, save_row_partition
-from cluster.checkpoint_manifest import CheckpointManifest
-from cluster.inspection import inspect_run
-from cluster.inspection_text import inspection_text
+from cluster.checkpoints.files import load_row_partition, save_row_partition
+from cluster.checkpoints.manifest import CheckpointManifest
+from cluster.report.inspection import inspect_run
+from cluster.report.inspection_text import inspection_text
 from polyprag.cli import main
 from polyprag.config import Config
 from polyprag.encoding.reader import Encoding

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from cluster.checkpoint_edit import forget_rows
-from cluster.checkpoint_manifest import CheckpointManifest
+from cluster.checkpoints.edit import forget_rows
+from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.augment.corpus import describe
 from polyprag.cli import main
 from polyprag.config import AugmentConfig, Config

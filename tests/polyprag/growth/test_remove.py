@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from cluster.checkpoint_edit import forget_rows
-from cluster.checkpoint_files import load_row_partition
-from cluster.checkpoint_manifest import CheckpointManifest
+from cluster.checkpoints.edit import forget_rows
+from cluster.checkpoints.files import load_row_partition
+from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.cli import main
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config

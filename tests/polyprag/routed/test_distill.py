@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
-from cluster.checkpoint_manifest import CheckpointManifest
+from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.generation import generate
 from polyprag.augment.corpus import augment_corpus

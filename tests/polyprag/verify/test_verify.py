@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from cluster.checkpoint_manifest import CheckpointManifest
+from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.augment.corpus import counts_of
 from polyprag.cli import main
 from polyprag.config import Config

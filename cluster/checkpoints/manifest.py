@@ -1,0 +1,204 @@
+"""The manifest of a training checkpoint: what it holds, and which run it can continue."""
+
+from typing import Any
+
+import msgspec
+
+from cluster.plan.phase import Phase
+from polyprag.config import Config
+from polyprag.config.files import flatten
+from polyprag.encoding.manifest import BaseModel
+from polyprag.errors import ConfigError, RunError
+from sharding.corpus.manifest import CorpusManifest
+from sharding.errors import CorpusError
+from sharding.storage.files import atomic_write, exists, join, read_bytes
+from sharding.stream.plan import Cursor
+
+MANIFEST_NAME = "manifest.json"
+PREVIOUS_NAME = "manifest-previous.json"
+_FORMAT, _VERSION = "polyprag-checkpoint", 2
+
+# A run that changes one of these is another run: its steps, data or tensors would not fit.
+_IDENTITY = (
+    "data.lanes",
+    "data.microbatch",
+    "data.max_length",
+    "data.formats",
+    "experts.num",
+    "experts.rank",
+    "experts.alpha",
+    "experts.targets",
+    "router.granularity",
+    "router.gate",
+    "router.top_k",
+    "router.init_std",
+    "train.seed",
+    "train.loss_on",
+    "train.rows_second_moment",
+    "generation.prompt",
+)
+
+
+class StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the checkpoint, by its name inside the directory."""
+
+    file: str
+    sha256: str
+    num_bytes: int
+
+
+class RowsFile(StateFile, frozen=True):
+    """A partition's rows and moments, and what can be said of them without reading them.
+
+    Attributes:
+        step: global steps that were done when it was written.
+        num_rows: of the partition.
+        updates: the sum over its rows of the updates that each has had.
+        untrained: rows that have had none.
+        mean_norm: of the rows (Frobenius).
+    """
+
+    step: int
+    num_rows: int
+    updates: int
+    untrained: int
+    mean_norm: float
+
+
+class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that continues a run; saved last, so that all it names is there.
+
+    Attributes:
+        step: global steps that are behind it.
+        cursor: where the data goes on.
+        world_size: of the workers that wrote it; any other number may resume.
+        identity: the settings and corpus that a resuming run must share.
+        phases: what the run has been trained for; the last one may be unfinished.
+        experts: the experts and their moments.
+        rows: of every partition that has been trained, by index.
+        previous_step: of the checkpoint before it; 0 for the first.
+    """
+
+    step: int
+    cursor: Cursor
+    world_size: int
+    identity: dict[str, Any]
+    phases: tuple[Phase, ...]
+    experts: StateFile
+    rows: dict[int, RowsFile] = {}
+    previous_step: int = 0
+    format: str = _FORMAT
+    version: int = _VERSION
+
+    def save(self, directory: str, *, name: str = MANIFEST_NAME) -> None:
+        """Writes `directory/manifest.json`, or another name, atomically."""
+        data = msgspec.json.encode(self)
+        with atomic_write(join(directory, name)) as file:
+            file.write(data + b"\n")
+
+    @classmethod
+    def load(cls, directory: str, *, name: str = MANIFEST_NAME) -> "CheckpointManifest | None":
+        """Reads the manifest; None where no checkpoint has been made.
+
+        Raises:
+            RunError: it is damaged or of another version.
+        """
+        url = join(directory, name)
+        if not exists(url):
+            return None
+        data = read_bytes(url)
+        try:
+            stated = msgspec.json.decode(data, type=_Stated)
+            if (stated.format, stated.version) != (_FORMAT, _VERSION):
+                raise ValueError(f"format {stated.format!r} version {stated.version!r}")
+            manifest = msgspec.json.decode(data, type=cls)
+            _check(manifest)
+        except (CorpusError, ValueError, RecursionError) as error:
+            raise RunError(
+                f"{url}: not a checkpoint that this polyprag can continue ({error}); "
+                f"delete {directory} to train from the start"
+            ) from error
+        return manifest
+
+    @property
+    def phase(self) -> Phase:
+        """What it is being trained for, or was last."""
+        return self.phases[-1]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps of its last phase are done."""
+        return self.step >= self.phase.last_step
+
+    def names(self) -> set[str]:
+        """Every file that belongs to the checkpoint, besides the manifest."""
+        return {self.experts.file, *(entry.file for entry in self.rows.values())}
+
+    def kept(self, directory: str) -> set[str]:
+        """Its files, and those of the checkpoint before it, which is kept as well."""
+        previous = load_previous(directory)
+        return self.names() | (previous.names() if previous else set())
+
+
+def load_previous(directory: str) -> CheckpointManifest | None:
+    """The checkpoint before the last; None where there is none that can be read."""
+    try:
+        return CheckpointManifest.load(directory, name=PREVIOUS_NAME)
+    except RunError:
+        return None
+
+
+class _Stated(msgspec.Struct):
+    """What a manifest says that it is."""
+
+    format: str
+    version: int
+
+
+def _check(manifest: CheckpointManifest) -> None:
+    """Raises `ValueError` for what types don't tell."""
+    if not manifest.phases:
+        raise ValueError("phases must hold at least one")
+    numbers = [manifest.step, manifest.world_size, manifest.cursor.epoch, manifest.cursor.step]
+    for phase in manifest.phases:
+        numbers += [phase.first_step, phase.last_step, phase.first_epoch, phase.epochs]
+    if min(numbers) < 0:
+        raise ValueError("steps, epochs and workers must be 0 or more")
+    for entry in (manifest.experts, *manifest.rows.values()):
+        if "/" in entry.file or entry.file.startswith("."):
+            raise ValueError(f"file {entry.file!r} must lie in the checkpoint's own directory")
+
+
+def identity_of(
+    config: Config, manifest: CorpusManifest, base_model: BaseModel | None = None
+) -> dict[str, Any]:
+    """The settings, corpus and, where it is loaded, base model that make a run the same run."""
+    values = flatten(config)
+    identity = {key: values[key] for key in _IDENTITY}
+    identity["corpus"] = [part.sha256 for part in manifest.partitions]
+    if base_model is not None:
+        identity["base model"] = base_model.sha256
+    return identity
+
+
+def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run_dir: str) -> None:
+    """Makes sure that a run continues its own checkpoint; the corpus may have grown at its end.
+
+    Raises:
+        ConfigError: names the first setting that differs, and both ways out.
+    """
+    for key, value in identity.items():
+        before = checkpoint.identity.get(key)
+        if before == value:
+            continue
+        what = f"{key}={before!r}, and this command has {value!r}"
+        if key in ("corpus", "base model"):
+            what = f"another {key}"
+        if key == "corpus" and isinstance(before, list):
+            if value[: len(before)] == before:
+                continue
+            what += " (if a `polyprag remove` of it was interrupted, run that again)"
+        raise ConfigError(
+            f"{run_dir} has a checkpoint at step {checkpoint.step} that was trained with {what}; "
+            f"restore that, use another run directory, or delete {join(run_dir, 'checkpoints')}"
+        )

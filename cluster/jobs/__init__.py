@@ -1,0 +1,1 @@
+"""Polyprag commands as Ray jobs."""

@@ -1,0 +1,1 @@
+"""What workers do together: DeepSpeed ZeRO over the experts, and collectives."""

@@ -1,0 +1,1 @@
+"""What an encoding will do and take, before a cluster pays for it."""

@@ -1,0 +1,183 @@
+"""`plan` as a whole: reads a run's manifest, model config, sample and metrics, and forecasts."""
+
+from dataclasses import dataclass
+
+from cluster.parallel.engine import deepspeed_config
+from cluster.plan.encode_plan import counted_examples, plan_of
+from cluster.plan.feasibility import Limits, improvements, problems
+from cluster.plan.forecast import Forecast, forecast
+from cluster.plan.measured_speed import Rate, measured_rate
+from cluster.plan.model_shape import model_shape
+from cluster.plan.token_sample import Sample, planned_examples_per_passage, sample_corpus
+from cluster.ray.session import cluster_address
+from polyprag.config import Config
+from polyprag.errors import ConfigError, CorpusError, RunError
+from polyprag.method.base_model import load_tokenizer
+from sharding.corpus.reader import Corpus
+from sharding.storage.files import join
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A forecast with what is wrong with it, what would be better, and what it rests on.
+
+    Attributes:
+        forecast: the numbers.
+        problems: why the run can't work; empty where it can.
+        improvements: settings under which workers would idle less.
+        notes: what was estimated, left out or assumed.
+    """
+
+    forecast: Forecast
+    problems: list[str]
+    improvements: list[str]
+    notes: list[str]
+
+
+def plan_run(
+    run_dir: str,
+    config: Config,
+    *,
+    tokens_per_second: float | None = None,
+    like: str | None = None,
+    limits: Limits | None = None,
+) -> RunPlan:
+    """Forecasts the encoding of a run that has been prepared.
+
+    Args:
+        run_dir: with a prepared corpus, augmented or not.
+        config: of the run; `cluster.workers` is the number planned for.
+        tokens_per_second: of one worker, where it is known.
+        like: another run, whose measured rate holds; by default the run's own, where it has one.
+        limits: of a worker's memory.
+
+    Raises:
+        CorpusError: there is no corpus, or its manifest is damaged.
+        ConfigError: the base model's config can't be read, or a setting can't work.
+        RunError: the corpus is empty, or `like` has no metrics.
+    """
+    corpus = Corpus.open(join(run_dir, "corpus"))
+    manifest = corpus.manifest
+    if not manifest.partitions:
+        raise RunError(f"{corpus.directory}: no passages; prepare a corpus with some")
+    zero = deepspeed_config(config, world_size=config.cluster.workers)["zero_optimization"]
+    shape = model_shape(config)
+    notes: list[str] = []
+    sample = _sample(corpus, config, notes)
+    examples, are_estimated = _examples(corpus, config, sample, notes)
+    plan = plan_of(examples, config, corpus_url=corpus.directory)
+    rate = _rate(run_dir, config, tokens_per_second, like, notes)
+    found = forecast(
+        manifest,
+        config,
+        plan,
+        shape,
+        zero=zero,
+        are_estimated=are_estimated,
+        sample=sample,
+        rate=rate,
+    )
+    if found.tokens is None:
+        most = found.examples.whole * config.data.max_length
+        notes.append(
+            f"at most {most:,} tokens an epoch, if each example had data.max_length; without their "
+            "number there is no time"
+        )
+    if len(examples) < config.data.lanes:
+        notes.append(
+            f"{config.data.lanes - len(examples)} of {config.data.lanes} lanes have no partition: "
+            "prepare with a smaller data.partition_size, or use fewer lanes"
+        )
+    wrong = problems(
+        found,
+        manifest,
+        config,
+        plan,
+        shape,
+        limits=limits or Limits(),
+        local_gpus=_local_gpus(config),
+    )
+    better = improvements(manifest, plan, workers=config.cluster.workers)
+    return RunPlan(found, wrong, better, notes)
+
+
+def _sample(corpus: Corpus, config: Config, notes: list[str]) -> Sample | None:
+    try:
+        tokenizer = load_tokenizer(config.model)
+    except ConfigError as error:
+        tokenizer = None
+        notes.append(f"no tokens are counted: {error}")
+    try:
+        return sample_corpus(corpus, config, tokenizer)
+    except CorpusError as error:
+        notes.append(f"no passages are sampled: {error}")
+        return None
+
+
+def _examples(
+    corpus: Corpus, config: Config, sample: Sample | None, notes: list[str]
+) -> tuple[list[int], bool]:
+    """The examples of each partition, and whether some of them are estimated."""
+    bare = sum(not part.augmented for part in corpus.manifest.partitions)
+    mean = (
+        float(planned_examples_per_passage(config))
+        if sample is None
+        else sample.examples_per_passage
+    )
+    if bare:
+        by = (
+            f"{sample.passages} sampled passages with augment.backend={config.augment.backend}"
+            if sample is not None
+            else "augment.num_rewrites and augment.num_qas, as if all were written"
+        )
+        notes.append(
+            f"{bare:,} of {len(corpus.manifest.partitions):,} partitions aren't augmented yet: "
+            f"their examples are estimated at {mean:.2f} a passage, from {by}"
+        )
+    examples = [
+        counted_examples(part, config) if part.augmented else round(mean * part.num_passages)
+        for part in corpus.manifest.partitions
+    ]
+    return examples, bare > 0
+
+
+def _rate(
+    run_dir: str,
+    config: Config,
+    tokens_per_second: float | None,
+    like: str | None,
+    notes: list[str],
+) -> Rate | None:
+    if tokens_per_second is not None:
+        return Rate(tokens_per_second, "as given")
+    rate = measured_rate(like or run_dir, config)
+    if rate is not None:
+        if rate.differences:
+            notes.append(
+                f"{like or run_dir} was measured with other settings ({'; '.join(rate.differences)}"
+                "): its rate may not hold here"
+            )
+        return rate
+    if like is not None:
+        raise RunError(
+            f"{like} has no metrics in its logs: name a run that `polyprag encode` has trained "
+            "some steps of, or give --tokens-per-second"
+        )
+    notes.append(
+        "no time is estimated, for want of a measured rate: encode a few hundred passages with "
+        "the same settings and hardware and name that run with --like, or give "
+        "--tokens-per-second of one worker"
+    )
+    return None
+
+
+def _local_gpus(config: Config) -> int | None:
+    """This machine's GPUs where the run would start here; None where it wouldn't, or has none.
+
+    A plan made on a machine without any is taken to be for another one.
+    """
+    if cluster_address(config.cluster) is not None or not config.cluster.gpus_per_worker:
+        return None
+    import torch
+
+    return torch.cuda.device_count() or None

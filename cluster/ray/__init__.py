@@ -1,0 +1,1 @@
+"""Ray: sessions, Ray Train and its workers, tasks on all nodes."""

@@ -1,0 +1,164 @@
+"""`encode` as its driver sees it: check, start Ray Train's workers, show how far they are."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from cluster.checkpoints.files import recover
+from cluster.checkpoints.manifest import CheckpointManifest, check_identity, identity_of
+from cluster.parallel.engine import deepspeed_config
+from cluster.plan.encode_plan import EncodePlan
+from cluster.ray.session import cluster_address
+from cluster.ray.trainer import train_on_ray
+from cluster.record.events import record
+from cluster.record.metrics import METRICS_FILE, last_metrics
+from cluster.record.run_id import run_id_of
+from cluster.record.sinks.chosen import check_sinks
+from cluster.training.phases import plan_phase
+from polyprag.config import Config
+from polyprag.config.files import locate, save_config, with_absolute_model
+from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
+from polyprag.encoding.reader import encoding_dir
+from polyprag.errors import CorpusError
+from polyprag.progress import progress
+from sharding.corpus.manifest import CorpusManifest
+from sharding.storage.files import exists, join, list_sizes
+from sharding.storage.urls import absolute, is_local
+
+
+def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | None = None) -> None:
+    """Trains `RUN/encoding` on Ray, going on from the last checkpoint where there is one.
+
+    Args:
+        run_dir: a run directory whose corpus is prepared and augmented.
+        config: the run's settings; saved in the run.
+        more: whether to train on after all is trained, over the corpus as it is now.
+        lease: the number of the run's lease that the caller holds; nothing is written to the run's
+            checkpoints once another has it.
+
+    Raises:
+        RunError: the corpus isn't ready, another command must be run first, or training failed.
+        ConfigError: a setting contradicts the run's checkpoint or can't work.
+        CorpusError: a shard is missing or damaged.
+        Terminated: the process was told to end, and a checkpoint was made if there was time.
+    """
+    run_dir, config = _absolute(run_dir, config)
+    corpus_url = join(run_dir, "corpus")
+    manifest = CorpusManifest.load(corpus_url)
+    deepspeed_config(config, world_size=config.cluster.workers)
+    check_sinks(config.log)
+    recover(run_dir)
+    checkpoint = CheckpointManifest.load(join(run_dir, "checkpoints"))
+    is_written = False
+    if checkpoint is not None:
+        check_identity(checkpoint, identity_of(config, manifest), run_dir)
+        is_written = _is_written(run_dir, checkpoint.step)
+    plan = plan_phase(run_dir, config, manifest, checkpoint, more=more, is_written=is_written)
+    if plan is None:
+        return
+    config = replace(config, train=replace(config.train, epochs=plan.epochs))
+    _check_shards(corpus_url, manifest)
+    save_config(config, run_dir)
+    run_id_of(run_dir)  # made before several workers ask for it
+    start = checkpoint.step if checkpoint else 0
+    with (
+        _recorded(run_dir, plan, config, start=start),
+        _shown_progress(run_dir, plan, start=start),
+    ):
+        train_on_ray(run_dir, config, plan, lease=lease)
+
+
+def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
+    """Local paths made absolute: workers run in other directories."""
+    run_dir, config = absolute(run_dir), with_absolute_model(config)
+    if config.deepspeed.config is not None:
+        file = absolute(locate(config.deepspeed.config))
+        config = replace(config, deepspeed=replace(config.deepspeed, config=file))
+    return run_dir, config
+
+
+def _is_written(run_dir: str, steps: int) -> bool:
+    directory = encoding_dir(run_dir)
+    if not exists(join(directory, MANIFEST_NAME)):
+        return False
+    return EncodingManifest.load(directory).trained.steps == steps
+
+
+def _check_shards(corpus_url: str, manifest: CorpusManifest) -> None:
+    """Finds a shard that vanished or was cut short before any worker starts.
+
+    Raises:
+        CorpusError: names the shard.
+    """
+    sizes = list_sizes(corpus_url)  # one listing, where the shards' own sizes take hours on S3
+    for part in manifest.partitions:
+        url = join(corpus_url, part.file)
+        size = sizes.get(part.file)
+        if size is None:
+            raise CorpusError(
+                f"{url}: no such file: copy the shard again, or run `polyprag prepare` into a "
+                "new run"
+            )
+        if size != part.num_bytes:
+            raise CorpusError(
+                f"{url}: has {size} bytes where the manifest says {part.num_bytes}: the shard is "
+                "damaged; copy it again, or run `polyprag prepare` into a new run"
+            )
+
+
+@contextmanager
+def _recorded(run_dir: str, plan: EncodePlan, config: Config, *, start: int) -> Iterator[None]:
+    """Has the run's events tell of the block's beginning and how it ended."""
+    record(
+        run_dir,
+        "started",
+        step=start,
+        last_step=plan.last_step,
+        world_size=config.cluster.workers,
+        detail=f"on {cluster_address(config.cluster) or 'a Ray of its own'}",
+    )
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        record(run_dir, "interrupted", detail=str(error))
+        raise
+    except Exception as error:
+        record(run_dir, "failed", detail=str(error))
+        raise
+    record(run_dir, "finished", step=plan.last_step, last_step=plan.last_step)
+
+
+@contextmanager
+def _shown_progress(run_dir: str, plan: EncodePlan, *, start: int) -> Iterator[None]:
+    """Shows what the workers write to the run's metrics while the block runs."""
+    url = join(run_dir, "logs", METRICS_FILE)
+    stop = threading.Event()
+    with progress(plan.last_step, "encoding", unit="steps", start=start) as advance:
+        thread = threading.Thread(
+            target=_follow, args=(url, stop, advance), kwargs={"start": start}, daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _follow(url: str, stop: threading.Event, advance: Callable[..., None], *, start: int) -> None:
+    seconds = 1.0 if is_local(url) else 15.0
+    shown = start
+    ended = False
+    while not ended:
+        ended = stop.wait(seconds)
+        newest = last_metrics(url, most=1)
+        if not newest or newest[-1].step <= shown:
+            continue
+        last = newest[-1]
+        advance(
+            last.step - shown,
+            f"loss {last.loss:.3f}, {last.examples / last.seconds:,.0f} examples/s, "
+            f"{last.tokens / last.seconds:,.0f} tokens/s",
+        )
+        shown = last.step

@@ -1,0 +1,215 @@
+"""How far a run is, from its directory alone: `polyprag status`.
+
+Nothing here asks Ray, so it works on any machine that sees the directory, and after everything
+else has died.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from cluster.checkpoints.manifest import MANIFEST_NAME as CHECKPOINT
+from cluster.checkpoints.manifest import CheckpointManifest
+from cluster.record.events import Event, groups_of_workers, read_events
+from cluster.record.metrics import METRICS_FILE, StepMetrics, last_metrics
+from polyprag.encoding.manifest import MANIFEST_NAME as ENCODING
+from polyprag.errors import RunError
+from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.storage.files import changed_at, exists, join
+from sharding.storage.lease import LEASE_DIRECTORY, Holder, read
+
+_RATE_OVER_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The corpus in numbers.
+
+    Attributes:
+        passages: removed ones among them.
+        partitions: all.
+        augmented: partitions with rewrites and questions.
+    """
+
+    passages: int
+    partitions: int
+    augmented: int
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How far training is, and how fast.
+
+    Attributes:
+        step: global steps done, by the metrics, or else the checkpoint.
+        last_step: global steps that there will be; None where nothing tells.
+        epoch: of the last step, from 0.
+        loss: of the last step.
+        world_size: workers of the last step.
+        step_seconds: mean of the last steps, with what they waited for checkpoints.
+        examples_per_second: over the same steps.
+        tokens_per_second: over the same steps.
+        data_wait: share of the time in which steps waited for examples.
+        rows_wait: the same for routing rows.
+        checkpoint_wait: the same for checkpoints.
+        age_s: seconds since the last step was written down; None where the storage doesn't tell.
+    """
+
+    step: int
+    last_step: int | None
+    epoch: int
+    loss: float
+    world_size: int
+    step_seconds: float
+    examples_per_second: float
+    tokens_per_second: float
+    data_wait: float
+    rows_wait: float
+    checkpoint_wait: float
+    age_s: float | None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the same rate."""
+        if self.last_step is None:
+            return None
+        return max(0, self.last_step - self.step) * self.step_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The last checkpoint.
+
+    Attributes:
+        step: global steps behind it.
+        last_step: global steps of its phase.
+        world_size: workers that wrote it.
+        age_s: seconds since; None where the storage doesn't tell.
+    """
+
+    step: int
+    last_step: int
+    world_size: int
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A run.
+
+    Attributes:
+        holder: the command that works on it, or worked on it last; None where there was none.
+        is_held: whether that command hasn't ended, as far as the directory tells.
+        corpus: None where it isn't prepared.
+        training: None where no step was trained.
+        checkpoint: None where there is none.
+        is_encoded: whether RUN/encoding is there.
+        is_indexed: whether RUN/index is there.
+        restarts: times that training began again since the command that trained last started.
+        repeated: steps that were done again because of them.
+        events: the newest, oldest first.
+    """
+
+    holder: Holder | None
+    is_held: bool
+    corpus: Corpus | None
+    training: Training | None
+    checkpoint: Checkpoint | None
+    is_encoded: bool
+    is_indexed: bool
+    restarts: int
+    repeated: int
+    events: list[Event] = field(default_factory=list)
+
+
+def status_of(run_dir: str, *, num_events: int = 5) -> Status:
+    """Reads how far a run is.
+
+    Args:
+        run_dir: a path or URL.
+        num_events: the newest events that are wanted.
+
+    Raises:
+        RunError: there is no run, or its checkpoint's manifest is damaged.
+        CorpusError: another file of it is damaged.
+    """
+    lease = read(join(run_dir, LEASE_DIRECTORY))
+    corpus_url = join(run_dir, "corpus")
+    has_corpus = exists(join(corpus_url, MANIFEST_NAME))
+    if lease is None and not has_corpus:
+        raise RunError(
+            f"{run_dir}: no run is here; `polyprag prepare {run_dir} passages.jsonl` makes one"
+        )
+    manifest = CorpusManifest.load(corpus_url) if has_corpus else None
+    saved = CheckpointManifest.load(join(run_dir, "checkpoints"))
+    events = read_events(run_dir)
+    groups = groups_of_workers(events)
+    holder = lease[1] if lease else None
+    return Status(
+        holder=holder,
+        is_held=holder is not None and not holder.has_ended(),
+        corpus=Corpus(
+            manifest.num_passages,
+            len(manifest.partitions),
+            sum(part.augmented for part in manifest.partitions),
+        )
+        if manifest
+        else None,
+        training=_training(run_dir, saved, events),
+        checkpoint=Checkpoint(
+            saved.step,
+            saved.phase.last_step,
+            saved.world_size,
+            _age(join(run_dir, "checkpoints", CHECKPOINT)),
+        )
+        if saved
+        else None,
+        is_encoded=exists(join(run_dir, "encoding", ENCODING)),
+        is_indexed=exists(join(run_dir, "index", "manifest.json")),
+        restarts=max(0, len(groups) - 1),
+        repeated=sum(event.repeated or 0 for event in groups[1:]),
+        events=events[-num_events:] if num_events else [],
+    )
+
+
+def _training(
+    run_dir: str, saved: CheckpointManifest | None, events: list[Event]
+) -> Training | None:
+    url = join(run_dir, "logs", METRICS_FILE)
+    steps = last_metrics(url, most=_RATE_OVER_STEPS)
+    if not steps:
+        return None
+    last = steps[-1]
+    seconds = sum(step.seconds + step.checkpoint_wait for step in steps) or 1e-9
+
+    def share(waits: list[float]) -> float:
+        return sum(waits) / seconds
+
+    return Training(
+        step=last.step,
+        last_step=_last_step(last, saved, events),
+        epoch=last.epoch,
+        loss=last.loss,
+        world_size=last.world_size,
+        step_seconds=seconds / len(steps),
+        examples_per_second=sum(step.examples for step in steps) / seconds,
+        tokens_per_second=sum(step.tokens for step in steps) / seconds,
+        data_wait=share([step.data_wait for step in steps]),
+        rows_wait=share([step.rows_wait for step in steps]),
+        checkpoint_wait=share([step.checkpoint_wait for step in steps]),
+        age_s=_age(url),
+    )
+
+
+def _last_step(
+    last: StepMetrics, saved: CheckpointManifest | None, events: list[Event]
+) -> int | None:
+    """The end of what is being trained: as the newest event says, or else the checkpoint."""
+    told = [event.last_step for event in events if event.last_step is not None]
+    if told and told[-1] >= last.step:
+        return told[-1]
+    return saved.phase.last_step if saved and saved.phase.last_step >= last.step else None
+
+
+def _age(url: str) -> float | None:
+    changed = changed_at(url)
+    return None if changed is None else max(0.0, time.time() - changed)

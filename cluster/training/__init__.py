@@ -1,0 +1,1 @@
+"""Joint training, from a checkpoint to the encoding."""

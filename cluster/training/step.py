@@ -1,0 +1,195 @@
+"""One global step of the joint training, as each worker runs it in a process group.
+
+A global step takes one microbatch from each lane. A worker joins its lanes' examples into physical
+batches of like length; all workers run equally many of them (an empty one weighs nothing), so that
+no collective waits for ever. The loss is normalised by the tokens of the whole global batch, so
+neither the losses nor the weights depend on the number of workers.
+
+Shapes: B examples, M passages of a step on this worker, S sites, K experts.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cluster.checkpoints.manifest import RowsFile
+from cluster.checkpoints.request import Request
+from cluster.parallel.collectives import gather_numbers, raise_together
+from cluster.parallel.engine import ExpertEngine
+from cluster.plan.encode_plan import EncodePlan
+from cluster.record.metrics import StepMetrics
+from cluster.training.schedule import rate_factor
+from polyprag.config import Config
+from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.examples import IGNORED, Example
+from polyprag.method.router import gates as gates_of
+from sharding.rows.table import RowTable
+from sharding.stream.epoch import StepBatch
+from sharding.stream.lane import LaneBatch
+
+
+def train_step(
+    engine: ExpertEngine,
+    table: RowTable[RowsFile],
+    batches: Iterator[StepBatch[Example]],
+    *,
+    plan: EncodePlan,
+    config: Config,
+    step: int,
+    pad_id: int,
+    stalled: float = 0.0,
+    settle: Callable[[], None] = lambda: None,
+    request: Request = Request.NONE,
+) -> tuple[StepMetrics, Request]:
+    """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
+
+    Args:
+        engine: the experts and their optimiser.
+        table: this worker's routing rows and their optimiser.
+        batches: this worker's lanes, step by step.
+        plan: of the run.
+        config: of the run.
+        step: global steps done before this one.
+        pad_id: token id on padding.
+        stalled: seconds that this worker waited for checkpoints since the step before.
+        settle: called on every worker before an error of one of them is raised on all.
+        request: what this worker is asked for.
+
+    Returns:
+        What the step did over all workers, and the greatest request of one of them.
+
+    Raises:
+        PolypragError: on every worker, when one of them can't read its lanes or rows.
+    """
+    started = time.monotonic()
+    lanes, error = _read(batches)
+    read_at = time.monotonic()
+    examples = [example for lane in lanes for example in lane.items]
+    ids = np.unique(np.array([example.passage_id for example in examples], np.int64))
+    rows_MSK, rows_error = _gather(table, ids)
+    error = error or rows_error
+    groups = length_groups([len(example) for example in examples], config.train.max_tokens)
+    counted = sum(int((example.labels[1:] != IGNORED).sum()) for example in examples)
+    tokens = sum(len(example) for example in examples)
+    everyone = gather_numbers([counted, tokens, len(examples), len(groups), error is not None])
+    if everyone[:, 4].any():
+        settle()
+        raise_together(error)
+    world_size, num_batches = len(everyone), int(everyone[:, 3].max())
+    total_counted = max(float(everyone[:, 0].sum()), 1.0)
+
+    leaf_MSK = torch.from_numpy(rows_MSK).requires_grad_()
+    gates_MSK = _gates(leaf_MSK, ids, lanes, config, step=step)
+    # The graph from rows to gates is walked once a step, whatever the number of physical batches.
+    used_MSK = gates_MSK.detach().to(engine.device).requires_grad_()
+    loss_sum = 0.0
+    for index in range(num_batches):
+        group = [examples[i] for i in groups[index]] if index < len(groups) else []
+        batch = _batch(group, ids, used_MSK, pad_id=pad_id)
+        loss = engine.loss_sum(is_last=index == num_batches - 1, **batch)
+        # DeepSpeed averages over workers; the sum over all workers is what is wanted.
+        engine.backward(loss * (world_size / total_counted))
+        loss_sum += float(loss.detach())
+    factor = rate_factor(
+        step - plan.first_step,
+        plan.total_steps,
+        schedule=config.train.schedule,
+        warmup_ratio=config.train.warmup_ratio,
+    )
+    engine.step(rate=config.train.experts_lr * factor)
+    if used_MSK.grad is not None:
+        torch.autograd.backward(gates_MSK, used_MSK.grad.to(gates_MSK.device) / world_size)
+    if leaf_MSK.grad is not None:
+        table.update(ids, leaf_MSK.grad, rate=config.train.rows_lr * factor)
+    for lane in lanes:
+        table.advance(lane.lane, lane.cursor.position, step=step + 1)
+    waits = [read_at - started, table.take_waited(), stalled]
+    ended = gather_numbers([loss_sum, *waits, request, *table.take_moved()])
+    metrics = StepMetrics(
+        step=step + 1,
+        epoch=plan.epoch_of(step),
+        loss=float(ended[:, 0].sum()) / total_counted,
+        examples=int(everyone[:, 2].sum()),
+        tokens=int(everyone[:, 1].sum()),
+        seconds=round(time.monotonic() - started, 4),
+        world_size=world_size,
+        experts_lr=config.train.experts_lr * factor,
+        rows_lr=config.train.rows_lr * factor,
+        data_wait=round(float(ended[:, 1].max()), 4),
+        rows_wait=round(float(ended[:, 2].max()), 4),
+        checkpoint_wait=round(float(ended[:, 3].max()), 4),
+        rows_loaded_bytes=int(ended[:, 5].sum()),
+        rows_saved_bytes=int(ended[:, 6].sum()),
+    )
+    return metrics, Request(int(ended[:, 4].max()))
+
+
+def _gather(
+    table: RowTable[RowsFile], ids: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float32], Exception | None]:
+    """The step's rows, or the error that every worker must hear of before it is raised."""
+    try:
+        return table.gather(ids), None
+    except Exception as error:  # whatever it is: they would wait for this worker for ever
+        return np.empty((0, 1, 1), np.float32), error
+
+
+def _read(
+    batches: Iterator[StepBatch[Example]],
+) -> tuple[tuple[LaneBatch[Example], ...], Exception | None]:
+    """The step's examples, or the error that every worker must hear of before it is raised."""
+    try:
+        return next(batches).lanes, None
+    except Exception as error:  # whatever it is: they would wait for this worker for ever
+        return (), error
+
+
+def _gates(
+    leaf_MSK: Tensor,
+    ids: npt.NDArray[np.int64],
+    lanes: Sequence[LaneBatch[Example]],
+    config: Config,
+    *,
+    step: int,
+) -> Tensor:
+    """The gates of the step's rows, (M, S, K), with their graph."""
+    if not config.router.relaxed_bernoulli:
+        return gates_of(leaf_MSK, config.router, training=True)
+    # Noise is drawn lane by lane, so that it does not depend on which worker has the lane; a
+    # passage belongs to one lane.
+    gates_MSK = torch.zeros_like(leaf_MSK)
+    for lane in lanes:
+        of_lane = np.unique([example.passage_id for example in lane.items])
+        at = torch.from_numpy(np.searchsorted(ids, of_lane))
+        seed = np.random.SeedSequence(config.train.seed, spawn_key=(step, lane.lane))
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        sampled = gates_of(leaf_MSK[at], config.router, training=True, generator=generator)
+        gates_MSK = gates_MSK.index_copy(0, at, sampled)
+    return gates_MSK
+
+
+def _batch(
+    group: list[Example], ids: npt.NDArray[np.int64], gates_MSK: Tensor, *, pad_id: int
+) -> dict[str, Tensor]:
+    """A physical batch on the gates' device; an empty group gives one token without a loss."""
+    device = gates_MSK.device
+    if not group:
+        token = torch.full((1, 1), pad_id, dtype=torch.int64, device=device)
+        return {
+            "input_ids": token,
+            "attention_mask": torch.ones_like(token),
+            "labels": torch.full_like(token, IGNORED),
+            "gates": gates_MSK.new_zeros((1, *gates_MSK.shape[1:])),
+        }
+    padded = pad_batch(group, pad_id)
+    at = np.searchsorted(ids, [example.passage_id for example in group])
+    return {
+        "input_ids": padded.input_ids.to(device),
+        "attention_mask": padded.attention_mask.to(device),
+        "labels": padded.labels.to(device),
+        "gates": gates_MSK[torch.from_numpy(at).to(device)],
+    }

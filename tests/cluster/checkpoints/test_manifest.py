@@ -1,0 +1,125 @@
+"""The checkpoint's manifest: what it refuses, and which run it lets continue."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cluster.checkpoints.manifest import (
+    CheckpointManifest,
+    RowsFile,
+    StateFile,
+    check_identity,
+    identity_of,
+)
+from cluster.plan.phase import Phase
+from polyprag.config import Config
+from polyprag.errors import ConfigError, RunError
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.stream.plan import Cursor, LaneCursor
+
+ROWS = RowsFile(
+    "rows-00003-step-00000007.safetensors",
+    "b" * 64,
+    20,
+    step=7,
+    num_rows=4,
+    updates=9,
+    untrained=1,
+    mean_norm=2.5,
+)
+
+
+def corpus_of(*letters: str) -> CorpusManifest:
+    parts = tuple(
+        Partition(i, i, 1, f"part-{i:05d}-{letter * 12}.tar", 1, letter * 64)
+        for i, letter in enumerate(letters)
+    )
+    return CorpusManifest(["x"], len(parts), 1, parts)
+
+
+CORPUS = corpus_of("a", "b")
+
+
+def manifest() -> CheckpointManifest:
+    return CheckpointManifest(
+        step=7,
+        cursor=Cursor(0, 7, (LaneCursor(1, 2),)),
+        world_size=2,
+        identity=identity_of(Config(), CORPUS),
+        experts=StateFile("experts-step-00000007.safetensors", "a" * 64, 10),
+        phases=(Phase(0, 9, 0, 3, 4),),
+        rows={3: ROWS},
+        previous_step=5,
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    assert CheckpointManifest.load(str(tmp_path)) is None
+    manifest().save(str(tmp_path))
+    assert CheckpointManifest.load(str(tmp_path)) == manifest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 1},
+        {"phases": []},
+        {
+            "phases": [
+                {
+                    "first_step": -1,
+                    "last_step": 9,
+                    "first_epoch": 0,
+                    "epochs": 3,
+                    "num_partitions": 4,
+                }
+            ]
+        },
+        {"rows": {"3": {"file": "a"}}},
+        {"unknown": 1},
+        {"format": "other"},
+        {"step": "x"},
+        {"rows": []},
+        {"cursor": {"epoch": -1, "step": 0, "lanes": []}},
+        {"experts": {"file": "../../etc/passwd", "sha256": "a", "num_bytes": 1}},
+    ],
+)
+def test_a_damaged_or_hostile_manifest_is_one_clear_error(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    manifest().save(str(tmp_path))
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(RunError, match=r"manifest\.json"):
+        CheckpointManifest.load(str(tmp_path))
+
+
+def test_cut_off_manifest_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"format": "polyprag-ch')
+    with pytest.raises(RunError, match="delete"):
+        CheckpointManifest.load(str(tmp_path))
+
+
+def test_changed_identity_is_named() -> None:
+    config = Config()
+    check_identity(manifest(), identity_of(config, CORPUS), "RUN")
+    longer = replace(config, train=replace(config.train, epochs=99, experts_lr=1e-4))
+    check_identity(manifest(), identity_of(longer, CORPUS), "RUN")
+    other = replace(config, experts=replace(config.experts, num=32))
+    with pytest.raises(ConfigError, match=r"experts\.num=16.*32"):
+        check_identity(manifest(), identity_of(other, CORPUS), "RUN")
+    for corpus in (corpus_of("a", "c"), corpus_of("a"), corpus_of("c", "a", "b")):
+        with pytest.raises(ConfigError, match="another corpus"):
+            check_identity(manifest(), identity_of(config, corpus), "RUN")
+    check_identity(manifest(), identity_of(config, corpus_of("a", "b", "c")), "RUN")
+
+
+def test_finished_is_what_has_done_its_last_phase() -> None:
+    assert not manifest().is_finished
+    done = msgspec.structs.replace(manifest(), step=9)
+    assert done.is_finished and done.phase == Phase(0, 9, 0, 3, 4)
+    assert done.names() == {ROWS.file, "experts-step-00000007.safetensors"}

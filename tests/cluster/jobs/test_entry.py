@@ -1,0 +1,65 @@
+"""A job's command is tried again where that may help, and only there."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+_ENTRY = """
+import sys
+from cluster.jobs import entry as job_entry
+job_entry.FIRST_WAIT_S = 0.01
+sys.exit(job_entry.run([sys.executable, "-c", sys.argv[2]], retries=int(sys.argv[1])))
+"""
+
+
+def entry(retries: int, code: str) -> list[str]:
+    return [sys.executable, "-c", _ENTRY, str(retries), code]
+
+
+def counting(file: Path, then: str) -> str:
+    """A program that adds a line to a file, and does something with their number `n`."""
+    return (
+        "import os, signal, sys, time\n"
+        f"open({str(file)!r}, 'a').write('x\\n'); n = len(open({str(file)!r}).readlines())\n{then}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "tries", "code"),
+    [
+        ("sys.exit(0)", 1, 0),
+        ("sys.exit(2)", 1, 2),
+        ("sys.exit(130)", 1, 130),
+        ("sys.exit(1)", 4, 1),
+        ("sys.exit(1 if n < 3 else 0)", 3, 0),
+        ("os.kill(os.getpid(), signal.SIGKILL) if n < 2 else sys.exit(0)", 2, 0),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 4, 137),
+    ],
+)
+def test_failures_are_tried_again_and_mistakes_are_not(
+    tmp_path: Path, then: str, tries: int, code: int
+) -> None:
+    file = tmp_path / "tries"
+    done = subprocess.run(entry(3, counting(file, then)), timeout=60, check=False)
+    assert done.returncode == code
+    assert len(file.read_text().splitlines()) == tries
+
+
+def test_stopped_job_is_told_and_not_tried_again(tmp_path: Path) -> None:
+    file = tmp_path / "tries"
+    then = (
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        entry(3, counting(file, then)), stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None and running.stdout.readline() == "up\n"
+        time.sleep(0.2)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=30) == 7
+    assert len(file.read_text().splitlines()) == 1

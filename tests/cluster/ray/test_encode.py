@@ -1,0 +1,138 @@
+"""The `encode` command on a Ray of its own: the road, a kill in the middle, errors of the user."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.record.events import read_events
+from polyprag.encoding.reader import Encoding
+
+COMMAND = str(Path(sys.executable).with_name("polyprag"))
+ENVIRONMENT = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1"}
+
+
+def encode(place: Any, *more: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "encode", str(place.run), *place.overrides(), *more],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=ENVIRONMENT,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
+    settings = ["train.epochs=60", "cluster.workers=2", "checkpoint.every_steps=10"]
+    with subprocess.Popen(
+        [COMMAND, "encode", str(workplace.run), *workplace.overrides(), *settings],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as first:
+        deadline = time.monotonic() + 200
+        while not (workplace.run / "checkpoints" / "manifest.json").exists():
+            assert first.poll() is None, "encode ended before its first checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        second = encode(workplace, *settings)
+        assert second.returncode == 2 and f"(process {first.pid}, " in second.stderr
+        assert first.poll() is None
+        os.killpg(first.pid, signal.SIGKILL)
+    killed_at = len(workplace.metrics())
+
+    again = encode(workplace, *settings)
+    assert again.returncode == 0, again.stderr
+    steps = [line["step"] for line in workplace.metrics()]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) > killed_at
+    assert Encoding.load(workplace.run).manifest.trained.steps == len(steps)
+    assert {line["world_size"] for line in workplace.metrics()} == {2}
+    *_, began, resumed, finished = read_events(str(workplace.run))
+    assert [event.kind for event in (began, resumed, finished)] == [
+        "started",
+        "training",
+        "finished",
+    ]
+    assert resumed.step is not None and resumed.step > 0 and resumed.step % 10 == 0
+    # The workers have lived a little longer than the driver, and worked on.
+    assert resumed.repeated is not None and resumed.step + resumed.repeated >= killed_at
+
+    done = encode(workplace, *settings, timeout=60)  # nothing is left to do
+    assert done.returncode == 0
+    assert len(workplace.metrics()) == len(steps)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
+    with subprocess.Popen(
+        [COMMAND, "encode", str(workplace.run), *workplace.overrides(), "train.epochs=500"],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts what it sends to the background with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as running:
+        deadline = time.monotonic() + 200
+        while not (workplace.run / "checkpoints" / "manifest.json").exists():
+            assert running.poll() is None, "encode ended before its first checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "run the same command again to continue" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
+def test_one_worker_on_ray_gives_the_losses_of_two(workplace: Any) -> None:
+    alone = workplace.copy("alone")
+    for place, workers in ((workplace, 2), (alone, 1)):
+        done = encode(place, f"cluster.workers={workers}")
+        assert done.returncode == 0, done.stderr
+        assert "steps" in done.stderr  # the progress lines
+    np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=5e-4)
+
+
+def test_other_settings_than_the_checkpoints_are_refused(
+    workplace: Any, train_workers: Any
+) -> None:
+    train_workers(workplace, world_size=1)
+    refused = encode(workplace, "experts.rank=3")
+    assert refused.returncode == 2
+    assert "experts.rank=2" in refused.stderr
+    assert "checkpoints" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_a_missing_or_cut_shard_is_named_before_any_worker_starts(workplace: Any, how: str) -> None:
+    shard = sorted((workplace.run / "corpus").glob("part-00002-*.tar"))[0]
+    if how == "cut":
+        shard.write_bytes(shard.read_bytes()[:900])
+    else:
+        shard.unlink()
+    refused = encode(workplace)
+    assert refused.returncode == 2
+    assert shard.name in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (workplace.run / "checkpoints").exists()
+
+
+def test_a_deepspeed_file_that_sets_our_keys_is_refused(workplace: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("train_batch_size: 7\n", encoding="utf-8")
+    refused = encode(workplace, f"deepspeed.config={file}")
+    assert refused.returncode == 2
+    assert "train_batch_size" in refused.stderr
