@@ -24,7 +24,7 @@ class EndpointError(PolypragError):
 def client_of(
     section: str, *, base_url: str | None, api_key_env: str, max_retries: int
 ) -> openai.OpenAI:
-    """A client; nothing is sent yet.
+    """Returns a client; nothing is sent yet.
 
     Args:
         section: of the config, for the error.
@@ -50,7 +50,7 @@ def client_of(
 
 
 def replies(ask: Callable[[T], R], questions: Sequence[T], *, at_once: int) -> list[R]:
-    """The reply to each question, in their order, with so many requests under way.
+    """Returns the reply to each question, in their order, with so many requests under way.
 
     What `ask` raises is raised; what waits in the queue isn't sent any more then.
     """

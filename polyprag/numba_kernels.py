@@ -11,7 +11,7 @@ from sharding.task_pool import num_cores
 
 
 def machine_code(function: Callable[..., Any], *signatures: Any, **options: Any) -> Any:
-    """A function as machine code that runs without the GIL.
+    """Returns a function as machine code that runs without the GIL.
 
     It is kept for the next process in `__pycache__` beside the function's file, or in the user's
     cache directory; where neither can be written to, every process compiles it.

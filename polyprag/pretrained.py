@@ -9,7 +9,7 @@ LOAD_ERRORS = (OSError, ValueError, SafetensorError)  # what loading raises wher
 
 
 def source_of(path: str, *, revision: str | None = None) -> dict[str, Any]:
-    """The arguments of any `from_pretrained` that say where from.
+    """Returns the arguments of any `from_pretrained` that say where from.
 
     Args:
         path: a directory, which never makes a call to the hub, or a hub name.

@@ -7,7 +7,7 @@ from sharding.storage.files import exists, read_json
 
 
 def read_versioned(url: str, *, form: str, version: int, what: str, command: str) -> dict[str, Any]:
-    """The values of a file of one format and version.
+    """Returns the values of a file of one format and version.
 
     Args:
         url: of the file.

@@ -10,7 +10,7 @@ class PolypragError(Exception):
     """Something the user can mend; the message says what was wrong, where, and what to do.
 
     Attributes:
-        exit_status: Of a command that ends with it.
+        exit_status: of a command that ends with it.
     """
 
     exit_status = 2

@@ -26,7 +26,7 @@ class TaskPool(Protocol):
     """Workers that run tasks.
 
     Attributes:
-        num_workers: How many tasks run at the same time.
+        num_workers: how many tasks run at the same time.
     """
 
     num_workers: int
@@ -38,12 +38,14 @@ class TaskPool(Protocol):
         *,
         num_bytes: Callable[[T], int] = ...,
     ) -> Iterator[R]:
-        """The tasks' results, in the order of the tasks; what a task raises is raised in its turn.
+        """Returns the tasks' results, in the order of the tasks.
+
+        What a task raises is raised in its turn.
 
         Args:
-            function: Of a module, so that workers find it.
-            tasks: Taken one after another, only as far ahead as keeps all workers busy.
-            num_bytes: The data that a task carries.
+            function: of a module, so that workers find it.
+            tasks: taken one after another, only as far ahead as keeps all workers busy.
+            num_bytes: the data that a task carries.
         """
         ...
 
@@ -141,10 +143,10 @@ def in_order(
     """Keeps workers busy with tasks, and gives their results in the tasks' order.
 
     Args:
-        submit: Begins a task; what it returns waits for the task's result.
-        tasks: Taken only as far ahead as workers and memory allow.
-        num_workers: That can work at the same time.
-        num_bytes: The data that a task carries.
+        submit: begins a task; what it returns waits for the task's result.
+        tasks: taken only as far ahead as workers and memory allow.
+        num_workers: that can work at the same time.
+        num_bytes: the data that a task carries.
     """
     begun: deque[tuple[Callable[[], R], int]] = deque()
     waiting = 0
@@ -176,5 +178,5 @@ def _end_with(lifeline: Connection) -> None:
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
+    """Returns the cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -46,7 +46,7 @@ def save_row_partition(
 
 
 def load_row_partition(directory: str, entry: RowsFile) -> RowPartition:
-    """A partition's rows and moments.
+    """Returns a partition's rows and moments.
 
     Raises:
         CorpusError: the file is missing or damaged.
@@ -68,7 +68,10 @@ def recover(run_dir: str) -> None:
 
 
 def _go_back(directory: str) -> str | None:
-    """What was wrong with the last checkpoint, and what was done; None where nothing was."""
+    """Returns what was wrong with the last checkpoint, and what was done.
+
+    None where nothing was.
+    """
     previous = load_previous(directory)
     if previous is None:
         return None
@@ -84,7 +87,7 @@ def _go_back(directory: str) -> str | None:
 
 
 def _first_problem(directory: str, manifest: CheckpointManifest | None) -> str | None:
-    """The first file that isn't there as the manifest says, by name and size."""
+    """Returns the first file that isn't there as the manifest says, by name and size."""
     if manifest is None:
         return f"{join(directory, MANIFEST_NAME)}: no such file"
     sizes = list_sizes(directory)

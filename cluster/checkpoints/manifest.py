@@ -131,7 +131,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return self.step >= self.phase.last_step
 
     def names(self) -> set[str]:
-        """Every file that belongs to the checkpoint, besides the manifest."""
+        """Returns every file that belongs to the checkpoint, besides the manifest."""
         return {self.experts.file, *(entry.file for entry in self.rows.values())}
 
     def kept(self, directory: str) -> set[str]:
@@ -141,7 +141,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 def load_previous(directory: str) -> CheckpointManifest | None:
-    """The checkpoint before the last; None where there is none that can be read."""
+    """Returns the checkpoint before the last; None where there is none that can be read."""
     try:
         return CheckpointManifest.load(directory, name=PREVIOUS_NAME)
     except RunError:
@@ -172,7 +172,7 @@ def _check(manifest: CheckpointManifest) -> None:
 def identity_of(
     config: Config, manifest: CorpusManifest, base_model: BaseModel | None = None
 ) -> dict[str, Any]:
-    """The settings, corpus and, where it is loaded, base model that make a run the same run."""
+    """Returns the settings, corpus and base model (where it is loaded) that make a run the same."""
     values = flatten(config)
     identity = {key: values[key] for key in _IDENTITY}
     identity["corpus"] = [part.sha256 for part in manifest.partitions]

@@ -98,7 +98,7 @@ class RequestReader(Closing):
         self._thread.start()
 
     def pending(self) -> Request:
-        """The greatest request that hasn't been answered."""
+        """Returns the greatest request that hasn't been answered."""
         self._told = {k: v for k, v in self._found.copy().items() if k not in self._done}
         return Request(max((file.request for file in self._told.values()), default=0))
 

@@ -54,7 +54,7 @@ class _Pending:
         return self.rows.done() and (self.experts is None or self.experts.done())
 
     def result(self) -> dict[str, Any]:
-        """What this worker has written, as JSON values."""
+        """Returns what this worker has written, as JSON values."""
         files, superseded = self.rows.result()
         return {
             "rows": {str(index): msgspec.to_builtins(entry) for index, entry in files.items()},
@@ -185,7 +185,7 @@ class Checkpointer:
             remove_unnamed(self._directory, self._manifests[1])
 
     def take_waited(self) -> float:
-        """The seconds that training waited for checkpoints since the last call."""
+        """Returns the seconds that training waited for checkpoints since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
 
@@ -264,7 +264,7 @@ def _save_experts(directory: str, state: dict[str, Tensor], *, step: int) -> Sta
 
 
 def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[str, Tensor]:
-    """The experts and their moments, as `ExpertEngine.import_state` takes them.
+    """Returns the experts and their moments, as `ExpertEngine.import_state` takes them.
 
     Raises:
         RunError: the file is damaged.

@@ -87,7 +87,7 @@ class Jobs:
             self._client: JobSubmissionClient = JobSubmissionClient(self.address)
 
     def is_open(self) -> bool:
-        """Whether the server obeys anybody who reaches it: whether it asks for no token."""
+        """Returns whether the server obeys anybody who reaches it: whether it asks for no token."""
         import requests
 
         with _told(self.address):
@@ -102,7 +102,7 @@ class Jobs:
         return sorted(jobs, key=lambda job: (job.started or float("inf"), job.id))
 
     def get(self, job_id: str) -> Job:
-        """A job.
+        """Returns a job.
 
         Raises:
             RunError: there is none of that id.
@@ -179,7 +179,7 @@ class Jobs:
         return self.get(job_id), True
 
     def logs(self, job_id: str) -> str:
-        """All that a job has printed."""
+        """Returns all that a job has printed."""
         self.get(job_id)
         with _told(self.address):
             text: str = self._client.get_job_logs(job_id)
@@ -208,7 +208,7 @@ class Jobs:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is of this machine alone."""
+    """Returns whether an address is of this machine alone."""
     host = urlsplit(address).hostname or ""
     return host == "localhost" or host == "::1" or host.startswith("127.")
 

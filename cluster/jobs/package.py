@@ -49,7 +49,7 @@ def pack(directory: Path, arguments: Sequence[str], *, with_code: bool = True) -
 
 
 def named_configs(arguments: Sequence[str]) -> dict[int, str]:
-    """The configs that `--config FILE` and `--config=FILE` name, by the arguments' positions."""
+    """Returns the configs of `--config FILE` and `--config=FILE`, by the arguments' positions."""
     found = {}
     for at, argument in enumerate(arguments):
         if at and arguments[at - 1] == "--config":

@@ -22,7 +22,7 @@ def _device() -> torch.device:
 
 
 def gather_numbers(numbers: Sequence[float]) -> torch.Tensor:
-    """Every worker's numbers, float64 of shape (world_size, len(numbers)), on every worker."""
+    """Returns the numbers of all workers, float64 (world_size, len(numbers)), on every worker."""
     mine = torch.tensor(numbers, dtype=torch.float64, device=_device())
     everyone = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
     distributed.all_gather(everyone, mine)
@@ -30,7 +30,7 @@ def gather_numbers(numbers: Sequence[float]) -> torch.Tensor:
 
 
 def gather_json(value: Any) -> list[Any]:
-    """Every worker's value, by rank, on every worker; JSON rather than pickle.
+    """Returns every worker's value, by rank, on every worker; JSON rather than pickle.
 
     Args:
         value: anything that `json` writes.

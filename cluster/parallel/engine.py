@@ -48,7 +48,7 @@ class GatedLanguageModel(nn.Module):
 
 
 def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
-    """The DeepSpeed config of a run: ours, with the keys of `deepspeed.config` merged in.
+    """Returns the DeepSpeed config of a run: ours, with the keys of `deepspeed.config` merged in.
 
     Raises:
         ConfigError: that file sets a key that the training loop decides.
@@ -139,7 +139,7 @@ class ExpertEngine:
         return torch.device(self._engine.device)
 
     def export_state(self) -> dict[str, Tensor]:
-        """The experts with their Adam moments, whole; every worker must call it.
+        """Returns the experts with their Adam moments, whole; every worker must call it.
 
         Returns:
             `NAME`, `NAME.exp_avg` and `NAME.exp_avg_sq` for every expert weight NAME, float32 on

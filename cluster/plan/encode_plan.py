@@ -54,15 +54,15 @@ class EncodePlan:
         )
 
     def epoch_of(self, step: int) -> int:
-        """The epoch of the step that follows `step` global steps."""
+        """Returns the epoch of the step that follows `step` global steps."""
         return self.first_epoch + (step - self.first_step) // self.steps_per_epoch
 
     def epoch_end(self, step: int) -> int:
-        """The global steps done when the epoch ends that goes on after `step` of them."""
+        """Returns the global steps done when the epoch ends that goes on after `step` of them."""
         return self.first_step + (self.epoch_of(step) - self.first_epoch + 1) * self.steps_per_epoch
 
     def cursor_at(self, step: int) -> Cursor:
-        """Where every lane goes on after `step` global steps, without reading anything."""
+        """Returns where every lane goes on after `step` global steps, without reading anything."""
         epoch = self.epoch_of(step)
         within = (step - self.first_step) % self.steps_per_epoch
         lanes = []
@@ -73,7 +73,7 @@ class EncodePlan:
         return Cursor(epoch=epoch, step=within, lanes=tuple(lanes))
 
     def lane_order(self, lane: int, *, epoch: int) -> Sequence[int]:
-        """The partitions of a lane in the order in which it reads them in an epoch."""
+        """Returns the partitions of a lane in the order in which it reads them in an epoch."""
         partitions = partitions_of_lane(
             lane, num_partitions=len(self.examples), num_lanes=self.num_lanes
         )
@@ -119,7 +119,7 @@ def plan_encoding(
 
 
 def counted_examples(partition: Partition, config: Config) -> int:
-    """The examples of an augmented partition, as its manifest entry counts them."""
+    """Returns the examples of an augmented partition, as its manifest entry counts them."""
     return num_examples(partition.counts, config.data.formats)
 
 

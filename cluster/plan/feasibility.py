@@ -29,7 +29,7 @@ class Limits:
 
 
 def gigabytes(num_bytes: float) -> str:
-    """A size of memory as text, in 10^9 bytes."""
+    """Returns a size of memory as text, in 10^9 bytes."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e9:.4f} GB"
 
 
@@ -43,7 +43,7 @@ def problems(
     limits: Limits,
     local_gpus: int | None,
 ) -> list[str]:
-    """What makes the plan impossible; each says what would work.
+    """Returns what makes the plan impossible; each says what would work.
 
     Args:
         found: the plan's forecast.
@@ -119,7 +119,7 @@ def _fits(found: Forecast, limits: Limits) -> bool:
 def _alternatives(
     manifest: CorpusManifest, config: Config, plan: EncodePlan, shape: ModelShape
 ) -> Iterator[tuple[str, str, Forecast]]:
-    """Single changes that may need less memory, each kind's gentlest first: its key and value."""
+    """Yields single changes (key, value) that may need less memory, each kind's gentlest first."""
 
     def planned(changed: Config, of: ModelShape = shape) -> Forecast:
         zero = deepspeed_config(changed, world_size=changed.cluster.workers)["zero_optimization"]
@@ -145,7 +145,9 @@ def _alternatives(
 
 
 def improvements(manifest: CorpusManifest, plan: EncodePlan, *, workers: int) -> list[str]:
-    """Single changes that at least halve the time in which workers idle; none if that is short.
+    """Returns single changes that at least halve the time in which workers idle.
+
+    None if that is short.
 
     Args:
         manifest: of the corpus.
@@ -196,7 +198,10 @@ def _idle_workers(examples: Sequence[int], lanes: int, workers: int, microbatch:
 def _best(
     choices: Iterable[int], idle: Callable[[int], float], *, start: float
 ) -> tuple[int, float] | None:
-    """The first choice that hardly idles, else the best one; None if none halves `start`."""
+    """Returns the first choice that hardly idles, else the best one.
+
+    None if none halves `start`.
+    """
     best: tuple[int, float] | None = None
     for choice in choices:
         share = idle(choice)
@@ -208,6 +213,6 @@ def _best(
 
 
 def _uniform(num_passages: int, size: int, per_passage: float) -> list[int]:
-    """The examples of partitions of `size` passages that all have equally many."""
+    """Returns the examples of partitions of `size` passages that all have equally many."""
     full, rest = divmod(num_passages, size)
     return [round(size * per_passage)] * full + ([round(rest * per_passage)] if rest else [])

@@ -192,7 +192,7 @@ def forecast(
 def checkpoint_size(
     manifest: CorpusManifest, plan: EncodePlan, shape: ModelShape, *, every_steps: int
 ) -> CheckpointSize:
-    """What a checkpoint holds, and what one writes again on average over the first epoch.
+    """Returns what a checkpoint holds, and what one writes again on average over the first epoch.
 
     Args:
         manifest: of the corpus.
@@ -248,7 +248,7 @@ def _tokens(examples: int, sample: Sample | None, rate: Rate | None) -> Tokens |
 def _time(
     plan: EncodePlan, even: Balance, tokens: Tokens | None, rate: Rate | None, *, workers: int
 ) -> Time | None:
-    """Each step takes as long as its busiest worker."""
+    """Returns each step takes as long as its busiest worker."""
     if tokens is None or rate is None:
         return None
     busiest = even.worker_slots / workers * tokens.per_example

@@ -42,7 +42,7 @@ class Rate:
 
 
 def measured_rate(run_dir: str, config: Config) -> Rate | None:
-    """The rate of a run's full steps; None where it has trained none yet.
+    """Returns the rate of a run's full steps; None where it has trained none yet.
 
     Args:
         run_dir: the run that was measured.
@@ -75,7 +75,7 @@ def measured_rate(run_dir: str, config: Config) -> Rate | None:
 
 
 def full_steps(lines: list[StepMetrics]) -> list[StepMetrics]:
-    """The steps in which no lane was out of data, without the first ones where there are many."""
+    """Returns the steps in which every lane had data, without the first where there are many."""
     steady = lines[_WARM_UP:] if len(lines) > 2 * _WARM_UP else lines
     most = max(line.examples for line in steady)
     return [line for line in steady if line.examples == most]

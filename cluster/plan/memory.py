@@ -38,7 +38,7 @@ class RowLoad:
 
 
 def held_partitions(*, lanes: int) -> int:
-    """The partitions whose rows a worker has in memory at most.
+    """Returns the partitions whose rows a worker has in memory at most.
 
     For each lane the one being read, the next, and a copy while a checkpoint is written; and those
     on their way to a file or from one.
@@ -76,7 +76,7 @@ class WorkerMemory:
 def worker_memory(
     shape: ModelShape, config: Config, *, zero: dict[str, Any], rows: RowLoad
 ) -> WorkerMemory:
-    """The memory of the worker that needs most.
+    """Returns the memory of the worker that needs most.
 
     Args:
         shape: of the base model and its experts.
@@ -114,7 +114,7 @@ def worker_memory(
 
 
 def _optimizer_bytes(share: int, *, stage: int) -> int:
-    """Both moments, and at stages 1 and 2 a copy of the weights that are updated (E / W each)."""
+    """Returns both moments and, at stages 1 and 2, a copy of the updated weights (E / W each)."""
     return 2 * share if stage == 3 else 3 * share
 
 
@@ -131,7 +131,7 @@ def _bucket_bytes(experts: int, zero: dict[str, Any], *, stage: int, on_gpu: boo
 
 
 def _gathered_bytes(shape: ModelShape, zero: dict[str, Any]) -> int:
-    """The layers that ZeRO 3 holds whole at one time, at most."""
+    """Returns the layers that ZeRO 3 holds whole at one time, at most."""
     live = int(zero.get("stage3_max_live_parameters", 1_000_000_000))
     prefetched = int(zero.get("stage3_prefetch_bucket_size", 50_000_000))
     whole = shape.base_parameters + shape.expert_parameters
@@ -139,13 +139,13 @@ def _gathered_bytes(shape: ModelShape, zero: dict[str, Any]) -> int:
 
 
 def batch_tokens(config: Config, *, lanes: int) -> int:
-    """The most tokens, padding included, that a worker puts into one physical batch."""
+    """Returns the most tokens, padding included, that a worker puts into one physical batch."""
     of_step = lanes * config.data.microbatch * config.data.max_length
     return max(min(config.train.max_tokens, of_step), config.data.max_length)
 
 
 def activation_bytes(shape: ModelShape, config: Config, *, lanes: int) -> int:
-    """A rough figure for what a forward pass keeps for the backward pass.
+    """Returns a rough figure for what a forward pass keeps for the backward pass.
 
     Bytes a token, with b those of the base's dtype: 0.75 b for each input and output of a Linear
     in the decoder layers, 2 b K r for each Linear with experts, 16 for each layer's hidden unit
@@ -169,7 +169,7 @@ def activation_bytes(shape: ModelShape, config: Config, *, lanes: int) -> int:
 
 
 def stream_bytes(config: Config, rows: RowLoad) -> int:
-    """A rough figure for reading ahead.
+    """Returns a rough figure for reading ahead.
 
     Each lane has two shards, as bytes and as records, and `data.prefetch` microbatches of tokens.
     """

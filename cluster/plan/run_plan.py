@@ -117,7 +117,7 @@ def _sample(corpus: Corpus, config: Config, notes: list[str]) -> Sample | None:
 def _examples(
     corpus: Corpus, config: Config, sample: Sample | None, notes: list[str]
 ) -> tuple[list[int], bool]:
-    """The examples of each partition, and whether some of them are estimated."""
+    """Returns the examples of each partition, and whether some of them are estimated."""
     bare = sum(not part.augmented for part in corpus.manifest.partitions)
     mean = (
         float(planned_examples_per_passage(config))

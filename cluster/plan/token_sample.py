@@ -84,7 +84,7 @@ def sample_corpus(
 
 
 def ratio_estimate(totals: Sequence[int], sizes: Sequence[int]) -> tuple[float, float | None]:
-    """The ratio of two sums over a simple sample, and its relative 95 % margin.
+    """Returns the ratio of two sums over a simple sample, and its relative 95 % margin.
 
     Cochran, Sampling Techniques (1977), section 6.4; without the finite-population correction.
 
@@ -105,7 +105,7 @@ def ratio_estimate(totals: Sequence[int], sizes: Sequence[int]) -> tuple[float, 
 
 
 def planned_examples_per_passage(config: Config) -> int:
-    """The examples of a passage for which every rewrite and question is written."""
+    """Returns the examples of a passage for which every rewrite and question is written."""
     record = Record(_NOTHING, _written_by_a_model(_NOTHING, config.augment))
     return num_examples(count_examples(record), config.data.formats)
 

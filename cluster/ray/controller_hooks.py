@@ -25,7 +25,7 @@ _NOTICED_S = 30.0  # at most, until Ray notices that a node is dead
 
 
 def controller_hooks(run_dir: str, *, lease: int | None, grace_s: float) -> list[Any]:
-    """The callbacks of a run of Ray Train; none where this Ray has no such hooks.
+    """Returns the callbacks of a run of Ray Train; none where this Ray has no such hooks.
 
     Args:
         run_dir: whose workers train.
@@ -86,7 +86,7 @@ def wait_for_dead_nodes() -> None:
 
 
 def _living() -> list[dict[str, Any]]:
-    """The nodes that Ray takes for living."""
+    """Returns the nodes that Ray takes for living."""
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -94,7 +94,7 @@ def _living() -> list[dict[str, Any]]:
 
 
 def _silent(nodes: list[dict[str, Any]]) -> set[str]:
-    """The ids of those nodes whose raylet doesn't answer."""
+    """Returns the ids of those nodes whose raylet doesn't answer."""
     with ThreadPoolExecutor(_MOST_KNOCKS) as threads:
         answers = list(threads.map(_answers, nodes))
     return {node["NodeID"] for node, answer in zip(nodes, answers, strict=True) if not answer}

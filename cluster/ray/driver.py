@@ -70,7 +70,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
 
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
-    """Local paths made absolute: workers run in other directories."""
+    """Returns local paths made absolute: workers run in other directories."""
     run_dir, config = absolute(run_dir), with_absolute_model(config)
     if config.deepspeed.config is not None:
         file = absolute(locate(config.deepspeed.config))

@@ -67,7 +67,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 
 
 def cluster_address(config: ClusterConfig) -> str | None:
-    """Where to join a cluster: `cluster.address`, else RAY_ADDRESS as a Ray job sets it."""
+    """Returns where to join a cluster: `cluster.address`, else RAY_ADDRESS as a Ray job sets it."""
     return config.address or os.environ.get("RAY_ADDRESS") or None
 
 
@@ -86,7 +86,7 @@ def _tighten_token() -> None:
 
 
 def worker_environment(config: ClusterConfig) -> dict[str, str]:
-    """The environment variables that every worker starts with."""
+    """Returns the environment variables that every worker starts with."""
     environment = {
         "OMP_NUM_THREADS": str(config.cpus_per_worker),
         "TOKENIZERS_PARALLELISM": "false",

@@ -100,7 +100,9 @@ def _results(
     num_bytes: Callable[[T], int],
     end: Callable[[set[Any]], None],
 ) -> Iterator[Any]:
-    """The tasks' results in their order; in the end, be it an error's, `end` takes back the rest.
+    """Yields the tasks' results in their order.
+
+    In the end, be it an error's, `end` takes back the rest.
 
     Args:
         begin: hands a task to Ray; returns the reference to its result.
@@ -123,7 +125,7 @@ def _results(
 
 
 def num_gpus() -> int:
-    """The GPUs that the Ray cluster has now."""
+    """Returns the GPUs that the Ray cluster has now."""
     return _number_of("GPU")
 
 
@@ -144,7 +146,7 @@ def _run(function: Callable[[T], R], task: T) -> R | PolypragError:
 
 
 def _run_here(function: Callable[[T], R], task: T) -> R | PolypragError:
-    """A task's result, or a user's error as a value: Ray would add its traceback to the text."""
+    """Returns a result, or a user's error as a value: Ray would add a traceback to its text."""
     try:
         return function(task)
     except PolypragError as error:

@@ -99,7 +99,10 @@ def _trainer(task: WorkerTask) -> Any:
 
 
 def _ray_storage(url: str) -> dict[str, Any]:
-    """Where Ray keeps its storage; behind a URL with fsspec's settings, as all other files."""
+    """Returns where Ray keeps its storage.
+
+    Behind a URL with fsspec's settings, as all other files.
+    """
     if is_local(url):
         return {"storage_path": url}
     from pyarrow.fs import FSSpecHandler, PyFileSystem

@@ -71,7 +71,10 @@ class Watchdog(Closing):
 
 
 def _stacks() -> str:
-    """Where every thread is, innermost last; the code isn't read, its storage may hang as well."""
+    """Returns where every thread is, innermost last.
+
+    The code isn't read, its storage may hang as well.
+    """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     lines = []
     for ident, frame in sys._current_frames().items():

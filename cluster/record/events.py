@@ -80,7 +80,7 @@ def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None)
 
 
 def read_events(run_dir: str) -> list[Event]:
-    """A run's events, oldest first.
+    """Returns a run's events, oldest first.
 
     Raises:
         CorpusError: a file isn't an event.
@@ -99,6 +99,6 @@ def read_events(run_dir: str) -> list[Event]:
 
 
 def groups_of_workers(events: Sequence[Event]) -> list[Event]:
-    """The `training` events since the newest `started`; all but the first are restarts."""
+    """Returns the `training` events since the newest `started`; all but the first are restarts."""
     since = max((i for i, event in enumerate(events) if event.kind == "started"), default=0)
     return [event for event in events[since:] if event.kind == "training"]

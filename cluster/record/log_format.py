@@ -22,7 +22,7 @@ class Origin:
 
 
 def log_formatter(style: str, origin: Origin) -> logging.Formatter:
-    """What writes log records as lines.
+    """Returns what writes log records as lines.
 
     Args:
         style: `text` or `json`; see `log.format`. JSON has `time` (ISO 8601, UTC), `level`,

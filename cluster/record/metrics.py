@@ -57,14 +57,14 @@ class StepMetrics:
 
 
 def scalars(metrics: StepMetrics) -> dict[str, float]:
-    """What can be drawn over the steps, by name."""
+    """Returns what can be drawn over the steps, by name."""
     values: dict[str, float] = asdict(metrics)
     del values["step"]
     return {**values, "tokens_per_second": metrics.tokens_per_second}
 
 
 def last_metrics(url: str, *, most: int) -> list[StepMetrics]:
-    """The last steps of a metrics file, oldest first, however the file came to be.
+    """Returns the last steps of a metrics file, oldest first, however the file came to be.
 
     Args:
         url: of the file, which may not be there yet.
@@ -78,7 +78,10 @@ def last_metrics(url: str, *, most: int) -> list[StepMetrics]:
 
 
 def read_lines(url: str) -> list[str]:
-    """The whole lines of a metrics file; a last line that was cut off by a crash is left out."""
+    """Returns the whole lines of a metrics file.
+
+    A last line that was cut off by a crash is left out.
+    """
     if not exists(url):
         return []
     lines = read_bytes(url).decode().splitlines(keepends=True)

@@ -210,7 +210,7 @@ def _entropy(shares: torch.Tensor) -> torch.Tensor:
 
 
 def _bytes_per_passage(encoding: Encoding) -> dict[str, int]:
-    """What a passage takes in each format, next to one LoRA of its own.
+    """Returns what a passage takes in each format, next to one LoRA of its own.
 
     An expert is such a LoRA: PRAG's takes as many numbers as one expert has, in float32.
     """

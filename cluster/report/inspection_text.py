@@ -7,7 +7,7 @@ _MAX_SHOWN = 10
 
 
 def inspection_text(found: Inspection, run_dir: str) -> str:
-    """The findings as lines of at most about 100 characters.
+    """Returns the findings as lines of at most about 100 characters.
 
     Args:
         found: of a run.

@@ -21,7 +21,7 @@ def size_text(num_bytes: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration in its two largest units."""
+    """Returns a duration in its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:
@@ -34,7 +34,7 @@ def duration_text(seconds: float) -> str:
 
 
 def plan_text(plan: "RunPlan", config: Config, *, run_dir: str) -> str:
-    """The plan as lines of at most about 100 characters, notes aside.
+    """Returns the plan as lines of at most about 100 characters, notes aside.
 
     Args:
         plan: of a run.
@@ -72,7 +72,7 @@ def plan_text(plan: "RunPlan", config: Config, *, run_dir: str) -> str:
 
 
 def counted(count: int, unit: str) -> str:
-    """A number of things, such as `2 workers`."""
+    """Returns a number of things, such as `2 workers`."""
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 

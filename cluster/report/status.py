@@ -203,7 +203,7 @@ def _training(
 def _last_step(
     last: StepMetrics, saved: CheckpointManifest | None, events: list[Event]
 ) -> int | None:
-    """The end of what is being trained: as the newest event says, or else the checkpoint."""
+    """Returns the last step of what is being trained: the newest event's, else the checkpoint's."""
     told = [event.last_step for event in events if event.last_step is not None]
     if told and told[-1] >= last.step:
         return told[-1]

@@ -10,7 +10,7 @@ _MAX_DETAIL = 160  # characters
 
 
 def status_text(found: Status, run_dir: str) -> str:
-    """The findings as lines.
+    """Returns the findings as lines.
 
     Args:
         found: of a run.

@@ -96,7 +96,7 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
 
 
 def _added_rows(run_dir: str) -> dict[int, RowsPart]:
-    """The rows of partitions that joined a finished encoding, which no checkpoint has."""
+    """Returns the rows of partitions that joined a finished encoding, which no checkpoint has."""
     directory = encoding_dir(run_dir)
     if not exists(join(directory, MANIFEST_NAME)):
         return {}
@@ -268,14 +268,14 @@ def _tell_start(
 
 
 def _lease_check(run_dir: str, lease: int | None) -> Callable[[], None]:
-    """What raises once another holds the run's lease."""
+    """Returns what raises once another holds the run's lease."""
     if lease is None:
         return lambda: None
     return partial(check_lease, join(run_dir, LEASE_DIRECTORY), lease)
 
 
 def _earlier(checkpoint: CheckpointManifest | None, plan: EncodePlan) -> tuple[Phase, ...]:
-    """The phases that a checkpoint has behind it."""
+    """Returns the phases that a checkpoint has behind it."""
     phases = checkpoint.phases if checkpoint is not None else ()
     return tuple(phase for phase in phases if phase.first_step < plan.first_step)
 

@@ -4,7 +4,7 @@ import math
 
 
 def rate_factor(step: int, total_steps: int, *, schedule: str, warmup_ratio: float) -> float:
-    """What both learning rates are multiplied by at a step.
+    """Returns what both learning rates are multiplied by at a step.
 
     Args:
         step: global step, from 0.

@@ -131,7 +131,7 @@ def train_step(
 def _gather(
     table: RowTable[RowsFile], ids: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float32], Exception | None]:
-    """The step's rows, or the error that every worker must hear of before it is raised."""
+    """Returns the step's rows, or the error that every worker must hear of before it is raised."""
     try:
         return table.gather(ids), None
     except Exception as error:  # whatever it is: they would wait for this worker for ever
@@ -141,7 +141,7 @@ def _gather(
 def _read(
     batches: Iterator[StepBatch[Example]],
 ) -> tuple[tuple[LaneBatch[Example], ...], Exception | None]:
-    """The step's examples, or the error that every worker must hear of before it is raised."""
+    """Returns the examples of a step, or the error that all workers must hear of first."""
     try:
         return next(batches).lanes, None
     except Exception as error:  # whatever it is: they would wait for this worker for ever
@@ -156,7 +156,7 @@ def _gates(
     *,
     step: int,
 ) -> Tensor:
-    """The gates of the step's rows, (M, S, K), with their graph."""
+    """Returns the gates of the step's rows, (M, S, K), with their graph."""
     if not config.router.relaxed_bernoulli:
         return gates_of(leaf_MSK, config.router, training=True)
     # Noise is drawn lane by lane, so that it does not depend on which worker has the lane; a
@@ -175,7 +175,10 @@ def _gates(
 def _batch(
     group: list[Example], ids: npt.NDArray[np.int64], gates_MSK: Tensor, *, pad_id: int
 ) -> dict[str, Tensor]:
-    """A physical batch on the gates' device; an empty group gives one token without a loss."""
+    """Returns a physical batch on the gates' device.
+
+    An empty group gives one token without a loss.
+    """
     device = gates_MSK.device
     if not group:
         token = torch.full((1, 1), pad_id, dtype=torch.int64, device=device)

@@ -95,7 +95,7 @@ class Answerer:
         router: RouterConfig | None = None,
         question_router: QuestionRouter | None = None,
     ) -> None:
-        """Put loaded parts together; `open` loads them from a run directory.
+        """Puts loaded parts together; `open` loads them from a run directory.
 
         Args:
             model: the base model, in eval mode, with `pool` injected where there is one.
@@ -117,7 +117,7 @@ class Answerer:
     def open(
         cls, run_dir: str | Path, config: Config, *, modes: Collection[Mode] = WITHOUT_MAP
     ) -> "Answerer":
-        """Load what the modes need from a run directory.
+        """Loads what the modes need from a run directory.
 
         The experts and the router are those that the encoding was trained with, whatever
         `config.experts` and `config.router` say.
@@ -166,7 +166,7 @@ class Answerer:
         )
 
     def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:
-        """Return each question's passages, best first, with their scores and routing rows.
+        """Returns each question's passages, best first, with their scores and routing rows.
 
         Args:
             questions: the queries.
@@ -179,7 +179,7 @@ class Answerer:
         return list(found)
 
     def hits_of(self, passages: Sequence[TitledText]) -> Hits:
-        """Return given passages as hits of equal score, found in the index by title and text.
+        """Returns given passages as hits of equal score, found in the index by title and text.
 
         Args:
             passages: such as a question's supporting passages.
@@ -211,7 +211,7 @@ class Answerer:
         hits: Sequence[Hits] | None = None,
         never_rows_of: Sequence[Collection[int]] | None = None,
     ) -> list[Answer]:
-        """Answer questions in one mode; they are batched by `generation.batch_size`.
+        """Answers questions in one mode; they are batched by `generation.batch_size`.
 
         Args:
             questions: Q questions.
@@ -294,7 +294,7 @@ class Answerer:
         return self.index
 
     def _routed(self, questions: Sequence[str]) -> torch.Tensor:
-        """Return the questions' (Q, S, K) float32 gates by the routing map."""
+        """Returns the questions' (Q, S, K) float32 gates by the routing map."""
         if self._question_router is None:
             raise RunError("routed needs the run's routing map: run `polyprag distill RUN` first")
         if self.pool is None:
@@ -304,7 +304,7 @@ class Answerer:
     def _mixture(
         self, question: str, hits: Hits, mode: Mode, never: Collection[int]
     ) -> torch.Tensor:
-        """Return one question's (S, K) float32 gates; zeros (the base alone) without any hit."""
+        """Returns one question's (S, K) float32 gates; zeros (the base alone) without any hit."""
         if self.pool is None:
             raise RunError(f"{mode} needs the experts: run `polyprag encode RUN` first")
         if len(hits.ids) == 0:

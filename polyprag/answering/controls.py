@@ -12,7 +12,7 @@ from polyprag.errors import RunError
 def other_passages(
     question: str, *, num_wanted: int, num_passages: int, barred: Collection[int], seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return ids of passages that aren't the question's own; the same ones for the same arguments.
+    """Returns ids of passages that aren't the question's own; the same ones for the same arguments.
 
     Args:
         question: with `seed`, all that the choice depends on, so batches and order don't matter.

@@ -36,7 +36,7 @@ class NewlineEnds(StoppingCriteria):
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        """Return (B,) bool: which sequences are done."""
+        """Returns (B,) bool: which sequences are done."""
         newest = input_ids[:, -1].tolist()
         for token in set(newest) - self._has_newline.keys():
             self._has_newline[token] = "\n" in self._tokenizer.decode([token])
@@ -45,7 +45,7 @@ class NewlineEnds(StoppingCriteria):
 
 
 def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the ids that end a text: the model's (chat models have several), the tokenizer's."""
+    """Returns the ids that end a text: the model's (chat models have several), the tokenizer's."""
     own = getattr(model.generation_config, "eos_token_id", None)
     ids = {*own} if isinstance(own, list | tuple) else {own}
     return sorted({int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None})
@@ -60,7 +60,7 @@ def continuations(
     temperature: float = 0.0,
     stops: Sequence[StoppingCriteria] = (),
 ) -> list[str]:
-    """Return what the model says after each prompt of one batch, without special tokens.
+    """Returns what the model says after each prompt of one batch, without special tokens.
 
     Args:
         model: a causal LM in eval mode.
@@ -111,7 +111,7 @@ def generate(
     gates: torch.Tensor | None = None,
     chat: bool = False,
 ) -> list[str]:
-    """Return the greedy continuation of each prompt, in the prompts' order.
+    """Returns the greedy continuation of each prompt, in the prompts' order.
 
     Args:
         model: a causal LM, in eval mode; with `gates`, the one that `pool` was injected in.

@@ -32,7 +32,7 @@ def augment_corpus(
     progress: Callable[[int], None] | None = None,
     pool: TaskPool | None = None,
 ) -> CorpusManifest:
-    """Write rewrites and question-answer pairs into `run_dir`'s corpus.
+    """Writes rewrites and question-answer pairs into `run_dir`'s corpus.
 
     Finished partitions are kept, so the same call continues what was interrupted.
 
@@ -70,12 +70,12 @@ def augment_corpus(
 
 
 def num_without_augmentation(manifest: CorpusManifest) -> int:
-    """Return how many passages have neither rewrites nor questions and are learnt as plain text."""
+    """Counts the passages without rewrites and questions, which are learnt as plain text."""
     return sum(partition.counts.get(_WITHOUT, 0) for partition in manifest.partitions)
 
 
 def describe(config: Config) -> dict[str, Any]:
-    """Return the settings that decide what is written; recorded in the manifest."""
+    """Returns the settings that decide what is written; recorded in the manifest."""
     augment = config.augment
     settings: dict[str, Any] = {
         "backend": augment.backend,
@@ -110,7 +110,7 @@ def _refuse_other_settings(
 
 
 def _writer(config: Config) -> Writer:
-    """Return the backend; its packages are imported only when it is the chosen one."""
+    """Returns the backend; its packages are imported only when it is the chosen one."""
     if config.augment.backend == "hf":
         from polyprag.augment.hf import load_writer
 
@@ -129,7 +129,7 @@ def _rules_writer(augment: AugmentConfig) -> Writer:
 
 
 def _augmented(records: list[Record], *, write: Writer) -> list[Record]:
-    """Augment the records of a partition; nothing is written about a removed passage."""
+    """Augments the records of a partition; nothing is written about a removed passage."""
     passages = [record.passage for record in records if not record.passage.is_removed]
     written = write(passages) if passages else []
     by_id = {
@@ -139,13 +139,13 @@ def _augmented(records: list[Record], *, write: Writer) -> list[Record]:
 
 
 def counts_of(record: Record) -> dict[str, int]:
-    """Return what a record adds to its partition's counts in the manifest."""
+    """Returns what a record adds to its partition's counts in the manifest."""
     is_without = not record.passage.is_removed and record.augmentation in (None, EMPTY)
     return count_examples(record) | {_WITHOUT: int(is_without)}
 
 
 def _without_secrets(base_url: str | None) -> str | None:
-    """Return an endpoint's URL without a user, a password or a query."""
+    """Returns an endpoint's URL without a user, a password or a query."""
     if base_url is None:
         return None
     parts = urlsplit(base_url)

@@ -55,12 +55,12 @@ class Fact:
 
 
 def subject_name(title: str) -> str:
-    """The title without its disambiguation: "Joe English (loyalist)" gives "Joe English"."""
+    """Drops a title's disambiguation: "Joe English (loyalist)" gives "Joe English"."""
     return re.sub(r"\s*\([^()]*\)\s*$", "", title).strip() or title.strip()
 
 
 def tidy(text: str) -> str:
-    """The text on one line, with the spacing around brackets and hyphens put right."""
+    """Returns the text on one line, with the spacing around brackets and hyphens put right."""
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r"(\w)\( ?", r"\1 (", text)
     text = re.sub(r"\(\s+", "(", text)
@@ -109,7 +109,7 @@ def _is_person(opening: str, paren: str, predicate: str | None) -> bool:
 
 
 def _predicate(sentence: str) -> str | None:
-    """What the lead sentence says the subject is: the noun phrase after "is a"."""
+    """Returns what the lead sentence says the subject is: the noun phrase after "is a"."""
     match = LEAD_VERB.search(sentence)
     return sentence[match.end() :].strip() or None if match else None
 
@@ -122,7 +122,7 @@ def _without_parens(text: str) -> str:
 
 
 def _noun_phrase(predicate: str) -> str:
-    """The predicate up to where its noun phrase ends."""
+    """Returns the predicate up to where its noun phrase ends."""
     end = PREDICATE_END.search(" " + predicate)
     phrase = (" " + predicate)[: end.start()] if end else predicate
     return phrase.strip(" ,")
@@ -218,7 +218,7 @@ def _thing_facts(text: str) -> list[Fact]:
 
 
 def extract_facts(passage: Passage) -> list[Fact]:
-    """The lead facts, most asked-about first, each kind at most once.
+    """Returns the lead facts, most asked-about first, each kind at most once.
 
     Args:
         passage: any passage; a title that names its subject helps.

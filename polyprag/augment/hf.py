@@ -23,12 +23,12 @@ class HFWriter:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: AugmentConfig
     ) -> None:
-        """Use `model`; chat models are asked through their template, others are continued."""
+        """Uses `model`; chat models are asked through their template, others are continued."""
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self._chat = bool(tokenizer.chat_template)
 
     def __call__(self, passages: Sequence[Passage]) -> list[Augmentation]:
-        """Return one augmentation a passage; empty where every attempt failed.
+        """Returns one augmentation a passage; empty where every attempt failed.
 
         Raises:
             ConfigError: the request alone doesn't fit the model's window.
@@ -37,7 +37,7 @@ class HFWriter:
 
     @torch.inference_mode()
     def complete(self, passages: Sequence[Passage], attempt: int) -> list[str]:
-        """Return the model's text for each passage: greedy at attempt 0, sampled afterwards.
+        """Returns the model's text for each passage: greedy at attempt 0, sampled afterwards.
 
         Sampling is seeded by the first passage of each batch and the attempt, so that a partition
         that is written again gets the same text.
@@ -62,7 +62,7 @@ class HFWriter:
         return replies
 
     def _request_ids(self, passage: Passage) -> list[int]:
-        """Return the request's token ids, the passage cut where the window is too short for it."""
+        """Returns the request's token ids, the passage cut where the window is too short for it."""
         max_tokens = prompt_tokens(self.model.config, self.config.max_new_tokens)
 
         def ids_with(num_characters: int) -> list[int]:
@@ -92,7 +92,7 @@ class HFWriter:
 
 
 def load_writer(config: Config) -> HFWriter:
-    """Return a writer with `augment.model` (by default `model.path`) loaded."""
+    """Returns a writer with `augment.model` (by default `model.path`) loaded."""
     source = config.model
     if config.augment.model is not None:
         source = replace(config.model, path=config.augment.model, revision=None)

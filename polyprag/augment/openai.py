@@ -15,7 +15,7 @@ class OpenAIWriter:
     """Writes augmentations through the chat completions of an OpenAI-compatible server."""
 
     def __init__(self, config: AugmentConfig) -> None:
-        """Make the client; nothing is sent yet.
+        """Makes the client; nothing is sent yet.
 
         Args:
             config: `model`, `base_url` (default OpenAI's own) and `api_key_env`, the name of the
@@ -40,7 +40,7 @@ class OpenAIWriter:
         self._has_succeeded = False
 
     def __call__(self, passages: Sequence[Passage]) -> list[Augmentation]:
-        """Return one augmentation a passage; empty where every attempt failed.
+        """Returns one augmentation a passage; empty where every attempt failed.
 
         Raises:
             EndpointError: see `complete`.
@@ -48,7 +48,7 @@ class OpenAIWriter:
         return write_with_retries(passages, self.complete, self.config)
 
     def complete(self, passages: Sequence[Passage], attempt: int) -> list[str]:
-        """Return the replies, asked for concurrently; sampled when `attempt` is above 0.
+        """Returns the replies, asked for concurrently; sampled when `attempt` is above 0.
 
         A request that the endpoint refuses as such (a content filter, say) has an empty reply.
 

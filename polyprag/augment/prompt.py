@@ -22,7 +22,7 @@ class MalformedError(ValueError):
 
 
 def instruction(passage: Passage, *, num_rewrites: int, num_qas: int) -> str:
-    """Return the request for one passage's augmentation."""
+    """Returns the request for one passage's augmentation."""
     wanted = []
     if num_rewrites:
         wanted.append(
@@ -48,7 +48,7 @@ def instruction(passage: Passage, *, num_rewrites: int, num_qas: int) -> str:
 
 
 def parse(text: str, *, num_rewrites: int, num_qas: int) -> Augmentation:
-    """Return the augmentation in a model's reply; what is beyond the wanted number is dropped.
+    """Returns the augmentation in a model's reply; what is beyond the wanted number is dropped.
 
     Args:
         text: the reply; words or code fences around the JSON object are passed over.
@@ -70,7 +70,7 @@ def parse(text: str, *, num_rewrites: int, num_qas: int) -> Augmentation:
 def write_with_retries(
     passages: Sequence[Passage], complete: Complete, config: AugmentConfig
 ) -> list[Augmentation]:
-    """Return each passage's augmentation, asking again where the reply can't be used.
+    """Returns each passage's augmentation, asking again where the reply can't be used.
 
     Args:
         passages: what to write about.
@@ -98,7 +98,7 @@ def write_with_retries(
 
 
 def _json_objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the outermost JSON objects in `text`, in order."""
+    """Yields the outermost JSON objects in `text`, in order."""
     decoder, at = json.JSONDecoder(), text.find("{")
     while at != -1:
         try:

@@ -75,12 +75,12 @@ def augment(
 def augment_all(
     passages: Sequence[Passage], *, num_rewrites: int, num_qas: int
 ) -> list[Augmentation]:
-    """The augmentation of each of several passages."""
+    """Returns the augmentation of each of several passages."""
     return [augment(passage, num_rewrites=num_rewrites, num_qas=num_qas) for passage in passages]
 
 
 def held_out_questions(passage: Passage) -> list[HeldOutQuestion]:
-    """Every lead fact asked for in every held-out wording."""
+    """Returns every lead fact asked for in every held-out wording."""
     subject = subject_name(passage.title)
     return [
         HeldOutQuestion(fact.kind, wording.format(x=subject), fact.value)

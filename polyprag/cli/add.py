@@ -170,7 +170,10 @@ def _augment_and_train(run: str, config: "Config", work: "OpenPool") -> None:
 
 
 def _trainers(num_rows: int) -> int:
-    """Local processes that are worth it; each loads the base model, onto a GPU if there is one."""
+    """Returns local processes that are worth it.
+
+    Each loads the base model, onto a GPU if there is one.
+    """
     import torch
 
     return 1 if torch.cuda.is_available() else max(1, num_rows // _ROWS_WORTH_A_PROCESS)
@@ -193,7 +196,7 @@ def _index(run: str, config: "Config") -> None:
 
 
 def _next(run: str) -> str:
-    """What to do with the run now."""
+    """Returns what to do with the run now."""
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import exists, join
 

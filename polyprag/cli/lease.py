@@ -14,16 +14,16 @@ def hold(run: str, purpose: str, *, new: bool = False) -> int | None:
     """Takes the run's lease, which is given back when the command ends.
 
     Args:
-        run: The run directory.
-        purpose: The command; others are told.
-        new: Whether RUN may be made by the command. Otherwise nothing is written where there is no
+        run: the run directory.
+        purpose: the command; others are told.
+        new: whether RUN may be made by the command. Otherwise nothing is written where there is no
             corpus, of which the command itself will tell.
 
     Returns:
         The lease's number.
 
     Raises:
-        LeaseError: Another command works on the run.
+        LeaseError: another command works on the run.
     """
     from sharding.storage.files import exists, join
     from sharding.storage.lease import LEASE_DIRECTORY, take

@@ -53,11 +53,11 @@ class CommandGroup(click.Group):
     """Imports a command's module only when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order in which a run goes through them."""
+        """Returns the commands in the order in which a run goes through them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, from `polyprag.cli.<name>.command`."""
+        """Returns the command of that name, from `polyprag.cli.<name>.command`."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"polyprag.cli.{cmd_name.replace('-', '_')}")

@@ -98,7 +98,7 @@ def _bytes(gigabytes: float | None) -> int | None:
 
 
 def _fields(plan: "RunPlan") -> dict[str, Any]:
-    """The plan as JSON values, with the sums and shares that its classes work out."""
+    """Returns the plan as JSON values, with the sums and shares that its classes work out."""
     from dataclasses import asdict
 
     found = plan.forecast

@@ -116,7 +116,7 @@ def command(
 
 
 def _ids(texts: tuple[str, ...]) -> set[int]:
-    """The numbers in lists such as 3,17."""
+    """Returns the numbers in lists such as 3,17."""
     parts = [part.strip() for text in texts for part in text.split(",")]
     for part in parts:
         if not (part.isascii() and part.isdigit()):

@@ -131,7 +131,7 @@ def warn_if_open(jobs: "Jobs") -> None:
 
 
 def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
-    """The job's settings; refuses here what would fail there."""
+    """Returns the job's settings; refuses here what would fail there."""
     from cluster.jobs.package import named_configs
     from polyprag.config.files import load_config
 
@@ -140,7 +140,7 @@ def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
 
 
 def _absolute(arguments: tuple[str, ...], config: "Config") -> list[str]:
-    """The same for a job, which runs in another directory: local paths are made absolute."""
+    """Makes local paths absolute for a job, which runs in another directory."""
     from polyprag.config.files import with_absolute_model
     from sharding.storage.urls import absolute
 

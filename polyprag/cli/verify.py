@@ -88,7 +88,7 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
 
 
 def _at_most(run: str, *, quick: bool) -> int:
-    """One process for each so many bytes of shards."""
+    """Returns one process for each so many bytes of shards."""
     from polyprag.errors import CorpusError
     from sharding.storage.files import join, list_sizes
 

@@ -30,12 +30,12 @@ _PASSAGES_WORTH_A_PROCESS = 5_000  # about what `rules` writes about while one s
 
 
 def augmenters(num_passages: int) -> int:
-    """Local processes that have something to do where `rules` writes about so many passages."""
+    """Counts the processes that have something to do where `rules` writes of so many passages."""
     return max(1, num_passages // _PASSAGES_WORTH_A_PROCESS)
 
 
 def is_on_ray(config: "ClusterConfig", use_ray: bool) -> bool:
-    """Whether the work goes to a Ray cluster."""
+    """Returns whether the work goes to a Ray cluster."""
     return bool(use_ray or config.address or os.environ.get("RAY_ADDRESS"))
 
 

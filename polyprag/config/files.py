@@ -66,7 +66,7 @@ def load_config(
 
 
 def with_absolute_model(config: Config) -> Config:
-    """The same with `model.path` absolute where it is a directory: workers run in other ones."""
+    """Makes `model.path` absolute where it is a directory: workers run in other ones."""
     path = config.model.path
     if not os.path.isdir(path):
         return config

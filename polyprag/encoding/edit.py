@@ -23,11 +23,11 @@ _ROWS_FILE = re.compile(r"part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
 
 
 def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingManifest:
-    """Append the rows of partitions that the corpus has gained; nothing else changes.
+    """Appends the rows of partitions that the corpus has gained; nothing else changes.
 
     Args:
         run_dir: RUN, encoded.
-        parts: In the order of their ids, right behind those that are there. Their files lie in
+        parts: in the order of their ids, right behind those that are there. Their files lie in
             `RUN/encoding/rows`. Parts that are there already, the same to the byte, are passed
             over.
 
@@ -63,14 +63,14 @@ def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingM
 
 
 def forget_rows(run_dir: str | Path, ids: Iterable[int]) -> None:
-    """Zero the rows of passages; nothing happens where they are zero, or without an encoding.
+    """Zeroes the rows of passages; nothing happens where they are zero, or without an encoding.
 
     Args:
         run_dir: RUN.
-        ids: Of the passages; an encoding of a prefix of the corpus may not reach to them.
+        ids: of the passages; an encoding of a prefix of the corpus may not reach to them.
 
     Raises:
-        RunError, CorpusError: The encoding is damaged.
+        RunError, CorpusError: the encoding is damaged.
     """
     directory = encoding_dir(run_dir)
     if not exists(join(directory, MANIFEST_NAME)):
@@ -87,7 +87,7 @@ def forget_rows(run_dir: str | Path, ids: Iterable[int]) -> None:
 def _without(
     directory: str, part: RowsPart, ids: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> RowsPart:
-    """A part's entry after some passages' rows are zero; itself where they are."""
+    """Returns a part's entry after some passages' rows are zero; itself where they are."""
     first, end = np.searchsorted(ids, [part.first_id, part.first_id + part.num_passages])
     mine = ids[first:end]
     if not len(mine):
@@ -105,12 +105,12 @@ def _without(
 def _remove_unnamed(
     directory: str, manifest: EncodingManifest, *, of: Collection[int] | None = None
 ) -> None:
-    """Delete files of rows that the manifest doesn't name, and those of killed writers.
+    """Deletes files of rows that the manifest doesn't name, and those of killed writers.
 
     Args:
         directory: `RUN/encoding`.
-        manifest: As saved.
-        of: Only those of these partitions; `add` may have begun with others.
+        manifest: as saved.
+        of: only those of these partitions; `add` may have begun with others.
     """
     named = {part.file for part in manifest.parts}
     for name in list_names(join(directory, ROWS)):

@@ -78,13 +78,13 @@ class EncodingManifest:
     version: int = _VERSION
 
     def save(self, encoding_dir: str | Path) -> None:
-        """Write `encoding_dir/manifest.json`, atomically."""
+        """Writes `encoding_dir/manifest.json`, atomically."""
         self.check()
         write_json(join(encoding_dir, MANIFEST_NAME), asdict(self))
 
     @classmethod
     def load(cls, encoding_dir: str | Path) -> Self:
-        """Read and check `encoding_dir/manifest.json`.
+        """Reads and check `encoding_dir/manifest.json`.
 
         Raises:
             RunError: it isn't there, or says something that can't be; names the field.
@@ -108,7 +108,7 @@ class EncodingManifest:
         return manifest
 
     def check(self) -> None:
-        """Raise `ValueError` naming the field that can't be."""
+        """Raises `ValueError` naming the field that can't be."""
         for name in ("num_passages", "num_sites", "num_experts", "rank"):
             _require(getattr(self, name) > 0, name, "at least 1")
         _require("/" not in self.experts.file, "experts.file", "a name with no directory in it")
@@ -132,7 +132,7 @@ class EncodingManifest:
 
 
 def describe_base(model: "PreTrainedModel", config: ModelConfig) -> BaseModel:
-    """Return what a manifest says of the base model that `load_base(config)` gave."""
+    """Returns what a manifest says of the base model that `load_base(config)` gave."""
     from transformers.utils.hub import cached_file  # seconds, which reading a manifest needn't take
 
     is_local = Path(config.path).is_dir()
@@ -150,7 +150,7 @@ def describe_base(model: "PreTrainedModel", config: ModelConfig) -> BaseModel:
 
 
 def _as_now(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest's values as this version writes them."""
+    """Returns a manifest's values as this version writes them."""
     parts = values.get("parts")
     if values["version"] == _VERSION or not isinstance(parts, list):
         return values
@@ -159,7 +159,7 @@ def _as_now(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse(cls: type[T], values: Any, where: str) -> T:
-    """Return the dataclass in JSON values; missing, unknown and mistyped fields are refused."""
+    """Returns the dataclass in JSON values; missing, unknown and mistyped fields are refused."""
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a JSON object")
     hints = typing.get_type_hints(cls)

@@ -39,7 +39,7 @@ _DAMAGED = "it is damaged or from another run: run `polyprag encode RUN` again"
 
 
 def encoding_dir(run_dir: str | Path) -> str:
-    """Return `RUN/encoding`."""
+    """Returns `RUN/encoding`."""
     return join(run_dir, "encoding")
 
 
@@ -53,7 +53,7 @@ def save_encoding(
     parts: Sequence[RowsPart],
     trained: Trained,
 ) -> EncodingManifest:
-    """Write experts, config and, last, the manifest; the rows' files are there already.
+    """Writes experts, config and, last, the manifest; the rows' files are there already.
 
     Args:
         directory: `encoding_dir(run_dir)`.
@@ -95,7 +95,7 @@ class Encoding:
     """
 
     def __init__(self, directory: str | Path, config: Config, manifest: EncodingManifest) -> None:
-        """Use `Encoding.load`."""
+        """Uses `Encoding.load`."""
         self.config = config
         self.manifest = manifest
         self._directory = str(directory)
@@ -105,7 +105,7 @@ class Encoding:
 
     @classmethod
     def load(cls, run_dir: str | Path) -> "Encoding":
-        """Open `RUN/encoding`; weights and rows are read when they are asked for.
+        """Opens `RUN/encoding`; weights and rows are read when they are asked for.
 
         Raises:
             RunError: there is no encoding, or its manifest can't be.
@@ -118,7 +118,7 @@ class Encoding:
         return cls(directory, load_config(config_url), manifest)
 
     def expert_state(self) -> dict[str, Tensor]:
-        """Return the expert weights for `ExpertPool.load_state_dict`.
+        """Returns the expert weights for `ExpertPool.load_state_dict`.
 
         Raises:
             RunError: the file is missing or damaged.
@@ -136,7 +136,7 @@ class Encoding:
             raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
 
     def check_base_model(self, base_model: BaseModel) -> None:
-        """Make sure that a base model is the one that was encoded with.
+        """Makes sure that a base model is the one that was encoded with.
 
         Args:
             base_model: `describe_base` of the model that was loaded.
@@ -156,7 +156,7 @@ class Encoding:
                 )
 
     def rows(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Return the routing rows of passages.
+        """Returns the routing rows of passages.
 
         Args:
             ids: (n,) passage ids, in any order, repeats allowed.
@@ -212,7 +212,7 @@ class Encoding:
 
 
 def _map_rows(path: Path) -> npt.NDArray[np.float32]:
-    """Return the tensor `rows` of a local safetensors file as a read-only memory map."""
+    """Returns the tensor `rows` of a local safetensors file as a read-only memory map."""
     try:
         with safe_open(path, framework="numpy") as tensors:  # checks the whole header
             if tensors.get_slice("rows").get_dtype() != "F32":

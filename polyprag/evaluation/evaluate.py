@@ -51,14 +51,14 @@ class _Case:
         return frozenset(() if self.gold is None else self.gold.ids.tolist()) - {NOT_IN_CORPUS}
 
     def is_missing(self, method: Mode) -> bool:
-        """Tell whether the method lacks what it needs when gold passages replace retrieval."""
+        """Tells whether the method lacks what it needs when gold passages replace retrieval."""
         if method not in SEARCHES:
             return False
         return self.gold is None or (method in MIXES and NOT_IN_CORPUS in self.gold.ids)
 
 
 def parse_methods(names: str) -> tuple[Mode, ...]:
-    """Return the methods of a comma-separated list, each once, in its order.
+    """Returns the methods of a comma-separated list, each once, in its order.
 
     Raises:
         ConfigError: a name isn't known (the message has the nearest one), or there is none.
@@ -90,7 +90,7 @@ def evaluate(
     progress: Progress | None = None,
     answerer: Answerer | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Answer a question file with each method and write scores and predictions to `out_dir`.
+    """Answers a question file with each method and write scores and predictions to `out_dir`.
 
     Written, each by a rename: `predictions-<method>.jsonl` (one line a scored question),
     `evaluation.json` (the questions' checksum and the settings), and last `results.json`.
@@ -220,7 +220,7 @@ def _summary(
 
 
 def _prediction(case: _Case, answer: Answer, scores: Scores) -> dict[str, Any]:
-    """Return the line of predictions-<method>.jsonl for one question."""
+    """Returns the line of predictions-<method>.jsonl for one question."""
     hits = answer.hits
     return {
         "id": case.question.id,
@@ -245,7 +245,7 @@ def _write_lines(path: str, records: Iterable[dict[str, Any]]) -> None:
 
 
 def _latencies_ms(ask: Callable[[_Case], Answer], cases: Sequence[_Case]) -> list[float]:
-    """Return milliseconds a request, one at a time, on a sample spread over the cases."""
+    """Returns milliseconds a request, one at a time, on a sample spread over the cases."""
     if not cases:
         return []
     sample = np.linspace(0, len(cases) - 1, num=min(LATENCY_SAMPLE, len(cases)), dtype=int)

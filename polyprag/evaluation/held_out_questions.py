@@ -16,7 +16,7 @@ from sharding.storage.files import atomic_write, join
 
 
 def lead_questions(corpus_dir: str | Path) -> Iterator[dict[str, Any]]:
-    """Every held-out question on every lead fact of a corpus, as lines of a question file."""
+    """Yields all held-out questions on a corpus's lead facts, as lines of a question file."""
     for record in Corpus.open(corpus_dir).iterate():
         passage = record.passage
         for number, asked in enumerate(held_out_questions(passage)):

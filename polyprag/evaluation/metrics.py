@@ -24,7 +24,7 @@ class Scores:
 
 
 def normalize_answer(text: str) -> str:
-    """Return `text` as SQuAD compares it: lower case, no punctuation, no articles, single spaces.
+    """Returns `text` as SQuAD compares it: lower case, no punctuation, no articles, single spaces.
 
     The steps and their order are those of the official evaluation script of SQuAD (Rajpurkar et
     al. 2016).
@@ -33,12 +33,12 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """Return 1.0 when both are equal after normalisation, else 0.0."""
+    """Returns 1.0 when both are equal after normalisation, else 0.0."""
     return float(normalize_answer(prediction) == normalize_answer(answer))
 
 
 def f1_score(prediction: str, answer: str) -> float:
-    """Return the F1 of the normalised tokens, counted with multiplicity.
+    """Returns the F1 of the normalised tokens, counted with multiplicity.
 
     Where either side has no tokens the score is 1.0 if both have none, else 0.0 (SQuAD 2.0).
     """
@@ -53,7 +53,7 @@ def f1_score(prediction: str, answer: str) -> float:
 
 
 def contains_answer(prediction: str, answer: str) -> float:
-    """Return 1.0 when the answer's normalised tokens occur in the prediction, in order and whole.
+    """Returns 1.0 when the answer's normalised tokens occur in the prediction, in order and whole.
 
     An answer that has no tokens after normalisation is never contained.
     """
@@ -62,7 +62,7 @@ def contains_answer(prediction: str, answer: str) -> float:
 
 
 def score(prediction: str, answers: Iterable[str]) -> Scores:
-    """Return the scores of a prediction against its aliases, each the maximum over them.
+    """Returns the scores of a prediction against its aliases, each the maximum over them.
 
     Args:
         prediction: the generated answer.
@@ -79,7 +79,7 @@ def score(prediction: str, answers: Iterable[str]) -> Scores:
 def bootstrap_interval(
     values: Sequence[float], *, seed: int = 0, confidence: float = 0.95, num_resamples: int = 9999
 ) -> tuple[float, float] | None:
-    """Return the percentile bootstrap interval of the mean over questions.
+    """Returns the percentile bootstrap interval of the mean over questions.
 
     Args:
         values: one score a question.

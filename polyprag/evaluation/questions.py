@@ -96,7 +96,7 @@ def _question(line: bytes, where: str) -> Question:
 
 
 def iter_questions(path: str | Path) -> Iterator[Question]:
-    """Yield the questions of a JSON-lines file in file order; blank lines are passed over.
+    """Yields the questions of a JSON-lines file in file order; blank lines are passed over.
 
     Args:
         path: a path or fsspec URL; `.gz` is decompressed.
@@ -133,7 +133,7 @@ def iter_questions(path: str | Path) -> Iterator[Question]:
 
 
 def read_questions(path: str | Path, *, limit: int | None = None) -> list[Question]:
-    """Return the file's first `limit` questions (all by default); errors as `iter_questions`.
+    """Returns the file's first `limit` questions (all by default); errors as `iter_questions`.
 
     Raises:
         QuestionsError: also when `limit` is below 1.

@@ -47,7 +47,7 @@ def report_run(
     picture: str | Path,
     console: Console | None = None,
 ) -> None:
-    """Print an evaluation's table and three sample answers, and save its picture.
+    """Prints an evaluation's table and three sample answers, and save its picture.
 
     Args:
         run_dir: the run that was evaluated; it answers the samples.
@@ -75,7 +75,7 @@ def report_run(
 def sample_answers(
     answerer: Answerer, questions: Sequence[Question], *, num_samples: int = 3, mode: Mode = "poly"
 ) -> list[Sample]:
-    """Return answers to questions spread evenly over a file, whatever their scores.
+    """Returns answers to questions spread evenly over a file, whatever their scores.
 
     Args:
         answerer: opened for `mode` and `closed`.
@@ -96,7 +96,7 @@ def sample_answers(
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:
-    """Return results.json as a table: a row a method, scores in percent, latency in ms."""
+    """Returns results.json as a table: a row a method, scores in percent, latency in ms."""
     table = Table(title=title, title_justify="left")
     table.add_column("method", no_wrap=True)
     for header in ("F1", "95 % interval", "EM", "contains", "n", "ms p50", "ms p95"):
@@ -117,7 +117,7 @@ def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None
 
 
 def mixture_bars(gates_SK: npt.NDArray[np.float32]) -> list[Text]:
-    """Return a line of bars for up to four sites spread over the model: a bar an expert.
+    """Returns a line of bars for up to four sites spread over the model: a bar an expert.
 
     A bar's height is the gate's size, from 0 to the largest of all sites; negative gates are red.
     """
@@ -135,7 +135,7 @@ def mixture_bars(gates_SK: npt.NDArray[np.float32]) -> list[Text]:
 
 
 def print_samples(samples: Sequence[Sample], console: Console) -> None:
-    """Print each question, its answer, the passages behind it, and its mixture of experts."""
+    """Prints each question, its answer, the passages behind it, and its mixture of experts."""
     for sample in samples:
         answer = sample.answer
         console.print(Text(_line(sample.question.question), style="bold"))
@@ -158,7 +158,7 @@ def print_samples(samples: Sequence[Sample], console: Console) -> None:
 def save_picture(
     path: str | Path, results: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample] = ()
 ) -> None:
-    """Save a PNG: F1 with its 95 % interval a method, and the samples' mixtures as heat maps.
+    """Saves a PNG: F1 with its 95 % interval a method, and the samples' mixtures as heat maps.
 
     Args:
         path: where the PNG goes; written by a rename.
@@ -213,7 +213,7 @@ def _wrapped(sample: Sample) -> str:
 
 
 def _line(text: str) -> str:
-    """Return text from elsewhere as one line that can't move the cursor or color the terminal."""
+    """Returns text from elsewhere as one line that can't move the cursor or color the terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 

@@ -41,7 +41,7 @@ class Lacking:
 
 
 def what_is_lacking(run_dir: str) -> Lacking:
-    """Look at a run's manifests.
+    """Looks at a run's manifests.
 
     Raises:
         CorpusError, RunError: the corpus's or the encoding's can't be read, or they don't fit.
@@ -70,7 +70,7 @@ def augment_new(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> CorpusManifest:
-    """Augment new partitions as the others were; nothing happens to a corpus that isn't augmented.
+    """Augments new partitions as the others were; nothing happens to a corpus that isn't augmented.
 
     Args:
         run_dir: RUN.
@@ -90,7 +90,7 @@ def augment_new(
 
 
 def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
-    """A config that augments as a corpus was augmented, by its manifest.
+    """Returns a config that augments as a corpus was augmented, by its manifest.
 
     Args:
         config: of the run, which has what isn't recorded (keys of an endpoint, batch sizes).
@@ -112,7 +112,7 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
 
 
 def row_settings(run_dir: str, config: Config) -> Config:
-    """The config that rows are trained with: the encoding's, and of the run's what may change."""
+    """Returns the config to train rows with: the encoding's, and of the run's what may change."""
     trained_with = Encoding.load(run_dir).config
     return replace(
         trained_with,
@@ -128,7 +128,7 @@ def row_settings(run_dir: str, config: Config) -> Config:
 
 
 def row_tasks(run_dir: str, config: Config) -> list[RowsTask]:
-    """A task for each partition without rows.
+    """Returns a task for each partition without rows.
 
     Args:
         run_dir: RUN.
@@ -158,7 +158,7 @@ def train_new_rows(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> int:
-    """Train the rows of all partitions without rows, and let them join the encoding together.
+    """Trains the rows of all partitions without rows, and let them join the encoding together.
 
     Args:
         run_dir: RUN, encoded; as workers see it.

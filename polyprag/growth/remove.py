@@ -31,7 +31,7 @@ def remove(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> Removed:
-    """Remove passages; when this returns, no file of the run has a word of them.
+    """Removes passages; when this returns, no file of the run has a word of them.
 
     Args:
         run_dir: RUN, a path or URL.

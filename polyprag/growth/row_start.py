@@ -24,7 +24,7 @@ def start_rows(
     index: Index | None = None,
     below: int | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Return where the rows of one partition start, by `add.init`.
+    """Returns where the rows of one partition start, by `add.init`.
 
     Args:
         partition: of new passages.
@@ -77,7 +77,7 @@ def neighbour_rows(
     below: int,
     method: str = "bm25",
 ) -> npt.NDArray[np.float32]:
-    """Return the mean row of each passage's k nearest passages, or zeros where it has none.
+    """Returns the mean row of each passage's k nearest passages, or zeros where it has none.
 
     Args:
         index: with rows; removed passages are never found.

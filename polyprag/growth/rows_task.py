@@ -75,7 +75,7 @@ class RowsDone:
 def task_of(
     run_dir: str, partition: Partition, config: Config, encoding: EncodingManifest
 ) -> RowsTask:
-    """Return the task for a partition that an encoding has no rows of.
+    """Returns the task for a partition that an encoding has no rows of.
 
     Args:
         run_dir: RUN.
@@ -97,7 +97,7 @@ def task_of(
 
 
 def train_partition(task: RowsTask) -> RowsDone:
-    """Train a partition's rows and save them; what is saved already is kept.
+    """Trains a partition's rows and save them; what is saved already is kept.
 
     A process loads the base model and the experts for its first task.
 
@@ -141,13 +141,13 @@ def train_partition(task: RowsTask) -> RowsDone:
 
 
 def release() -> None:
-    """Let go of the model that this process has loaded for its tasks."""
+    """Lets go of the model that this process has loaded for its tasks."""
     _trainer.cache_clear()
     _index.cache_clear()
 
 
 def _kept(url: str, task: RowsTask) -> str | None:
-    """The SHA-256 of a file that an earlier command left; None where it isn't sound."""
+    """Returns the SHA-256 of a file that an earlier command left; None where it isn't sound."""
     if not exists(url):
         return None
     try:

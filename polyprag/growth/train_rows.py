@@ -86,7 +86,7 @@ class RowTrainer:
         seed: int,
         progress: Progress | None = None,
     ) -> TrainedRows:
-        """Train the rows of one partition; the result depends on the arguments only.
+        """Trains the rows of one partition; the result depends on the arguments only.
 
         Args:
             records: the partition's, in the order of their ids, with their augmentations.
@@ -116,7 +116,7 @@ class RowTrainer:
         return TrainedRows(part, self._fit(part, self._examples(records), seed, progress))
 
     def _examples(self, records: Sequence[Record]) -> list[list[Example]]:
-        """Each passage's examples."""
+        """Returns each passage's examples."""
         counts = [self._maker.count(record) for record in records]
         wanted = [(r, i) for r, n in zip(records, counts, strict=True) for i in range(n)]
         made = iter(self._maker.make(wanted))
@@ -165,7 +165,7 @@ class RowTrainer:
     def _backward(
         self, rows_MSK: Tensor, chosen: Sequence[tuple[int, Example]], noise: torch.Generator
     ) -> tuple[float, Tensor]:
-        """Leave the gradient of the summed loss in `rows_MSK.grad`.
+        """Leaves the gradient of the summed loss in `rows_MSK.grad`.
 
         Args:
             rows_MSK: a leaf on the CPU.
@@ -200,7 +200,7 @@ class RowTrainer:
 
 
 def _turns(num_examples: int, per_step: int, generator: np.random.Generator) -> Iterator[list[int]]:
-    """Yield without end which examples of a passage each step takes.
+    """Yields without end which examples of a passage each step takes.
 
     All have their turn before any has a second one; the order is drawn anew each time.
     """

@@ -22,7 +22,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def load_base(
     config: ModelConfig, *, device: str | torch.device | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the base model in eval mode, and its tokenizer.
+    """Loads the base model in eval mode, and its tokenizer.
 
     Only safetensors weights and code that transformers ships are loaded. A tokenizer that has no
     padding token pads with EOS.
@@ -66,7 +66,7 @@ def _check_weights(config: ModelConfig, bad: list[str]) -> None:
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """Load the base model's tokenizer alone; see `load_base`."""
+    """Loads the base model's tokenizer alone; see `load_base`."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             config.path, **source_of(config.path, revision=config.revision)

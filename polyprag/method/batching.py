@@ -34,7 +34,7 @@ class PaddedBatch(NamedTuple):
 def length_groups(
     lengths: Sequence[int], max_tokens: int, *, overhead: int = 64
 ) -> list[list[int]]:
-    """Split examples into groups of similar length at the least total cost, exactly.
+    """Splits examples into groups of similar length at the least total cost, exactly.
 
     The cost of a group is its padded size (number x longest) plus `overhead`. Some best split
     always keeps examples in order of length, so a dynamic programme over that order finds it.
@@ -69,7 +69,7 @@ def length_groups(
 
 
 def pad_batch(examples: Sequence[TokenSequence], pad_id: int) -> PaddedBatch:
-    """Right-pad examples to the longest of them.
+    """Right-pads examples to the longest of them.
 
     Args:
         examples: at least one.

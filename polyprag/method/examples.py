@@ -44,12 +44,12 @@ class Example:
     labels: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
-        """The number of tokens."""
+        """Returns the number of tokens."""
         return len(self.input_ids)
 
 
 def count_examples(record: Record) -> dict[str, int]:
-    """Return how many examples a record has in each format, whatever formats a run uses.
+    """Returns how many examples a record has in each format, whatever formats a run uses.
 
     `bare_passage` counts the texts of a passage without questions, which are always used. A removed
     passage has no examples.
@@ -68,7 +68,7 @@ def count_examples(record: Record) -> dict[str, int]:
 
 
 def num_examples(counts: Mapping[str, int], formats: Collection[str]) -> int:
-    """Return how many examples are made of what was counted, with `data.formats`."""
+    """Returns how many examples are made of what was counted, with `data.formats`."""
     bare = 0 if "passage" in formats else counts.get("bare_passage", 0)
     return bare + sum(counts.get(name, 0) for name in formats)
 
@@ -109,11 +109,11 @@ class ExampleMaker:
         tokenizer("")
 
     def count(self, record: Record) -> int:
-        """Return how many examples a record has."""
+        """Returns how many examples a record has."""
         return num_examples(count_examples(record), self._formats)
 
     def make(self, wanted: Sequence[tuple[Record, int]]) -> list[Example]:
-        """Return examples, all ending with EOS; the tokenizer is called for all of them together.
+        """Returns examples, all ending with EOS; the tokenizer is called for all of them together.
 
         Args:
             wanted: of each, the record, and its number among the record's examples from 0.
@@ -143,7 +143,7 @@ class ExampleMaker:
         ]
 
     def _part(self, record: Record, number: int) -> "_Part":
-        """What the record's example of this number is made of."""
+        """Returns what the record's example of this number is made of."""
         passage, augmentation = record.passage, record.augmentation
         qas = augmentation.qas if augmentation else ()
         num_texts = 1 + (len(augmentation.rewrites) if augmentation else 0)
@@ -177,7 +177,7 @@ class ExampleMaker:
         return _example(part.passage_id, ids, num_ignored=num_ignored)
 
     def _prompt_that_fits(self, question: str, passage: Passage, *, room: int) -> list[int]:
-        """Return the prompt's ids, the passage text cut at a word so that they are at most `room`.
+        """Returns the prompt's ids, the passage text cut at a word so that they are at most `room`.
 
         It is known that the whole text doesn't fit.
         """
@@ -210,7 +210,7 @@ def expand(
     loss_on: str = "all",
     prompt_style: str = "auto",
 ) -> list[Example]:
-    """Return all of a record's examples, in their order; see `ExampleMaker`."""
+    """Returns all of a record's examples, in their order; see `ExampleMaker`."""
     maker = ExampleMaker(tokenizer, config, loss_on=loss_on, prompt_style=prompt_style)
     return maker.make([(record, number) for number in range(maker.count(record))])
 
@@ -227,7 +227,7 @@ def _plain_text(passage: Passage) -> str:
 
 
 def _longest_that_fits(ids_with: Callable[[int], list[int]], too_many: int, room: int) -> list[int]:
-    """Return `ids_with(n)` for the largest n that bisection finds with at most `room` ids.
+    """Returns `ids_with(n)` for the largest n that bisection finds with at most `room` ids.
 
     The text is cut, not its tokens: tokens at the seam with the question depend on both sides.
     """

@@ -25,7 +25,7 @@ class GateContext:
     """The gates that a model's expert layers use at the moment; none means closed-book."""
 
     def __init__(self, *, rank: int, scale: float, dtype: torch.dtype) -> None:
-        """Start without gates; `rank` and `scale` are the pool's, `dtype` the base's."""
+        """Starts without gates; `rank` and `scale` are the pool's, `dtype` the base's."""
         self._rank = rank
         self._scale = scale
         self._dtype = dtype
@@ -34,7 +34,7 @@ class GateContext:
 
     @contextmanager
     def holding(self, gates_RSK: Tensor, token_rows_BT: Tensor | None) -> Iterator[None]:
-        """Use these gates inside the `with` block, and the ones from before it afterwards."""
+        """Uses these gates inside the `with` block, and the ones from before it afterwards."""
         before = self._sites, self._token_rows
         wide = (gates_RSK.float() * self._scale).repeat_interleave(self._rank, dim=-1)
         # All sites at once: one cast, and a backward that is one stack, not S full-size gradients.
@@ -45,7 +45,7 @@ class GateContext:
             self._sites, self._token_rows = before
 
     def at(self, site: int, x: Tensor) -> Tensor | None:
-        """Return the scaled gates for a Linear's input x (B, T, d_in), or None without gates.
+        """Returns the scaled gates for a Linear's input x (B, T, d_in), or None without gates.
 
         Returns:
             (B, 1, KR), or (B, T, KR) where tokens have rows of their own; in x's dtype.
@@ -67,7 +67,7 @@ class _ExpertLinear(nn.Linear):
     """A Linear without bias that computes in the activations' dtype whatever its own."""
 
     def reset_parameters(self) -> None:
-        """Leave the weight to `inject`: the default would draw from the global generator."""
+        """Leaves the weight to `inject`: the default would draw from the global generator."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype))
@@ -83,7 +83,7 @@ class GatedLoRALinear(nn.Module):
     def __init__(
         self, base: nn.Linear, *, experts: ExpertsConfig, site: int, context: GateContext
     ) -> None:
-        """Wrap `base`; A and B are made in fp32 on its device and left for `inject` to fill."""
+        """Wraps `base`; A and B are made in fp32 on its device and left for `inject` to fill."""
         super().__init__()
         width = experts.num * experts.rank
         device = base.weight.device
@@ -94,7 +94,7 @@ class GatedLoRALinear(nn.Module):
         self.context = context
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, T, d_out) for x (B, T, d_in); the base output alone when no gates are set."""
+        """Returns (B, T, d_out) for x (B, T, d_in); the base output alone when no gates are set."""
         y: Tensor = self.base(x)
         gates = self.context.at(self.site, x)
         if gates is None:
@@ -109,7 +109,7 @@ class ExpertPool:
     def __init__(
         self, layers: dict[str, GatedLoRALinear], *, experts: ExpertsConfig, sites: int
     ) -> None:
-        """Collect what `inject` made; use `inject`."""
+        """Collects what `inject` made; use `inject`."""
         self._layers = layers
         self._context = next(iter(layers.values())).context
         self.num_sites = sites
@@ -118,7 +118,7 @@ class ExpertPool:
         self.module_names = tuple(layers)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return (name, parameter) pairs in a fixed order: `MODULE.A`, `MODULE.B`, ..."""
+        """Returns (name, parameter) pairs in a fixed order: `MODULE.A`, `MODULE.B`, ..."""
         pairs: list[tuple[str, nn.Parameter]] = []
         for name, layer in self._layers.items():
             for letter, linear in (("A", layer.A_cat), ("B", layer.B_cat)):
@@ -126,11 +126,11 @@ class ExpertPool:
         return pairs
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters in the order of `named_parameters`."""
+        """Returns the trainable parameters in the order of `named_parameters`."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Return each parameter's full shape, also where ZeRO-3 has partitioned it."""
+        """Returns each parameter's full shape, also where ZeRO-3 has partitioned it."""
         shapes = {}
         for name, layer in self._layers.items():
             for letter, linear in (("A", layer.A_cat), ("B", layer.B_cat)):
@@ -139,7 +139,7 @@ class ExpertPool:
 
     @contextmanager
     def gated(self, gates: Tensor, token_rows: Tensor | None = None) -> Iterator[None]:
-        """Run the model inside the `with` block with these gates; outside it is closed-book.
+        """Runs the model inside the `with` block with these gates; outside it is closed-book.
 
         With activation checkpointing the backward pass belongs inside too: it runs layers again.
 
@@ -160,14 +160,14 @@ class ExpertPool:
             yield
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return copies of all expert weights, float32 on the CPU (not for ZeRO-3 partitions)."""
+        """Returns copies of all expert weights, float32 on the CPU (not for ZeRO-3 partitions)."""
         return {
             name: parameter.detach().to("cpu", torch.float32, copy=True)
             for name, parameter in self.named_parameters()
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy expert weights in, casting to each parameter's dtype (before DeepSpeed starts).
+        """Copies expert weights in, casting to each parameter's dtype (before DeepSpeed starts).
 
         Raises:
             RunError: tensors are missing, unknown, or of another shape; nothing is copied then.
@@ -197,7 +197,7 @@ class ExpertPool:
 def inject(
     model: nn.Module, experts: ExpertsConfig, router: RouterConfig, *, seed: int
 ) -> ExpertPool:
-    """Freeze a causal LM and put the expert pool beside its targeted Linears, in place.
+    """Freezes a causal LM and put the expert pool beside its targeted Linears, in place.
 
     Targets are the Linears in numbered layers whose last name is in `experts.targets`. A starts
     Kaiming-uniform per expert (as LoRA does), B zero, so that the model starts as its base.
@@ -251,7 +251,7 @@ def inject(
 
 
 def _layer_of(module_name: str) -> int | None:
-    """Return the decoder layer that a module name is in: its first number, as in `layers.3.mlp`."""
+    """Returns a module's decoder layer: the first number of its name, as in `layers.3.mlp`."""
     return next((int(part) for part in module_name.split(".") if part.isdecimal()), None)
 
 

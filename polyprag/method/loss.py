@@ -7,7 +7,7 @@ from polyprag.method.examples import IGNORED
 
 
 def causal_loss_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-    """Return the summed next-token cross-entropy and the number of tokens in it.
+    """Returns the summed next-token cross-entropy and the number of tokens in it.
 
     Args:
         logits: (B, T, V) of any float dtype; position t predicts label t + 1.

@@ -7,7 +7,7 @@ from polyprag.config import RetrievalConfig
 
 
 def weights(scores: Tensor, config: RetrievalConfig) -> Tensor:
-    """Return how much each retrieved passage counts.
+    """Returns how much each retrieved passage counts.
 
     `softmax` is over the scores divided by `temperature`; `mean` counts all alike; `sum` counts
     each as 1 (PRAG adds its LoRAs up).
@@ -33,7 +33,7 @@ def weights(scores: Tensor, config: RetrievalConfig) -> Tensor:
 
 
 def mix_gates(gates: Tensor, scores: Tensor, config: RetrievalConfig) -> Tensor:
-    """Return the weighted sum of the retrieved passages' gates.
+    """Returns the weighted sum of the retrieved passages' gates.
 
     Args:
         gates: (..., k, S, K) gates (not rows), best passage first.

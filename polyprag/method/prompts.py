@@ -27,29 +27,29 @@ class TitledText(Protocol):
 
 
 def one_line(text: str) -> str:
-    """Return `text` with every run of whitespace made one space, and none at the ends."""
+    """Returns `text` with every run of whitespace made one space, and none at the ends."""
     return " ".join(text.split())
 
 
 def passage_block(title: str, text: str) -> str:
-    """Return `Passage: {title}. {text}` and a newline; an empty title is left out."""
+    """Returns `Passage: {title}. {text}` and a newline; an empty title is left out."""
     title, text = one_line(title), one_line(text)
     return f"Passage: {title}. {text}\n" if title else f"Passage: {text}\n"
 
 
 def qa_prompt(question: str, passages: Sequence[TitledText] = ()) -> str:
-    """Return the plain prompt: the passages' blocks, the question, and `Answer:` at the end."""
+    """Returns the plain prompt: the passages' blocks, the question, and `Answer:` at the end."""
     blocks = "".join(passage_block(passage.title, passage.text) for passage in passages)
     return f"{blocks}Question: {one_line(question)}\nAnswer:"
 
 
 def completion(answer: str, *, chat: bool = False) -> str:
-    """Return what follows the prompt, without EOS: ` {answer}`, in a chat turn `{answer}`."""
+    """Returns what follows the prompt, without EOS: ` {answer}`, in a chat turn `{answer}`."""
     return one_line(answer) if chat else f" {one_line(answer)}"
 
 
 def uses_chat(tokenizer: PreTrainedTokenizerBase, style: str) -> bool:
-    """Tell whether `generation.prompt=style` means the chat layout for this tokenizer.
+    """Tells whether `generation.prompt=style` means the chat layout for this tokenizer.
 
     Args:
         tokenizer: the base model's tokenizer.
@@ -77,7 +77,7 @@ def render_prompt(
     passages: Sequence[TitledText] = (),
     chat: bool = False,
 ) -> str:
-    """Return the prompt text up to where the answer starts.
+    """Returns the prompt text up to where the answer starts.
 
     Args:
         tokenizer: used for its chat template only.
@@ -93,7 +93,7 @@ def render_prompt(
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool = False) -> list[int]:
-    """Return the prompt's token ids, with BOS where the tokenizer puts one and never with EOS.
+    """Returns the prompt's token ids, with BOS where the tokenizer puts one and never with EOS.
 
     A chat template writes its own BOS, so special tokens are added to plain prompts only.
     """
@@ -103,7 +103,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool = 
 def all_prompt_ids(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, chat: bool = False
 ) -> list[list[int]]:
-    """Return `prompt_ids` of each prompt, by one call of the tokenizer."""
+    """Returns `prompt_ids` of each prompt, by one call of the tokenizer."""
     if not prompts:
         return []
     encoded = tokenizer(list(prompts), add_special_tokens=not chat)["input_ids"]
@@ -114,14 +114,14 @@ def all_prompt_ids(
 def completion_ids(
     tokenizer: PreTrainedTokenizerBase, answer: str, *, chat: bool = False
 ) -> list[int]:
-    """Return the token ids of the answer as it follows the prompt, ended by EOS."""
+    """Returns the token ids of the answer as it follows the prompt, ended by EOS."""
     return all_completion_ids(tokenizer, [answer], chat=chat)[0]
 
 
 def all_completion_ids(
     tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], *, chat: bool = False
 ) -> list[list[int]]:
-    """Return `completion_ids` of each answer, by one call of the tokenizer."""
+    """Returns `completion_ids` of each answer, by one call of the tokenizer."""
     if not answers:
         return []
     texts = [completion(answer, chat=chat) for answer in answers]

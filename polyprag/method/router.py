@@ -14,7 +14,7 @@ from polyprag.config import RouterConfig
 
 
 def num_sites(granularity: str, *, num_layers: int, num_linears: int) -> int:
-    """Return how many sites a routing row has at `router.granularity`.
+    """Returns how many sites a routing row has at `router.granularity`.
 
     Args:
         granularity: `model` (one), `layer` (one a decoder layer) or `module` (one a Linear).
@@ -25,7 +25,7 @@ def num_sites(granularity: str, *, num_layers: int, num_linears: int) -> int:
 
 
 def site_of_module(granularity: str, *, layer: int, linear: int) -> int:
-    """Return the site that gates one Linear.
+    """Returns the site that gates one Linear.
 
     Args:
         granularity: `model`, `layer` or `module`.
@@ -42,7 +42,7 @@ def gates(
     training: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the gates of routing rows.
+    """Returns the gates of routing rows.
 
     `linear` is row / sqrt(K) and `tanh` is tanh(row) / sqrt(K), both signed; `softmax`, and
     `sigmoid` divided by its sum (Polytropon, arXiv 2202.13914), are positive and add up to 1.
@@ -74,7 +74,7 @@ def gates(
 
 
 def _largest(size: Tensor, top_k: int) -> Tensor:
-    """Return 1.0 at the `top_k` largest entries of the last axis and 0.0 elsewhere."""
+    """Returns 1.0 at the `top_k` largest entries of the last axis and 0.0 elsewhere."""
     if top_k == 0 or top_k >= size.shape[-1]:
         return torch.ones_like(size)
     return torch.zeros_like(size).scatter_(-1, size.topk(top_k, dim=-1).indices, 1.0)
@@ -83,7 +83,7 @@ def _largest(size: Tensor, top_k: int) -> Tensor:
 def _relaxed_bernoulli_logits(
     logits: Tensor, temperature: float, generator: torch.Generator | None
 ) -> Tensor:
-    """Return logits whose sigmoid is a RelaxedBernoulli sample (arXiv 1611.00712, appendix B)."""
+    """Returns logits whose sigmoid is a RelaxedBernoulli sample (arXiv 1611.00712, appendix B)."""
     uniform = torch.rand(
         logits.shape, dtype=logits.dtype, device=logits.device, generator=generator
     )

@@ -44,7 +44,7 @@ class RowAdam:
         grad: FloatRows,
         lr: float | None = None,
     ) -> None:
-        """Update the indexed rows, their moments and step counts in place, in one pass.
+        """Updates the indexed rows, their moments and step counts in place, in one pass.
 
         A row's result doesn't depend on which other rows are updated in the same call, to the bit.
         Other threads run meanwhile.
@@ -85,7 +85,7 @@ class RowAdam:
 
 
 def _numbers(array: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array's own memory."""
+    """Returns the array's own memory."""
     return array.detach().numpy() if isinstance(array, Tensor) else np.asarray(array)
 
 

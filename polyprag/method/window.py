@@ -21,7 +21,7 @@ class _Cut:
 
 
 def prompt_tokens(model_config: Any, max_new_tokens: int) -> int | None:
-    """Return how many tokens a prompt may have; None where the model has no fixed window.
+    """Returns how many tokens a prompt may have; None where the model has no fixed window.
 
     Args:
         model_config: the transformers config (`max_position_embeddings` is the window).
@@ -32,7 +32,7 @@ def prompt_tokens(model_config: Any, max_new_tokens: int) -> int | None:
 
 
 def largest_fitting(fits: Callable[[int], bool], upper: int) -> int | None:
-    """Return the largest n in [0, upper] that fits, by bisection; None when 0 doesn't.
+    """Returns the largest n in [0, upper] that fits, by bisection; None when 0 doesn't.
 
     Args:
         fits: true up to some n and false above it.
@@ -50,7 +50,7 @@ def largest_fitting(fits: Callable[[int], bool], upper: int) -> int | None:
 
 
 def first_characters(text: str, num_characters: int) -> str:
-    """Return the start of `text`, ended at a space rather than inside a word where there is one."""
+    """Returns the start of `text`, ended at a space rather than in a word where there is one."""
     if len(text) <= num_characters:
         return text
     start = text[:num_characters]
@@ -60,7 +60,7 @@ def first_characters(text: str, num_characters: int) -> str:
 
 
 def first_passages(passages: Sequence[TitledText], num_characters: int) -> list[TitledText]:
-    """Return the passages up to so many characters of text in all; the last one may be cut."""
+    """Returns the passages up to so many characters of text in all; the last one may be cut."""
     kept: list[TitledText] = []
     for passage in passages:
         text = one_line(passage.text)
@@ -78,7 +78,7 @@ def fit_prompt(
     max_tokens: int | None,
     chat: bool = False,
 ) -> str:
-    """Return the rendered prompt with as much of the passages as fits.
+    """Returns the rendered prompt with as much of the passages as fits.
 
     Args:
         tokenizer: the base model's.

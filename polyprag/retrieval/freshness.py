@@ -69,7 +69,7 @@ class Standing:
 def corpus_and_encoding(
     run_dir: str | Path,
 ) -> tuple[CorpusManifest | None, EncodingManifest | None]:
-    """The manifests in a run directory, those that are there.
+    """Returns the manifests in a run directory, those that are there.
 
     Raises:
         CorpusError: the corpus's is damaged.
@@ -83,7 +83,7 @@ def corpus_and_encoding(
 
 
 def row_parts(encoding: EncodingManifest, span: Span) -> list[RowsPart]:
-    """The encoding's parts that hold rows of a range of passages."""
+    """Returns the encoding's parts that hold rows of a range of passages."""
     end = span.first_id + span.num_passages
     return [
         part

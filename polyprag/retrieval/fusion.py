@@ -33,7 +33,7 @@ class Found(NamedTuple):
     scores: npt.NDArray[np.float32]
 
     def rankings(self) -> list[Ranking]:
-        """One ranking a query, without what wasn't found."""
+        """Returns one ranking a query, without what wasn't found."""
         lengths = np.count_nonzero(self.ids >= 0, axis=1).tolist()
         return [
             Ranking(ids[:length], scores[:length])
@@ -41,7 +41,7 @@ class Found(NamedTuple):
         ]
 
     def moved(self, first_id: int) -> "Found":
-        """The same with ids that count from another one than 0."""
+        """Returns the same with ids that count from another one than 0."""
         return Found(
             np.where(self.ids < 0, -1, self.ids + first_id) if first_id else self.ids, self.scores
         )
@@ -61,7 +61,7 @@ def found_of(rankings: Sequence[Ranking], *, k: int) -> Found:
 def best_of_candidates(
     ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], *, k: int
 ) -> Found:
-    """The best k of each query's candidates, equal scores in the order of their ids.
+    """Returns the best k of each query's candidates, equal scores in the order of their ids.
 
     Args:
         ids: (Q, c), each once a query; -1 for none.
@@ -87,14 +87,14 @@ def best_of_candidates(
 
 
 def _best(falling: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    """Where the lowest k + 1 numbers of each row are, in order, without sorting the rest."""
+    """Finds the lowest k + 1 numbers of each row, in order, without sorting the rest."""
     chosen = np.argpartition(falling, k, axis=1)[:, : k + 1]
     within = np.argsort(np.take_along_axis(falling, chosen, 1), axis=1)
     return np.take_along_axis(chosen, within, 1)
 
 
 def best_of_parts(parts: Sequence[Found], *, k: int) -> Found:
-    """The best k of what was found in parts that have no passage in common.
+    """Returns the best k of what was found in parts that have no passage in common.
 
     Args:
         parts: of the same queries, each k wide at most; scores are on one scale.
@@ -109,7 +109,7 @@ def best_of_parts(parts: Sequence[Found], *, k: int) -> Found:
 
 
 def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:
-    """The best k of candidates given in any order."""
+    """Returns the best k of candidates given in any order."""
     ids_n = np.asarray(ids, dtype=np.int64)
     scores_n = np.asarray(scores, dtype=np.float32)
     order = np.lexsort((ids_n, -scores_n))[:k]
@@ -117,7 +117,7 @@ def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:
 
 
 def best_of_scores(scores: npt.NDArray[np.float32], *, k: int) -> Ranking:
-    """The best k of all N passages among those that score above 0.
+    """Returns the best k of all N passages among those that score above 0.
 
     Args:
         scores: (N,) one score a passage.

@@ -33,7 +33,7 @@ class QueryEncoder:
 
 
 def query_encoder(run_dir: str | Path, config: Config) -> QueryEncoder:
-    """Load the encoder of RUN/index.
+    """Loads the encoder of RUN/index.
 
     Args:
         run_dir: RUN, a path or URL.
@@ -50,11 +50,11 @@ def query_encoder(run_dir: str | Path, config: Config) -> QueryEncoder:
 
 
 def encoder_identity(manifest: IndexManifest) -> str:
-    """Return the `QueryEncoder.identity` of an index."""
+    """Returns the `QueryEncoder.identity` of an index."""
     return _part(manifest).directory  # its name follows from all that the encoder was made of
 
 
 def _part(manifest: IndexManifest) -> Component:
-    """Return the part of the index that has the encoder, which is the base's."""
+    """Returns the part of the index that has the encoder, which is the base's."""
     (encoder,) = manifest.segments[0].components["encoder"]
     return encoder

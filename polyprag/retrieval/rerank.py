@@ -28,7 +28,7 @@ def reranked(
     depth: int,
     k: int,
 ) -> list[Ranking]:
-    """The first hits of each query in the order of other scores.
+    """Returns the first hits of each query in the order of other scores.
 
     Args:
         queries: the questions.
@@ -99,7 +99,7 @@ class CrossEncoder:
         return cls(model.to("cuda" if on_gpu else "cpu").eval(), tokenizer, batch_size=batch_size)
 
     def scores(self, query: str, passages: Sequence[Passage]) -> npt.NDArray[np.float32]:
-        """How well each passage answers a query.
+        """Returns how well each passage answers a query.
 
         The end of a passage that is too long isn't read; the query loses its own only where it
         takes more than half of the room.

@@ -85,7 +85,7 @@ class SearchResult(Sequence[Hits]):
         return self._rows.take(self.ids.ravel()).reshape(*self.ids.shape, *self._rows.row_shape)
 
     def rows_on(self, device: "str | torch.device") -> "torch.Tensor | None":
-        """The rows as a tensor on a PyTorch device such as `cuda:0`, without a detour by `rows`.
+        """Puts the rows on a PyTorch device such as `cuda:0`, without a detour by `rows`.
 
         Raises:
             ConfigError: there is no such device.

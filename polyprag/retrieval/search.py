@@ -250,7 +250,7 @@ class Index:
         vectors: npt.NDArray[np.float32],
         k: int,
     ) -> Ranking:
-        """The best k of candidates (m,) whose scores by both methods are known."""
+        """Returns the best k of candidates (m,) whose scores by both methods are known."""
         share = self._retrieval.dense_weight
         largest, smallest = vectors.max(initial=0.0), vectors.min(initial=0.0)
         is_cosine = largest <= _LARGEST_COSINE and smallest >= -_LARGEST_COSINE
@@ -276,13 +276,15 @@ class Index:
         )
 
     def passage(self, passage_id: int) -> Passage:
-        """The passage of an id; `IndexError` where there is none, or none any more."""
+        """Returns the passage of an id; `IndexError` where there is none, or none any more."""
         if passage_id in self.removed:
             raise IndexError(f"passage {passage_id} has been removed")
         return self._passages[passage_id]
 
     def rows_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32] | None:
-        """The routing rows (n, S, K) of passages (n,), no gate applied; None without an encoding.
+        """Returns the routing rows (n, S, K) of passages (n,), no gate applied.
+
+        None without an encoding.
 
         A removed passage's row is all zeros.
 
@@ -295,7 +297,7 @@ class Index:
         return None if self._rows is None else self._rows.take(wanted)
 
     def find(self, title: str, text: str) -> int | None:
-        """The id of the passage with this title and text, white space apart; else None."""
+        """Returns the id of the passage with this title and text, white space apart; else None."""
         return self._passages.find(title, text, without=self.removed)
 
     def _opened_bm25(self) -> LexicalIndex:
@@ -314,7 +316,7 @@ class Index:
             return self._reranker
 
     def opened_dense(self) -> DenseIndex:
-        """The dense index with its encoder, opened if need be."""
+        """Returns the dense index with its encoder, opened if need be."""
         with self._opening:
             if self._dense is None:
                 directories = [(part["embeddings"], part["dense"]) for part in self._parts]

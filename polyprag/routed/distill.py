@@ -53,7 +53,7 @@ def distill(
     epochs: int,
     show: ShowProgress = show_nothing,
 ) -> Distilled:
-    """Fit a map and write it to RUN/router.
+    """Fits a map and write it to RUN/router.
 
     Args:
         run_dir: RUN: augmented, encoded and indexed.
@@ -115,7 +115,7 @@ def distill(
 def _questions(
     run_dir: str | Path, config: Config, *, num_rows: int
 ) -> tuple[list[str], npt.NDArray[np.int64], int]:
-    """The questions on passages that have rows, whom each asks about (n,), and those passages."""
+    """Returns questions on passages that have rows, the passage of each (n,), and the passages."""
     url, data = join(run_dir, CORPUS), config.data
     cache = cache_for(url, directory=data.cache_dir, max_gb=data.cache_gb)
     corpus = Corpus.open(url, cache=cache)

@@ -77,11 +77,13 @@ class RoutingMap:
         return sum(tensor.numel() for tensor in self._tensors.values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What makes it again."""
+        """Returns what makes it again."""
         return dict(self._tensors)
 
     def gates(self, embeddings_nD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The mixtures (n, S, K) of questions; zeros (the base alone) where an embedding is zero.
+        """Returns the mixtures (n, S, K) of questions.
+
+        Zeros (the base alone) where an embedding is zero.
 
         With softmax and sigmoid gates they add up to 1 only nearly, and may be a little below 0.
         """
@@ -120,7 +122,7 @@ def fit_map(
     seed: int = 0,
     progress: Callable[[int, float], None] = lambda count, loss: None,
 ) -> Fitted:
-    """Fit a map to the least squared error of the gates, on the GPU where there is one.
+    """Fits a map to the least squared error of the gates, on the GPU where there is one.
 
     Args:
         embeddings_nD: of at least one question.
@@ -172,7 +174,7 @@ def fit_map(
 
 
 def num_fitted_on(num_questions: int) -> int:
-    """How many of n questions `fit_map` fits on; every tenth is held out."""
+    """Returns how many of n questions `fit_map` fits on; every tenth is held out."""
     return num_questions - num_questions // _HELD_OUT_EVERY
 
 
@@ -183,7 +185,7 @@ def _forward(tensors: Mapping[str, Tensor], embedded_bD: Tensor) -> Tensor:
 
 
 def _initial(dims: int, hidden: int, num_out: int, *, seed: int, device: str) -> dict[str, Tensor]:
-    """Random weights of PyTorch's usual size: uniform within 1 / sqrt(inputs)."""
+    """Returns random weights of PyTorch's usual size: uniform within 1 / sqrt(inputs)."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int, inputs: int) -> Tensor:
@@ -201,7 +203,7 @@ def _initial(dims: int, hidden: int, num_out: int, *, seed: int, device: str) ->
 def _mean_and_scale(
     gates_nO: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], np.float32]:
-    """The mean gates (O,), and the spread around them; 1 where all gates are alike."""
+    """Returns the mean gates (O,), and the spread around them; 1 where all gates are alike."""
     mean_O = gates_nO.mean(axis=0)
     scale = np.float32((gates_nO - mean_O).std())
     return mean_O, scale if scale > 0 else np.float32(1)
@@ -215,7 +217,7 @@ def _cosines(
     *,
     at_a_time: int = 4096,
 ) -> list[float]:
-    """The cosine between predicted and true gates of each question."""
+    """Returns the cosine between predicted and true gates of each question."""
     cosines: list[float] = []
     for start in range(0, len(positions), at_a_time):
         chosen = positions[start : start + at_a_time]

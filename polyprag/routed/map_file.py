@@ -44,7 +44,7 @@ class MadeOf:
 
     @classmethod
     def of(cls, encoding: EncodingManifest, *, encoder: str) -> Self:
-        """That of an encoding and an encoder."""
+        """Returns that of an encoding and an encoder."""
         digests = [encoding.experts.sha256, *(part.sha256 for part in encoding.parts)]
         return cls(hashlib.sha256(" ".join(digests).encode()).hexdigest(), encoder)
 
@@ -73,7 +73,7 @@ class RouterSettings:
 
     @classmethod
     def load(cls, directory: str) -> Self:
-        """Read and check `router.json`.
+        """Reads and check `router.json`.
 
         Raises:
             RunError: it isn't there, or says something that can't be.
@@ -106,7 +106,7 @@ class RouterSettings:
 
 
 def router_dir(run_dir: str | Path) -> str:
-    """Return `RUN/router`."""
+    """Returns `RUN/router`."""
     return join(run_dir, ROUTER)
 
 
@@ -118,7 +118,7 @@ def save_map(
     num_questions: int,
     num_passages: int,
 ) -> RouterSettings:
-    """Write a map in place of the one that is there; see `RouterSettings`."""
+    """Writes a map in place of the one that is there; see `RouterSettings`."""
     from safetensors.torch import save
 
     directory = router_dir(run_dir)
@@ -140,7 +140,7 @@ def save_map(
 
 
 def load_map(run_dir: str | Path, *, made_of: MadeOf) -> "RoutingMap":
-    """Read the map of a run.
+    """Reads the map of a run.
 
     Args:
         run_dir: RUN.
@@ -175,14 +175,14 @@ def load_map(run_dir: str | Path, *, made_of: MadeOf) -> "RoutingMap":
 
 
 def stale(settings: RouterSettings, made_of: MadeOf) -> list[str]:
-    """What has changed since a map was made, in words."""
+    """Returns what has changed since a map was made, in words."""
     of = settings.made_of
     changed = ["RUN/encoding"] if of.encoding != made_of.encoding else []
     return changed + (["the encoder of RUN/index"] if of.encoder != made_of.encoder else [])
 
 
 def remove_map(run_dir: str | Path) -> bool:
-    """Delete RUN/router, settings first; tell whether there was anything."""
+    """Deletes RUN/router, settings first; tell whether there was anything."""
     directory = router_dir(run_dir)
     there = exists(directory)
     remove_directory(directory)

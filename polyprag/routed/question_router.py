@@ -19,12 +19,12 @@ class QuestionRouter:
     """A query encoder and the routing map that was made of its vectors."""
 
     def __init__(self, encoder: QueryEncoder, routing_map: RoutingMap) -> None:
-        """Put loaded parts together; `open` loads them."""
+        """Puts loaded parts together; `open` loads them."""
         self._encoder, self._map = encoder, routing_map
 
     @classmethod
     def open(cls, run_dir: str | Path, config: Config, *, encoding: EncodingManifest) -> Self:
-        """Load RUN/router and the encoder of RUN/index.
+        """Loads RUN/router and the encoder of RUN/index.
 
         Args:
             run_dir: RUN.
@@ -46,5 +46,5 @@ class QuestionRouter:
         return cls(encoder, routing_map)
 
     def gates(self, questions: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return the mixtures (Q, S, K); zeros where the encoder knows nothing in a question."""
+        """Returns the mixtures (Q, S, K); zeros where the encoder knows nothing in a question."""
         return self._map.gates(self._encoder.encode_queries(questions))

@@ -52,7 +52,7 @@ class Checkpoint(Protocol):
         """By partition."""
 
     def kept(self, directory: str) -> set[str]:
-        """Every file of it and of the checkpoint before it."""
+        """Returns every file of it and of the checkpoint before it."""
 
 
 def verify_checkpoints(
@@ -67,12 +67,12 @@ def verify_checkpoints(
     """Adds to what was found.
 
     Args:
-        found: Of the run so far.
+        found: of the run so far.
         run_dir: RUN.
-        corpus: The manifest of RUN/corpus, if it can be read.
-        load: Reads the manifest in a directory of checkpoints.
-        quick: Whether only presence and sizes are checked.
-        show: Shows how far it is.
+        corpus: the manifest of RUN/corpus, if it can be read.
+        load: reads the manifest in a directory of checkpoints.
+        quick: whether only presence and sizes are checked.
+        show: shows how far it is.
     """
     directory = join(run_dir, CHECKPOINTS)
     checkpoint = stage_manifest(found, CHECKPOINTS, directory, load)
@@ -124,7 +124,7 @@ def verify_checkpoints(
 
 
 def _ids(corpus: CorpusManifest | None, index: int) -> tuple[int, int, int] | None:
-    """A partition, its first id and its number of passages."""
+    """Returns a partition, its first id and its number of passages."""
     if corpus is None or not 0 <= index < len(corpus.partitions):
         return None
     partition = corpus.partitions[index]

@@ -12,7 +12,7 @@ Advance = Callable[[int], object]
 
 
 def sizes_in(directory: str) -> dict[str, int] | None:
-    """The bytes of a directory's files; None where it can't be listed, as over http."""
+    """Returns the bytes of a directory's files; None where it can't be listed, as over http."""
     try:
         return list_sizes(directory)
     except CorpusError:
@@ -20,12 +20,12 @@ def sizes_in(directory: str) -> dict[str, int] | None:
 
 
 def size_in(sizes: Mapping[str, int] | None, name: str, *, url: str) -> int | None:
-    """A file's bytes; None where it isn't there.
+    """Returns a file's bytes; None where it isn't there.
 
     Args:
-        sizes: Of its directory.
-        name: In that directory.
-        url: Of the file, to be asked for where the directory can't be listed.
+        sizes: of its directory.
+        name: in that directory.
+        url: of the file, to be asked for where the directory can't be listed.
     """
     if sizes is not None:
         return sizes.get(name)
@@ -38,14 +38,14 @@ def size_in(sizes: Mapping[str, int] | None, name: str, *, url: str) -> int | No
 def size_problem(
     url: str, found: int | None, *, num_bytes: int | None = None, at_least: int = 1, remedy: str
 ) -> Problem | None:
-    """What is wrong with a named file as far as its size tells.
+    """Returns what is wrong with a named file as far as its size tells.
 
     Args:
-        url: The file.
-        found: Its bytes; None where it isn't there.
-        num_bytes: What it must hold, if that is known exactly.
-        at_least: What it must hold otherwise.
-        remedy: What to do.
+        url: the file.
+        found: its bytes; None where it isn't there.
+        num_bytes: what it must hold, if that is known exactly.
+        at_least: what it must hold otherwise.
+        remedy: what to do.
     """
     if found is None:
         return Problem(url, f"{url}: no such file; {remedy}")
@@ -59,13 +59,13 @@ def size_problem(
 
 
 def checksum_problem(url: str, *, sha256: str, remedy: str, advance: Advance) -> Problem | None:
-    """What is wrong with the contents of a named file.
+    """Returns what is wrong with the contents of a named file.
 
     Args:
-        url: The file.
-        sha256: What it must have, in hex.
-        remedy: What to do.
-        advance: Is told of the bytes that were read.
+        url: the file.
+        sha256: what it must have, in hex.
+        remedy: what to do.
+        advance: is told of the bytes that were read.
     """
     digest = hashlib.sha256()
     try:

@@ -18,10 +18,10 @@ class RunFindings:
     """What came of it.
 
     Attributes:
-        problems: All of them, in the order of a run's stages.
-        checked: What there was to check, by stage; None where a stage hasn't begun.
-        has_corpus: Whether there was a corpus manifest to hold the rest against.
-        notes: What is worth knowing and no damage, with what to do about it.
+        problems: all of them, in the order of a run's stages.
+        checked: what there was to check, by stage; None where a stage hasn't begun.
+        has_corpus: whether there was a corpus manifest to hold the rest against.
+        notes: what is worth knowing and no damage, with what to do about it.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -33,7 +33,10 @@ class RunFindings:
 def stage_manifest(
     found: RunFindings, stage: str, directory: str, load: Callable[[str], T | None]
 ) -> T | None:
-    """A stage's manifest; None where there is none or it is a problem, which is noted then."""
+    """Returns a stage's manifest.
+
+    None where there is none or it is a problem, which is noted then.
+    """
     found.checked[stage] = None
     url = join(directory, MANIFEST_NAME)
     if not exists(url):

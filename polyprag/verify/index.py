@@ -33,11 +33,11 @@ def verify_index(
 
     Args:
         run_dir: RUN.
-        corpus: The manifest of RUN/corpus, if it can be read.
-        sound: Of `corpus` and `encoding` those that were found sound; the index is held against
+        corpus: the manifest of RUN/corpus, if it can be read.
+        sound: of `corpus` and `encoding` those that were found sound; the index is held against
             what they hold.
-        quick: Whether only presence and sizes are checked.
-        show: Shows how far it is.
+        quick: whether only presence and sizes are checked.
+        show: shows how far it is.
 
     Returns:
         The problems, and what was checked; None where there is no index.
@@ -101,7 +101,10 @@ def _summary(manifest: IndexManifest, corpus: CorpusManifest | None) -> str:
 
 
 def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
-    """What the index was built from and is another now; a search refuses all but the last."""
+    """Returns what the index was built from and is another now.
+
+    A search refuses all but the last.
+    """
     try:
         corpus, encoding = corpus_and_encoding(run_dir)
     except PolypragError:
@@ -120,7 +123,7 @@ def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
 
 
 def _component(directory: str, part: Component, quick: bool, advance: Advance) -> list[Problem]:
-    """What is wrong with a part's files."""
+    """Returns what is wrong with a part's files."""
     problems = []
     sizes = sizes_in(directory)
     summary = join(directory, SUMMARY)
@@ -140,7 +143,10 @@ def _component(directory: str, part: Component, quick: bool, advance: Advance) -
 
 
 def _contents(directory: str, name: str, span: Span, removed: list[int]) -> list[Problem]:
-    """What is wrong with a part whose files are those of the manifest; of a local index only."""
+    """Returns what is wrong with a part whose files are those of the manifest.
+
+    Of a local index only.
+    """
     path = local_path(directory)
     if path is None or name not in ("passages", "rows"):
         return []

@@ -29,7 +29,7 @@ _EXACT, _OTHER = 1e-4, 1e-2
 def wrong_vectors(
     sample: SegmentSample, encoder: Encoder | None, *, removed: npt.NDArray[np.int64]
 ) -> list[Problem]:
-    """What disagrees among a segment's embeddings, its FAISS indexes and the encoder.
+    """Returns what disagrees among a segment's embeddings, its FAISS indexes and the encoder.
 
     Args:
         sample: of the segment.
@@ -71,7 +71,7 @@ def wrong_vectors(
 def _unlike_encoder(
     sample: SegmentSample, vectors_mD: npt.NDArray[np.float32], encoder: Encoder
 ) -> Problem | None:
-    """Stored vectors that aren't what the encoder makes of the passages."""
+    """Returns stored vectors that aren't what the encoder makes of the passages."""
     made_mD = encoder.encode_passages([(each.title, each.text) for each in sample.passages])
     if made_mD.shape[1] != vectors_mD.shape[1]:
         first = sample.segment.components["embeddings"][0]
@@ -116,7 +116,7 @@ class _Asked:
     span: Span
 
     def wrong_in(self, index: VectorIndex) -> str | None:
-        """The first passage whose score can't be, or that isn't found where most aren't."""
+        """Returns the first passage whose score can't be, or that isn't found where most aren't."""
         # Of a small index a part only, so that few are found by chance.
         depth = max(1, min(_DEPTH, index.num_vectors // 20))
         refine = max(1, min(RetrievalConfig().refine, index.num_vectors // (10 * depth)))
@@ -152,7 +152,7 @@ class _Asked:
     def _products(
         self, found_mc: npt.NDArray[np.int64], scores_mc: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Inner products with the hits' vectors, and the scores' distance from them.
+        """Returns inner products with the hits' vectors, and the scores' distance from them.
 
         The first is -inf where there is no hit; the second is a share of both lengths, and 0 there.
         """

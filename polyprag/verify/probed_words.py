@@ -35,7 +35,7 @@ class _Statistics:
         return [part.num_passages for part in parts]
 
     def score(self, query: str, passage: Passage) -> float:
-        """What Lucene's formula gives a passage for a query."""
+        """Returns what Lucene's formula gives a passage for a query."""
         shard = self.base[0]
         terms = shard.analyzer.terms
         counts = Counter(terms(passage.title) * shard.title_weight + terms(passage.text))
@@ -58,7 +58,7 @@ class _Statistics:
 
 
 def wrong_words(samples: Sequence[SegmentSample]) -> list[Problem]:
-    """Each passage is searched for by its title and the beginning of its text.
+    """Returns each passage is searched for by its title and the beginning of its text.
 
     Args:
         samples: of all segments, the base's first.

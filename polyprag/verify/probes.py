@@ -42,7 +42,7 @@ def probe_index(
         manifest: of the index, whose files are as it says.
         sound: names in RUN (`corpus`, `encoding`) of what has been found sound: the passages and
             rows are held against it.
-        show: Shows how far it is.
+        show: shows how far it is.
 
     Returns:
         What disagrees, one problem a component, and how many passages were looked up.
@@ -85,7 +85,7 @@ def probe_index(
 def _local_parts(
     place: IndexPlace, manifest: IndexManifest, show: ShowProgress
 ) -> list[dict[str, list[Path]]]:
-    """The local directories of each segment's components, by name."""
+    """Returns the local directories of each segment's components, by name."""
     parts: list[dict[str, list[Path]]] = []
     with show(len(manifest.components), "sample of the index", unit="parts") as advance:
         for segment in manifest.segments:
@@ -102,7 +102,7 @@ def _local_parts(
 def _wrong_passages(
     sample: SegmentSample, store: PassageStore, stored: Sequence[Passage]
 ) -> Iterator[Problem]:
-    """Keys, titles and texts that aren't the corpus's, or aren't found."""
+    """Yields keys, titles and texts that aren't the corpus's, or aren't found."""
     wrong = [
         (there, what)
         for there, here in zip(sample.passages, stored, strict=True)
@@ -122,7 +122,7 @@ def _wrong_passages(
 
 
 def _difference(there: Passage, here: Passage) -> str | None:
-    """How a passage of the index differs from the corpus's; None where it doesn't."""
+    """Returns how a passage of the index differs from the corpus's; None where it doesn't."""
     for name in ("key", "title", "text"):
         expected, found = getattr(there, name), getattr(here, name)
         if expected != found:

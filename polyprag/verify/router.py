@@ -27,8 +27,8 @@ def verify_router(
 
     Args:
         run_dir: RUN.
-        quick: Whether only presence and size are checked.
-        show: Shows how far it is.
+        quick: whether only presence and size are checked.
+        show: shows how far it is.
 
     Returns:
         The problems, and what was checked; None where there is no map.
@@ -62,7 +62,7 @@ def verify_router(
 
 
 def _stale(run_dir: str, settings: RouterSettings) -> list[str]:
-    """What the map was made of and is another now; nothing where that can't be read."""
+    """Returns what the map was made of and is another now; nothing where that can't be read."""
     try:
         _, encoding = corpus_and_encoding(run_dir)
         index = IndexManifest.load(join(run_dir, INDEX))

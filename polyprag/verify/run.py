@@ -42,10 +42,10 @@ def verify_run(
 
     Args:
         run_dir: RUN, a path or URL.
-        load_checkpoint: Reads the manifest in a directory of checkpoints.
-        quick: Whether only manifests, presence and sizes are checked.
-        pool: Who reads the shards; this process, by default.
-        show: Shows how far it is.
+        load_checkpoint: reads the manifest in a directory of checkpoints.
+        quick: whether only manifests, presence and sizes are checked.
+        pool: who reads the shards; this process, by default.
+        show: shows how far it is.
     """
     found = RunFindings()
     corpus_dir = join(run_dir, CORPUS)
@@ -76,7 +76,10 @@ def verify_run(
 
 
 def _count(corpus_dir: str) -> Callable[[Record], dict[str, int]] | None:
-    """How the examples of a record are counted, which takes seconds to import; if it's needed."""
+    """Returns how the examples of a record are counted, which takes seconds to import.
+
+    If it's needed.
+    """
     try:
         partitions = CorpusManifest.load(corpus_dir).partitions
         if not any(partition.augmented for partition in partitions):
@@ -162,7 +165,7 @@ def _encoding(
 
 
 def _misfits(manifest: EncodingManifest, corpus: CorpusManifest) -> list[str]:
-    """Where an encoding has other ids than the corpus."""
+    """Returns where an encoding has other ids than the corpus."""
     again = "it is of another corpus: run `polyprag encode` again, or bring that corpus back"
     if len(manifest.parts) > len(corpus.partitions):
         return [
@@ -182,7 +185,7 @@ def _misfits(manifest: EncodingManifest, corpus: CorpusManifest) -> list[str]:
 
 
 def _behind(url: str, manifest: EncodingManifest, corpus: CorpusManifest) -> list[str]:
-    """What to know of an encoding of a corpus that has grown since."""
+    """Returns what to know of an encoding of a corpus that has grown since."""
     newer = corpus.num_passages - manifest.num_passages
     if not newer:
         return []

@@ -44,7 +44,7 @@ class SegmentSample:
         return self.ids - self.segment.first_id
 
     def component(self, name: str, passage_id: int, *, sizes: Sequence[int]) -> Component:
-        """The component that has a passage.
+        """Returns the component that has a passage.
 
         Args:
             name: what kind of component it is.
@@ -56,7 +56,7 @@ class SegmentSample:
         return self.segment.components[name][at]
 
     def problem(self, component: Component, what: str, *, delete_too: str = "") -> Problem:
-        """Something wrong with a component whose files are as they were written.
+        """Returns something wrong with a component whose files are as they were written.
 
         Args:
             component: one of the segment's.
@@ -70,12 +70,12 @@ class SegmentSample:
         return Problem(url, f"{url}: {what}; {remedy}")
 
     def of_sample(self, num_wrong: int) -> str:
-        """How many of the sample it is true of, for the end of a sentence."""
+        """Returns how many of the sample it is true of, for the end of a sentence."""
         return f" ({num_wrong} of {len(self.passages)} passages looked up disagree)"
 
 
 def sampled_ids(manifest: IndexManifest) -> list[npt.NDArray[np.int64]]:
-    """Evenly spaced ids of passages that are there, ascending, of each segment."""
+    """Returns evenly spaced ids of passages that are there, ascending, of each segment."""
     chosen = []
     for segment in manifest.segments:
         gone = segment.span.positions(manifest.removed)

@@ -25,15 +25,15 @@ def rows_problems(
     removed: Sequence[int] = (),
     remedy: str,
 ) -> list[Problem]:
-    """What is wrong with a file of a partition's rows.
+    """Returns what is wrong with a file of a partition's rows.
 
     Args:
-        url: The file.
-        ids: The partition, its first id and its number of passages, if there is a corpus.
-        sha256: What the file must have, in hex.
+        url: the file.
+        ids: the partition, its first id and its number of passages, if there is a corpus.
+        sha256: what the file must have, in hex.
         shape: (n, S, K) that the rows must have, if that is known.
-        removed: Ids of the partition's removed passages, of which nothing may be left.
-        remedy: What to do.
+        removed: ids of the partition's removed passages, of which nothing may be left.
+        remedy: what to do.
     """
     try:
         part = load_rows(url, sha256=sha256)
@@ -65,13 +65,13 @@ def rows_problems(
 def expert_problems(
     url: str, manifest: EncodingManifest | None, *, sha256: str, remedy: str
 ) -> list[Problem]:
-    """What is wrong with a file of expert weights.
+    """Returns what is wrong with a file of expert weights.
 
     Args:
-        url: The safetensors file.
-        manifest: Of the encoding; a checkpoint's has no sizes to compare.
-        sha256: What the file must have, in hex.
-        remedy: What to do.
+        url: the safetensors file.
+        manifest: of the encoding; a checkpoint's has no sizes to compare.
+        sha256: what the file must have, in hex.
+        remedy: what to do.
     """
     try:
         data = read_bytes(url)

@@ -39,11 +39,11 @@ class Grown:
     """What came of it.
 
     Attributes:
-        manifest: As saved.
-        first_id: Of the first new passage.
-        num_added: New passages.
-        num_there: Passages of the files that were in the corpus already.
-        skipped: Rows and passages of the files that were left out, by reason.
+        manifest: as saved.
+        first_id: of the first new passage.
+        num_added: new passages.
+        num_there: passages of the files that were in the corpus already.
+        skipped: rows and passages of the files that were left out, by reason.
     """
 
     manifest: CorpusManifest
@@ -71,17 +71,17 @@ def append_passages(
 
     Args:
         corpus_dir: A prepared corpus.
-        sources: Paths or URLs, as of `prepare`.
-        fields: The files' names for id, title and text; by default as the corpus was prepared, and
+        sources: paths or URLs, as of `prepare`.
+        fields: the files' names for id, title and text; by default as the corpus was prepared, and
             so are the next two.
-        chunk_words: Cuts longer texts; 0 leaves them whole.
-        drop_duplicates: Whether passages with title and text of another one are left out, be that
+        chunk_words: cuts longer texts; 0 leaves them whole.
+        drop_duplicates: whether passages with title and text of another one are left out, be that
             one of the corpus or of these files.
-        on_error: Whether a bad row, an id that comes twice or an id of the corpus with another
+        on_error: whether a bad row, an id that comes twice or an id of the corpus with another
             title or text is an error, or is left out and counted.
-        pool: Who does the work; this process, by default.
-        show: Shows the stages.
-        split_bytes: Bytes of input after which work is saved.
+        pool: who does the work; this process, by default.
+        show: shows the stages.
+        split_bytes: bytes of input after which work is saved.
 
     Raises:
         CorpusError: A file can't be read, or has something that isn't to be left out: names file,
@@ -150,7 +150,7 @@ def _options(
     chunk_words: int | None,
     drop_duplicates: bool | None,
 ) -> ParseOptions:
-    """What was given, and for the rest how the corpus was prepared."""
+    """Returns what was given, and for the rest how the corpus was prepared."""
     if chunk_words is not None and chunk_words < 0:
         raise CorpusError(f"passages of {chunk_words} words can't be cut; give at least 1, or 0")
     before = corpus.manifest.options
@@ -170,7 +170,7 @@ def _options(
 
 
 def _changed(corpus: Corpus, parsed: Sequence[ParsedFile], known: Known) -> CorpusError:
-    """The error for the first passage whose key is in the corpus with another title or text."""
+    """Returns an error for the first passage whose key the corpus has with another text."""
     file, line, key = place_of(parsed, int(known.changed[0]))
     passage_id = int(known.changed_ids[0])
     there = corpus.record(passage_id).passage.key

@@ -32,13 +32,13 @@ class ShardKeys:
     """The keys of a shard's passages.
 
     Attributes:
-        partition: Whose shard.
+        partition: whose shard.
         keys: uint64 (n,), hashes of the keys; of a removed passage of what stands for its key.
         is_removed: bool (n,).
         bodies: uint64 (n,), hashes of key, title and text as `ingest.bodies` writes them, if they
             were asked for.
         texts: uint64 (n,), hashes of title and text, likewise.
-        firsts: Where keys end with #1, as that of a cut text's first passage does.
+        firsts: where keys end with #1, as that of a cut text's first passage does.
         cut: uint64, hashes of these keys without it.
     """
 
@@ -69,7 +69,7 @@ def keys_in_shard(
     """Reads a shard's keys.
 
     Raises:
-        CorpusError: The shard is missing or damaged.
+        CorpusError: the shard is missing or damaged.
     """
     url = join(corpus_dir, partition.file)
     data = read_shard(url, partition)
@@ -107,15 +107,15 @@ def all_keys(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> Iterator[ShardKeys]:
-    """The keys of every shard, in order.
+    """Yields the keys of every shard, in order.
 
     Args:
-        corpus: To read.
-        what: Is being done, for the progress.
-        with_bodies: Whether `ShardKeys.bodies` are wanted.
-        with_texts: Whether `ShardKeys.texts` are.
-        pool: Who reads the shards; this process, by default.
-        show: Shows how far it is.
+        corpus: to read.
+        what: is being done, for the progress.
+        with_bodies: whether `ShardKeys.bodies` are wanted.
+        with_texts: whether `ShardKeys.texts` are.
+        pool: who reads the shards; this process, by default.
+        show: shows how far it is.
 
     Raises:
         CorpusError: A shard is missing or damaged.
@@ -139,18 +139,20 @@ def ids_of_keys(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> list[int]:
-    """The ids of the passages with these keys, ascending; each match is confirmed by its record.
+    """Returns the ids of the passages with these keys, ascending.
+
+    Each match is confirmed by its record.
 
     A key whose passages are all removed stands for these: it is recognised by its hash.
 
     Args:
-        corpus: To look in.
-        keys: In any order.
-        pool: Who reads the shards; this process, by default.
-        show: Shows how far it is.
+        corpus: to look in.
+        keys: in any order.
+        pool: who reads the shards; this process, by default.
+        show: shows how far it is.
 
     Raises:
-        CorpusError: The corpus has no passage of a key and never had one; names such keys.
+        CorpusError: the corpus has no passage of a key and never had one; names such keys.
     """
     wanted = sorted(set(keys))
     # A key as it is, and as it is recognised after its removal.
@@ -179,7 +181,7 @@ def ids_of_keys(
 
 
 def matches(hashes: Hashes, ordered: Hashes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where equal values are: positions in `hashes`, and in `ordered` (ascending, unique)."""
+    """Finds equal values: positions in `hashes`, and in `ordered` (ascending, unique)."""
     if not len(ordered):
         nothing = np.zeros(0, np.intp)
         return nothing, nothing

@@ -24,11 +24,11 @@ class Known:
     """Passages of the input by their positions in its order, ascending.
 
     Attributes:
-        same: Those that the corpus has with this key, title and text.
-        changed: Those whose key it has with another title or text, or cut where the input isn't,
+        same: those that the corpus has with this key, title and text.
+        changed: those whose key it has with another title or text, or cut where the input isn't,
             or the other way round.
-        changed_ids: The ids of its passages of these keys.
-        texts: Those of whose title and text it has a passage, whatever its key; none where
+        changed_ids: the ids of its passages of these keys.
+        texts: those of whose title and text it has a passage, whatever its key; none where
             duplicates may stay.
     """
 
@@ -52,11 +52,11 @@ def find_known(
     Where only the first do, both keys are read: another version, or a chance in 2^64.
 
     Args:
-        corpus: What is there.
-        splits: Of the whole input, in order.
-        repeated: Positions of passages whose key came before in the input; they aren't looked for.
-        pool: Who reads the shards.
-        show: Shows how far it is.
+        corpus: what is there.
+        splits: of the whole input, in order.
+        repeated: positions of passages whose key came before in the input; they aren't looked for.
+        pool: who reads the shards.
+        show: shows how far it is.
 
     Raises:
         CorpusError: A shard or a split is damaged.
@@ -107,7 +107,7 @@ class _Sorted:
 
     @classmethod
     def of(cls, parts: Sequence[Hashes], *, left_out: Int64s) -> "_Sorted":
-        """All but those at some positions."""
+        """Returns all but those at some positions."""
         hashes = np.concatenate([np.zeros(0, np.uint64), *parts])
         positions = np.delete(np.arange(len(hashes)), left_out)
         order = np.argsort(hashes[positions], kind="stable")
@@ -115,7 +115,7 @@ class _Sorted:
         return cls(hashes[positions], positions)
 
     def find(self, hashes: Hashes) -> tuple[NDArray[np.intp], Int64s]:
-        """Where in `hashes` values are that are here too, and their (first) positions here."""
+        """Finds values of `hashes` that are here: their positions there and (first) here."""
         at, here = matches(hashes, self.hashes)
         return at, self.positions[here]
 
@@ -133,7 +133,7 @@ class _Cutting:
 
     @classmethod
     def of(cls, splits: Sequence[SplitInfo]) -> "_Cutting":
-        """Those of the input; none where texts aren't cut."""
+        """Returns those of the input; none where texts aren't cut."""
         with_sources = [split for split in splits if split.sources is not None]
         if not with_sources:
             nothing = _Sorted.of([], left_out=_NONE)
@@ -153,7 +153,7 @@ class _Cutting:
         self._found.append((positions, shard.partition.first_id + shard.firsts[at]))
 
     def confirmed(self, corpus: Corpus, splits: Sequence[SplitInfo]) -> tuple[Int64s, Int64s]:
-        """Positions, ascending, and ids of what is so by its keys, and not by its hashes only."""
+        """Returns positions, ascending, and ids of what its keys confirm, not its hashes only."""
         positions, ids = (
             np.concatenate(columns) for columns in zip((_NONE, _NONE), *self._found, strict=True)
         )
@@ -180,7 +180,7 @@ def _joined(found: Sequence[tuple[Int64s, Int64s, Hashes]]) -> tuple[Int64s, Int
 def _compared(
     corpus: Corpus, splits: Sequence[SplitInfo], positions: Int64s, ids: Int64s, bodies: Hashes
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which passages are the corpus's own, and which are another version of one of its."""
+    """Returns which passages are the corpus's own, and which are another version of one of its."""
     is_same, is_changed = np.zeros(len(positions), bool), np.zeros(len(positions), bool)
     for at, (_, body) in enumerate(bodies_at(splits, positions)):
         is_same[at] = hashes_of([body])[0] == bodies[at]

@@ -33,9 +33,9 @@ class Removed:
     """What came of it.
 
     Attributes:
-        manifest: As saved.
-        ids: Passages that were removed now.
-        num_before: How many of those asked for were removed before.
+        manifest: as saved.
+        ids: passages that were removed now.
+        num_before: how many of those asked for were removed before.
     """
 
     manifest: CorpusManifest
@@ -64,15 +64,15 @@ def remove_passages(
 
     Args:
         corpus_dir: A prepared corpus.
-        ids: Of the passages, in any order; some may be removed already.
+        ids: of the passages, in any order; some may be removed already.
         count: A record's training examples by kind, as `rewrite_partitions` takes it: the counts of
             augmented partitions are renewed.
-        cache: Forgets the shards that go.
-        pool: Who does the work; this process, by default.
-        show: Shows how far it is.
+        cache: forgets the shards that go.
+        pool: who does the work; this process, by default.
+        show: shows how far it is.
 
     Raises:
-        CorpusError: There is no passage of an id (then nothing is changed), or a shard is damaged.
+        CorpusError: there is no passage of an id (then nothing is changed), or a shard is damaged.
     """
     corpus_dir = str(corpus_dir)
     manifest = CorpusManifest.load(corpus_dir)

@@ -20,7 +20,7 @@ _ABOUT_PARTITIONS = {"partitions", "num_passages", "removed", "format", "version
 
 
 def all_problems(corpus_dir: str) -> list[str]:
-    """Everything that is wrong with a manifest that `CorpusManifest.load` refuses.
+    """Returns everything that is wrong with a manifest that `CorpusManifest.load` refuses.
 
     Returns:
         A message for each, with the file and the field.
@@ -60,13 +60,13 @@ def all_problems(corpus_dir: str) -> list[str]:
 
 
 def is_of_other_version(corpus_dir: str) -> bool:
-    """Whether a manifest isn't damaged but of another polyprag, whose shards may differ too."""
+    """Returns whether a manifest is of another polyprag, whose shards may differ, too."""
     values = _values(corpus_dir)
     return values.get("format") == FORMAT and values.get("version") not in (None, *READABLE)
 
 
 def sound_facts(corpus_dir: str) -> dict[str, Any]:
-    """The fields of a damaged manifest that can be, apart from those about partitions."""
+    """Returns the fields of a damaged manifest that can be, apart from those about partitions."""
     values = _values(corpus_dir)
     sound: dict[str, Any] = {}
     empty = CorpusManifest(source=[], num_passages=0, partition_size=1, partitions=())
@@ -82,7 +82,7 @@ def sound_facts(corpus_dir: str) -> dict[str, Any]:
 
 
 def named_shards(corpus_dir: str) -> set[str]:
-    """The shards that a damaged manifest tells of."""
+    """Returns the shards that a damaged manifest tells of."""
     entries = _values(corpus_dir).get("partitions")
     if not isinstance(entries, list):
         return set()

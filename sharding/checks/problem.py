@@ -16,9 +16,9 @@ class Problem:
     """Something wrong with a file of a run.
 
     Attributes:
-        file: Its path or URL.
-        message: Names the file, the member or field in it, and the remedy.
-        repair: Mends it and returns what it did; None where that can't be done without loss.
+        file: its path or URL.
+        message: names the file, the member or field in it, and the remedy.
+        repair: mends it and returns what it did; None where that can't be done without loss.
     """
 
     file: str
@@ -60,10 +60,10 @@ def leftovers(
     may be at work that is about to name these files in a manifest.
 
     Args:
-        directory: Where they are.
-        names: Of the files (or directories).
-        what: Whose they are, such as "a writer that was killed".
-        is_directory: Whether the names are of directories.
+        directory: where they are.
+        names: of the files (or directories).
+        what: whose they are, such as "a writer that was killed".
+        is_directory: whether the names are of directories.
     """
     if not names:
         return []

@@ -34,9 +34,9 @@ class ShardFile:
     """A shard that is in a corpus directory, whatever the manifest says.
 
     Attributes:
-        corpus_dir: Where.
-        name: Its name.
-        count: How many training examples of each kind a record gives.
+        corpus_dir: where.
+        name: its name.
+        count: how many training examples of each kind a record gives.
     """
 
     corpus_dir: str
@@ -49,8 +49,8 @@ class FoundShard:
     """What a manifest must say of a shard.
 
     Attributes:
-        partition: Its entry.
-        removed: The ids of its removed passages.
+        partition: its entry.
+        removed: the ids of its removed passages.
     """
 
     partition: Partition
@@ -58,7 +58,10 @@ class FoundShard:
 
 
 def look_at(shard: ShardFile) -> FoundShard | str:
-    """What a manifest must say of a shard, found from the shard alone; else what is wrong."""
+    """Returns what a manifest must say of a shard, found from the shard alone.
+
+    Else what is wrong.
+    """
     url = join(shard.corpus_dir, shard.name)
     named = SHARD_NAME.fullmatch(shard.name)
     try:
@@ -89,7 +92,10 @@ def look_at(shard: ShardFile) -> FoundShard | str:
 
 
 def _extent(data: bytes, url: str) -> tuple[int, int]:
-    """The first member's id, and how many members follow each other; `scan` checks the rest."""
+    """Returns the first member's id, and how many members follow each other.
+
+    `scan` checks the rest.
+    """
     at = num_members = 0
     while any(header := data[at : at + BLOCK]):
         try:
@@ -109,12 +115,12 @@ def _extent(data: bytes, url: str) -> tuple[int, int]:
 def whole_corpus(
     corpus_dir: str, found: Sequence[FoundShard | str], *, expected: set[str]
 ) -> tuple[tuple[Partition, ...], list[str]]:
-    """The partitions of a corpus, if these shards are all of one.
+    """Returns the partitions of a corpus, if these shards are all of one.
 
     Args:
-        corpus_dir: Where they are.
-        found: What `look_at` says of each shard there.
-        expected: Names of shards that a damaged manifest still tells of.
+        corpus_dir: where they are.
+        found: what `look_at` says of each shard there.
+        expected: names of shards that a damaged manifest still tells of.
 
     Returns:
         The partitions in their order, and why they aren't a whole corpus (nothing, if they are).
@@ -150,7 +156,7 @@ def whole_corpus(
 
 
 def lost_facts(facts: dict[str, Any]) -> str:
-    """What a rebuilt manifest won't say, in words; empty if nothing."""
+    """Returns what a rebuilt manifest won't say, in words; empty if nothing."""
     lost = [what for name, what in _FACTS.items() if name not in facts]
     return ", ".join(lost)
 

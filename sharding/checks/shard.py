@@ -23,13 +23,13 @@ class ShardTask:
     """A shard to look at.
 
     Attributes:
-        corpus_dir: Where it is.
-        partition: What the manifest says of it.
-        num_bytes: What the storage says that it holds; None where it isn't there.
-        index_bytes: The same of its index.
-        count: How many training examples of each kind a record gives, where that is to be checked.
-        quick: Whether the sizes are all that is looked at.
-        removed: The ids of its passages that the manifest says are removed.
+        corpus_dir: where it is.
+        partition: what the manifest says of it.
+        num_bytes: what the storage says that it holds; None where it isn't there.
+        index_bytes: the same of its index.
+        count: how many training examples of each kind a record gives, where that is to be checked.
+        quick: whether the sizes are all that is looked at.
+        removed: the ids of its passages that the manifest says are removed.
     """
 
     corpus_dir: str
@@ -102,15 +102,15 @@ def problems_in(
     counts: Counter[str] | None = None,
     removed: list[int] | None = None,
 ) -> Iterator[str]:
-    """All that is wrong with a shard's bytes, whatever its checksum.
+    """Yields all that is wrong with a shard's bytes, whatever its checksum.
 
     Args:
-        data: The whole shard.
-        partition: What it must hold.
-        where: The shard, for the messages.
-        count: How many training examples of each kind a record gives.
-        counts: The sums are added here.
-        removed: The ids of removed passages are added here.
+        data: the whole shard.
+        partition: what it must hold.
+        where: the shard, for the messages.
+        count: how many training examples of each kind a record gives.
+        counts: the sums are added here.
+        removed: the ids of removed passages are added here.
 
     Yields:
         A message for each wrong member.
@@ -147,7 +147,7 @@ def problems_in(
 
 
 def _first_of(url: str, partition: Partition, *, num_bytes: int) -> str | None:
-    """The first thing that is wrong in a shard of another size."""
+    """Returns the first thing that is wrong in a shard of another size."""
     try:
         return next(problems_in(read_bytes(url, length=num_bytes), partition, where=url), None)
     except CorpusError as error:
@@ -155,7 +155,7 @@ def _first_of(url: str, partition: Partition, *, num_bytes: int) -> str | None:
 
 
 def _with_member(what: str, first: str | None) -> str:
-    """The message for a damaged shard, and the first damage in it where that can be seen."""
+    """Words what is wrong with a shard, and the first damage in it where that can be seen."""
     if first is None:
         return f"{what}; {REMEDY}"
     return f"{what} ({first.removesuffix(f'; {REMEDY}')}); {REMEDY}"
@@ -170,7 +170,7 @@ def _index_size(task: ShardTask) -> Iterator[Problem]:
 
 
 def _index(task: ShardTask, data: bytes) -> Iterator[Problem]:
-    """What is wrong with the index of a shard that is sound."""
+    """Yields what is wrong with the index of a shard that is sound."""
     wrong = list(_index_size(task))
     if wrong:
         yield from wrong

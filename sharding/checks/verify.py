@@ -65,11 +65,11 @@ def verify_corpus(
 
     Args:
         corpus_dir: A path or URL.
-        quick: Whether only the manifest and the files' presence and sizes are checked.
-        count: How many training examples of each kind a record gives; the manifest's counts are
+        quick: whether only the manifest and the files' presence and sizes are checked.
+        count: how many training examples of each kind a record gives; the manifest's counts are
             checked where it is given. A function of a module.
-        pool: Who reads the shards; this process, by default.
-        show: Shows how far it is.
+        pool: who reads the shards; this process, by default.
+        show: shows how far it is.
     """
     pool = pool or InlinePool()
     try:
@@ -110,7 +110,10 @@ def verify_corpus(
 
 
 def _sizes(corpus_dir: str, manifest: CorpusManifest) -> tuple[dict[str, int], bool]:
-    """The bytes of the directory's files; of those that are named, where it can't be listed."""
+    """Returns the bytes of the directory's files.
+
+    Of those that are named, where it can't be listed.
+    """
     try:
         return list_sizes(corpus_dir), True
     except CorpusError:  # http

@@ -77,7 +77,7 @@ class CorpusManifest:
         """Reads and checks `corpus_dir/manifest.json`.
 
         Raises:
-            CorpusError: It isn't there, or says something that can't be; names the field.
+            CorpusError: it isn't there, or says something that can't be; names the field.
         """
         url = join(corpus_dir, name)
         values = read_manifest(url)
@@ -91,7 +91,7 @@ class CorpusManifest:
         return build(CorpusManifest, values=values | {"partitions": parsed}, where=url)
 
     def removed_in(self, partition: Partition) -> list[int]:
-        """The ids of a partition's removed passages, ascending."""
+        """Returns the ids of a partition's removed passages, ascending."""
         first = bisect_left(self.removed, partition.first_id)
         end = bisect_left(self.removed, partition.first_id + partition.num_passages)
         return self.removed[first:end]
@@ -106,7 +106,7 @@ class CorpusManifest:
             raise ValueError(wrong)
 
     def contradictions(self) -> Iterator[str]:
-        """All that is said of ids and partitions against each other, such as ids in two of them."""
+        """Yields where ids and partitions contradict each other, such as ids in two of them."""
         next_id = 0
         seen: set[str] = set()
         for position, part in enumerate(self.partitions):
@@ -129,10 +129,10 @@ class CorpusManifest:
 
 
 def read_manifest(url: str) -> dict[str, Any]:
-    """The JSON values of a manifest, as this version writes them.
+    """Returns the JSON values of a manifest, as this version writes them.
 
     Raises:
-        CorpusError: It isn't there, isn't JSON, or isn't a manifest of a version that is read.
+        CorpusError: it isn't there, isn't JSON, or isn't a manifest of a version that is read.
     """
     if not exists(url):
         raise CorpusError(f"{url}: no such file; run `polyprag prepare` first")
@@ -172,7 +172,7 @@ T = TypeVar("T", Partition, CorpusManifest)
 
 
 def build(cls: type[T], *, values: Any, where: str) -> T:
-    """A checked `Partition` or `CorpusManifest` from JSON values.
+    """Returns a checked `Partition` or `CorpusManifest` from JSON values.
 
     Raises:
         CorpusError: A field is unknown, missing or can't be; names `where` and the first such one.

@@ -28,13 +28,13 @@ def write_shard(
     """Writes a shard of finished JSON records under its content-addressed name, then its index.
 
     Args:
-        corpus_dir: Where the shard goes.
-        index: The partition's number.
-        first_id: Of the first document.
-        documents: At least one JSON record, as `passages.to_json` gives it, with the ids `first_id`
+        corpus_dir: where the shard goes.
+        index: the partition's number.
+        first_id: of the first document.
+        documents: at least one JSON record, as `passages.to_json` gives it, with the ids `first_id`
             and up. The shard is built in memory.
-        augmented: Whether the records carry augmentations.
-        counts: Training examples of each kind, for the manifest.
+        augmented: whether the records carry augmentations.
+        counts: training examples of each kind, for the manifest.
 
     Returns:
         The manifest's entry for the shard.
@@ -72,11 +72,11 @@ def write_partition(
     """Writes a shard of records; see `write_shard`.
 
     Args:
-        corpus_dir: Where the shard goes.
-        index: The partition's number.
-        records: At least one, with consecutive ids.
-        augmented: Whether the records carry augmentations.
-        counts: Training examples of each kind, for the manifest.
+        corpus_dir: where the shard goes.
+        index: the partition's number.
+        records: at least one, with consecutive ids.
+        augmented: whether the records carry augmentations.
+        counts: training examples of each kind, for the manifest.
     """
     records = list(records)
     return write_shard(
@@ -90,10 +90,10 @@ def write_partition(
 
 
 def read_shard(url: str, partition: Partition) -> bytes:
-    """The bytes of a shard, which have the manifest's size and SHA-256.
+    """Returns the bytes of a shard, which have the manifest's size and SHA-256.
 
     Raises:
-        CorpusError: The shard is missing, or not the one that the manifest means.
+        CorpusError: the shard is missing, or not the one that the manifest means.
     """
     return read_promised(url, sha256=partition.sha256, num_bytes=partition.num_bytes)
 
@@ -123,9 +123,9 @@ def remove_unnamed_shards(
     """Deletes shards and indexes that the manifest doesn't name, and files of killed writers.
 
     Args:
-        corpus_dir: Where they are.
-        manifest: Of what stays.
-        forget: Called with the name of each shard before it goes.
+        corpus_dir: where they are.
+        manifest: of what stays.
+        forget: called with the name of each shard before it goes.
     """
     names = list_names(corpus_dir)
     temporary = [name for name in names if TEMPORARY_NAME.fullmatch(name)]

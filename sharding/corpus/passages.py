@@ -51,12 +51,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 def removed_key(key: str) -> str:
-    """What stands for the key of a removed passage: by it the key is recognised, not read."""
+    """Returns what stands for a removed passage's key: by it the key is recognised, not read."""
     return _REMOVED + sha256(key.encode()).hexdigest()[:_REMOVED_DIGITS]
 
 
 def tombstone(passage: Passage) -> Record:
-    """What stays of a passage that is removed, so that the ids of the others stay dense."""
+    """Returns what stays of a passage that is removed, so that the ids of the others stay dense."""
     if passage.is_removed:
         return Record(passage)
     return Record(Passage(passage.id, removed_key(passage.key), "", ""))
@@ -77,7 +77,7 @@ _decode = msgspec.json.Decoder(_Document).decode
 
 
 def to_json(record: Record) -> bytes:
-    """A record as one JSON object in UTF-8, the same bytes for equal records.
+    """Returns a record as one JSON object in UTF-8, the same bytes for equal records.
 
     Raises:
         CorpusError: A text can't be UTF-8 (a lone surrogate); names the passage.
@@ -95,14 +95,14 @@ def to_json(record: Record) -> bytes:
 
 
 def from_json(data: bytes | memoryview, *, where: str) -> Record:
-    """The record in a shard member's bytes, every field checked.
+    """Returns the record in a shard member's bytes, every field checked.
 
     Args:
-        data: What `to_json` returned.
-        where: The shard and member, for the error.
+        data: what `to_json` returned.
+        where: the shard and member, for the error.
 
     Raises:
-        CorpusError: The bytes aren't a record; names `where` and the field.
+        CorpusError: the bytes aren't a record; names `where` and the field.
     """
     try:
         document = _decode(data)
@@ -115,10 +115,10 @@ def from_json(data: bytes | memoryview, *, where: str) -> Record:
 
 
 def parse_records(documents: Sequence[memoryview], *, first_id: int) -> list[Record]:
-    """The records of consecutive members, without a word on what is wrong where one isn't.
+    """Returns the records of consecutive members, without a word on what is wrong where one isn't.
 
     Raises:
-        ValueError: One of them isn't a record of the id that is its turn; `from_json` and a look
+        ValueError: one of them isn't a record of the id that is its turn; `from_json` and a look
             at the ids, one after the other, tell which.
     """
     records: list[Record] = []

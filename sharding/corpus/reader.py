@@ -38,8 +38,8 @@ class Corpus:
 
     Attributes:
         directory: A path or URL.
-        manifest: Of that directory.
-        cache: Where shards of a remote directory are kept on the local disk.
+        manifest: of that directory.
+        cache: where shards of a remote directory are kept on the local disk.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class Corpus:
         """Opens a corpus that `polyprag prepare` has made.
 
         Raises:
-            CorpusError: There is no manifest, or it is damaged.
+            CorpusError: there is no manifest, or it is damaged.
         """
         return cls(directory, CorpusManifest.load(directory), cache=cache)
 
     def url(self, partition: Partition) -> str:
-        """Where a partition's shard lies."""
+        """Returns where a partition's shard lies."""
         return join(self.directory, partition.file)
 
     def shard(self, partition: Partition) -> bytes:
-        """The bytes of a shard, which have the manifest's size and SHA-256.
+        """Returns the bytes of a shard, which have the manifest's size and SHA-256.
 
         Raises:
-            CorpusError: The shard is missing or not what the manifest says.
+            CorpusError: the shard is missing or not what the manifest says.
         """
         url = self.url(partition)
         if self.cache is not None and not is_local(url):
@@ -81,19 +81,19 @@ class Corpus:
         return read_shard(url, partition)
 
     def records(self, partition: Partition) -> list[Record]:
-        """All records of a partition, in the order of their ids.
+        """Returns all records of a partition, in the order of their ids.
 
         Raises:
-            CorpusError: The shard is missing or damaged, or holds other passages than the manifest
+            CorpusError: the shard is missing or damaged, or holds other passages than the manifest
                 says; names the shard and the member.
         """
         return records_in(self.shard(partition), partition, url=self.url(partition))
 
     def record(self, passage_id: int) -> Record:
-        """One passage's record, by one short read: its place is in the shard's index.
+        """Returns one passage's record, by one short read: its place is in the shard's index.
 
         Raises:
-            CorpusError: There is no such passage, or its shard is damaged.
+            CorpusError: there is no such passage, or its shard is damaged.
         """
         if not 0 <= passage_id < self.manifest.num_passages:
             raise CorpusError(
@@ -120,8 +120,8 @@ class Corpus:
         """Records in the order of the partitions, which are read ahead in a thread.
 
         Args:
-            partitions: All by default, which is the order of ids.
-            prefetch: Partitions that are kept ready.
+            partitions: all by default, which is the order of ids.
+            prefetch: partitions that are kept ready.
 
         Yields:
             Each record. The thread ends with the iteration, or when the iterator is closed or no
@@ -157,7 +157,7 @@ class Corpus:
 
 
 def records_in(data: bytes, partition: Partition, *, url: str) -> list[Record]:
-    """All records in the bytes of a shard; see `Corpus.records`."""
+    """Returns all records in the bytes of a shard; see `Corpus.records`."""
     first_id = partition.first_id
     sizes = scan(data, first_id=first_id, num_members=partition.num_passages, where=url)
     starts = offsets_of(sizes)
@@ -176,7 +176,7 @@ def records_in(data: bytes, partition: Partition, *, url: str) -> list[Record]:
 
 
 def _document(url: str, index: ShardIndex, passage_id: int, first_id: int) -> bytes | None:
-    """A document's bytes; None where they don't fit the index."""
+    """Returns a document's bytes; None where they don't fit the index."""
     at = passage_id - first_id
     sizes = index.sizes[at : at + 1]
     start = int(index.offsets[at]) - BLOCK

@@ -40,14 +40,14 @@ def rewrite_partitions(
 
     Args:
         corpus_dir: A prepared corpus.
-        transform: New records of a partition, of the same passages in the same order. For other
+        transform: new records of a partition, of the same passages in the same order. For other
             processes to do it, it and `count` must be functions of a module, or partial ones.
-        needs: Whether a partition is to be rewritten.
-        describe: How, for `manifest.augmentation`.
+        needs: whether a partition is to be rewritten.
+        describe: how, for `manifest.augmentation`.
         count: A new record's training examples by kind; their sums become the partition's counts.
-        progress: Called with the number of passages done since its last call, with those of the
+        progress: called with the number of passages done since its last call, with those of the
             partitions that needed nothing too.
-        pool: Who does the work; this process, by default.
+        pool: who does the work; this process, by default.
 
     Returns:
         The manifest that was saved.
@@ -89,12 +89,12 @@ def replace_shards(
     """Puts new shards in the place of old ones, a few at a time; see the top of this file.
 
     Args:
-        corpus_dir: Where they are.
-        manifest: What is true before the first of them.
-        rewritten: Entries of shards that are written just before they come.
-        adapt: Says in a manifest what else is new with these partitions, given by their numbers.
-        forget: Called with the name of a shard that is about to be deleted.
-        progress: Called with the number of passages of each.
+        corpus_dir: where they are.
+        manifest: what is true before the first of them.
+        rewritten: entries of shards that are written just before they come.
+        adapt: says in a manifest what else is new with these partitions, given by their numbers.
+        forget: called with the name of a shard that is about to be deleted.
+        progress: called with the number of passages of each.
 
     Returns:
         The manifest that was saved.

@@ -29,7 +29,7 @@ class ShardIndex:
     """The documents of one shard, in the order of their ids.
 
     Attributes:
-        sha256: Of the shard, in hex.
+        sha256: of the shard, in hex.
         offsets: int64 (n,), where each document begins in the shard.
         sizes: int64 (n,), its bytes.
         checksums: uint32 (n,), its CRC-32.
@@ -41,11 +41,11 @@ class ShardIndex:
     checksums: np.ndarray[Any, np.dtype[np.uint32]]
 
     def __len__(self) -> int:
-        """The number of documents."""
+        """Returns the number of documents."""
         return len(self.sizes)
 
     def to_bytes(self) -> bytes:
-        """The index as its file has it: header, sizes, checksums, SHA-256 of all that."""
+        """Returns the index as its file has it: header, sizes, checksums, SHA-256 of all that."""
         body = b"".join(
             [
                 _HEADER.pack(_MAGIC, bytes.fromhex(self.sha256), len(self)),
@@ -57,22 +57,22 @@ class ShardIndex:
 
 
 def index_name(shard: str) -> str:
-    """The name of a shard's index."""
+    """Returns the name of a shard's index."""
     return shard.removesuffix(".tar") + ".idx"
 
 
 def index_length(num_passages: int) -> int:
-    """The bytes of an index's file."""
+    """Returns the bytes of an index's file."""
     return _HEADER.size + _MEMBER_BYTES * num_passages + _DIGEST_BYTES
 
 
 def index_of(data: bytes | bytearray, sizes: Int64Array, *, sha256: str) -> ShardIndex:
-    """The index of a shard whose headers are known to be right.
+    """Returns the index of a shard whose headers are known to be right.
 
     Args:
-        data: The whole shard.
+        data: the whole shard.
         sizes: int64 (n,), what `tar.scan` found or `tar.pack` made.
-        sha256: The shard's, in hex.
+        sha256: the shard's, in hex.
     """
     offsets = offsets_of(sizes)
     bounds = zip(offsets.tolist(), (offsets + sizes).tolist(), strict=True)
@@ -82,10 +82,10 @@ def index_of(data: bytes | bytearray, sizes: Int64Array, *, sha256: str) -> Shar
 
 
 def index_from_shard(data: bytes, partition: Partition, *, where: str) -> ShardIndex:
-    """The index of a shard that has the manifest's SHA-256.
+    """Returns the index of a shard that has the manifest's SHA-256.
 
     Raises:
-        CorpusError: Its members aren't what the manifest says; names the first wrong one.
+        CorpusError: its members aren't what the manifest says; names the first wrong one.
     """
     sizes = scan(data, first_id=partition.first_id, num_members=partition.num_passages, where=where)
     return index_of(data, sizes, sha256=partition.sha256)

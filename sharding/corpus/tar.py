@@ -33,15 +33,15 @@ _OCTAL = 8 ** np.arange(10, -1, -1, dtype=np.int64)
 
 
 def member_name(passage_id: int) -> str:
-    """The name of a passage's member."""
+    """Returns the name of a passage's member."""
     return f"{passage_id:012d}.json"
 
 
 def headers(first_id: int, sizes: Int64Array) -> Uint8Array:
-    """The headers of members with consecutive ids.
+    """Returns the headers of members with consecutive ids.
 
     Args:
-        first_id: Of the first.
+        first_id: of the first.
         sizes: int64 (n,), bytes of each document.
 
     Returns:
@@ -59,22 +59,22 @@ def headers(first_id: int, sizes: Int64Array) -> Uint8Array:
 
 
 def offsets_of(sizes: Int64Array) -> Int64Array:
-    """Where the documents of a shard begin: int64 (n,) bytes, each one block behind its header."""
+    """Returns where a shard's documents begin: int64 (n,) bytes, a block behind their headers."""
     ends = np.cumsum(BLOCK + _padded(sizes))
     return np.concatenate([[0], ends[:-1]])[: len(sizes)] + BLOCK
 
 
 def shard_bytes(sizes: Int64Array) -> int:
-    """The bytes of a whole shard of documents of these sizes."""
+    """Returns the bytes of a whole shard of documents of these sizes."""
     return int((BLOCK + _padded(sizes)).sum()) + END_BYTES
 
 
 def pack(first_id: int, documents: Sequence[bytes]) -> tuple[bytearray, Int64Array]:
-    """A whole shard.
+    """Returns a whole shard.
 
     Args:
-        first_id: Of the first document; the others follow.
-        documents: Complete JSON records.
+        first_id: of the first document; the others follow.
+        documents: complete JSON records.
 
     Returns:
         The shard, and the sizes of its documents.
@@ -108,16 +108,16 @@ def scan(data: bytes, *, first_id: int, num_members: int, where: str) -> Int64Ar
     """Checks every header of a shard.
 
     Args:
-        data: The whole shard.
-        first_id: The id that the first member must have.
-        num_members: How many members there must be.
-        where: The shard, for errors.
+        data: the whole shard.
+        first_id: the id that the first member must have.
+        num_members: how many members there must be.
+        where: the shard, for errors.
 
     Returns:
         int64 (num_members,), the documents' sizes; see `offsets_of`.
 
     Raises:
-        CorpusError: There are other members or other bytes in a header than there must be, or the
+        CorpusError: there are other members or other bytes in a header than there must be, or the
             shard is cut; names the first wrong member.
     """
     num_blocks = len(data) // BLOCK
@@ -153,7 +153,7 @@ def _padded(sizes: Int64Array) -> Int64Array:
 
 
 def _sizes_at_a_glance(blocks: Uint8Array, num_members: int) -> Int64Array | None:
-    """The sizes in all blocks that look like headers; None unless these lie where they say.
+    """Returns the sizes in all blocks that look like headers; None unless these lie where they say.
 
     Only four times as fast as following them, but every shard of every epoch comes by here.
     """
@@ -168,7 +168,7 @@ def _sizes_at_a_glance(blocks: Uint8Array, num_members: int) -> Int64Array | Non
 
 
 def _claimed_sizes(data: bytes, num_members: int) -> list[int]:
-    """What the headers say, followed from one to the next.
+    """Returns what the headers say, followed from one to the next.
 
     What isn't a number, or can't be, is 0 and the last: `scan` then finds that header wrong.
     """
@@ -190,7 +190,7 @@ def _claimed_sizes(data: bytes, num_members: int) -> list[int]:
 
 
 def _what_is_wrong(header: bytes, first_id: int, index: int) -> str:
-    """What to say of a header that isn't the one that must be there."""
+    """Returns what to say of a header that isn't the one that must be there."""
     name = header[:100].rstrip(b"\0").decode("utf-8", "replace")
     expected = member_name(first_id + index)
     if header[257:262] != b"ustar":
@@ -204,7 +204,7 @@ def _what_is_wrong(header: bytes, first_id: int, index: int) -> str:
 
 
 def _template() -> Uint8Array:
-    """A header with zeros for the digits of the id, the size and the checksum."""
+    """Returns a header with zeros for the digits of the id, the size and the checksum."""
     info = tarfile.TarInfo(member_name(0))
     info.mode, info.uname, info.gname = 0o444, "polyprag", "polyprag"
     header = np.frombuffer(info.tobuf(tarfile.USTAR_FORMAT), np.uint8).copy()

@@ -20,9 +20,9 @@ class BadRow:
     """A row that can't be a passage.
 
     Attributes:
-        line: From 1; of a Parquet or Arrow file the row.
-        reason: What it is counted by when it is left out.
-        detail: What exactly is wrong.
+        line: from 1; of a Parquet or Arrow file the row.
+        reason: what it is counted by when it is left out.
+        detail: what exactly is wrong.
     """
 
     line: int
@@ -35,7 +35,7 @@ class BadRow:
         return self.reason in _FATAL
 
     def error(self, file: str, *, lines_before: int = 0) -> CorpusError:
-        """The error for a row whose `line` counts from the line behind `lines_before`."""
+        """Returns the error for a row whose `line` counts from the line behind `lines_before`."""
         what = f"{self.reason}: {self.detail}" if self.detail else self.reason
         remedy = "mend the file, or leave such lines out with --on-error skip"
         remedy = _FATAL.get(self.reason, remedy)
@@ -43,5 +43,5 @@ class BadRow:
 
 
 def bad_utf8(line: int, error: UnicodeError, where: str = "the line") -> BadRow:
-    """A row whose bytes or characters aren't valid text."""
+    """Returns a row whose bytes or characters aren't valid text."""
     return BadRow(line, "bad UTF-8", f"{where} is not valid text ({error})")

@@ -29,7 +29,7 @@ def bodies_of(keys: Iterable[str], titles: Iterable[str], texts: Iterable[str]) 
 
 
 def with_id(passage_id: int, body: bytes) -> bytes:
-    """The record as `passages.to_json` writes it."""
+    """Returns the record as `passages.to_json` writes it."""
     return b'{"id":%d,%b' % (passage_id, body[1:])
 
 

@@ -14,11 +14,11 @@ _WORD = re.compile(r"\S+")
 
 
 def chunk_text(text: str, *, num_words: int) -> list[str]:
-    """A text's passages, cut between words; the text itself where it makes only one.
+    """Returns a text's passages, cut between words; the text itself where it makes only one.
 
     Args:
-        text: At least one word.
-        num_words: Words in a passage, at least 1.
+        text: at least one word.
+        num_words: words in a passage, at least 1.
     """
     ends = [match.end() for match in _WORD.finditer(text)]
     num_chunks = max(1, (len(ends) + num_words // 2) // num_words)

@@ -17,8 +17,8 @@ class Duplicates:
     """Positions in the order of the input, ascending, of passages whose like came before.
 
     Attributes:
-        ids: Those with an id that an earlier one has.
-        texts: Those of other ids with title and text of an earlier one.
+        ids: those with an id that an earlier one has.
+        texts: those of other ids with title and text of an earlier one.
     """
 
     ids: NDArray[np.int64]
@@ -26,7 +26,7 @@ class Duplicates:
 
 
 def find_duplicates(splits: Sequence[SplitInfo]) -> Duplicates:
-    """What to leave out so that each id, and each text if that is asked for, is there once."""
+    """Returns what to leave out so that each id, and each text if asked for, is there once."""
     keys = [split.keys for split in splits]
     sources = [split.sources for split in splits if split.sources is not None]
     count = sum(map(len, keys))
@@ -45,7 +45,7 @@ def find_duplicates(splits: Sequence[SplitInfo]) -> Duplicates:
 
 
 def repeated(parts: Sequence[Hashes]) -> NDArray[np.int64]:
-    """The positions, over all parts, of values that came before, ascending.
+    """Returns the positions, over all parts, of values that came before, ascending.
 
     Takes as much memory again as the parts, where only few of the values come again.
     """
@@ -70,7 +70,7 @@ def repeated(parts: Sequence[Hashes]) -> NDArray[np.int64]:
 
 
 def _duplicate_rows(splits: Sequence[SplitInfo], sources: Hashes) -> NDArray[np.int64]:
-    """The passages of every row whose own id an earlier row has."""
+    """Returns the passages of every row whose own id an earlier row has."""
     begins = np.concatenate([_row_begins(split.rows) for split in splits if split.rows is not None])
     row_of = np.cumsum(begins) - 1
     bad = np.zeros(int(begins.sum()), bool)

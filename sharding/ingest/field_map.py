@@ -16,15 +16,15 @@ class FieldMap:
     text: str = "text"
 
     def names(self) -> list[str]:
-        """The source's names, in the order id, title (where there is one), text."""
+        """Returns the source's names, in the order id, title (where there is one), text."""
         return [name for name in (self.id, self.title, self.text) if name is not None]
 
 
 def parse_field_map(text: str) -> FieldMap:
-    """The map that `id=_id,text=contents` means; `title=` says that there are no titles.
+    """Returns the map that `id=_id,text=contents` means; `title=` says that there are no titles.
 
     Raises:
-        CorpusError: Another field is named, one twice, or id or text has no name.
+        CorpusError: another field is named, one twice, or id or text has no name.
     """
     found: dict[str, str | None] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):

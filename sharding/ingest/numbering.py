@@ -13,8 +13,8 @@ class Piece:
     """Passages of a split.
 
     Attributes:
-        split: Its number.
-        passages: Which, by their positions in it, ascending.
+        split: its number.
+        passages: which, by their positions in it, ascending.
     """
 
     split: int
@@ -26,10 +26,10 @@ class Pack:
     """Partitions that one task writes.
 
     Attributes:
-        first_partition: Their first one's number.
-        first_id: Of its first passage.
-        sizes: Passages in each.
-        pieces: Where the passages come from, in order.
+        first_partition: their first one's number.
+        first_id: of its first passage.
+        sizes: passages in each.
+        pieces: where the passages come from, in order.
     """
 
     first_partition: int
@@ -50,12 +50,12 @@ def pack_plan(
     """Numbers the passages that stay densely, and parts them into full partitions.
 
     Args:
-        sizes: Passages in each split.
-        left_out: Positions over all splits of passages that don't stay, ascending.
-        partition_size: Passages in a partition; the last may have less.
-        pack_size: Passages that a task should write at least.
-        first_partition: The first partition's number: how many a corpus has before.
-        first_id: The first passage's id, likewise.
+        sizes: passages in each split.
+        left_out: positions over all splits of passages that don't stay, ascending.
+        partition_size: passages in a partition; the last may have less.
+        pack_size: passages that a task should write at least.
+        first_partition: the first partition's number: how many a corpus has before.
+        first_id: the first passage's id, likewise.
 
     Yields:
         The tasks, in the order of the ids.
@@ -83,7 +83,7 @@ def _pieces(
     first_ids: NDArray[np.int64],
     left_out: NDArray[np.int64],
 ) -> list[Piece]:
-    """The passages that are kept from the `first` to before the `end`."""
+    """Returns the passages that are kept from the `first` to before the `end`."""
     split = int(np.searchsorted(first_ids, first, side="right")) - 1
     pieces = []
     while first < end:

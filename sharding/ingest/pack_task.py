@@ -26,11 +26,11 @@ class PackTask:
     """Partitions to write.
 
     Attributes:
-        corpus_dir: Where they go.
-        work_dir: Where the note goes that they are written.
-        first_partition: Their first one's number.
-        first_id: Of its first passage.
-        sizes: Passages in each.
+        corpus_dir: where they go.
+        work_dir: where the note goes that they are written.
+        first_partition: their first one's number.
+        first_id: of its first passage.
+        sizes: passages in each.
         pieces: URL and key of each split, and the passages to take from it.
     """
 
@@ -63,7 +63,7 @@ def pack(task: PackTask) -> list[Partition]:
 
 
 def _shards(task: PackTask) -> Iterator[dict[str, Any]]:
-    """The arguments of `write_shard` for each partition."""
+    """Yields the arguments of `write_shard` for each partition."""
     documents = _documents(task)
     first_id = task.first_id
     for index, size in enumerate(task.sizes, start=task.first_partition):
@@ -97,7 +97,7 @@ def _key(task: PackTask) -> str:
 
 
 def _kept(note: str, key: str, task: PackTask) -> list[Partition] | None:
-    """The partitions that a stopped run wrote from the same, if all are whole."""
+    """Returns the partitions that a stopped run wrote from the same, if all are whole."""
     if not exists(note):
         return None
     try:

@@ -28,15 +28,15 @@ def write_partitions(
     """Writes the shards, keeping those of a stopped run; no manifest names them yet.
 
     Args:
-        corpus_dir: Where they go.
-        work_dir: Where the splits are, and notes of what is written.
-        splits: Of the whole input, in order.
-        left_out: Positions over all splits of passages that don't stay, ascending.
-        partition_size: Passages in a shard; the last may have less.
-        pool: Who does the work.
-        show: Shows how far it is.
-        first_partition: The first shard's number: how many the corpus has before.
-        first_id: The first passage's id, likewise.
+        corpus_dir: where they go.
+        work_dir: where the splits are, and notes of what is written.
+        splits: of the whole input, in order.
+        left_out: positions over all splits of passages that don't stay, ascending.
+        partition_size: passages in a shard; the last may have less.
+        pool: who does the work.
+        show: shows how far it is.
+        first_partition: the first shard's number: how many the corpus has before.
+        first_id: the first passage's id, likewise.
     """
     sizes = [split.num_passages for split in splits]
     plan = pack_plan(

@@ -33,10 +33,10 @@ class ParseOptions:
     """What decides which passages a file has.
 
     Attributes:
-        fields: The file's names for id, title and text.
-        chunk_words: Words of a passage that a text is cut into; None leaves texts whole.
-        drop_duplicates: Whether of equal titles and texts only the first stays.
-        on_error: Whether a bad row is an error or is left out.
+        fields: the file's names for id, title and text.
+        chunk_words: words of a passage that a text is cut into; None leaves texts whole.
+        drop_duplicates: whether of equal titles and texts only the first stays.
+        on_error: whether a bad row is an error or is left out.
     """
 
     fields: FieldMap = field(default_factory=FieldMap)
@@ -50,14 +50,14 @@ class ParseTask:
     """A part of the input to parse.
 
     Attributes:
-        work_dir: Where splits go.
-        options: Of the corpus.
-        file: That the part is of.
-        position: The part's number in the order of the input, by which splits are named.
-        split_bytes: What a split is to have at least.
+        work_dir: where splits go.
+        options: of the corpus.
+        file: that the part is of.
+        position: the part's number in the order of the input, by which splits are named.
+        split_bytes: what a split is to have at least.
         block: A block of it; None for the file itself.
-        row_group: Of a Parquet file; None for all.
-        sha256: Of a file that isn't text, where it is known.
+        row_group: of a Parquet file; None for all.
+        sha256: of a file that isn't text, where it is known.
     """
 
     work_dir: str
@@ -87,17 +87,17 @@ class SplitInfo:
     """What the driver must know of a split; see `Split`.
 
     Attributes:
-        url: The split's file; empty where a bad row stopped it.
-        key: Of what it was made from.
-        num_passages: In it.
-        num_lines: Of the file that it spans.
-        skipped: Rows left out, by reason.
-        stopped_at: The bad row that is the end of it all.
-        open_at: See `ParsedRows.open_at`.
-        keys: Hashes of the passages' ids.
-        sources: Hashes of the ids of the rows that passages were cut from, if they were.
-        rows: The row that a passage comes from, by its line, if texts were cut.
-        texts: Hashes of titles and texts, if duplicates go.
+        url: the split's file; empty where a bad row stopped it.
+        key: of what it was made from.
+        num_passages: in it.
+        num_lines: of the file that it spans.
+        skipped: rows left out, by reason.
+        stopped_at: the bad row that is the end of it all.
+        open_at: see `ParsedRows.open_at`.
+        keys: hashes of the passages' ids.
+        sources: hashes of the ids of the rows that passages were cut from, if they were.
+        rows: the row that a passage comes from, by its line, if texts were cut.
+        texts: hashes of titles and texts, if duplicates go.
     """
 
     url: str
@@ -118,10 +118,10 @@ class Parsed:
     """What a task made.
 
     Attributes:
-        position: The task's.
-        num_read: Bytes of the file that are done with it.
-        splits: In order.
-        sha256: Of the file, where the task read all of it.
+        position: the task's.
+        num_read: bytes of the file that are done with it.
+        splits: in order.
+        sha256: of the file, where the task read all of it.
     """
 
     position: tuple[int, int]
@@ -134,7 +134,7 @@ def parse(task: ParseTask) -> Parsed:
     """Writes a task's splits, keeping those that are there.
 
     Raises:
-        CorpusError: The file can't be opened. A bad row comes as `SplitInfo.stopped_at`, for the
+        CorpusError: the file can't be opened. A bad row comes as `SplitInfo.stopped_at`, for the
             driver, which knows how many lines are before.
     """
     sha256 = None
@@ -158,7 +158,7 @@ def _parse_tables(task: ParseTask, sha256: str) -> list[SplitInfo]:
 
 
 def _parse_text(task: ParseTask) -> tuple[list[SplitInfo], str | None]:
-    """A whole file in its order; a row that a block leaves open goes on in the next."""
+    """Returns a whole file in its order; a row that a block leaves open goes on in the next."""
     source = SourceBytes(task.file)
     splits: list[SplitInfo] = []
     rest = b""
@@ -180,7 +180,7 @@ def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) ->
 
 
 def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], ParsedRows]]]:
-    """Each slice's key, and how to parse it."""
+    """Yields each slice's key, and how to parse it."""
     from sharding.ingest.formats.arrow import parse_table, slices
 
     fields = task.options.fields

@@ -12,14 +12,14 @@ class ParsedRows:
     """The good rows of a block, by column, and what was wrong with the others.
 
     Attributes:
-        keys: Each row's own id.
-        titles: Each row's title.
-        texts: Each row's text.
-        lines: Each row's line, from 1 at the block's begin.
-        num_lines: That the block spans.
-        skipped: Rows left out, by reason.
-        stopped_at: The bad row that ended the reading.
-        open_at: Byte at which a row begins whose quoted field goes on behind the block.
+        keys: each row's own id.
+        titles: each row's title.
+        texts: each row's text.
+        lines: each row's line, from 1 at the block's begin.
+        num_lines: that the block spans.
+        skipped: rows left out, by reason.
+        stopped_at: the bad row that ended the reading.
+        open_at: byte at which a row begins whose quoted field goes on behind the block.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -56,14 +56,14 @@ class ParsedRows:
 
 
 def all_filled(keys: list[str], texts: list[str]) -> bool:
-    """Whether no id and no text is empty or blank."""
+    """Returns whether no id and no text is empty or blank."""
     return all(map(str.strip, keys)) and all(map(str.strip, texts))
 
 
 def checked(
     line: int, values: dict[str, Any], fields: FieldMap
 ) -> tuple[int, str, str, str] | BadRow:
-    """Line, key, title and text of a row, or what is wrong with it."""
+    """Returns line, key, title and text of a row, or what is wrong with it."""
     for given in fields.names():
         if given not in values:
             return BadRow(line, "missing field", f"{given} is not there")

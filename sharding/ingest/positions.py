@@ -28,8 +28,8 @@ def bodies_at(
     """Positions and the passages' JSON without ids; each split is read once.
 
     Args:
-        splits: Of the whole input, in order.
-        positions: Over all splits, ascending.
+        splits: of the whole input, in order.
+        positions: over all splits, ascending.
 
     Raises:
         CorpusError: A split was lost or damaged since it was written.
@@ -47,7 +47,7 @@ def bodies_at(
 
 
 def place_of(parsed: Sequence[ParsedFile], position: int) -> Place:
-    """Where the passage at a position comes from; its split is read."""
+    """Returns where the passage at a position comes from; its split is read."""
     for file in parsed:
         lines_before = 0
         for split in file.splits:
@@ -62,7 +62,7 @@ def place_of(parsed: Sequence[ParsedFile], position: int) -> Place:
 
 
 def error_at(parsed: Sequence[ParsedFile], position: int, reason: str) -> CorpusError:
-    """The error for a passage that can't be used, with its file, line and key."""
+    """Returns the error for a passage that can't be used, with its file, line and key."""
     place = place_of(parsed, position)
     return BadRow(place.line, reason, repr(place.key)).error(place.file)
 

@@ -55,19 +55,19 @@ def prepare(
     checked and kept, with whatever augmentation it has.
 
     Args:
-        sources: Paths or URLs of corpus files, directories or globs; see `sources.expand`.
-        corpus_dir: Where shards and manifest go. Workers on other machines must see it and the
+        sources: paths or URLs of corpus files, directories or globs; see `sources.expand`.
+        corpus_dir: where shards and manifest go. Workers on other machines must see it and the
             sources under the same names.
-        partition_size: Passages in a shard.
-        fields: The files' names for id, title and text.
-        chunk_words: Cuts longer texts into passages of about as many words; see `chunking`.
-        drop_duplicates: Whether of passages with equal title and text only the first stays.
-        on_error: Whether a bad row, or an id that was there before, is an error or is left out and
+        partition_size: passages in a shard.
+        fields: the files' names for id, title and text.
+        chunk_words: cuts longer texts into passages of about as many words; see `chunking`.
+        drop_duplicates: whether of passages with equal title and text only the first stays.
+        on_error: whether a bad row, or an id that was there before, is an error or is left out and
             counted.
-        overwrite: Whether another corpus in that directory may be replaced.
-        pool: Who does the work; this process, by default.
-        show: Shows the stages.
-        split_bytes: Bytes of input after which work is saved.
+        overwrite: whether another corpus in that directory may be replaced.
+        pool: who does the work; this process, by default.
+        show: shows the stages.
+        split_bytes: bytes of input after which work is saved.
 
     Returns:
         The manifest that was saved.
@@ -150,7 +150,7 @@ def _check_same(
 
 
 def _described(options: ParseOptions) -> dict[str, Any]:
-    """The options that decide what a corpus holds, for its manifest.
+    """Returns the options that decide what a corpus holds, for its manifest.
 
     What becomes of bad rows isn't one: it is seen from the manifest's `skipped`.
     """
@@ -203,7 +203,7 @@ def _made(
 
 
 def left_out_by_reason(splits: list[SplitInfo], duplicates: Duplicates) -> dict[str, int]:
-    """How many rows and passages are left out for which reason."""
+    """Returns how many rows and passages are left out for which reason."""
     counts: dict[str, int] = {}
     for split in splits:
         for reason, count in split.skipped.items():

@@ -19,10 +19,10 @@ class SourceBytes:
     """Iterates over chunks of a file's decompressed bytes.
 
     Attributes:
-        num_read: Bytes of the file that were read so far.
-        fault: Reason and detail where the compressed data ended too early or is damaged; what came
+        num_read: bytes of the file that were read so far.
+        fault: reason and detail where the compressed data ended too early or is damaged; what came
             before was given out.
-        sha256: Of the file as it lies there, once all was read.
+        sha256: of the file as it lies there, once all was read.
     """
 
     def __init__(self, file: SourceFile) -> None:
@@ -84,11 +84,13 @@ class _GzipError(Exception):
 
 
 def _gunzipped(file: _HashedFile) -> Iterator[bytes]:
-    """The data of a gzip file of one or more members; isal reads it three times as fast as zlib.
+    """Yields the data of a gzip file of one or more members.
+
+    Isal reads it three times as fast as zlib.
 
     Raises:
-        EOFError: It ends in the middle of a member, after what came before.
-        _GzipError: It is damaged; what came before, up to a few kilobytes, was given out.
+        EOFError: it ends in the middle of a member, after what came before.
+        _GzipError: it is damaged; what came before, up to a few kilobytes, was given out.
     """
     member = None
     while data := file.read(_GZIP_CHUNK):

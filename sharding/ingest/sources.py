@@ -20,10 +20,10 @@ class SourceFile:
     """A file to read.
 
     Attributes:
-        url: Its path or URL.
+        url: its path or URL.
         kind: jsonl, tsv, parquet or arrow.
         compression: gz, zst or none.
-        num_bytes: Its size as it lies there; None where the server doesn't tell.
+        num_bytes: its size as it lies there; None where the server doesn't tell.
     """
 
     url: str
@@ -38,10 +38,10 @@ class SourceFile:
 
 
 def expand(sources: Iterable[str]) -> list[SourceFile]:
-    """The files that sources stand for; those of a directory or glob by name.
+    """Returns the files that sources stand for; those of a directory or glob by name.
 
     Args:
-        sources: Files; directories, whose files of other kinds and whose subdirectories are left
+        sources: files; directories, whose files of other kinds and whose subdirectories are left
             out; globs, with `*`, `?` and `[]` in the last part; what `datasets` saved to disk.
 
     Raises:
@@ -57,7 +57,10 @@ def expand(sources: Iterable[str]) -> list[SourceFile]:
 
 
 def num_parts(files: Iterable[SourceFile], *, part_bytes: int) -> int | None:
-    """How many parts of a size the files make; None where a server doesn't tell their size."""
+    """Returns how many parts of a size the files make.
+
+    None where a server doesn't tell their size.
+    """
     sizes = [file.num_bytes for file in files]
     if None in sizes:
         return None
@@ -93,7 +96,7 @@ def _expand(source: str) -> list[SourceFile]:
 
 
 def _saved(source: str) -> list[str]:
-    """The data files of a dataset that was saved to disk, in its order."""
+    """Returns the data files of a dataset that was saved to disk, in its order."""
     url = join(source, "state.json")
     try:
         names = [entry["filename"] for entry in json.loads(read_bytes(url))["_data_files"]]

@@ -25,14 +25,14 @@ class Split:
     """Parsed passages of a part of the input, by column.
 
     Attributes:
-        key: Of the bytes and options that it was made from.
-        num_lines: Of the file that it spans.
-        skipped: Rows left out, by reason.
-        open_at: See `ParsedRows.open_at`.
+        key: of the bytes and options that it was made from.
+        num_lines: of the file that it spans.
+        skipped: rows left out, by reason.
+        open_at: see `ParsedRows.open_at`.
         columns: `lengths` of the bodies, `lines` (from 1 at the split's begin) and hashes of the
             `keys`; where texts were cut, hashes of the `sources`' own keys; where duplicates go,
             hashes of the `texts`.
-        bodies: The passages' JSON objects, joined.
+        bodies: the passages' JSON objects, joined.
     """
 
     key: str
@@ -43,13 +43,13 @@ class Split:
     bodies: bytes = field(repr=False)
 
     def body_offsets(self) -> NDArray[np.int64]:
-        """Where each body begins, and the end of the last one."""
+        """Returns where each body begins, and the end of the last one."""
         offsets = np.zeros(len(self.columns["lengths"]) + 1, np.int64)
         np.cumsum(self.columns["lengths"], out=offsets[1:])
         return offsets
 
     def hashes(self, column: str) -> Hashes | None:
-        """One of the columns of hashes, if the split has it."""
+        """Returns one of the columns of hashes, if the split has it."""
         found = self.columns.get(column)
         return None if found is None else found.astype(np.uint64, copy=False)
 
@@ -79,7 +79,10 @@ def save_split(url: str, split: Split) -> None:
 
 
 def load_split(url: str, *, key: str) -> Split | None:
-    """A split that was made from what `key` says; None where there is none, or it is damaged."""
+    """Returns a split that was made from what `key` says.
+
+    None where there is none, or it is damaged.
+    """
     if not exists(url):
         return None
     try:

@@ -13,9 +13,9 @@ class Held:
     """A partition in a slot.
 
     Attributes:
-        part: Its rows, moments and step counts: views of the arena.
-        arena: Where it lies.
-        slot: Which slot it has.
+        part: its rows, moments and step counts: views of the arena.
+        arena: where it lies.
+        slot: which slot it has.
     """
 
     part: RowPartition
@@ -36,8 +36,8 @@ class RowArena:
     """Slots of equal size for partitions of at most so many rows; threads may share it.
 
     Attributes:
-        number: The arena's own.
-        size: Rows of a slot.
+        number: the arena's own.
+        size: rows of a slot.
         rows: float32 (slots x size, S, K).
         exp_avg: float32 (slots x size, S, K).
         exp_avg_sq: float32 (slots x size, S or 1, K or 1).
@@ -48,9 +48,9 @@ class RowArena:
         """Reserves the memory, which is taken when it is first written to.
 
         Args:
-            number: Told by `Held.arena`.
-            slots: Partitions that it can hold.
-            size: Rows of the largest of them.
+            number: told by `Held.arena`.
+            slots: partitions that it can hold.
+            size: rows of the largest of them.
             like: A partition whose arrays have the shape of all, but for the number of rows.
         """
         self.number, self.size = number, size
@@ -93,7 +93,7 @@ class RowArena:
 
 
 def copied(part: RowPartition) -> RowPartition:
-    """A partition in memory of its own."""
+    """Returns a partition in memory of its own."""
     return replace(
         part,
         rows=part.rows.copy(),

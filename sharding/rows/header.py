@@ -42,12 +42,12 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def pack_header(arrays: Mapping[str, np.ndarray[Any, Any]], *, index: int, first_id: int) -> bytes:
-    """What stands before the arrays' memory.
+    """Returns what stands before the arrays' memory.
 
     Args:
-        arrays: By name, in the order in which they will be written.
-        index: The partition's number.
-        first_id: Passage id of row 0.
+        arrays: by name, in the order in which they will be written.
+        index: the partition's number.
+        first_id: passage id of row 0.
     """
     fields: dict[str, Any] = {"__metadata__": {"first_id": str(first_id), "index": str(index)}}
     end = 0
@@ -66,7 +66,7 @@ def pack_header(arrays: Mapping[str, np.ndarray[Any, Any]], *, index: int, first
 def parse_tensors(
     data: np.ndarray[Any, np.dtype[np.uint8]],
 ) -> tuple[int, int, dict[str, np.ndarray[Any, Any]]]:
-    """The arrays in a file's bytes, as views of them.
+    """Returns the arrays in a file's bytes, as views of them.
 
     Args:
         data: uint8, all of the file.
@@ -76,7 +76,7 @@ def parse_tensors(
         moments and step counts, by name.
 
     Raises:
-        ValueError: The bytes aren't a file of routing rows; says how.
+        ValueError: the bytes aren't a file of routing rows; says how.
     """
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or start > len(data):

@@ -27,8 +27,8 @@ class RowPartition:
     """The routing rows of one partition's passages and their optimiser state.
 
     Attributes:
-        index: The partition's number.
-        first_id: Passage id of row 0.
+        index: the partition's number.
+        first_id: passage id of row 0.
         rows: float32 (n, S, K): logits of n passages at S sites over K experts.
         exp_avg: float32 (n, S, K), Adam's first moment.
         exp_avg_sq: float32, Adam's second moment: (n, S, K), or of each site (n, S, 1), or of each
@@ -77,15 +77,15 @@ def init_rows(
     seed: int,
     second_moment: str = "element",
 ) -> RowPartition:
-    """Untrained rows: random codes from N(0, std^2), a function of (seed, partition) only.
+    """Returns untrained rows: random codes from N(0, std^2), a function of (seed, partition) only.
 
     Args:
-        partition: Whose passages.
+        partition: whose passages.
         sites: S of a row.
         experts: K of a row.
-        std: Standard deviation of every logit.
-        seed: Of the run.
-        second_moment: What has one of its own: an "element", a "site" or a "row".
+        std: standard deviation of every logit.
+        seed: of the run.
+        second_moment: what has one of its own: an "element", a "site" or a "row".
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(partition.index,))
     generator = np.random.Generator(np.random.Philox(sequence))
@@ -96,7 +96,7 @@ def init_rows(
 
 
 def ids_with_state(part: RowPartition, ids: Sequence[int]) -> list[int]:
-    """Those of some passages of a partition of whose rows, moments or steps anything isn't zero."""
+    """Returns the passages of some whose rows, moments or steps aren't all zero."""
     at = np.array(ids, np.int64) - part.first_id
     has_state = np.zeros(len(at), np.bool_)
     for array in _state(part):
@@ -123,10 +123,10 @@ def save_rows(
     """Writes a partition's rows, atomically; equal rows give equal bytes.
 
     Args:
-        url: The safetensors file.
-        part: What to write; nothing may change it meanwhile.
-        moments: Whether the optimiser's state goes with it (a checkpoint) or not (an encoding).
-        durable: Whether it must survive a power cut right after; else see
+        url: the safetensors file.
+        part: what to write; nothing may change it meanwhile.
+        moments: whether the optimiser's state goes with it (a checkpoint) or not (an encoding).
+        durable: whether it must survive a power cut right after; else see
             `sharding.storage.files.sync`.
 
     Returns:
@@ -151,16 +151,16 @@ def load_rows(
     Zero moments that nobody touches take no memory.
 
     Args:
-        url: The safetensors file.
-        sha256: What its hash must be, when it is known.
-        second_moment: What must have, or is given, a second moment of its own: an "element", a
+        url: the safetensors file.
+        sha256: what its hash must be, when it is known.
+        second_moment: what must have, or is given, a second moment of its own: an "element", a
             "site" or a "row"; None for whatever the file has, or else an element.
 
     Returns:
         The rows, in arrays of their own that may be changed.
 
     Raises:
-        CorpusError: The file is missing or damaged, has another hash, its tensors don't fit, or its
+        CorpusError: the file is missing or damaged, has another hash, its tensors don't fit, or its
             second moments are of something else.
     """
     data = read_buffer(url)
@@ -188,7 +188,7 @@ _REMEDY = "it is damaged: copy it again, or go back to an earlier checkpoint"
 
 
 def second_moment_shape(rows_shape: tuple[int, ...], second_moment: str) -> tuple[int, ...]:
-    """The shape of second moments, one for each "element", "site" or "row" of (n, S, K) rows."""
+    """Returns the second moments' shape: one an "element", "site" or "row" of (n, S, K) rows."""
     n, sites, experts = rows_shape
     return {"element": (n, sites, experts), "site": (n, sites, 1), "row": (n, 1, 1)}[second_moment]
 

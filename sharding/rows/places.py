@@ -65,7 +65,7 @@ class RowPlaces:
         self._found = _NOTHING
 
     def find(self, ids: npt.NDArray[np.int64], *, activate: Callable[[int], None]) -> Found:
-        """Where rows are; an update is told what was found for the gather before it.
+        """Returns where rows are; an update is told what was found for the gather before it.
 
         Args:
             ids: (M,) int64, ascending, each once; not changed since.

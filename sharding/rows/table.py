@@ -78,16 +78,16 @@ class RowTable(Closing, Generic[S]):
         """Starts empty.
 
         Args:
-            partitions: All of the corpus, by index.
+            partitions: all of the corpus, by index.
             shape: (S, K) of a row.
-            load: Gives a partition's rows to start or go on with; it is told what `save` returned
+            load: gives a partition's rows to start or go on with; it is told what `save` returned
                 for the partition last, or None where this table hasn't written it. Called by
                 threads.
-            save: Writes a partition's rows after a global step to a file of its own, durably.
+            save: writes a partition's rows after a global step to a file of its own, durably.
                 Called by threads.
-            optimizer: Updates rows.
-            lookahead: Partitions that each lane has loaded ahead.
-            max_writes: Partitions on their way to a file at most; training waits for the oldest
+            optimizer: updates rows.
+            lookahead: partitions that each lane has loaded ahead.
+            max_writes: partitions on their way to a file at most; training waits for the oldest
                 when there are more.
         """
         self._places = RowPlaces(partitions)
@@ -117,8 +117,8 @@ class RowTable(Closing, Generic[S]):
         """Takes the lanes' partitions of an epoch, and loads the first of each lane.
 
         Args:
-            orders: For each of this worker's lanes, its partitions in reading order.
-            positions: Where in that order each lane goes on; the start by default.
+            orders: for each of this worker's lanes, its partitions in reading order.
+            positions: where in that order each lane goes on; the start by default.
         """
         self._orders = dict(orders)
         self._positions = {lane: (positions or {}).get(lane, 0) for lane in orders}
@@ -126,7 +126,7 @@ class RowTable(Closing, Generic[S]):
             self._load_ahead(lane)
 
     def gather(self, ids: npt.NDArray[np.int64]) -> Float32Array:
-        """The rows of passages, a copy.
+        """Returns the rows of passages, a copy.
 
         Args:
             ids: (M,) int64, ascending, each once.
@@ -155,7 +155,7 @@ class RowTable(Closing, Generic[S]):
         Args:
             ids: (M,) int64, ascending, each once; not changed since.
             grad: float32 (M, S, K), an array or a tensor on the CPU.
-            rate: Learning rate.
+            rate: learning rate.
         """
         found = self._places.find(ids, activate=self._activate)
         for number, at, places in found.places:
@@ -175,9 +175,9 @@ class RowTable(Closing, Generic[S]):
         """Tells where a lane goes on: what lies before that is written and let go of.
 
         Args:
-            lane: Which.
-            position: Into its order of partitions.
-            step: Global steps done; what is written gets this as its step.
+            lane: which.
+            position: into its order of partitions.
+            step: global steps done; what is written gets this as its step.
         """
         order, before = self._orders[lane], self._positions[lane]
         if position == before:
@@ -206,7 +206,7 @@ class RowTable(Closing, Generic[S]):
         What is being trained is copied first, so that it can be trained on.
 
         Args:
-            step: Global steps done.
+            step: global steps done.
         """
         for index in np.flatnonzero(self._is_dirty).tolist():
             self._write(copied(self._active[index].part), step)
@@ -215,19 +215,19 @@ class RowTable(Closing, Generic[S]):
         return written
 
     def read(self, index: int) -> RowPartition:
-        """A partition's rows as they were written last, not kept in memory; for any thread.
+        """Returns a partition's rows as they were written last, not kept in memory; for any thread.
 
         Only what is in files counts: call `checkpoint` and wait for it first.
         """
         return self._read(index, self._latest.get(index))
 
     def take_waited(self) -> float:
-        """The seconds that training waited for files of rows since the last call."""
+        """Returns the seconds that training waited for files of rows since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
 
     def take_moved(self) -> tuple[int, int]:
-        """The bytes that came into memory and that went to files since the last call.
+        """Returns the bytes that came into memory and that went to files since the last call.
 
         Of what was loaded ahead, only partitions count that were then read.
         """
@@ -262,7 +262,7 @@ class RowTable(Closing, Generic[S]):
         self._places.put(index, held)
 
     def _place(self, part: RowPartition) -> Held:
-        """A partition's rows moved into an arena; called by the threads that load."""
+        """Returns a partition's rows moved into an arena; called by the threads that load."""
         while True:
             for arena in list(self._arenas):
                 held = arena.place(part)

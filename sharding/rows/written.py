@@ -20,7 +20,7 @@ class RowsWritten(Generic[S]):
     superseded: "list[Future[S]]" = field(default_factory=list)
 
     def result(self) -> tuple[dict[int, S], list[S]]:
-        """The files and the superseded ones, once they are written.
+        """Returns the files and the superseded ones, once they are written.
 
         Raises:
             CorpusError: one can't be written.

@@ -23,12 +23,12 @@ def write_buffers(
     """Writes a file, atomically, of what lies in several places.
 
     Args:
-        url: The file.
-        buffers: Its bytes; of memoryviews, the format is "B".
-        durable: As of `atomic_write`.
+        url: the file.
+        buffers: its bytes; of memoryviews, the format is "B".
+        durable: as of `atomic_write`.
 
     Raises:
-        CorpusError: As of `atomic_write`.
+        CorpusError: as of `atomic_write`.
     """
     with atomic_write(url, durable=durable) as file:
         if local_path(url) is None:
@@ -44,10 +44,10 @@ def write_buffers(
 
 
 def read_buffer(url: str | Path) -> Bytes:
-    """A file's bytes, uint8, in memory of their own.
+    """Returns a file's bytes, uint8, in memory of their own.
 
     Raises:
-        CorpusError: As of `open_url`.
+        CorpusError: as of `open_url`.
     """
     with open_url(url) as file:
         size = os.fstat(file.fileno()).st_size if local_path(url) is not None else size_of(url)

@@ -32,10 +32,12 @@ def default_cache_dir() -> str:
 
 
 def cache_for(url: str | Path, *, directory: str | None, max_gb: float) -> "ShardCache | None":
-    """The cache to read files under a URL through; None where they are local or it is turned off.
+    """Returns the cache to read files under a URL through.
+
+    None where they are local or it is turned off.
 
     Args:
-        url: Of the corpus.
+        url: of the corpus.
         directory: `data.cache_dir`; None for the default one.
         max_gb: `data.cache_gb`, in 10^9 bytes; 0 turns the cache off.
     """
@@ -52,21 +54,21 @@ class ShardCache:
 
         Args:
             directory: A local one; the cache uses `shards/` in it.
-            max_bytes: What the entries may take together, besides those being written.
+            max_bytes: what the entries may take together, besides those being written.
         """
         self._directory, self._max_bytes = Path(directory) / "shards", max_bytes
         self._writes = True
 
     def get(self, url: str | Path, *, sha256: str, num_bytes: int | None = None) -> bytes:
-        """A file's bytes, from disk if they are there.
+        """Returns a file's bytes, from disk if they are there.
 
         Args:
-            url: Where the file is fetched from.
-            sha256: What its SHA-256 is, in hex.
-            num_bytes: And its size, if it is known.
+            url: where the file is fetched from.
+            sha256: what its SHA-256 is, in hex.
+            num_bytes: and its size, if it is known.
 
         Raises:
-            CorpusError: The file can't be read, or isn't the one that was promised.
+            CorpusError: the file can't be read, or isn't the one that was promised.
         """
         path = self._directory / sha256[:2] / sha256
         data = _read(path, sha256)
@@ -92,7 +94,7 @@ class ShardCache:
         """Deletes the files whose SHA-256 begins with these hex digits (two at least), if any.
 
         Raises:
-            CorpusError: One can't be deleted.
+            CorpusError: one can't be deleted.
         """
         directory = self._directory / prefix[:2]
         found = [*directory.glob(f"{prefix}*"), *directory.glob(f".{prefix}*")]
@@ -181,7 +183,7 @@ class _Count:
 
 
 def _read(path: Path, sha256: str) -> bytes | None:
-    """An entry's bytes; None where it isn't there, can't be read or is damaged."""
+    """Returns an entry's bytes; None where it isn't there, can't be read or is damaged."""
     try:
         data = path.read_bytes()
     except OSError:

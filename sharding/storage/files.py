@@ -37,7 +37,7 @@ TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a killed `atomic_
 
 
 def join(url: str | Path, *parts: str) -> str:
-    """A URL or path with further parts appended by `/`."""
+    """Returns a URL or path with further parts appended by `/`."""
     return "/".join([(os.fspath(url) or ".").rstrip("/"), *parts])
 
 
@@ -52,7 +52,7 @@ def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
         An open file.
 
     Raises:
-        CorpusError: The file isn't there, can't be read, or its file system isn't installed.
+        CorpusError: the file isn't there, can't be read, or its file system isn't installed.
     """
     if mode not in ("r", "rb"):
         raise ValueError(f"mode {mode!r}: files are read here and written by atomic_write")
@@ -65,15 +65,15 @@ def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
 
 
 def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -> bytes:
-    """The bytes of a file, or a range of them (one request where it is remote).
+    """Returns the bytes of a file, or a range of them (one request where it is remote).
 
     Args:
         url: A path or any fsspec URL.
-        offset: The first byte, from 0; nothing is there behind the file's end.
-        length: How many at most; None for all that follow.
+        offset: the first byte, from 0; nothing is there behind the file's end.
+        length: how many at most; None for all that follow.
 
     Raises:
-        CorpusError: As of `open_url`.
+        CorpusError: as of `open_url`.
     """
     path = local_path(url)
     try:
@@ -90,10 +90,10 @@ def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -
 
 
 def size_of(url: str | Path) -> int:
-    """A file's bytes.
+    """Returns a file's bytes.
 
     Raises:
-        CorpusError: As of `open_url`.
+        CorpusError: as of `open_url`.
     """
     path = local_path(url)
     try:
@@ -103,7 +103,7 @@ def size_of(url: str | Path) -> int:
 
 
 def exists(url: str | Path) -> bool:
-    """Whether there is a file or directory of that name."""
+    """Returns whether there is a file or directory of that name."""
     path = local_path(url)
     if path is not None:
         return os.path.exists(path)
@@ -115,10 +115,12 @@ def exists(url: str | Path) -> bool:
 
 
 def list_sizes(url: str | Path) -> dict[str, int]:
-    """The bytes of what lies in a directory by its name, sorted; none when there is no directory.
+    """Returns the bytes of what lies in a directory by its name, sorted.
+
+    None when there is no directory.
 
     Raises:
-        CorpusError: The storage refuses, or can't list, as http(s):// can't.
+        CorpusError: the storage refuses, or can't list, as http(s):// can't.
     """
     path = local_path(url)
     if path is None:
@@ -130,7 +132,10 @@ def list_sizes(url: str | Path) -> dict[str, int]:
 
 
 def list_names(url: str | Path) -> list[str]:
-    """The sorted names of what lies in a directory; none when there is no such directory."""
+    """Returns the sorted names of what lies in a directory.
+
+    None when there is no such directory.
+    """
     path = local_path(url)
     if path is not None:
         return sorted(os.listdir(path)) if os.path.isdir(path) else []
@@ -144,7 +149,7 @@ def newest_change(url: str | Path) -> float | None:
         None where the storage doesn't tell.
 
     Raises:
-        CorpusError: As of `list_sizes`.
+        CorpusError: as of `list_sizes`.
     """
     path = local_path(url)
     if path is None:
@@ -159,7 +164,7 @@ def changed_at(url: str | Path) -> float | None:
     """When a file was last written, in seconds since 1970; None where nothing tells.
 
     Raises:
-        CorpusError: The storage refuses.
+        CorpusError: the storage refuses.
     """
     path = local_path(url)
     with suppress(FileNotFoundError):
@@ -196,7 +201,7 @@ def _cannot_read(url: str | Path, error: OSError) -> CorpusError:
 
 
 def sha256_of(url: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
+    """Returns the SHA-256 of a file's bytes, in hex."""
     with open_url(url) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -212,14 +217,14 @@ def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> 
     Args:
         url: A path or fsspec URL; missing parent directories are made.
         mode: "wb" or "w" (UTF-8).
-        durable: Whether the file must survive a power cut right after. One that is checked and can
+        durable: whether the file must survive a power cut right after. One that is checked and can
             be made again, or that `sync` gets later, needn't, and waits for no disk.
 
     Yields:
         The open temporary file.
 
     Raises:
-        CorpusError: The place can't be written to, or only read, as http(s)://.
+        CorpusError: the place can't be written to, or only read, as http(s)://.
     """
     path = local_path(url)
     if path is None:
@@ -261,7 +266,7 @@ def create(url: str | Path, data: bytes) -> bool:
         Whether this call wrote it.
 
     Raises:
-        CorpusError: The place can't be written to.
+        CorpusError: the place can't be written to.
     """
     path = local_path(url)
     if path is None:
@@ -298,7 +303,7 @@ def sync(urls: Iterable[str | Path]) -> None:
     """Has files survive a power cut from now on; remote ones do so once they are written.
 
     Raises:
-        CorpusError: One isn't there, or the disk has failed or is full.
+        CorpusError: one isn't there, or the disk has failed or is full.
     """
     paths = {path for url in urls if (path := local_path(url)) is not None}
     for path in sorted(paths):
@@ -324,7 +329,7 @@ def download(url: str | Path, path: str | Path) -> None:
     """Copies a file to a local path, which mustn't be in use: half of it shows meanwhile.
 
     Raises:
-        CorpusError: As of `open_url`.
+        CorpusError: as of `open_url`.
     """
     with open_url(url) as source, open(path, "wb") as target:
         while block := source.read(1 << 20):
@@ -342,7 +347,7 @@ def read_json(url: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        CorpusError: The file isn't there or isn't JSON; names the file and line.
+        CorpusError: the file isn't there or isn't JSON; names the file and line.
     """
     data = read_bytes(url)
     try:

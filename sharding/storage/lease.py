@@ -44,17 +44,17 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who holds a lease.
 
     Attributes:
-        purpose: What for, as "encode".
-        user: On whose behalf.
-        host: On which machine.
-        machine: What tells apart the places where a process id means something.
-        pid: Of the process.
-        started: What tells apart processes that had one id after another; "" where unknown.
+        purpose: what for, as "encode".
+        user: on whose behalf.
+        host: on which machine.
+        machine: what tells apart the places where a process id means something.
+        pid: of the process.
+        started: what tells apart processes that had one id after another; "" where unknown.
         since: Unix seconds, by the holder's clock; for people.
-        nonce: Drawn for this lease.
-        length_s: Without a renewal for so long it has ended.
-        renewals: How often it was renewed.
-        released: Whether it was given back.
+        nonce: drawn for this lease.
+        length_s: without a renewal for so long it has ended.
+        renewals: how often it was renewed.
+        released: whether it was given back.
     """
 
     purpose: _Text
@@ -75,7 +75,10 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.purpose} by {self.user} on {self.host} (process {self.pid}, since {since})"
 
     def is_running(self) -> bool | None:
-        """Whether its process lives, and holds it; None where that can't be told from here."""
+        """Returns whether its process lives, and holds it.
+
+        None where that can't be told from here.
+        """
         if self.machine != _machine() or not self.started:
             return None
         if _started(self.pid) != self.started:
@@ -83,7 +86,7 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.pid != os.getpid() or self.nonce in _HELD
 
     def has_ended(self) -> bool:
-        """Whether it is known that nobody holds the lease any more."""
+        """Returns whether it is known that nobody holds the lease any more."""
         return self.released or self.is_running() is False
 
 
@@ -145,15 +148,15 @@ def take(
     """Takes a directory's lease, waiting until one whose holder may have died has ended.
 
     Args:
-        directory: Where the lease's file lies; all who may want it must see it.
-        purpose: What for: others are told.
-        length_s: Seconds without a renewal after which it ends by itself.
-        waiting: Called when there is something to wait for, with the holder and the most seconds.
-        lost: Called in a thread, once, with how it came that another has, or may have, the lease.
+        directory: where the lease's file lies; all who may want it must see it.
+        purpose: what for: others are told.
+        length_s: seconds without a renewal after which it ends by itself.
+        waiting: called when there is something to wait for, with the holder and the most seconds.
+        lost: called in a thread, once, with how it came that another has, or may have, the lease.
 
     Raises:
-        LeaseError: It is held by another process, which lives.
-        CorpusError: The directory can't be written to.
+        LeaseError: it is held by another process, which lives.
+        CorpusError: the directory can't be written to.
     """
     directory = os.fspath(directory)
     holder = Holder(
@@ -201,7 +204,7 @@ def check_lease(directory: str | Path, number: int) -> None:
     """Asks whether a lease is still the newest of a directory.
 
     Raises:
-        LeaseError: Another has been given since; says to whom.
+        LeaseError: another has been given since; says to whom.
     """
     current = read(directory)
     if current is not None and current[0] > number:
@@ -212,10 +215,10 @@ def check_lease(directory: str | Path, number: int) -> None:
 
 
 def read(directory: str | Path) -> tuple[int, Holder] | None:
-    """The newest lease of a directory and its holder; None where there never was one.
+    """Returns the newest lease of a directory and its holder; None where there never was one.
 
     Raises:
-        CorpusError: The file is damaged.
+        CorpusError: the file is damaged.
     """
     for number in reversed(_numbers(directory)):
         url = _url(directory, number)
@@ -277,7 +280,7 @@ def _user() -> str:
 
 
 def _machine() -> str:
-    """What is shared by the processes whose ids mean the same; only Linux tells."""
+    """Returns what is shared by the processes whose ids mean the same; only Linux tells."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

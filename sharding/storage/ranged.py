@@ -15,7 +15,7 @@ class RangedFile(io.RawIOBase):
 
         Args:
             fetch: (offset, length) -> exactly those bytes of the file.
-            size: Of the file in bytes.
+            size: of the file in bytes.
         """
         super().__init__()
         self._fetch, self._size = fetch, size
@@ -30,7 +30,7 @@ class RangedFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The position in bytes."""
+        """Returns the position in bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -51,7 +51,7 @@ class RangedFile(io.RawIOBase):
         return length
 
     def readall(self) -> bytes:
-        """The rest of the file, in blocks rather than in `io`'s 8 KiB steps."""
+        """Returns the rest of the file, in blocks rather than in `io`'s 8 KiB steps."""
         out = bytearray()
         while block := self.read(BLOCK_BYTES):
             out += block
@@ -59,5 +59,5 @@ class RangedFile(io.RawIOBase):
 
 
 def buffered(fetch: Callable[[int, int], bytes], *, size: int) -> io.BufferedReader:
-    """The same with a read-ahead of one block."""
+    """Returns the same with a read-ahead of one block."""
     return io.BufferedReader(RangedFile(fetch, size=size), BLOCK_BYTES)

@@ -20,11 +20,13 @@ _WRITTEN = ("LastModified", "mtime", "updated", "created")  # as the file system
 
 
 def info(url: str | Path) -> dict[str, Any]:
-    """What the storage says of a name; unlike fsspec's `exists`, a failure isn't taken for a no.
+    """Returns what the storage says of a name.
+
+    Unlike fsspec's `exists`, a failure isn't taken for a no.
 
     Raises:
-        CorpusError: The storage refused, or failed in every try; so do all functions here.
-        FileNotFoundError: There is no such name.
+        CorpusError: the storage refused, or failed in every try; so do all functions here.
+        FileNotFoundError: there is no such name.
     """
     fs, remote = filesystem_of(url)
     found: dict[str, Any] = ask(url, lambda: fs.info(remote))
@@ -32,7 +34,7 @@ def info(url: str | Path) -> dict[str, Any]:
 
 
 def open_remote(url: str | Path) -> IO[bytes]:
-    """A seekable file whose blocks are fetched as they are read."""
+    """Returns a seekable file whose blocks are fetched as they are read."""
     fs, remote = filesystem_of(url)
     found = info(url)
     if found.get("type") == "directory":
@@ -47,7 +49,7 @@ def open_remote(url: str | Path) -> IO[bytes]:
 
 
 def _fetch(url: str | Path, fs: Any, remote: str, offset: int, length: int) -> bytes:
-    """Exactly these bytes, which lie inside the file."""
+    """Returns exactly these bytes, which lie inside the file."""
     headers = {"headers": {"Accept-Encoding": "identity"}} if scheme_of(url) in HTTP else {}
 
     def once() -> bytes:
@@ -62,7 +64,7 @@ def _fetch(url: str | Path, fs: Any, remote: str, offset: int, length: int) -> b
 
 
 def read_remote(url: str | Path, *, offset: int, length: int | None) -> bytes:
-    """A file's bytes, or a range of them."""
+    """Returns a file's bytes, or a range of them."""
     fs, remote = filesystem_of(url)
     if scheme_of(url) in HTTP:
         if offset or length is not None:
@@ -96,7 +98,7 @@ def _is_behind_the_end(error: OSError) -> bool:
 
 
 def remote_size(url: str | Path) -> int:
-    """A file's bytes."""
+    """Returns a file's bytes."""
     size = info(url).get("size")
     if size is None:
         raise CorpusError(f"{url}: the server doesn't tell the file's size; copy it to disk first")
@@ -104,7 +106,7 @@ def remote_size(url: str | Path) -> int:
 
 
 def list_remote(url: str | Path) -> dict[str, int]:
-    """The bytes of a directory's files by their names, sorted; none when it isn't there."""
+    """Returns the bytes of a directory's files by their names, sorted; none when it isn't there."""
     if scheme_of(url) in HTTP:
         raise CorpusError(f"{url}: a directory can't be listed over http; copy it to disk first")
     _, remote = filesystem_of(url)
@@ -117,7 +119,7 @@ def list_remote(url: str | Path) -> dict[str, int]:
 
 
 def _entries(url: str | Path) -> list[dict[str, Any]]:
-    """What lies in a directory, as fsspec describes it; nothing when it isn't there."""
+    """Returns what lies in a directory, as fsspec describes it; nothing when it isn't there."""
     fs, remote = filesystem_of(url)
     try:
         entries: list[dict[str, Any]] = ask(url, lambda: fs.ls(remote, detail=True))
@@ -162,7 +164,7 @@ def remove_remote(url: str | Path) -> None:
 
 
 def writable(url: str | Path) -> tuple[Any, str]:
-    """The file system and path of a URL that may be written to."""
+    """Returns the file system and path of a URL that may be written to."""
     if scheme_of(url) in HTTP:
         raise CorpusError(
             f"{url}: http(s):// is for reading only; write to a local path, s3:// or gs://"
@@ -195,7 +197,7 @@ def upload(path: str | Path, url: str | Path) -> None:
     """Copies a local file to a remote name, where it appears whole or not at all.
 
     Raises:
-        CorpusError: The storage refused, or failed in every try.
+        CorpusError: the storage refused, or failed in every try.
     """
     fs, remote = writable(url)
     local = os.fspath(path)

@@ -82,12 +82,12 @@ def ask(url: str | Path, question: Callable[[], T]) -> T:
     """Calls a file system, again after a pause where the failure is one that passes.
 
     Args:
-        url: What is asked for, named in errors.
-        question: The call; may be made several times.
+        url: what is asked for, named in errors.
+        question: the call; may be made several times.
 
     Raises:
-        CorpusError: The storage refused, or failed in every try; says which and what to do.
-        FileNotFoundError: There is no such file or bucket.
+        CorpusError: the storage refused, or failed in every try; says which and what to do.
+        FileNotFoundError: there is no such file or bucket.
     """
     tries = Retrying(
         retry=retry_if_exception(is_transient),
@@ -108,7 +108,7 @@ def ask(url: str | Path, question: Callable[[], T]) -> T:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may well succeed a little later.
+    """Returns whether the same call may well succeed a little later.
 
     The outermost link of the chain that tells decides: behind aiohttp's "payload isn't complete"
     stands its parser's 400, which is no answer of the server.
@@ -128,12 +128,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_already_there(error: BaseException) -> bool:
-    """Whether a file that was to be new exists (S3 answers 412 to a conditional write then)."""
+    """Returns whether the file to create exists (S3 answers 412 to a conditional write then)."""
     return isinstance(error, FileExistsError) or _status(error) == _PRECONDITION_FAILED
 
 
 def storage_error(url: str | Path, error: BaseException) -> CorpusError:
-    """What to tell the user of a call that failed for good."""
+    """Returns what to tell the user of a call that failed for good."""
     text, status, code = os.fspath(url), _status(error), _code(error)
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = f"{code}: {reason}" if code and code not in reason and not code.isdigit() else reason
@@ -160,7 +160,7 @@ def storage_error(url: str | Path, error: BaseException) -> CorpusError:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those behind it; s3fs and fsspec wrap what the network raised."""
+    """Yields the error and those behind it; s3fs and fsspec wrap what the network raised."""
     link: BaseException | None = error
     for _ in range(8):
         if link is None:
@@ -170,7 +170,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of the answer, where there was one."""
+    """Returns the HTTP status of the answer, where there was one."""
     found = (_status_of(link) for link in _chain(error))
     return next((status for status in found if status is not None), None)
 

@@ -25,12 +25,14 @@ HTTP = frozenset(("http", "https"))
 
 
 def local_path(url: str | Path) -> str | None:
-    """The path on this machine that a path, `file:` or `local:` URL means; None for other URLs.
+    """Returns the path on this machine that a path, `file:` or `local:` URL means.
+
+    None for other URLs.
 
     As in fsspec, nothing is decoded: `%20` stands for itself.
 
     Raises:
-        CorpusError: It is a URL that runs a command.
+        CorpusError: it is a URL that runs a command.
     """
     text = os.fspath(url)
     if isinstance(url, Path):
@@ -48,34 +50,34 @@ def local_path(url: str | Path) -> str | None:
 
 
 def is_local(url: str | Path) -> bool:
-    """Whether it lies on this machine's own file system; see `local_path`."""
+    """Returns whether it lies on this machine's own file system; see `local_path`."""
     return local_path(url) is not None
 
 
 def absolute(url: str | Path) -> str:
-    """A local path as a process in another directory finds it; any other URL as it is."""
+    """Returns a local path as a process in another directory finds it; any other URL as it is."""
     path = local_path(url)
     return os.fspath(url) if path is None else os.path.abspath(path)
 
 
 def is_chained(url: str | Path) -> bool:
-    """Whether it is several URLs in one, such as `zip://part.jsonl::s3://bucket/all.zip`."""
+    """Returns whether it is several URLs in one, such as `zip://part.jsonl::s3://bucket/all.zip`."""
     return "::" in os.fspath(url)
 
 
 def scheme_of(url: str | Path) -> str:
-    """The URL's (first) protocol, such as `s3`."""
+    """Returns the URL's (first) protocol, such as `s3`."""
     return os.fspath(url).partition("::")[0].partition(":")[0].lower()
 
 
 def filesystem_of(url: str | Path) -> tuple[Any, str]:
-    """The fsspec file system of a URL that isn't local, and the path in it.
+    """Returns the fsspec file system of a URL that isn't local, and the path in it.
 
     Object stores are set not to remember listings, which other workers make out of date, and S3
     not to repeat requests by itself: `sharding.storage.retry` does, once for all.
 
     Raises:
-        CorpusError: No such file system is known, or its package isn't installed.
+        CorpusError: no such file system is known, or its package isn't installed.
     """
     text = os.fspath(url)
     scheme = scheme_of(text)

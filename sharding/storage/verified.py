@@ -13,11 +13,11 @@ def read_promised(url: str | Path, *, sha256: str, num_bytes: int | None = None)
 
     Args:
         url: A path or URL.
-        sha256: What its SHA-256 is, in hex.
-        num_bytes: And its size, if it is known.
+        sha256: what its SHA-256 is, in hex.
+        num_bytes: and its size, if it is known.
 
     Raises:
-        CorpusError: The file can't be read, or isn't the one that was promised.
+        CorpusError: the file can't be read, or isn't the one that was promised.
     """
     # One byte more than it should have shows that it is longer.
     data = read_bytes(url, length=None if num_bytes is None else num_bytes + 1)

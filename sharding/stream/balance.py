@@ -13,10 +13,10 @@ class Balance:
     """What an epoch's steps have room for, and what they hold.
 
     Attributes:
-        steps: Of an epoch.
-        examples: Of an epoch.
-        slots: Examples that the steps have room for: steps x lanes x microbatch.
-        worker_slots: The examples of each step's busiest worker, times the workers, summed over
+        steps: of an epoch.
+        examples: of an epoch.
+        slots: examples that the steps have room for: steps x lanes x microbatch.
+        worker_slots: the examples of each step's busiest worker, times the workers, summed over
             the steps. A step lasts as long as that worker needs.
     """
 
@@ -39,13 +39,13 @@ class Balance:
 def balance(
     examples_per_partition: Sequence[int], *, num_lanes: int, world_size: int, microbatch: int
 ) -> Balance:
-    """How evenly a corpus fills the lanes and workers of an epoch.
+    """Returns how evenly a corpus fills the lanes and workers of an epoch.
 
     Args:
-        examples_per_partition: By partition index.
-        num_lanes: Of the whole stream.
-        world_size: Workers, at most `num_lanes`.
-        microbatch: Examples that a lane gives a step.
+        examples_per_partition: by partition index.
+        num_lanes: of the whole stream.
+        world_size: workers, at most `num_lanes`.
+        microbatch: examples that a lane gives a step.
     """
     sizes = np.array(lane_sizes(examples_per_partition, num_lanes=num_lanes), np.int64)
     owner = np.empty(num_lanes, np.int64)
@@ -71,12 +71,12 @@ def balance(
 def times_rewritten(
     sizes_in_order: Sequence[int], *, microbatch: int, every_steps: int
 ) -> list[int]:
-    """How many of an epoch's checkpoints find each partition of a lane changed since the last one.
+    """Counts an epoch's checkpoints that find each partition of a lane changed since the last.
 
     Args:
-        sizes_in_order: The examples of the lane's partitions, in `partition_order`.
-        microbatch: Examples that the lane gives a step.
-        every_steps: Steps between checkpoints; there is one at the epoch's end too.
+        sizes_in_order: the examples of the lane's partitions, in `partition_order`.
+        microbatch: examples that the lane gives a step.
+        every_steps: steps between checkpoints; there is one at the epoch's end too.
 
     Returns:
         A count for each partition, in the same order; 0 where it has no examples.

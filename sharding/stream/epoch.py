@@ -52,19 +52,19 @@ class LaneStream(PooledIterator[LaneBatch[T]]):
         """Starts reading.
 
         Args:
-            corpus: What to read.
-            lane: Which of the `num_lanes`.
-            num_lanes: Of the whole stream.
-            seed: Decides the order, with epoch and lane.
-            epoch: From 0.
-            microbatch: Examples in a batch; the lane's last may have fewer.
-            expand: Makes the examples.
-            num_examples: How many examples a partition has, as the plan counted them.
-            cursor: Where to go on; the epoch's start by default.
-            prefetch: Batches made ahead.
+            corpus: what to read.
+            lane: which of the `num_lanes`.
+            num_lanes: of the whole stream.
+            seed: decides the order, with epoch and lane.
+            epoch: from 0.
+            microbatch: examples in a batch; the lane's last may have fewer.
+            expand: makes the examples.
+            num_examples: how many examples a partition has, as the plan counted them.
+            cursor: where to go on; the epoch's start by default.
+            prefetch: batches made ahead.
 
         Raises:
-            CorpusError: The cursor doesn't fit this corpus.
+            CorpusError: the cursor doesn't fit this corpus.
         """
         order, sizes = _order_and_sizes(
             corpus, lane, num_lanes=num_lanes, seed=seed, epoch=epoch, num_examples=num_examples
@@ -92,9 +92,9 @@ class StepBatch(Generic[T]):
     """What one worker adds to one global step.
 
     Attributes:
-        step: The step's number in its epoch, from 0.
-        lanes: The batches of this worker's lanes that have data left, ascending.
-        cursor: Where all lanes, of this worker and of others, go on after this step; after the
+        step: the step's number in its epoch, from 0.
+        lanes: the batches of this worker's lanes that have data left, ascending.
+        cursor: where all lanes, of this worker and of others, go on after this step; after the
             epoch's last step that is the start of the next epoch.
     """
 
@@ -131,20 +131,20 @@ class WorkerStream(PooledIterator[StepBatch[T]]):
         """Starts reading.
 
         Args:
-            corpus: What to read.
-            rank: Which worker, from 0.
-            world_size: The number of workers, at most `num_lanes`.
-            num_lanes: Of the whole stream.
-            seed: Decides the order, with epoch and lane.
-            microbatch: Examples that a lane gives a step; its last may have fewer.
-            expand: Makes the examples.
-            num_examples: How many examples a partition has, as the plan counted them.
-            cursor: Where to go on, and in which epoch; the start of epoch 0 by default.
-            prefetch: Microbatches that each lane makes ahead.
-            threads: The most that run at once.
+            corpus: what to read.
+            rank: which worker, from 0.
+            world_size: the number of workers, at most `num_lanes`.
+            num_lanes: of the whole stream.
+            seed: decides the order, with epoch and lane.
+            microbatch: examples that a lane gives a step; its last may have fewer.
+            expand: makes the examples.
+            num_examples: how many examples a partition has, as the plan counted them.
+            cursor: where to go on, and in which epoch; the start of epoch 0 by default.
+            prefetch: microbatches that each lane makes ahead.
+            threads: the most that run at once.
 
         Raises:
-            CorpusError: The cursor doesn't fit this corpus, or there are more workers than lanes.
+            CorpusError: the cursor doesn't fit this corpus, or there are more workers than lanes.
         """
         mine = lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
         of_lane = partial(
@@ -217,7 +217,7 @@ def _order_and_sizes(
     epoch: int,
     num_examples: Callable[[Partition], int],
 ) -> tuple[list[int], list[int]]:
-    """A lane's partitions in reading order, and the examples of each."""
+    """Returns a lane's partitions in reading order, and the examples of each."""
     partitions = corpus.manifest.partitions
     of_lane = partitions_of_lane(lane, num_partitions=len(partitions), num_lanes=num_lanes)
     order = partition_order(seed, epoch, lane=lane, partitions=of_lane)

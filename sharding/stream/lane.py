@@ -21,10 +21,10 @@ class LaneBatch(Generic[T]):
     """What a lane adds to one global step.
 
     Attributes:
-        lane: Which.
-        items: At most `microbatch` examples.
-        partitions: The partitions that they come from, in reading order.
-        cursor: Where the lane goes on after this batch.
+        lane: which.
+        items: at most `microbatch` examples.
+        partitions: the partitions that they come from, in reading order.
+        cursor: where the lane goes on after this batch.
     """
 
     lane: int
@@ -55,14 +55,14 @@ class Lane(Generic[T]):
         """Starts to read the first partition.
 
         Args:
-            lane: Its number.
-            order: The partitions, in reading order.
-            sizes: Of each of these, its examples.
-            cursor: Where to go on; see `check_fits`.
+            lane: its number.
+            order: the partitions, in reading order.
+            sizes: of each of these, its examples.
+            cursor: where to go on; see `check_fits`.
             load: (partition, its examples) -> that partition, shuffled.
-            microbatch: Examples in a batch; the last may have fewer.
-            prefetch: Batches made ahead.
-            pool: Runs what is given to it first before what is given to it later: a piece of a
+            microbatch: examples in a batch; the last may have fewer.
+            prefetch: batches made ahead.
+            pool: runs what is given to it first before what is given to it later: a piece of a
                 partition waits in its thread until the partition is there.
         """
         self._lane, self._order, self._sizes = lane, order, sizes
@@ -91,7 +91,7 @@ class Lane(Generic[T]):
                 del self._partitions[position]  # from here on only its pieces have it
 
     def take(self) -> LaneBatch[T] | None:
-        """The next microbatch; None when the lane has no data left.
+        """Returns the next microbatch; None when the lane has no data left.
 
         Raises:
             CorpusError: A shard is damaged, or holds another number of examples than planned.
@@ -132,7 +132,7 @@ class Lane(Generic[T]):
             self._partition(position)
 
     def _partition(self, position: int) -> "Future[ShuffledPartition[T]]":
-        """A partition that is being read, or is now."""
+        """Returns a partition that is being read, or is now."""
         if position not in self._partitions:
             self._partitions[position] = self._pool.submit(
                 self._load, self._order[position], self._sizes[position]

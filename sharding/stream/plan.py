@@ -47,16 +47,16 @@ class Cursor:
     lanes: tuple[LaneCursor, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The cursor as plain JSON values."""
+        """Returns the cursor as plain JSON values."""
         lanes = [[lane.position, lane.offset] for lane in self.lanes]
         return {"epoch": self.epoch, "step": self.step, "lanes": lanes}
 
     @classmethod
     def from_json(cls, fields: Any) -> "Cursor":
-        """The cursor that `to_json` wrote.
+        """Returns the cursor that `to_json` wrote.
 
         Raises:
-            CorpusError: The fields aren't a cursor.
+            CorpusError: the fields aren't a cursor.
         """
         try:
             epoch, step, lanes = fields["epoch"], fields["step"], fields["lanes"]
@@ -73,19 +73,19 @@ class Cursor:
 
 
 def lane_of(partition: int, num_lanes: int) -> int:
-    """The lane that a partition belongs to."""
+    """Returns the lane that a partition belongs to."""
     return partition % num_lanes
 
 
 def lanes_of_worker(rank: int, *, world_size: int, num_lanes: int) -> list[int]:
-    """A worker's lanes, ascending; no worker has two more than another.
+    """Returns a worker's lanes, ascending; no worker has two more than another.
 
     Every `world_size`-th lane: with equal partitions the lanes with one more of them come first,
     so that they too are shared evenly, and the workers differ by one microbatch at most in every
     step of the epoch, its last ones included.
 
     Raises:
-        CorpusError: There are more workers than lanes.
+        CorpusError: there are more workers than lanes.
     """
     if not 1 <= world_size <= num_lanes:
         raise CorpusError(
@@ -96,14 +96,14 @@ def lanes_of_worker(rank: int, *, world_size: int, num_lanes: int) -> list[int]:
 
 
 def partitions_of_lane(lane: int, *, num_partitions: int, num_lanes: int) -> list[int]:
-    """A lane's partitions, ascending."""
+    """Returns a lane's partitions, ascending."""
     return list(range(lane, num_partitions, num_lanes))
 
 
 def partitions_of_worker(
     rank: int, *, world_size: int, num_partitions: int, num_lanes: int
 ) -> list[int]:
-    """A worker's partitions, ascending: those of its lanes."""
+    """Returns a worker's partitions, ascending: those of its lanes."""
     lanes = lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
     return sorted(
         partition
@@ -115,7 +115,7 @@ def partitions_of_worker(
 
 
 def partition_order(seed: int, epoch: int, *, lane: int, partitions: Sequence[int]) -> list[int]:
-    """The order in which a lane reads its partitions in an epoch."""
+    """Returns the order in which a lane reads its partitions in an epoch."""
     order = _generator(seed, _Draw.PARTITIONS, epoch, lane).permutation(len(partitions))
     return [partitions[i] for i in order]
 
@@ -123,7 +123,7 @@ def partition_order(seed: int, epoch: int, *, lane: int, partitions: Sequence[in
 def example_order(
     seed: int, epoch: int, *, partition: int, num_examples: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order of a partition's examples in an epoch: a permutation, shape (num_examples,)."""
+    """Returns a partition's order of examples in an epoch: a permutation of (num_examples,)."""
     return _generator(seed, _Draw.EXAMPLES, epoch, partition).permutation(num_examples)
 
 
@@ -136,42 +136,42 @@ def _generator(seed: int, draw: _Draw, epoch: int, index: int) -> np.random.Gene
 def steps_per_epoch(
     examples_per_partition: Sequence[int], *, num_lanes: int, microbatch: int
 ) -> int:
-    """The steps until the longest lane has given all its examples, `microbatch` at a time.
+    """Returns the steps until the longest lane has given all its examples, `microbatch` at a time.
 
     Args:
-        examples_per_partition: By partition index.
-        num_lanes: Of the whole stream.
-        microbatch: Examples that a lane gives a step; a lane's last one may be smaller.
+        examples_per_partition: by partition index.
+        num_lanes: of the whole stream.
+        microbatch: examples that a lane gives a step; a lane's last one may be smaller.
     """
     sizes = lane_sizes(examples_per_partition, num_lanes=num_lanes)
     return max(-(-size // microbatch) for size in sizes)
 
 
 def lane_sizes(examples_per_partition: Sequence[int], *, num_lanes: int) -> list[int]:
-    """The examples of every lane in an epoch."""
+    """Returns the examples of every lane in an epoch."""
     return [sum(examples_per_partition[lane::num_lanes]) for lane in range(num_lanes)]
 
 
 def lane_cursor_at(
     step_in_epoch: int, sizes_in_order: Sequence[int], *, microbatch: int
 ) -> LaneCursor:
-    """Where a lane goes on after a number of steps, without reading anything.
+    """Returns where a lane goes on after a number of steps, without reading anything.
 
     Args:
-        step_in_epoch: Steps taken in this epoch.
-        sizes_in_order: The examples of the lane's partitions, in `partition_order`.
-        microbatch: Examples that a lane gives a step.
+        step_in_epoch: steps taken in this epoch.
+        sizes_in_order: the examples of the lane's partitions, in `partition_order`.
+        microbatch: examples that a lane gives a step.
     """
     return settled_cursor(0, step_in_epoch * microbatch, sizes_in_order)
 
 
 def settled_cursor(position: int, offset: int, sizes_in_order: Sequence[int]) -> LaneCursor:
-    """The cursor that lies `offset` examples behind a partition's start, in its one form.
+    """Returns the cursor that lies `offset` examples behind a partition's start, in its one form.
 
     Args:
-        position: Index into the lane's order of partitions.
-        offset: May run past that partition, and past the lane's end.
-        sizes_in_order: The examples of the lane's partitions, in `partition_order`.
+        position: index into the lane's order of partitions.
+        offset: may run past that partition, and past the lane's end.
+        sizes_in_order: the examples of the lane's partitions, in `partition_order`.
     """
     while position < len(sizes_in_order) and offset >= sizes_in_order[position]:
         offset -= sizes_in_order[position]

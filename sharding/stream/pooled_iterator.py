@@ -25,8 +25,8 @@ class PooledIterator(Closing, Iterator[T]):
         """Makes the pool; its threads start with their first tasks.
 
         Args:
-            threads: The most that run at once.
-            name: What their names begin with, for whoever looks at a stack dump.
+            threads: the most that run at once.
+            name: what their names begin with, for whoever looks at a stack dump.
         """
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._end_pool = weakref.finalize(self, _end, self._pool)
@@ -35,10 +35,10 @@ class PooledIterator(Closing, Iterator[T]):
 
     @abstractmethod
     def _take(self) -> T | None:
-        """The next item, or None at the end."""
+        """Returns the next item, or None at the end."""
 
     def __next__(self) -> T:
-        """The next item."""
+        """Returns the next item."""
         if self._error is not None and not self._closed:
             raise self._error
         item = None
@@ -63,7 +63,7 @@ class PooledIterator(Closing, Iterator[T]):
 
 
 def _not_an_end(error: BaseException) -> BaseException:
-    """The error, or another where it would pass for the end of the data."""
+    """Returns the error, or another where it would pass for the end of the data."""
     if not isinstance(error, StopIteration):
         return error
     stray = RuntimeError("StopIteration was raised in the midst of the data")

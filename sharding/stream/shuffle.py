@@ -19,10 +19,10 @@ class Expander(Protocol[T]):
     """How records become examples; several threads use it at once."""
 
     def count(self, record: Record) -> int:
-        """How many examples a record has; quick, for it is asked of every record."""
+        """Returns how many examples a record has; quick, for it is asked of every record."""
 
     def make(self, wanted: Sequence[tuple[Record, int]]) -> list[T]:
-        """Examples, each given as its record and its number among the record's examples.
+        """Returns examples, each given as its record and its number among the record's examples.
 
         The same pair must always give the same example.
         """
@@ -48,15 +48,15 @@ class ShuffledPartition(Generic[T]):
         """Reads and checks the shard.
 
         Args:
-            corpus: To read from.
-            partition: One of its.
-            expand: Makes the examples.
-            num_examples: How many the partition must have.
-            seed: Decides the order, with epoch and partition.
-            epoch: From 0.
+            corpus: to read from.
+            partition: one of its.
+            expand: makes the examples.
+            num_examples: how many the partition must have.
+            seed: decides the order, with epoch and partition.
+            epoch: from 0.
 
         Raises:
-            CorpusError: The shard is damaged, or has another number of examples.
+            CorpusError: the shard is damaged, or has another number of examples.
         """
         self._records, self._expand = corpus.records(partition), expand
         counts = np.fromiter(map(expand.count, self._records), np.int64, len(self._records))
@@ -72,7 +72,7 @@ class ShuffledPartition(Generic[T]):
         self._number: Int32Array = number.astype(np.int32)
 
     def examples(self, start: int, stop: int) -> list[T]:
-        """The examples from `start` up to `stop` in the shuffled order."""
+        """Returns the examples from `start` up to `stop` in the shuffled order."""
         records = self._records
         wanted = [
             (records[at], number)

@@ -40,7 +40,9 @@ def check_sinks(config: LogConfig) -> None:
 
 
 def open_sinks(run_dir: str, config: Config, *, resumed_step: int) -> list[Sink]:
-    """The chosen sinks; what needs a network opens later and in a thread, and can't fail here.
+    """Returns the chosen sinks.
+
+    What needs a network opens later and in a thread, and can't fail here.
 
     Args:
         run_dir: a path or URL.

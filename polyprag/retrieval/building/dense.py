@@ -64,7 +64,7 @@ class DenseBuild:
         removed: npt.NDArray[np.int64],
         is_base: bool,
     ) -> list[Component]:
-        """The indexes, over consecutive passages, in place.
+        """Returns the indexes, over consecutive passages, in place.
 
         Args:
             groups: of the segment.
@@ -133,7 +133,7 @@ class DenseBuild:
         return Embeddings.open(local, num_passages=num_passages)
 
     def _factory(self, num_vectors: int, dims: int, *, is_base: bool) -> str:
-        """The factory string of a segment.
+        """Returns the factory string of a segment.
 
         A later one is searched exactly unless it is large enough to be worth training: it costs
         little, and an inverted file or a quantiser needs many vectors.

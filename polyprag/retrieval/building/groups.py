@@ -45,7 +45,7 @@ def groups_of(partitions: Sequence[Partition]) -> list[Group]:
 
 
 def runs_of(groups: Sequence[Group], *, max_passages: int) -> list[list[int]]:
-    """The numbers of consecutive groups that together have at most so many passages, or one."""
+    """Yields runs of consecutive groups' numbers with at most so many passages, or one group."""
     runs: list[list[int]] = []
     count = 0
     for i, group in enumerate(groups):

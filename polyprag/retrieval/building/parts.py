@@ -32,7 +32,7 @@ class Parts:
         self.place, self.progress, self._pieces_at = place, progress, pieces_at
 
     def found(self, name: str, **made_from: Any) -> Component | None:
-        """A component if it is there.
+        """Returns a component if it is there.
 
         Args:
             name: what kind of component it is.
@@ -41,7 +41,7 @@ class Parts:
         return self.place.finished(directory_name(name, _with_layout(made_from)))
 
     def here(self, name: str, write: Callable[[Path], None], **made_from: Any) -> Component:
-        """A component that this process makes unless it is there.
+        """Returns a component that this process makes unless it is there.
 
         Args:
             name: what kind of component it is.
@@ -53,11 +53,11 @@ class Parts:
         return component
 
     def piece(self, name: str, work: Work, *, num_passages: int, **made_from: Any) -> Piece:
-        """A component that a worker is to make; see `Piece`."""
+        """Returns a component that a worker is to make; see `Piece`."""
         return Piece(self._pieces_at, name, _with_layout(made_from), work, num_passages)
 
     def made(self, pieces: Sequence[Piece], pool: TaskPool) -> list[Component]:
-        """All of these, made in parallel where they aren't there, and told of."""
+        """Returns all of these, made in parallel where they aren't there, and told of."""
         made = []
         for piece, component in zip(pieces, pool.map(make_piece, pieces), strict=True):
             self.progress.advance(piece.num_passages)

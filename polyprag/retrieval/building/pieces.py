@@ -112,7 +112,7 @@ class GroupSource:
         return Group(tuple(self.manifest.partitions)).span
 
     def passages(self) -> Iterator[Passage]:
-        """The passages in the order of their ids."""
+        """Yields the passages in the order of their ids."""
         cache = cache_for(self.corpus_url, directory=self.cache_dir, max_gb=self.cache_gb)
         corpus = Corpus(self.corpus_url, self.manifest, cache=cache)
         for record in corpus.iterate():
@@ -200,7 +200,7 @@ class Vectors:
 
 @lru_cache(maxsize=1)
 def _encoder(directory: str, gpu: str) -> Encoder:
-    """One for all the tasks of a process."""
+    """Returns one for all the tasks of a process."""
     return saved_encoder(Path(directory), gpu=gpu)
 
 

@@ -64,7 +64,7 @@ class Settings:
 
     @classmethod
     def of(cls, config: Config) -> "Settings":
-        """Those of a config."""
+        """Returns those of a config."""
         index = config.index
         bm25 = {"k1": index.bm25_k1, "b": index.bm25_b, "title_weight": index.bm25_title_weight}
         analyzer = Analyzer.of_language(index.language)
@@ -112,7 +112,7 @@ class SegmentBuild:
         self._parts = Parts(place, pieces_at, progress)
 
     def segment(self, partitions: Sequence[Partition], *, base: Segment | None) -> Segment:
-        """The segment over consecutive partitions, with its parts in place.
+        """Returns the segment over consecutive partitions, with its parts in place.
 
         Args:
             partitions: of the corpus.

@@ -103,11 +103,11 @@ class Embeddings:
         return opened
 
     def __len__(self) -> int:
-        """The number of passages, n."""
+        """Returns the number of passages, n."""
         return self._ends[-1]
 
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The vectors (m, D) at positions (m,), in their order."""
+        """Returns the vectors (m, D) at positions (m,), in their order."""
         if len(self._shards) == 1:
             return take_half(self._shards[0], positions)
         vectors_mD = np.empty((len(positions), self.dims), np.float32)
@@ -121,7 +121,7 @@ class Embeddings:
     def scores(
         self, queries: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
-        """The inner products (Q, c) of queries (Q, D), C-contiguous, with the vectors at positions.
+        """Returns inner products (Q, c) of queries (Q, D), C-contiguous, with vectors at positions.
 
         Args:
             queries: one for each row of the positions.
@@ -144,7 +144,7 @@ class Embeddings:
     def best(
         self, queries: npt.NDArray[np.float32], positions: npt.NDArray[np.int64], *, k: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """The best k of each query's candidates.
+        """Returns the best k of each query's candidates.
 
         Args:
             queries: (Q, D) C-contiguous.
@@ -179,6 +179,6 @@ class Embeddings:
 
 
 def _worth_a_thread(positions: npt.NDArray[np.int64]) -> int:
-    """How many queries with so many candidates (Q, c) are worth a thread."""
+    """Returns how many queries with so many candidates (Q, c) are worth a thread."""
     num_candidates: int = positions.shape[1]
     return -(-_A_THREAD // max(num_candidates, 1))

@@ -26,7 +26,7 @@ _GPU_SUBVECTORS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)  #
 
 
 def factory_for(num_vectors: int, dims: int, *, gpu: bool = False) -> str:
-    """The factory string that the rule chooses.
+    """Returns the factory string that the rule chooses.
 
     Args:
         num_vectors: how many there will be.
@@ -50,7 +50,7 @@ def factory_for(num_vectors: int, dims: int, *, gpu: bool = False) -> str:
 
 
 def empty_index(dims: int, factory: str) -> Any:
-    """An empty FAISS index by inner product.
+    """Returns an empty FAISS index by inner product.
 
     Args:
         dims: length of the vectors.
@@ -70,19 +70,19 @@ def empty_index(dims: int, factory: str) -> Any:
 
 
 def inverted_file(index: Any) -> Any | None:
-    """The inverted file inside an index; None where there is none."""
+    """Returns the inverted file inside an index; None where there is none."""
     ivf = faiss.try_extract_index_ivf(index)
     return None if ivf is None else faiss.downcast_index(ivf)
 
 
 def can_train(index: Any, num_vectors: int) -> bool:
-    """Whether FAISS would be content with so many vectors to find an inverted file's lists with."""
+    """Returns whether so many vectors are enough for FAISS to find lists with."""
     ivf = inverted_file(index)
     return ivf is None or num_vectors >= ivf.nlist * ivf.cp.min_points_per_centroid
 
 
 def is_lossy(index: Any) -> bool:
-    """Whether an index holds so little of each vector that its hits should be scored again."""
+    """Returns whether an index holds so little of a vector that hits should be scored again."""
     stored = faiss.downcast_index(index)
     if isinstance(stored, faiss.IndexRefine):
         return False
@@ -94,5 +94,5 @@ def is_lossy(index: Any) -> bool:
 
 
 def reason_of(error: RuntimeError) -> str:
-    """What went wrong, without FAISS's C++ signature."""
+    """Returns what went wrong, without FAISS's C++ signature."""
     return str(error).split("Error: ")[-1].split(": ", 1)[-1].strip()[:200]

@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 def gpus_wanted(gpu: str) -> bool:
-    """Whether `index.gpu` and the machine make GPUs available; never with faiss-cpu."""
+    """Returns whether `index.gpu` and the machine make GPUs available; never with faiss-cpu."""
     return gpu == "auto" and faiss.get_num_gpus() > 0
 
 
@@ -156,7 +156,7 @@ class VectorIndex:
     def search(
         self, queries: npt.NDArray[np.float32], *, k: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """The best k passages of each query.
+        """Returns the best k passages of each query.
 
         Args:
             queries: (Q, D) float32.
@@ -199,7 +199,7 @@ def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] |
 
 
 def gpu_cloning() -> Any:
-    """How an index goes to the GPUs: divided over all of them, by cuVS where FAISS has it."""
+    """Returns how an index goes to the GPUs: divided over all, by cuVS where FAISS has it."""
     options = faiss.GpuMultipleClonerOptions()
     options.shard = True
     if "CUVS" in faiss.get_compile_options():
@@ -208,7 +208,7 @@ def gpu_cloning() -> Any:
 
 
 def _on_gpus(index: Any) -> tuple[Any, bool]:
-    """The index sharded over all GPUs, or itself where FAISS has no GPU version of its kind."""
+    """Returns the index sharded over all GPUs, or itself where FAISS has none of its kind there."""
     try:
         return faiss.index_cpu_to_all_gpus(index, co=gpu_cloning()), True
     except RuntimeError as error:

@@ -23,7 +23,7 @@ _BLOCK, _FULL = b"ilar", b"full"
 
 
 def is_joined_on_disk(index: Any) -> bool:
-    """Whether `join_on_disk` can join files of an index like this one."""
+    """Returns whether `join_on_disk` can join files of an index like this one."""
     ivf = inverted_file(index)
     if ivf is None or _outermost(index) != ivf.this:
         return False
@@ -31,7 +31,7 @@ def is_joined_on_disk(index: Any) -> bool:
 
 
 def plain_twin(dims: int, factory: str) -> Any | None:
-    """The index that is filled in place of a fast-scan one; None for all other kinds.
+    """Returns the index that is filled in place of a fast-scan one; None for all other kinds.
 
     Args:
         dims: D.
@@ -111,7 +111,7 @@ def _inverted_file(index: Any) -> Any:
 
 
 def _outermost(index: Any) -> Any:
-    """What holds an index's vectors, behind what turns them; as an address to compare."""
+    """Returns what holds an index's vectors, behind what turns them; as an address to compare."""
     inner: Any = faiss.downcast_index(index)
     while isinstance(inner, faiss.IndexPreTransform):
         inner = faiss.downcast_index(inner.index)

@@ -20,7 +20,7 @@ from polyprag.retrieval.dense.faiss_index import gpu_cloning, gpus_wanted
 def trained_index(
     index: Any, sample: npt.NDArray[np.float32] | None, *, factory: str, gpu: str
 ) -> Any:
-    """An index without vectors, ready to be filled.
+    """Returns an index without vectors, ready to be filled.
 
     Args:
         index: an empty one, from `empty_index`.

@@ -42,7 +42,7 @@ class DenseSegment:
     def search(
         self, queries: npt.NDArray[np.float32], *, k: int, refine: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """The best passages of each query: ids (Q, c), -1 where fewer were found, and scores.
+        """Returns each query's best passages: ids (Q, c), -1 where fewer were found, and scores.
 
         Args:
             queries: (Q, D) float32.
@@ -73,7 +73,10 @@ class DenseSegment:
     def scores(
         self, query: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
-        """The scores (m,) of passages (m,) for a query (D,); 0 for those of other segments."""
+        """Returns the scores (m,) of passages (m,) for a query (D,).
+
+        0 for those of other segments.
+        """
         span = self._segment.span
         inside = (ids >= span.first_id) & (ids < span.first_id + span.num_passages)
         positions = np.where(inside, ids - span.first_id, -1)
@@ -139,11 +142,11 @@ class DenseIndex:
         return cls(encoder, opened)
 
     def search(self, queries: Sequence[str], *, k: int, refine: int = 0) -> Found:
-        """The best k passages of each query; none where the encoder knows nothing in it."""
+        """Returns the best k passages of each query; none where the encoder knows nothing in it."""
         return self.search_vectors(self.encoder.encode_queries(queries), k=k, refine=refine)
 
     def search_vectors(self, queries: npt.NDArray[np.float32], *, k: int, refine: int = 0) -> Found:
-        """The best k passages of each query vector, none of a zero vector.
+        """Returns the best k passages of each query vector, none of a zero vector.
 
         Args:
             queries: (Q, D) float32, C-contiguous.
@@ -161,7 +164,7 @@ class DenseIndex:
     def scores(
         self, query: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
-        """The exact scores (m,) of passages (m,) for a query vector (D,)."""
+        """Returns the exact scores (m,) of passages (m,) for a query vector (D,)."""
         found = np.zeros(len(ids), np.float32)
         for segment in self._segments:
             found += segment.scores(query, ids)

@@ -60,7 +60,7 @@ class _Saved:
 
 
 def encoder_settings(config: Config) -> dict[str, Any]:
-    """What decides the vectors of given passages, as JSON values.
+    """Returns what decides the vectors of given passages, as JSON values.
 
     Directories are absolute. How many texts are encoded at once, on which device and with which key
     isn't in it.
@@ -75,12 +75,12 @@ def encoder_settings(config: Config) -> dict[str, Any]:
 
 
 def needs_sample(config: Config) -> bool:
-    """Whether the encoder is fitted to passages."""
+    """Returns whether the encoder is fitted to passages."""
     return config.index.encoder == "lsa"
 
 
 def uses_gpu(config: Config) -> bool:
-    """Whether the encoder runs on this machine and gains by a GPU."""
+    """Returns whether the encoder runs on this machine and gains by a GPU."""
     return config.index.encoder not in ("lsa", "openai")
 
 
@@ -136,7 +136,7 @@ def saved_encoder(directory: Path, *, gpu: str = "auto") -> Encoder:
 
 
 def saved_kind(directory: Path) -> str:
-    """Which `index.encoder` a saved one is; loads nothing and asks nobody.
+    """Returns which `index.encoder` a saved one is; loads nothing and asks nobody.
 
     Args:
         directory: where `fit_encoder` saved it.
@@ -156,7 +156,7 @@ def _read(directory: Path) -> _Saved:
 
 
 def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
-    """The encoder of a description and the files beside it."""
+    """Returns the encoder of a description and the files beside it."""
     index = saved.index
     prefixes = {"query_prefix": index.query_prefix, "passage_prefix": index.passage_prefix}
     path = index.encoder_path or ""
@@ -222,5 +222,5 @@ def _saved_dims(saved: _Saved, directory: Path) -> int | None:
 
 
 def _absolute(path: str | None) -> str | None:
-    """A directory as seen from everywhere on this machine; a hub name as it is."""
+    """Returns a directory as seen from everywhere on this machine; a hub name as it is."""
     return os.path.abspath(path) if path and os.path.isdir(path) else path

@@ -68,12 +68,12 @@ class PrefixedEncoder:
 
 
 def passage_text(title: str, text: str, *, prefix: str) -> str:
-    """A passage as the one text that an encoder reads."""
+    """Returns a passage as the one text that an encoder reads."""
     return f"{prefix}{title}\n{text}"
 
 
 def unit_vectors(vectors_nD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The same directions (n, D) at length 1, C-contiguous; zero vectors stay zero."""
+    """Returns the same directions (n, D) at length 1, C-contiguous; zero vectors stay zero."""
     norms_n1 = np.linalg.norm(vectors_nD, axis=1, keepdims=True)
     unit_nD = np.divide(vectors_nD, norms_n1, out=np.zeros_like(vectors_nD), where=norms_n1 > 0)
     return np.ascontiguousarray(unit_nD, dtype=np.float32)

@@ -92,7 +92,7 @@ class LsaEncoder:
         return int(self._projection_VD.shape[1])
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit vectors (n, D); zero for a text without a known term."""
+        """Returns unit vectors (n, D); zero for a text without a known term."""
         vectors_nD = np.asarray(self._vectorizer.transform(texts) @ self._projection_VD)
         return unit_vectors(vectors_nD)
 
@@ -137,7 +137,7 @@ class LsaEncoder:
 
 
 def _sketch(singular_VH: npt.NDArray[np.float32], dims: int) -> npt.NDArray[np.float32]:
-    """A random projection (V, dims) of what lies outside the span of the singular vectors."""
+    """Draws a random projection (V, dims) of what lies outside the singular vectors' span."""
     random_VD = np.random.default_rng(0).standard_normal(
         (len(singular_VH), dims), dtype=np.float32
     ) / np.float32(np.sqrt(max(dims, 1)))

@@ -75,7 +75,7 @@ class OpenAIEncoder:
         return unit_vectors(vectors_nD) if self._normalize else vectors_nD
 
     def _reply(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """The vectors (n, D) of one request."""
+        """Returns the vectors (n, D) of one request."""
         try:
             reply = self._client.embeddings.create(model=self._name, input=texts)
         except openai.OpenAIError as error:

@@ -155,7 +155,7 @@ def _padded(rows: Sequence[list[int]], value: int) -> "torch.Tensor":
 
 
 def _window(model: "PreTrainedModel") -> int:
-    """The number of tokens that a model has positions for."""
+    """Returns the number of tokens that a model has positions for."""
     import torch
 
     for name, module in model.named_modules():

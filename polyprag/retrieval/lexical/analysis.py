@@ -24,7 +24,7 @@ class Analyzer:
     """Lower-cased words without stop words, stemmed (Snowball), diacritics removed."""
 
     def __init__(self, *, stopwords: Collection[str], stemmer: str | None) -> None:
-        """Set up; `of_language` chooses both arguments.
+        """Sets up; `of_language` chooses both arguments.
 
         Args:
             stopwords: lower-case words that aren't terms.
@@ -54,7 +54,10 @@ class Analyzer:
 
     @classmethod
     def of_language(cls, language: str) -> Self:
-        """The language's stemmer, with its stop words where bm25s has a list; `none`: neither."""
+        """Returns the language's stemmer, with its stop words where bm25s has a list.
+
+        `none`: neither.
+        """
         if language == "none":
             return cls(stopwords=(), stemmer=None)
         # The longer English list holds the question words, which are rare in passages and would
@@ -70,7 +73,7 @@ class Analyzer:
 
     @classmethod
     def from_settings(cls, settings: Any, *, where: str) -> Self:
-        """The analyzer that gave `settings`.
+        """Returns the analyzer that gave `settings`.
 
         Raises:
             RunError: the settings, read from `where`, aren't an analyzer's.
@@ -87,7 +90,7 @@ class Analyzer:
         return cls(stopwords=words, stemmer=stemmer)
 
     def terms(self, text: str) -> list[str]:
-        """The terms of a text in their order, repeated ones as often as they occur."""
+        """Returns the terms of a text in their order, repeated ones as often as they occur."""
         words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
         return [term for word in words if (term := self._term(word))]
 
@@ -95,7 +98,7 @@ class Analyzer:
 def _term_of_word(
     word: str, *, stopwords: Collection[str], stemmer: Any, lock: threading.Lock
 ) -> str:
-    """A word's term; empty for a stop word."""
+    """Returns a word's term; empty for a stop word."""
     if word in stopwords:
         return ""
     if stemmer is not None:

@@ -186,7 +186,7 @@ class BM25Shard:
         )
 
     def num_with_term(self, hashed: int) -> int:
-        """How many passages have the term of a hash."""
+        """Returns how many passages have the term of a hash."""
         at = column_of(self._hashes_V, hashed)
         if at is None:
             return 0
@@ -203,7 +203,7 @@ class BM25Shard:
         also: npt.NDArray[np.int64],
         also_starts: npt.NDArray[np.int64],
     ) -> tuple[Found, npt.NDArray[np.float32]]:
-        """The best k passages of each of Q queries, those that have any of its terms.
+        """Returns the best k passages of each of Q queries, those that have any of its terms.
 
         Args:
             hashes: of the queries' terms, one query after the other; a repeated one counts as

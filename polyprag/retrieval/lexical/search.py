@@ -77,7 +77,7 @@ class LexicalIndex:
         return cls(base, later, segments=segments)
 
     def search(self, queries: Sequence[str], *, k: int) -> Found:
-        """The best k passages that share a term with each query.
+        """Returns the best k passages that share a term with each query.
 
         Args:
             queries: questions or other texts.
@@ -89,7 +89,7 @@ class LexicalIndex:
     def search_and_score(
         self, queries: Sequence[str], *, k: int, also: Sequence[npt.NDArray[np.int64]]
     ) -> tuple[Found, list[npt.NDArray[np.float32]]]:
-        """The best k passages, as `search` finds them, and the scores of others.
+        """Returns the best k passages, as `search` finds them, and the scores of others.
 
         Args:
             queries: questions or other texts.
@@ -133,7 +133,7 @@ class LexicalIndex:
         also: Sequence[npt.NDArray[np.int64]],
         scores_of_also: Sequence[npt.NDArray[np.float32]],
     ) -> list[Found]:
-        """The best k of each part of the later segments; fills in the scores of `also`."""
+        """Returns the best k of each part of the later segments; fills in the scores of `also`."""
         weights = {hashed: self._idf(hashed) for hashed in {one for each in terms for one in each}}
         weighed = [[(hashed, weights[hashed]) for hashed in each] for each in terms]
         found = []
@@ -162,6 +162,6 @@ class LexicalIndex:
 
 
 def _within(positions: npt.NDArray[np.int64], start: int, count: int) -> npt.NDArray[np.int64]:
-    """Those of a segment's positions that lie in one of its parts, counted from its beginning."""
+    """Returns a segment's positions that lie in one of its parts, counted from its beginning."""
     inside = (positions >= start) & (positions < start + count)
     return positions[inside] - start

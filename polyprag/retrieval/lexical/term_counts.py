@@ -32,7 +32,7 @@ _REMEDY = "run `polyprag index RUN` again"
 
 
 def weighted_terms(analyzer: Analyzer, title: str, text: str, *, title_weight: int) -> list[str]:
-    """The terms of a passage, those of its title several times."""
+    """Returns the terms of a passage, those of its title several times."""
     return analyzer.terms(title) * title_weight + analyzer.terms(text)
 
 
@@ -134,7 +134,7 @@ class TermCounts:
         return np.diff(self.starts)
 
     def num_with_term(self, hashed: int) -> int:
-        """How many passages have the term of a hash."""
+        """Returns how many passages have the term of a hash."""
         at = column_of(self.hashes, hashed)
         return 0 if at is None else int(self.starts[at + 1] - self.starts[at])
 
@@ -161,7 +161,7 @@ class CountedPassages:
         return self.counts.num_passages
 
     def scores(self, weighed_hashes: Sequence[tuple[int, float]]) -> npt.NDArray[np.float32]:
-        """The score (n,) of every passage.
+        """Returns the score (n,) of every passage.
 
         Args:
             weighed_hashes: the query's terms, hashed, with their inverse document frequencies.

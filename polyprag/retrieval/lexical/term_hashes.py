@@ -15,12 +15,12 @@ Hashes = npt.NDArray[np.uint64]
 
 @functools.lru_cache(1 << 16)
 def term_hash(term: str) -> int:
-    """The first 8 bytes of a term's BLAKE2b, as an unsigned integer."""
+    """Returns the first 8 bytes of a term's BLAKE2b, as an unsigned integer."""
     digest = hashlib.blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def column_of(vocabulary: Hashes, wanted: int) -> int | None:
-    """Where a hash is in a sorted vocabulary (V,); None where it isn't."""
+    """Returns where a hash is in a sorted vocabulary (V,); None where it isn't."""
     at = int(np.searchsorted(vocabulary, np.uint64(wanted)))
     return at if at < len(vocabulary) and int(vocabulary[at]) == wanted else None

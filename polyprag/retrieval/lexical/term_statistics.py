@@ -73,7 +73,7 @@ class TermStatistics:
 def _added(
     parts: list[tuple[Hashes, npt.NDArray[np.int64]]],
 ) -> tuple[Hashes, npt.NDArray[np.int64]]:
-    """The union of several vocabularies, and the sums of their terms' counts."""
+    """Returns the union of several vocabularies, and the sums of their terms' counts."""
     hashes = np.concatenate([part for part, _ in parts])
     num_with = np.concatenate([counts for _, counts in parts])
     if not len(hashes):

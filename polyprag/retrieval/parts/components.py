@@ -50,7 +50,7 @@ class Component:
 
     @classmethod
     def parse(cls, values: Any, *, where: str) -> "Component":
-        """A checked component from JSON values.
+        """Returns a checked component from JSON values.
 
         Raises:
             RunError: the values, read from `where`, aren't a component's.
@@ -93,7 +93,7 @@ class Component:
 
 
 def directory_name(name: str, made_from: Mapping[str, Any]) -> str:
-    """The directory of the component of a kind that is made from these JSON values."""
+    """Returns the directory of the component of a kind that is made from these JSON values."""
     key = json.dumps({"name": name, **made_from}, sort_keys=True)
     return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
@@ -101,7 +101,7 @@ def directory_name(name: str, made_from: Mapping[str, Any]) -> str:
 def keep_or_make(
     place: "IndexPlace", name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
 ) -> tuple[Component, bool]:
-    """The component made from something: the one that is there if it is sound, else a new one.
+    """Returns the component made from something: the one there if it is sound, else a new one.
 
     Args:
         place: RUN/index.
@@ -137,7 +137,7 @@ def keep_or_make(
 
 
 def read_summary(url: str | Path, directory: str) -> Component:
-    """A component from its `SUMMARY` file.
+    """Returns a component from its `SUMMARY` file.
 
     Raises:
         RunError: it isn't of a component of that directory name.
@@ -150,7 +150,7 @@ def read_summary(url: str | Path, directory: str) -> Component:
 
 
 def whole_component(directory: Path) -> Component | None:
-    """The component in a local directory, if it is sound."""
+    """Returns the component in a local directory, if it is sound."""
     if not (directory / SUMMARY).is_file():
         return None
     try:

@@ -40,7 +40,7 @@ def _prefetch(_typing: Any, _address: Any) -> Any:
 
 
 def _pointer(_typing: Any, _address: Any) -> Any:
-    """A pointer to the bits of fp16 numbers at an address."""
+    """Returns a pointer to the bits of fp16 numbers at an address."""
 
     def instruction(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
@@ -53,7 +53,7 @@ _halves_at = _numba.extending.intrinsic(_pointer)
 
 
 def _widened(half: Any) -> Any:
-    """The bits of an fp16 number where fp32 has them: of the same number divided by 2**112."""
+    """Returns an fp16 number's bits where fp32 has them: of the number divided by 2**112."""
     sign = (half & np.uint32(0x8000)) << np.uint32(16)
     return np.uint32(sign | ((half & np.uint32(0x7FFF)) << np.uint32(13)))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 def take_half(
     table: npt.NDArray[np.float16], positions: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """The rows of a table at positions, in their order.
+    """Returns the rows of a table at positions, in their order.
 
     Args:
         table: (n, ...) C-contiguous, of finite numbers.

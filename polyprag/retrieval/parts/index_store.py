@@ -34,16 +34,16 @@ class IndexPlace(Protocol):
     url: str  # RUN/index
 
     def finished(self, directory: str) -> Component | None:
-        """The sound component of that directory name, if there is one."""
+        """Returns the sound component of that directory name, if there is one."""
 
     def scratch(self) -> Path:
-        """A local directory in which a component can be built; made if need be."""
+        """Returns a local directory in which a component can be built; made if need be."""
 
     def keep(self, built: Path, component: Component) -> None:
         """Takes a component over that was built in a directory inside `scratch`."""
 
     def local(self, component: Component, *, whole: bool = False) -> Path:
-        """The local directory of a component's files, which have been verified.
+        """Returns the local directory of a component's files, which have been verified.
 
         Raises:
             RunError: a file is missing, truncated or changed.

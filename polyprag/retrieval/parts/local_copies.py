@@ -37,7 +37,7 @@ class PartCopies:
         self._held: dict[str, IO[str]] = {}
 
     def get(self, url: str, component: Component, *, whole: bool = False) -> Path:
-        """A part's local directory; it is downloaded unless a sound copy is there.
+        """Returns a part's local directory; it is downloaded unless a sound copy is there.
 
         Args:
             url: of the part's directory.

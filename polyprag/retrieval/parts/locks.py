@@ -16,7 +16,7 @@ from polyprag.retrieval.parts.components import SUMMARY
 
 
 def hold_part(directory: Path) -> IO[bytes] | None:
-    """A shared lock on a part, held until it is closed; None where it can't be locked."""
+    """Returns a shared lock on a part, held until it is closed; None where it can't be locked."""
     try:
         file = open(directory / SUMMARY, "rb")  # noqa: SIM115 - the caller's
     except OSError:

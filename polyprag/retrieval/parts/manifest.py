@@ -129,7 +129,7 @@ class IndexManifest:
 
 
 def _segment(values: Any, needed: set[str], *, where: str) -> Segment:
-    """A checked segment from JSON values."""
+    """Returns a checked segment from JSON values."""
     if not isinstance(values, dict):
         raise RunError(f"{where}: must be an object; {REMEDY}")
     first_id, num_passages = values.get("first_id"), values.get("num_passages")

@@ -146,7 +146,7 @@ class PassageStore:
         return cls(blob, offsets=offsets, hashes=hashes, hashed_ids=hashed_ids, first_id=first_id)
 
     def __len__(self) -> int:
-        """The number of passages."""
+        """Returns the number of passages."""
         return len(self._hashes)
 
     @property
@@ -155,7 +155,10 @@ class PassageStore:
         return Span(self.first_id, len(self))
 
     def __getitem__(self, passage_id: int) -> Passage:
-        """The passage of an id; `IndexError` for any other number, negative ones included."""
+        """Returns the passage of an id.
+
+        `IndexError` for any other number, negative ones included.
+        """
         at = passage_id - self.first_id
         if not 0 <= at < len(self):
             last = self.first_id + len(self) - 1
@@ -175,7 +178,9 @@ class PassageStore:
             yield passage.title, passage.text
 
     def find(self, title: str, text: str, *, without: Collection[int] = ()) -> int | None:
-        """The first id with this title and text, white space apart; None where there is none.
+        """Returns the first id with this title and text, white space apart.
+
+        None where there is none.
 
         Args:
             title: of the passage.
@@ -203,7 +208,7 @@ class Passages:
         self._first_ids = [store.first_id for store in stores]
 
     def __getitem__(self, passage_id: int) -> Passage:
-        """The passage of an id; `IndexError` where there is none."""
+        """Returns the passage of an id; `IndexError` where there is none."""
         return self._stores[max(0, bisect_right(self._first_ids, passage_id) - 1)][passage_id]
 
     def find(self, title: str, text: str, *, without: Collection[int] = ()) -> int | None:

@@ -28,7 +28,7 @@ class Span:
     num_passages: int
 
     def positions(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Those of ascending ids that lie in the range, counted from its beginning."""
+        """Returns those of ascending ids that lie in the range, counted from its beginning."""
         end = self.first_id + self.num_passages
         inside = ids[bisect_left(ids, self.first_id) : bisect_left(ids, end)]
         return np.asarray(inside, dtype=np.int64) - self.first_id
@@ -48,12 +48,12 @@ class OpenSegment:
 
 
 def span_of(partitions: Sequence[Partition]) -> Span:
-    """The ids of consecutive partitions, of which there is at least one."""
+    """Returns the ids of consecutive partitions, of which there is at least one."""
     return Span(partitions[0].first_id, sum(part.num_passages for part in partitions))
 
 
 def num_partitions_in(corpus: CorpusManifest, num_rows: int | None, *, encoding: str) -> int:
-    """How many of a corpus's partitions an index covers: with an encoding, those that have rows.
+    """Counts the partitions that an index covers: with an encoding, those that have rows.
 
     Args:
         corpus: of the run.
@@ -82,7 +82,7 @@ def planned_segments(
     settings_sha256: str,
     compact: bool,
 ) -> list[tuple[Partition, ...]]:
-    """The partitions of each segment, the base's first.
+    """Returns the partitions of each segment, the base's first.
 
     One base over everything comes of a first build, of other settings, of passages that were
     removed from the base (whose statistics and vocabulary know them), and when it is asked for.

@@ -87,7 +87,7 @@ def _stored(
 
 
 def rounding(rows_mSK: npt.NDArray[np.float32], rows_format: str) -> npt.NDArray[np.float32]:
-    """The most by which a format moves each number of rows, of the same shape."""
+    """Returns the most by which a format moves each number of rows, of the same shape."""
     sizes_mSK = np.abs(rows_mSK)
     if rows_format == "fp16":  # half of the last bit, and of the smallest number
         return sizes_mSK * np.float32(2**-11) + np.float32(2**-25)
@@ -145,7 +145,7 @@ class RowTable:
         return sites, experts
 
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The rows (m, S, K) at positions (m,) of the segment, in their order."""
+        """Returns the rows (m, S, K) at positions (m,) of the segment, in their order."""
         if self._scales_n is None:
             return take_half(self._table_nSK.view(np.float16), positions)
         rows_mSK = self._table_nSK.take(positions, axis=0).astype(np.float32)
@@ -153,7 +153,7 @@ class RowTable:
         return rows_mSK
 
     def take_on(self, positions: npt.NDArray[np.int64], device: "torch.device") -> "torch.Tensor":
-        """The rows of `take` on a PyTorch device, where they become float32.
+        """Returns the rows of `take` on a PyTorch device, where they become float32.
 
         Raises:
             IndexError: there is no such position.
@@ -200,7 +200,7 @@ class Rows:
             raise RunError("segments have rows of different shapes; run `polyprag index RUN` again")
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The rows (m, S, K) of the ids (m,), in their order."""
+        """Returns the rows (m, S, K) of the ids (m,), in their order."""
         if len(self._tables) == 1 and self._are_there(ids):
             return self._tables[0].take(ids)
         rows_mSK = np.zeros((len(ids), *self.row_shape), dtype=np.float32)
@@ -209,7 +209,7 @@ class Rows:
         return rows_mSK
 
     def take_on(self, ids: npt.NDArray[np.int64], device: "str | torch.device") -> "torch.Tensor":
-        """The rows of `take` on a PyTorch device.
+        """Returns the rows of `take` on a PyTorch device.
 
         They travel as they are stored, from pinned memory, and become float32 there.
 
@@ -234,7 +234,7 @@ class Rows:
         return rows_mSK
 
     def _are_there(self, ids: npt.NDArray[np.int64]) -> bool:
-        """Whether each of the ids (m,) has a row."""
+        """Returns whether each of the ids (m,) has a row."""
         if ids.size and ids.min() < 0:
             return False
         return not len(self._hidden) or not np.isin(ids, self._hidden).any()

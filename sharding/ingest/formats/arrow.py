@@ -15,7 +15,10 @@ _BATCH_ROWS = 4096
 
 
 def num_row_groups(file: SourceFile) -> int:
-    """How many parts of a Parquet file can be read by themselves; 1 where it can't be read."""
+    """Returns how many parts of a Parquet file can be read by themselves.
+
+    1 where it can't be read.
+    """
     import pyarrow.parquet as pq
 
     try:
@@ -28,13 +31,13 @@ def num_row_groups(file: SourceFile) -> int:
 def slices(
     file: SourceFile, fields: FieldMap, *, row_group: int | None, slice_bytes: int
 ) -> Iterator["pa.Table | BadRow"]:
-    """A file's rows in slices of at least `slice_bytes` of memory, the last one excepted.
+    """Yields a file's rows in slices of at least `slice_bytes` of memory, the last one excepted.
 
     Args:
         file: A parquet or arrow file.
-        fields: The columns to read.
-        row_group: Which of a Parquet file; None for all.
-        slice_bytes: What a slice is to take.
+        fields: the columns to read.
+        row_group: which of a Parquet file; None for all.
+        slice_bytes: what a slice is to take.
 
     Yields:
         Tables; a `BadRow` ends them where the file is damaged or lacks a column.
@@ -66,7 +69,7 @@ def slices(
 def _open(
     opened: Any, file: SourceFile, row_group: int | None, wanted: list[str]
 ) -> tuple[list[str], Iterator[Any]]:
-    """The names of a file's columns, and batches of the wanted ones."""
+    """Returns the names of a file's columns, and batches of the wanted ones."""
     if file.kind == "parquet":
         import pyarrow.parquet as pq
 
@@ -85,7 +88,7 @@ def _open(
 
 
 def parse_table(table: "pa.Table", fields: FieldMap) -> ParsedRows:
-    """The passages of a slice; `lines` are its rows, from 1."""
+    """Returns the passages of a slice; `lines` are its rows, from 1."""
     columns = {name: _values(table.column(name)) for name in fields.names()}
     return _fast(columns, fields, table.num_rows) or _careful(columns, fields, table.num_rows)
 

@@ -16,13 +16,13 @@ from sharding.ingest.parsed_rows import ParsedRows, all_filled
 
 
 def parse_jsonl(block: LineBlock, fields: FieldMap) -> ParsedRows:
-    """The passages of a block, one JSON object a line; blank lines are nothing."""
+    """Returns the passages of a block, one JSON object a line; blank lines are nothing."""
     return _fast(block, fields) or _careful(block, fields)
 
 
 @lru_cache
 def _decoder(fields: FieldMap) -> Any:
-    """A decoder of objects that have the named fields and any others."""
+    """Returns a decoder of objects that have the named fields and any others."""
     types: list[tuple[str, Any]] = [("id", str | int), ("text", str)]
     if fields.title is not None:
         types.insert(1, ("title", str))
@@ -32,7 +32,7 @@ def _decoder(fields: FieldMap) -> Any:
 
 
 def _fast(block: LineBlock, fields: FieldMap) -> ParsedRows | None:
-    """What `_careful` finds, or None where something is odd. Reads no more than msgspec does."""
+    """Returns what `_careful` finds, reading no more than msgspec does; None at anything odd."""
     if block.fault:
         return None
     lines = block.data.split(b"\n")
@@ -84,7 +84,10 @@ def _rows(block: LineBlock, fields: FieldMap) -> Iterator[tuple[int, dict[str, A
 
 
 def numbered_lines(block: LineBlock) -> Iterator[tuple[int, bytes] | BadRow]:
-    """A block's lines with their ends, numbered from 1 at its begin; damage behind them last."""
+    """Yields a block's lines with their ends, numbered from 1 at its begin.
+
+    Damage behind them last.
+    """
     number = block.lines_before
     at = 0
     while at < len(block.data):

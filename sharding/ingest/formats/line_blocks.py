@@ -21,12 +21,12 @@ class LineBlock:
     """Whole lines of a file.
 
     Attributes:
-        data: Them, with their ends; a line over the limit is cut short behind it.
-        header: The file's first line, of a TSV file.
-        lines_before: That belong to the block and aren't in `data`: the header, in the first.
-        is_last: Whether nothing follows.
-        fault: Reason and detail of damage that ended the file behind the block.
-        num_read: Bytes of the file that were read for it.
+        data: them, with their ends; a line over the limit is cut short behind it.
+        header: the file's first line, of a TSV file.
+        lines_before: that belong to the block and aren't in `data`: the header, in the first.
+        is_last: whether nothing follows.
+        fault: reason and detail of damage that ended the file behind the block.
+        num_read: bytes of the file that were read for it.
     """
 
     data: bytes
@@ -42,8 +42,8 @@ def line_blocks(file: SourceFile, source: SourceBytes, *, block_bytes: int) -> I
 
     Args:
         file: A jsonl or tsv file.
-        source: Its bytes.
-        block_bytes: What a block is to have at least, the last one excepted.
+        source: its bytes.
+        block_bytes: what a block is to have at least, the last one excepted.
     """
     header: bytes | None = None
     num_read = 0
@@ -101,7 +101,10 @@ def _pieces(source: Iterable[bytes], num_bytes: int) -> Iterator[bytes]:
 
 
 def _row_end(data: bytearray, end: int) -> int:
-    """The end of the last line that is a row by itself; the last line's where there is none."""
+    """Returns the end of the last line that is a row by itself.
+
+    The last line's where there is none.
+    """
     at = end
     for _ in range(_LINES_TRIED):
         begin = data.rfind(b"\n", 0, at - 1) + 1

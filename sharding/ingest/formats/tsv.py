@@ -23,7 +23,7 @@ _Lines = Iterator[tuple[int, bytes] | BadRow]
 
 
 def parse_tsv(block: LineBlock, fields: FieldMap) -> ParsedRows:
-    """The passages of a block; the file's header says which column is which."""
+    """Returns the passages of a block; the file's header says which column is which."""
     columns = _columns(block.header, fields)
     if isinstance(columns, BadRow):
         return ParsedRows(num_lines=block.lines_before, stopped_at=columns)
@@ -43,7 +43,7 @@ def _columns(header: bytes, fields: FieldMap) -> list[str] | BadRow:
 
 
 def _fast(block: LineBlock, columns: list[str], fields: FieldMap) -> ParsedRows | None:
-    """What `_careful` finds, or None where something is odd."""
+    """Returns what `_careful` finds, or None where something is odd."""
     if block.fault:
         return None
     try:
@@ -150,7 +150,7 @@ class _OpenRow:
 def _next_row(
     lines: _Lines, waiting: deque[tuple[int, bytes] | BadRow], *, is_last: bool
 ) -> tuple[int, list[str]] | BadRow | _OpenRow | None:
-    """The next row, with the number of its first line; None at the end.
+    """Yields the next row, with the number of its first line; None at the end.
 
     A row takes in further lines only while a quote is open. When that leads nowhere they go to
     `waiting` and are read as rows of their own, so that a stray quote costs its own line only.
