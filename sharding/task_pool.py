@@ -113,7 +113,7 @@ class ProcessPool:
         """See `TaskPool.map`.
 
         Raises:
-            CorpusError: A worker was killed.
+            CorpusError: a worker was killed.
         """
 
         def submit(task: T) -> Callable[[], R]:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # First words that keep their capital in the middle of a sentence.
 NAMES = re.compile(
-    r"[A-Z]{2,}|[A-Z]\b|[A-Z][a-z]*[A-Z0-9_]|Adam|FAISS|Linear|Lucene|Parquet|Python|Ray|"
+    r"[A-Z]{2,}|[B-Z]\b|[A-Z][a-z]*[A-Z0-9_]|Adam|FAISS|Linear|Lucene|Parquet|Python|Ray|"
     r"Shannon|True|False|None|English|Generator"
 )
 ARGUMENT = re.compile(r"^\s+\*{0,2}\w+: ([A-Z]\S*)")

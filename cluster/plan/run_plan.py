@@ -9,8 +9,7 @@ from cluster.plan.forecast import Forecast, forecast
 from cluster.plan.measured_speed import Rate, measured_rate
 from cluster.plan.model_shape import model_shape
 from cluster.plan.token_sample import Sample, planned_examples_per_passage, sample_corpus
-from cluster.ray.session import cluster_address
-from polyprag.config import Config
+from polyprag.config import Config, cluster_address
 from polyprag.errors import ConfigError, CorpusError, RunError
 from polyprag.method.base_model import load_tokenizer
 from sharding.corpus.reader import Corpus

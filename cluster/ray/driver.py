@@ -9,14 +9,13 @@ from cluster.checkpoints.files import recover
 from cluster.checkpoints.manifest import CheckpointManifest, check_identity, identity_of
 from cluster.parallel.engine import deepspeed_config
 from cluster.plan.encode_plan import EncodePlan
-from cluster.ray.session import cluster_address
 from cluster.ray.trainer import train_on_ray
 from cluster.record.events import record
 from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from cluster.training.phases import plan_phase
-from polyprag.config import Config
+from polyprag.config import Config, cluster_address
 from polyprag.config.files import locate, save_config, with_absolute_model
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polyprag.config import ClusterConfig
+from polyprag.config import ClusterConfig, cluster_address
 from polyprag.errors import RunError
 
 # A local object store holds nothing but the workers' settings.
@@ -64,11 +64,6 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def cluster_address(config: ClusterConfig) -> str | None:
-    """Returns where to join a cluster: `cluster.address`, else RAY_ADDRESS as a Ray job sets it."""
-    return config.address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _knock(address: str) -> None:

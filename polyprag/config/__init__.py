@@ -16,6 +16,7 @@ from polyprag.config.settings import (
     RetrievalConfig,
     RouterConfig,
     TrainConfig,
+    cluster_address,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "RetrievalConfig",
     "RouterConfig",
     "TrainConfig",
+    "cluster_address",
 ]

@@ -3,6 +3,7 @@
 Merging (defaults < YAML < key=value) is `polyprag.config.files`.
 """
 
+import os
 import re
 from dataclasses import dataclass, field
 
@@ -222,6 +223,11 @@ class ClusterConfig:
             self.max_failures >= -1, "cluster.max_failures", self.max_failures, "-1 (any) or more"
         )
         _require(self.stall_seconds >= 0, "cluster.stall_seconds", self.stall_seconds, "0 or more")
+
+
+def cluster_address(config: ClusterConfig) -> str | None:
+    """Returns where to join a cluster: `cluster.address`, else RAY_ADDRESS as a Ray job sets it."""
+    return config.address or os.environ.get("RAY_ADDRESS") or None
 
 
 @dataclass

@@ -35,7 +35,7 @@ def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingM
         The manifest as saved.
 
     Raises:
-        RunError: A part is of other passages than come next, or its file isn't there.
+        RunError: a part is of other passages than come next, or its file isn't there.
     """
     directory = encoding_dir(run_dir)
     manifest = EncodingManifest.load(directory)

@@ -70,7 +70,7 @@ def append_passages(
     The same call again adds nothing: what is there already is left out.
 
     Args:
-        corpus_dir: A prepared corpus.
+        corpus_dir: a prepared corpus.
         sources: paths or URLs, as of `prepare`.
         fields: the files' names for id, title and text; by default as the corpus was prepared, and
             so are the next two.
@@ -84,7 +84,7 @@ def append_passages(
         split_bytes: bytes of input after which work is saved.
 
     Raises:
-        CorpusError: A file can't be read, or has something that isn't to be left out: names file,
+        CorpusError: a file can't be read, or has something that isn't to be left out: names file,
             line and key. The corpus is as before.
     """
     if not sources:

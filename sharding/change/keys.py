@@ -118,7 +118,7 @@ def all_keys(
         show: shows how far it is.
 
     Raises:
-        CorpusError: A shard is missing or damaged.
+        CorpusError: a shard is missing or damaged.
     """
     read = partial(
         keys_in_shard,

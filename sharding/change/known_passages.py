@@ -59,7 +59,7 @@ def find_known(
         show: shows how far it is.
 
     Raises:
-        CorpusError: A shard or a split is damaged.
+        CorpusError: a shard or a split is damaged.
     """
     keys = _Sorted.of([split.keys for split in splits], left_out=repeated)
     with_texts = [split.texts for split in splits if split.texts is not None]

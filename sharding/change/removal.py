@@ -63,9 +63,9 @@ def remove_passages(
     """Removes passages; a stopped `prepare` or `add` of this corpus begins anew after it.
 
     Args:
-        corpus_dir: A prepared corpus.
+        corpus_dir: a prepared corpus.
         ids: of the passages, in any order; some may be removed already.
-        count: A record's training examples by kind, as `rewrite_partitions` takes it: the counts of
+        count: a record's training examples by kind, as `rewrite_partitions` takes it: the counts of
             augmented partitions are renewed.
         cache: forgets the shards that go.
         pool: who does the work; this process, by default.

@@ -64,7 +64,7 @@ def verify_corpus(
     Changes nothing.
 
     Args:
-        corpus_dir: A path or URL.
+        corpus_dir: a path or URL.
         quick: whether only the manifest and the files' presence and sizes are checked.
         count: how many training examples of each kind a record gives; the manifest's counts are
             checked where it is given. A function of a module.

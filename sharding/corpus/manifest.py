@@ -175,7 +175,7 @@ def build(cls: type[T], *, values: Any, where: str) -> T:
     """Returns a checked `Partition` or `CorpusManifest` from JSON values.
 
     Raises:
-        CorpusError: A field is unknown, missing or can't be; names `where` and the first such one.
+        CorpusError: a field is unknown, missing or can't be; names `where` and the first such one.
     """
     if not isinstance(values, dict):
         raise CorpusError(f"{where}: must be a JSON object; run `polyprag prepare` again")

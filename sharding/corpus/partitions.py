@@ -11,9 +11,9 @@ from pathlib import Path
 from sharding.corpus.manifest import SHARD_NAME, CorpusManifest, Partition
 from sharding.corpus.passages import Record, to_json
 from sharding.corpus.shard_index import index_name, index_of, save_index
-from sharding.corpus.tar import pack
+from sharding.corpus.tar import REMEDY, pack
 from sharding.storage.files import TEMPORARY_NAME, atomic_write, join, list_names, remove
-from sharding.storage.verified import read_promised
+from sharding.storage.verified import read_verified
 
 
 def write_shard(
@@ -40,7 +40,7 @@ def write_shard(
         The manifest's entry for the shard.
 
     Raises:
-        CorpusError: A document is too large for a shard, or the shard can't be written.
+        CorpusError: a document is too large for a shard, or the shard can't be written.
     """
     if not documents:
         raise ValueError(f"partition {index}: a shard has at least one document")
@@ -95,7 +95,7 @@ def read_shard(url: str, partition: Partition) -> bytes:
     Raises:
         CorpusError: the shard is missing, or not the one that the manifest means.
     """
-    return read_promised(url, sha256=partition.sha256, num_bytes=partition.num_bytes)
+    return read_verified(url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY)
 
 
 def check_shard(corpus_dir: str | Path, partition: Partition) -> None:

@@ -80,7 +80,7 @@ def to_json(record: Record) -> bytes:
     """Returns a record as one JSON object in UTF-8, the same bytes for equal records.
 
     Raises:
-        CorpusError: A text can't be UTF-8 (a lone surrogate); names the passage.
+        CorpusError: a text can't be UTF-8 (a lone surrogate); names the passage.
     """
     passage = record.passage
     try:

@@ -37,7 +37,7 @@ class Corpus:
     It may be used by several threads at once, and holds no file open.
 
     Attributes:
-        directory: A path or URL.
+        directory: a path or URL.
         manifest: of that directory.
         cache: where shards of a remote directory are kept on the local disk.
     """
@@ -77,7 +77,9 @@ class Corpus:
         """
         url = self.url(partition)
         if self.cache is not None and not is_local(url):
-            return self.cache.get(url, sha256=partition.sha256, num_bytes=partition.num_bytes)
+            return self.cache.get(
+                url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY
+            )
         return read_shard(url, partition)
 
     def records(self, partition: Partition) -> list[Record]:
@@ -128,7 +130,7 @@ class Corpus:
             longer used.
 
         Raises:
-            CorpusError: A shard is missing or damaged; after the records before it.
+            CorpusError: a shard is missing or damaged; after the records before it.
         """
         chosen = self.manifest.partitions if partitions is None else partitions
         coming: deque[Future[list[Record]]] = deque()

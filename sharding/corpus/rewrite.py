@@ -39,12 +39,12 @@ def rewrite_partitions(
     `augmented` or `counts`. A stop loses at most the last `SAVE_EVERY_S` seconds of work.
 
     Args:
-        corpus_dir: A prepared corpus.
+        corpus_dir: a prepared corpus.
         transform: new records of a partition, of the same passages in the same order. For other
             processes to do it, it and `count` must be functions of a module, or partial ones.
         needs: whether a partition is to be rewritten.
         describe: how, for `manifest.augmentation`.
-        count: A new record's training examples by kind; their sums become the partition's counts.
+        count: a new record's training examples by kind; their sums become the partition's counts.
         progress: called with the number of passages done since its last call, with those of the
             partitions that needed nothing too.
         pool: who does the work; this process, by default.
@@ -53,7 +53,7 @@ def rewrite_partitions(
         The manifest that was saved.
 
     Raises:
-        CorpusError: A shard is damaged; those before it are kept as rewritten.
+        CorpusError: a shard is damaged; those before it are kept as rewritten.
     """
     manifest = CorpusManifest.load(corpus_dir)
     waiting = [partition.index for partition in manifest.partitions if needs(partition)]

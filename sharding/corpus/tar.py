@@ -80,7 +80,7 @@ def pack(first_id: int, documents: Sequence[bytes]) -> tuple[bytearray, Int64Arr
         The shard, and the sizes of its documents.
 
     Raises:
-        CorpusError: A document is too large, or an id has more than twelve digits.
+        CorpusError: a document is too large, or an id has more than twelve digits.
     """
     sizes = np.fromiter(map(len, documents), np.int64, len(documents))
     if len(sizes) and int(sizes.max()) > MAX_MEMBER_BYTES:

@@ -46,7 +46,7 @@ def pack(task: PackTask) -> list[Partition]:
     """Writes partitions, keeping those that a stopped run wrote.
 
     Raises:
-        CorpusError: A split was lost or damaged since it was written.
+        CorpusError: a split was lost or damaged since it was written.
     """
     note = join(task.work_dir, f"packed-{task.first_partition:06d}.json")
     key = _key(task)

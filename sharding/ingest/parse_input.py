@@ -44,7 +44,7 @@ def parse_input(
     """Writes the splits of all files, keeping those of a stopped run.
 
     Raises:
-        CorpusError: A file can't be read, or has a bad row that isn't to be left out: the first
+        CorpusError: a file can't be read, or has a bad row that isn't to be left out: the first
             one of the first such file.
     """
     reading = _Reading(files, pool, split_bytes=split_bytes)

@@ -55,7 +55,7 @@ class ParseTask:
         file: that the part is of.
         position: the part's number in the order of the input, by which splits are named.
         split_bytes: what a split is to have at least.
-        block: A block of it; None for the file itself.
+        block: a block of it; None for the file itself.
         row_group: of a Parquet file; None for all.
         sha256: of a file that isn't text, where it is known.
     """

@@ -32,7 +32,7 @@ def bodies_at(
         positions: over all splits, ascending.
 
     Raises:
-        CorpusError: A split was lost or damaged since it was written.
+        CorpusError: a split was lost or damaged since it was written.
     """
     begin = 0
     for split in splits:

@@ -73,7 +73,7 @@ def prepare(
         The manifest that was saved.
 
     Raises:
-        CorpusError: A source can't be read, or the directory holds another corpus.
+        CorpusError: a source can't be read, or the directory holds another corpus.
     """
     if chunk_words is not None and chunk_words < 1:
         raise CorpusError(f"passages of {chunk_words} words can't be cut; give at least 1")

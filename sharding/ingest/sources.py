@@ -45,7 +45,7 @@ def expand(sources: Iterable[str]) -> list[SourceFile]:
             out; globs, with `*`, `?` and `[]` in the last part; what `datasets` saved to disk.
 
     Raises:
-        CorpusError: A source isn't there, stands for no file, or is of no kind that is read.
+        CorpusError: a source isn't there, stands for no file, or is of no kind that is read.
     """
     files = [file for source in sources for file in _expand(os.fspath(source))]
     seen: set[str] = set()

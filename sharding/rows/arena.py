@@ -51,7 +51,7 @@ class RowArena:
             number: told by `Held.arena`.
             slots: partitions that it can hold.
             size: rows of the largest of them.
-            like: A partition whose arrays have the shape of all, but for the number of rows.
+            like: a partition whose arrays have the shape of all, but for the number of rows.
         """
         self.number, self.size = number, size
         total = slots * size

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sharding.errors import CorpusError
 from sharding.storage.urls import is_local
-from sharding.storage.verified import read_promised
+from sharding.storage.verified import read_verified
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,19 +53,22 @@ class ShardCache:
         """Makes nothing yet.
 
         Args:
-            directory: A local one; the cache uses `shards/` in it.
+            directory: a local one; the cache uses `shards/` in it.
             max_bytes: what the entries may take together, besides those being written.
         """
         self._directory, self._max_bytes = Path(directory) / "shards", max_bytes
         self._writes = True
 
-    def get(self, url: str | Path, *, sha256: str, num_bytes: int | None = None) -> bytes:
+    def get(
+        self, url: str | Path, *, sha256: str, num_bytes: int | None = None, remedy: str
+    ) -> bytes:
         """Returns a file's bytes, from disk if they are there.
 
         Args:
             url: where the file is fetched from.
             sha256: what its SHA-256 is, in hex.
             num_bytes: and its size, if it is known.
+            remedy: what to do where it is another; ends the error.
 
         Raises:
             CorpusError: the file can't be read, or isn't the one that was promised.
@@ -76,7 +79,7 @@ class ShardCache:
             with suppress(OSError):
                 os.utime(path)
             return data
-        data = read_promised(url, sha256=sha256, num_bytes=num_bytes)
+        data = read_verified(url, sha256=sha256, num_bytes=num_bytes, remedy=remedy)
         if self._writes and len(data) <= self._max_bytes:
             try:
                 self._insert(path, data)

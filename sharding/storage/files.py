@@ -45,7 +45,7 @@ def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
     """Opens a file for reading, seekable; of a remote one, blocks are fetched as they are read.
 
     Args:
-        url: A path or any fsspec URL; `pipe:` and the like are refused.
+        url: a path or any fsspec URL; `pipe:` and the like are refused.
         mode: "rb", or "r" for text in UTF-8.
 
     Returns:
@@ -68,7 +68,7 @@ def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -
     """Returns the bytes of a file, or a range of them (one request where it is remote).
 
     Args:
-        url: A path or any fsspec URL.
+        url: a path or any fsspec URL.
         offset: the first byte, from 0; nothing is there behind the file's end.
         length: how many at most; None for all that follow.
 
@@ -215,7 +215,7 @@ def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> 
     remote file they go to this machine's temporary directory and are uploaded when the block ends.
 
     Args:
-        url: A path or fsspec URL; missing parent directories are made.
+        url: a path or fsspec URL; missing parent directories are made.
         mode: "wb" or "w" (UTF-8).
         durable: whether the file must survive a power cut right after. One that is checked and can
             be made again, or that `sync` gets later, needn't, and waits for no disk.

@@ -3,18 +3,20 @@
 import hashlib
 from pathlib import Path
 
-from sharding.corpus.tar import REMEDY
 from sharding.errors import CorpusError
 from sharding.storage.files import read_bytes, size_of
 
 
-def read_promised(url: str | Path, *, sha256: str, num_bytes: int | None = None) -> bytes:
+def read_verified(
+    url: str | Path, *, sha256: str, num_bytes: int | None = None, remedy: str
+) -> bytes:
     """Reads a file whole, and never much more than it should have, however long it has become.
 
     Args:
-        url: A path or URL.
+        url: a path or URL.
         sha256: what its SHA-256 is, in hex.
         num_bytes: and its size, if it is known.
+        remedy: what to do where it is another; ends the error.
 
     Raises:
         CorpusError: the file can't be read, or isn't the one that was promised.
@@ -23,8 +25,8 @@ def read_promised(url: str | Path, *, sha256: str, num_bytes: int | None = None)
     data = read_bytes(url, length=None if num_bytes is None else num_bytes + 1)
     if num_bytes is not None and len(data) != num_bytes:
         raise CorpusError(
-            f"{url}: holds {size_of(url)} bytes where the manifest says {num_bytes}; {REMEDY}"
+            f"{url}: holds {size_of(url)} bytes where the manifest says {num_bytes}; {remedy}"
         )
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise CorpusError(f"{url}: SHA-256 differs from the manifest's; {REMEDY}")
+        raise CorpusError(f"{url}: SHA-256 differs from the manifest's; {remedy}")
     return data

@@ -94,7 +94,7 @@ class Lane(Generic[T]):
         """Returns the next microbatch; None when the lane has no data left.
 
         Raises:
-            CorpusError: A shard is damaged, or holds another number of examples than planned.
+            CorpusError: a shard is damaged, or holds another number of examples than planned.
         """
         self.read_ahead()
         items: list[T] = []

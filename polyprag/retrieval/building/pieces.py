@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.building.groups import Group
 from polyprag.retrieval.dense.embeddings import Embeddings, write_embeddings
 from polyprag.retrieval.dense.faiss_index import fill, read_index, write_index, write_place
 from polyprag.retrieval.encoders.choice import saved_encoder
 from polyprag.retrieval.encoders.encoder import Encoder
-from polyprag.retrieval.lexical.analysis import Analyzer
 from polyprag.retrieval.lexical.bm25 import write_bm25
 from polyprag.retrieval.lexical.term_counts import TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from polyprag.config import Config
 from polyprag.encoding.manifest import EncodingManifest
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.building.dense import DenseBuild
 from polyprag.retrieval.building.groups import Group, groups_of, runs_of
 from polyprag.retrieval.building.parts import LAYOUT, Parts
@@ -26,7 +27,6 @@ from polyprag.retrieval.building.pieces import (
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.encoders.choice import encoder_settings, fit_encoder, needs_sample
 from polyprag.retrieval.freshness import row_parts
-from polyprag.retrieval.lexical.analysis import Analyzer
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
 from polyprag.retrieval.parts.components import Component

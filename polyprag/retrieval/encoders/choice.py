@@ -15,9 +15,9 @@ import msgspec
 
 from polyprag.config import Config, IndexConfig, ModelConfig
 from polyprag.errors import ConfigError, CorpusError, RunError
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.encoder import Encoder, PrefixedEncoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
-from polyprag.retrieval.lexical.analysis import Analyzer
 from sharding.storage.files import read_json, write_json
 
 _FILE = "encoder.json"

@@ -21,8 +21,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from polyprag.errors import CorpusError, RunError
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.encoder import unit_vectors
-from polyprag.retrieval.lexical.analysis import Analyzer
 from sharding.storage.files import read_json
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "lsa.safetensors"

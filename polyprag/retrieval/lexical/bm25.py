@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.fusion import Found
-from polyprag.retrieval.lexical.analysis import Analyzer
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import Hashes, column_of
 from polyprag.retrieval.lexical.term_statistics import TermStatistics

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import RunError
-from polyprag.retrieval.lexical.analysis import Analyzer
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.lexical.term_hashes import Hashes, column_of, term_hash
 
 _ARRAYS = {

@@ -34,7 +34,7 @@ def slices(
     """Yields a file's rows in slices of at least `slice_bytes` of memory, the last one excepted.
 
     Args:
-        file: A parquet or arrow file.
+        file: a parquet or arrow file.
         fields: the columns to read.
         row_group: which of a Parquet file; None for all.
         slice_bytes: what a slice is to take.

@@ -41,7 +41,7 @@ def line_blocks(file: SourceFile, source: SourceBytes, *, block_bytes: int) -> I
     """Cuts a file into blocks; at least one comes, if only to say that the file is empty.
 
     Args:
-        file: A jsonl or tsv file.
+        file: a jsonl or tsv file.
         source: its bytes.
         block_bytes: what a block is to have at least, the last one excepted.
     """

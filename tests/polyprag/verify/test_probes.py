@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, IndexConfig
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.building import dense as build_dense
 from polyprag.retrieval.building import groups
 from polyprag.retrieval.building import segment as build_segment
 from polyprag.retrieval.building.run import build_index
-from polyprag.retrieval.lexical.analysis import Analyzer
 from polyprag.retrieval.lexical.term_counts import write_term_counts
 from polyprag.retrieval.parts.components import SUMMARY, Component, StoredFile
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment

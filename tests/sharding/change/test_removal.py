@@ -171,7 +171,7 @@ def test_copies_in_the_local_cache_go_too(tmp_path: Path, corpus_dir: Path) -> N
     cache = ShardCache(tmp_path / "cache", max_bytes=1 << 20)
     for partition in CorpusManifest.load(corpus_dir).partitions:
         url = f"file://{corpus_dir}/{partition.file}"
-        cache.get(url, sha256=partition.sha256, num_bytes=partition.num_bytes)
+        cache.get(url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy="")
     assert holding(tmp_path / "cache", 5) and holding(tmp_path / "cache", 0)
     remove_passages(corpus_dir, [5], count=count, cache=cache)
     assert not holding(tmp_path / "cache", 5)

@@ -268,7 +268,7 @@ def test_shards_come_through_the_cache_where_the_corpus_is_remote(
     asked: list[tuple[str, str, int]] = []
 
     class Cache:
-        def get(self, url: str, *, sha256: str, num_bytes: int) -> bytes:
+        def get(self, url: str, *, sha256: str, num_bytes: int, remedy: str) -> bytes:
             asked.append((url, sha256, num_bytes))
             return (tmp_path / url.rpartition("/")[2]).read_bytes()
 

@@ -41,11 +41,11 @@ def test_a_second_use_needs_no_source(
 ) -> None:
     cache = ShardCache(tmp_path / "cache", max_bytes=1000)
     url, sha256 = put(b"shard")
-    assert cache.get(url, sha256=sha256, num_bytes=5) == b"shard"
+    assert cache.get(url, sha256=sha256, num_bytes=5, remedy="") == b"shard"
     os.remove(url)
-    assert cache.get(url, sha256=sha256, num_bytes=5) == b"shard"
+    assert cache.get(url, sha256=sha256, num_bytes=5, remedy="") == b"shard"
     other = ShardCache(tmp_path / "cache", max_bytes=1000)  # another process's
-    assert other.get(url, sha256=sha256) == b"shard"
+    assert other.get(url, sha256=sha256, remedy="") == b"shard"
 
 
 def test_the_least_recently_used_go_and_the_bound_holds(
@@ -54,12 +54,12 @@ def test_the_least_recently_used_go_and_the_bound_holds(
     cache = ShardCache(tmp_path / "cache", max_bytes=1000)
     files = [put(bytes([i]) * 100) for i in range(10)]
     for url, sha256 in files:
-        cache.get(url, sha256=sha256)
+        cache.get(url, sha256=sha256, remedy="")
     for age, (_, sha256) in enumerate(files):  # the file system's clock may be coarse
         os.utime(tmp_path / "cache" / "shards" / sha256[:2] / sha256, (1000 + age, 1000 + age))
-    cache.get(files[0][0], sha256=files[0][1])  # used again: the youngest now
+    cache.get(files[0][0], sha256=files[0][1], remedy="")  # used again: the youngest now
     url, sha256 = put(b"new" * 50)
-    cache.get(url, sha256=sha256)
+    cache.get(url, sha256=sha256, remedy="")
     kept = {path.name for path in entries(tmp_path / "cache")}
     # 1,000 bytes and 150 more: room is made down to 900 with the new one.
     assert kept == {files[0][1], sha256, *(name for _, name in files[4:])}
@@ -71,7 +71,7 @@ def test_a_file_larger_than_the_cache_is_passed_through(
 ) -> None:
     cache = ShardCache(tmp_path / "cache", max_bytes=10)
     url, sha256 = put(b"x" * 11)
-    assert cache.get(url, sha256=sha256) == b"x" * 11
+    assert cache.get(url, sha256=sha256, remedy="") == b"x" * 11
     assert entries(tmp_path) == [Path(url)]
 
 
@@ -81,10 +81,10 @@ def test_a_damaged_entry_is_fetched_again(
 ) -> None:
     cache = ShardCache(tmp_path / "cache", max_bytes=1000)
     url, sha256 = put(b"shard")
-    cache.get(url, sha256=sha256)
+    cache.get(url, sha256=sha256, remedy="")
     (entry,) = entries(tmp_path / "cache")
     entry.write_bytes(damage)
-    assert cache.get(url, sha256=sha256) == b"shard"
+    assert cache.get(url, sha256=sha256, remedy="") == b"shard"
     assert entry.read_bytes() == b"shard"
     assert int((tmp_path / "cache" / "shards" / "size").read_bytes()) >= 5
 
@@ -96,9 +96,9 @@ def test_another_file_than_promised_is_neither_returned_nor_kept(
     url, sha256 = put(b"shard")
     Path(url).write_bytes(b"shark")
     with pytest.raises(CorpusError, match="SHA-256 differs"):
-        cache.get(url, sha256=sha256)
+        cache.get(url, sha256=sha256, remedy="")
     with pytest.raises(CorpusError, match="holds 5 bytes where the manifest says 6"):
-        cache.get(url, sha256=sha256, num_bytes=6)
+        cache.get(url, sha256=sha256, num_bytes=6, remedy="")
     assert entries(tmp_path / "cache") == []
 
 
@@ -117,7 +117,10 @@ def test_a_full_disk_costs_one_warning(
     cache = ShardCache(tmp_path / "cache", max_bytes=1000)
     monkeypatch.setattr(Path, "write_bytes", full)
     with caplog.at_level(logging.WARNING):
-        assert [cache.get(url, sha256=sha) for url, sha in files * 2] == [b"one", b"two"] * 2
+        assert [cache.get(url, sha256=sha, remedy="") for url, sha in files * 2] == [
+            b"one",
+            b"two",
+        ] * 2
     assert entries(tmp_path / "cache") == []
     (record,) = caplog.records
     assert "No space left" in record.getMessage()
@@ -130,7 +133,7 @@ def test_a_directory_that_cannot_be_made_costs_one_warning(
     (tmp_path / "file").write_text("")
     cache = ShardCache(tmp_path / "file" / "cache", max_bytes=1000)
     url, sha256 = put(b"one")
-    assert [cache.get(url, sha256=sha256) for _ in range(3)] == [b"one"] * 3
+    assert [cache.get(url, sha256=sha256, remedy="") for _ in range(3)] == [b"one"] * 3
     assert len(caplog.records) == 1
 
 
@@ -142,11 +145,11 @@ def test_a_lost_count_is_mended(
     cache = ShardCache(directory, max_bytes=500)
     for i in range(4):
         url, sha256 = put(bytes([i]) * 100)
-        cache.get(url, sha256=sha256)
+        cache.get(url, sha256=sha256, remedy="")
     (directory / "shards" / "size").write_bytes(count)
     for i in range(4, 20):
         url, sha256 = put(bytes([i]) * 100)
-        assert cache.get(url, sha256=sha256) == bytes([i]) * 100
+        assert cache.get(url, sha256=sha256, remedy="") == bytes([i]) * 100
         assert taken(directory) <= 500
 
 
@@ -155,12 +158,12 @@ def test_what_a_killed_writer_left_goes(
 ) -> None:
     cache = ShardCache(tmp_path / "cache", max_bytes=100)
     url, sha256 = put(b"x" * 60)
-    cache.get(url, sha256=sha256)
+    cache.get(url, sha256=sha256, remedy="")
     left = tmp_path / "cache" / "shards" / sha256[:2] / f".{sha256}.0123abcd.tmp"
     left.write_bytes(b"half")
     os.utime(left, (1, 1))
     url, sha256 = put(b"y" * 60)
-    cache.get(url, sha256=sha256)
+    cache.get(url, sha256=sha256, remedy="")
     assert not left.exists()
 
 
@@ -172,7 +175,7 @@ def _hammer(directory: Path, files: list[tuple[str, str]], seed: int) -> int:
     for _ in range(300):
         number = generator.randrange(len(files))
         url, sha256 = files[number]
-        assert cache.get(url, sha256=sha256) == bytes([number]) * (100 + 37 * number)
+        assert cache.get(url, sha256=sha256, remedy="") == bytes([number]) * (100 + 37 * number)
         if generator.random() < 0.05:
             (directory / "shards" / sha256[:2] / sha256).unlink(missing_ok=True)
     for path in entries(directory):

@@ -8,8 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from polyprag.errors import CorpusError, RunError
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.lsa import LsaEncoder
-from polyprag.retrieval.lexical.analysis import Analyzer
 
 ANALYZER = Analyzer.of_language("english")
 

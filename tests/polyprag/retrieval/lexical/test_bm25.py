@@ -9,8 +9,8 @@ import pytest
 from rank_bm25 import BM25Okapi
 
 from polyprag.errors import RunError
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.fusion import Ranking
-from polyprag.retrieval.lexical.analysis import Analyzer
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.parts.segments import OpenSegment, Span
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyprag.errors import RunError
-from polyprag.retrieval.lexical.analysis import Analyzer
+from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.lexical.bm25 import BM25Shard, idf
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.lexical.term_counts import CountedPassages, TermCounts, write_term_counts

@@ -4,7 +4,7 @@ import weakref
 import pytest
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.retrieval.lexical.analysis import Analyzer
+from polyprag.retrieval.analysis import Analyzer
 
 
 def test_terms_are_lower_cased_stemmed_and_free_of_stop_words_and_diacritics() -> None:
