@@ -21,7 +21,7 @@ from cluster.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
 from cluster.record.events import Event, read_events
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.ingest.prepare import prepare
 
 PASSAGES = ROOT / "examples" / "popqa" / "passages.jsonl"
@@ -352,7 +352,7 @@ def _until(is_so: Callable[[], bool], *, limit_s: float = 300.0) -> None:
 def _saved_step(run: str) -> int:
     try:
         manifest = CheckpointManifest.load(f"{run}/checkpoints")
-    except CorpusError:
+    except FileError:
         return 0
     return manifest.step if manifest else 0
 

@@ -2,13 +2,14 @@
 
 import errno
 
-from sharding.errors import TRY_AGAIN, CorpusError, PolypragError, StorageError
+from sharding.errors import TRY_AGAIN, CorpusError, FileError, PolypragError, StorageError
 
 __all__ = [
     "OF_THE_MACHINE",
     "TRY_AGAIN",
     "ConfigError",
     "CorpusError",
+    "FileError",
     "PolypragError",
     "RunError",
     "StorageError",

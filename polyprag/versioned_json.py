@@ -18,7 +18,7 @@ def read_versioned(url: str, *, form: str, version: int, what: str, command: str
 
     Raises:
         RunError: it isn't there, or is of another format or version.
-        CorpusError: it can't be read.
+        FileError: it can't be read.
     """
     if not exists(url):
         raise RunError(f"{url}: no such file; run `{command}` first")

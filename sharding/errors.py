@@ -3,6 +3,9 @@
 Those that another try may mend have an exit status of their own, 75.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
@@ -16,11 +19,26 @@ class PolypragError(Exception):
     exit_status = 2
 
 
-class CorpusError(PolypragError):
-    """A corpus file, shard or manifest can't be used; names the file and line or member."""
+class FileError(PolypragError):
+    """A file or directory can't be read, written or listed, or isn't what was written there."""
 
 
-class StorageError(CorpusError):
+class StorageError(FileError):
     """A storage failed again and again, and may work again later."""
 
     exit_status = TRY_AGAIN
+
+
+class CorpusError(PolypragError):
+    """A corpus can't be used: its sources, shards or manifest; names the file, line or member."""
+
+
+@contextmanager
+def corpus_errors() -> Iterator[None]:
+    """Turns a `FileError` of the block into a `CorpusError`; a `StorageError` stays what it is."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except FileError as error:
+        raise CorpusError(str(error)) from error

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from sharding.errors import CorpusError
+from sharding.errors import PolypragError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -113,7 +113,7 @@ class ProcessPool:
         """See `TaskPool.map`.
 
         Raises:
-            CorpusError: a worker was killed.
+            PolypragError: a worker was killed.
         """
 
         def submit(task: T) -> Callable[[], R]:
@@ -127,7 +127,7 @@ class ProcessPool:
         try:
             yield from in_order(submit, tasks, num_workers=self.num_workers, num_bytes=num_bytes)
         except BrokenProcessPool as broken:
-            raise CorpusError(
+            raise PolypragError(
                 "a worker process was killed, most likely because memory ran out; run the same "
                 "command again with fewer --workers: what is done is kept"
             ) from broken

@@ -24,7 +24,7 @@ def forget_rows(run_dir: str, ids: Iterable[int]) -> None:
         ids: of the passages.
 
     Raises:
-        RunError, CorpusError: the checkpoint or the corpus is damaged.
+        RunError, CorpusError, FileError: the checkpoint or the corpus is damaged.
     """
     directory = join(run_dir, "checkpoints")
     checkpoint = CheckpointManifest.load(directory)

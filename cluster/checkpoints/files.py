@@ -49,7 +49,7 @@ def load_row_partition(directory: str, entry: RowsFile) -> RowPartition:
     """Returns a partition's rows and moments.
 
     Raises:
-        CorpusError: the file is missing or damaged.
+        FileError: the file is missing or damaged.
     """
     return load_rows(join(directory, entry.file), sha256=entry.sha256)
 

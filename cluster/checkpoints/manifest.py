@@ -10,7 +10,6 @@ from polyprag.config.files import flatten
 from polyprag.encoding.manifest import BaseModel
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest
-from sharding.errors import CorpusError
 from sharding.storage.files import atomic_write, exists, join, read_bytes
 from sharding.stream.plan import Cursor
 
@@ -113,7 +112,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
                 raise ValueError(f"format {stated.format!r} version {stated.version!r}")
             manifest = msgspec.json.decode(data, type=cls)
             _check(manifest)
-        except (CorpusError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(
                 f"{url}: not a checkpoint that this polyprag can continue ({error}); "
                 f"delete {directory} to train from the start"

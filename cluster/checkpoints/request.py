@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.closing import Closing
 from sharding.storage.files import atomic_write, exists, join, list_names, read_bytes, remove
 from sharding.storage.urls import is_local
@@ -62,7 +62,7 @@ def ask(run_dir: str, request: Request, *, by: str, lease: int | None, timeout_s
         Whether it was made.
 
     Raises:
-        CorpusError: the run can't be written to.
+        FileError: the run can't be written to.
     """
     url = join(run_dir, REQUESTS_DIRECTORY, f"{secrets.token_hex(8)}{_SUFFIX}")
     content = RequestFile(int(request), f"{by} on {socket.gethostname()}", lease)
@@ -123,7 +123,7 @@ class RequestReader(Closing):
         while True:
             try:
                 self._look_once()
-            except CorpusError as error:  # the storage may come back
+            except FileError as error:  # the storage may come back
                 _LOG.warning("%s", error)
             if self._stop.wait(self._seconds):
                 return
@@ -151,5 +151,5 @@ class RequestReader(Closing):
         self._done.add(name)
         try:
             remove(join(self._directory, name))
-        except CorpusError as error:
+        except FileError as error:
             _LOG.warning("%s", error)

@@ -10,7 +10,7 @@ from cluster.plan.measured_speed import Rate, measured_rate
 from cluster.plan.model_shape import model_shape
 from cluster.plan.token_sample import Sample, planned_examples_per_passage, sample_corpus
 from polyprag.config import Config, cluster_address
-from polyprag.errors import ConfigError, CorpusError, RunError
+from polyprag.errors import ConfigError, CorpusError, FileError, RunError
 from polyprag.method.base_model import load_tokenizer
 from sharding.corpus.reader import Corpus
 from sharding.storage.files import join
@@ -108,7 +108,7 @@ def _sample(corpus: Corpus, config: Config, notes: list[str]) -> Sample | None:
         notes.append(f"no tokens are counted: {error}")
     try:
         return sample_corpus(corpus, config, tokenizer)
-    except CorpusError as error:
+    except (CorpusError, FileError) as error:
         notes.append(f"no passages are sampled: {error}")
         return None
 

@@ -19,7 +19,7 @@ from cluster.record.log_format import Origin, log_formatter
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.prometheus import PrometheusSink
 from polyprag.config import Config
-from polyprag.errors import CorpusError
+from polyprag.errors import FileError
 from sharding.storage.files import join
 from sharding.storage.remote import upload
 from sharding.storage.urls import local_path
@@ -118,7 +118,7 @@ def _prometheus(run_dir: str, run_id: str, rank: int) -> PrometheusSink:
     if rank == 0:
         try:
             restarts = len(groups_of_workers(read_events(run_dir)))  # this one isn't there yet
-        except CorpusError as error:
+        except FileError as error:
             _LOG.warning("%s", error)
     return PrometheusSink(run_dir, run_id=run_id, rank=rank, restarts=restarts)
 
@@ -152,5 +152,5 @@ def _try_upload(path: str, url: str) -> None:
     """Uploads a log; a storage that fails mustn't hide what the log is about."""
     try:
         upload(path, url)
-    except CorpusError as error:
+    except FileError as error:
         _LOG.warning("%s", error)

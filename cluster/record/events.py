@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.files import atomic_write, join, list_names, read_bytes
 
 EVENTS_DIRECTORY = "logs/events"
@@ -75,7 +75,7 @@ def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None)
     try:
         with atomic_write(join(run_dir, EVENTS_DIRECTORY, name)) as file:
             file.write(msgspec.json.encode(event) + b"\n")
-    except CorpusError as error:
+    except FileError as error:
         _LOG.warning("%s", error)
 
 
@@ -83,7 +83,7 @@ def read_events(run_dir: str) -> list[Event]:
     """Returns a run's events, oldest first.
 
     Raises:
-        CorpusError: a file isn't an event.
+        FileError: a file isn't an event.
     """
     directory = join(run_dir, EVENTS_DIRECTORY)
     events = []
@@ -94,7 +94,7 @@ def read_events(run_dir: str) -> list[Event]:
         try:
             events.append(msgspec.json.decode(read_bytes(url), type=Event))
         except msgspec.MsgspecError as error:
-            raise CorpusError(f"{url}: not an event ({error}); delete it") from error
+            raise FileError(f"{url}: not an event ({error}); delete it") from error
     return events
 
 

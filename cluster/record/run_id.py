@@ -21,7 +21,7 @@ def run_id_of(run_dir: str) -> str:
 
     Raises:
         RunError: the file holds something else.
-        CorpusError: it can't be written or read.
+        FileError: it can't be written or read.
     """
     url = join(run_dir, RUN_ID_FILE)
     if not exists(url):

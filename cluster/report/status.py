@@ -130,7 +130,7 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
 
     Raises:
         RunError: there is no run, or its checkpoint's manifest is damaged.
-        CorpusError: another file of it is damaged.
+        FileError: another file of it is damaged.
     """
     lease = read(join(run_dir, LEASE_DIRECTORY))
     corpus_url = join(run_dir, "corpus")

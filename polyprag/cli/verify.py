@@ -89,13 +89,13 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
 
 def _at_most(run: str, *, quick: bool) -> int:
     """Returns one process for each so many bytes of shards."""
-    from polyprag.errors import CorpusError
+    from polyprag.errors import FileError
     from sharding.storage.files import join, list_sizes
 
     if quick:
         return 1
     try:
         total = sum(list_sizes(join(run, "corpus")).values())
-    except CorpusError:
+    except FileError:
         return 1
     return total // _BYTES_PER_WORKER + 1

@@ -70,7 +70,7 @@ def forget_rows(run_dir: str | Path, ids: Iterable[int]) -> None:
         ids: of the passages; an encoding of a prefix of the corpus may not reach to them.
 
     Raises:
-        RunError, CorpusError: the encoding is damaged.
+        RunError, FileError: the encoding is damaged.
     """
     directory = encoding_dir(run_dir)
     if not exists(join(directory, MANIFEST_NAME)):

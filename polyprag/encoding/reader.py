@@ -24,7 +24,7 @@ from polyprag.encoding.manifest import (
     RowsPart,
     Trained,
 )
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import FileError, RunError
 from sharding.rows.part import load_rows
 from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
 from sharding.storage.urls import local_path
@@ -126,7 +126,7 @@ class Encoding:
         url = join(self._directory, self.manifest.experts.file)
         try:
             data = read_bytes(url)
-        except CorpusError as error:
+        except FileError as error:
             raise RunError(f"{error}; {_DAMAGED}") from error
         if hashlib.sha256(data).hexdigest() != self.manifest.experts.sha256:
             raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")

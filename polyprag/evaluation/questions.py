@@ -104,7 +104,7 @@ def iter_questions(path: str | Path) -> Iterator[Question]:
     Raises:
         QuestionsError: the file is cut off or holds no question, or a line isn't UTF-8, isn't a
             JSON object, lacks a field, or repeats an id; the message names FILE:LINE.
-        CorpusError: the file is missing or can't be opened.
+        FileError: the file is missing or can't be opened.
     """
     line_of: dict[str, int] = {}
     try:

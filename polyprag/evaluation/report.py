@@ -58,7 +58,7 @@ def report_run(
         console: where to print; stdout by default.
 
     Raises:
-        CorpusError: there is no results.json.
+        FileError: there is no results.json.
         RunError: the run has no encoding or index.
     """
     console = console or Console()

@@ -170,7 +170,7 @@ def train_new_rows(
         How many passages have a row now that had none.
 
     Raises:
-        RunError, CorpusError, ConfigError: see `row_tasks` and `train_partition`.
+        RunError, CorpusError, FileError, ConfigError: see `row_tasks` and `train_partition`.
     """
     tasks = row_tasks(run_dir, config)
     if not tasks:

@@ -26,7 +26,7 @@ from polyprag.run_dir import CORPUS
 from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.reader import records_in
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.rows.part import RowPartition, load_rows, save_rows
 from sharding.storage.files import exists, join, sha256_of
 
@@ -153,7 +153,7 @@ def _kept(url: str, task: RowsTask) -> str | None:
     try:
         sha256 = sha256_of(url)
         rows = load_rows(url, sha256=sha256)
-    except CorpusError:
+    except FileError:
         return None  # it is written anew
     found = (rows.index, rows.first_id, *rows.rows.shape)
     expected = (

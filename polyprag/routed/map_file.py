@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from polyprag.encoding.manifest import EncodingManifest
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import FileError, RunError
 from polyprag.versioned_json import read_versioned
 from sharding.storage.files import (
     atomic_write,
@@ -164,7 +164,7 @@ def load_map(run_dir: str | Path, *, made_of: MadeOf) -> "RoutingMap":
     url = join(directory, WEIGHTS)
     try:
         data = read_bytes(url)
-    except CorpusError as error:
+    except FileError as error:
         raise RunError(f"{error}; {REMEDY}") from error
     if hashlib.sha256(data).hexdigest() != settings.sha256:
         raise RunError(f"{url}: SHA-256 differs from that in {SETTINGS}; {REMEDY}")

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 
-from polyprag.errors import CorpusError
+from polyprag.errors import FileError
 from sharding.checks.problem import Problem
 from sharding.storage.files import list_sizes, open_url, size_of
 
@@ -15,7 +15,7 @@ def sizes_in(directory: str) -> dict[str, int] | None:
     """Returns the bytes of a directory's files; None where it can't be listed, as over http."""
     try:
         return list_sizes(directory)
-    except CorpusError:
+    except FileError:
         return None
 
 
@@ -31,7 +31,7 @@ def size_in(sizes: Mapping[str, int] | None, name: str, *, url: str) -> int | No
         return sizes.get(name)
     try:
         return size_of(url)
-    except CorpusError:
+    except FileError:
         return None
 
 
@@ -73,7 +73,7 @@ def checksum_problem(url: str, *, sha256: str, remedy: str, advance: Advance) ->
             while block := file.read(_BLOCK):
                 digest.update(block)
                 advance(len(block))
-    except CorpusError as error:
+    except FileError as error:
         return Problem(url, str(error))
     if digest.hexdigest() != sha256:
         return Problem(url, f"{url}: SHA-256 differs from the manifest's; {remedy}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polyprag.errors import CorpusError, PolypragError, RunError
+from polyprag.errors import FileError, PolypragError, RunError
 from polyprag.retrieval.freshness import Standing, corpus_and_encoding
 from polyprag.retrieval.parts.components import DIRECTORY_NAME, REMEDY, SUMMARY, Component
 from polyprag.retrieval.parts.manifest import IndexManifest
@@ -160,7 +160,7 @@ def _contents(directory: str, name: str, span: Span, removed: list[int]) -> list
         else:
             rows = RowTable.open(Path(path), num_passages=span.num_passages).take(gone)
             left = (gone[np.any(rows, axis=(1, 2))] + span.first_id).tolist()
-    except (RunError, CorpusError) as error:
+    except (RunError, FileError) as error:
         return [Problem(directory, str(error))]
     if left:
         what = f"holds passage {left[0]}, which the manifest says is removed"

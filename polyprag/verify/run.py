@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from polyprag.config.files import CONFIG_FILE, load_config
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
-from polyprag.errors import CorpusError, PolypragError
+from polyprag.errors import CorpusError, FileError, PolypragError
 from polyprag.routed.map_file import ROUTER
 from polyprag.run_dir import CORPUS, ENCODING, INDEX
 from polyprag.verify.checkpoints import Checkpoint, verify_checkpoints
@@ -84,7 +84,7 @@ def _count(corpus_dir: str) -> Callable[[Record], dict[str, int]] | None:
         partitions = CorpusManifest.load(corpus_dir).partitions
         if not any(partition.augmented for partition in partitions):
             return None
-    except CorpusError:
+    except (CorpusError, FileError):
         pass  # the counts are part of what a repair makes anew
     from polyprag.augment.corpus import counts_of
 
@@ -114,7 +114,7 @@ def _encoding(
             found.notes += _behind(url, manifest, corpus)
     try:
         if not exists(join(directory, CONFIG_FILE)):
-            raise CorpusError(f"{join(directory, CONFIG_FILE)}: no such file; {_ENCODE}")
+            raise FileError(f"{join(directory, CONFIG_FILE)}: no such file; {_ENCODE}")
         load_config(join(directory, CONFIG_FILE))
     except PolypragError as error:
         problems.append(Problem(join(directory, CONFIG_FILE), str(error)))

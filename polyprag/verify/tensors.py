@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 
 from polyprag.encoding.manifest import EncodingManifest
-from polyprag.errors import CorpusError
+from polyprag.errors import FileError
 from sharding.checks.problem import Problem
 from sharding.rows.part import ids_with_state, load_rows
 from sharding.storage.files import read_bytes
@@ -37,7 +37,7 @@ def rows_problems(
     """
     try:
         part = load_rows(url, sha256=sha256)
-    except CorpusError as error:
+    except FileError as error:
         return [Problem(url, str(error))]
     wrong = []
     if ids is not None:
@@ -78,7 +78,7 @@ def expert_problems(
         if hashlib.sha256(data).hexdigest() != sha256:
             return [Problem(url, f"{url}: SHA-256 differs from the manifest's; {remedy}")]
         tensors: list[tuple[str, dict[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]
-    except CorpusError as error:
+    except FileError as error:
         return [Problem(url, str(error))]
     except SafetensorError as error:
         return [Problem(url, f"{url}: not a safetensors file ({error}); {remedy}")]

@@ -84,8 +84,9 @@ def append_passages(
         split_bytes: bytes of input after which work is saved.
 
     Raises:
-        CorpusError: a file can't be read, or has something that isn't to be left out: names file,
-            line and key. The corpus is as before.
+        CorpusError: a file has something that isn't to be left out: names file, line and key. The
+            corpus is as before.
+        FileError: a file can't be read.
     """
     if not sources:
         raise CorpusError("no corpus file was named; give at least one")

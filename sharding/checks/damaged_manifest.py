@@ -13,7 +13,7 @@ from sharding.corpus.manifest import (
     build,
     read_manifest,
 )
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError
 from sharding.storage.files import join, read_json
 
 _ABOUT_PARTITIONS = {"partitions", "num_passages", "removed", "format", "version"}
@@ -28,7 +28,7 @@ def all_problems(corpus_dir: str) -> list[str]:
     url = join(corpus_dir, MANIFEST_NAME)
     try:
         values = read_manifest(url)
-    except CorpusError as error:
+    except (CorpusError, FileError) as error:
         return [str(error)]
     problems: list[str] = []
     parts: list[Partition] = []
@@ -93,6 +93,6 @@ def named_shards(corpus_dir: str) -> set[str]:
 def _values(corpus_dir: str) -> dict[str, Any]:
     try:
         values = read_json(join(corpus_dir, MANIFEST_NAME))
-    except CorpusError:
+    except FileError:
         return {}
     return values if isinstance(values, dict) else {}

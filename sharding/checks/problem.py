@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import time
 
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError
 from sharding.storage.files import exists, join, newest_change, remove, remove_directory
 
 QUIET_S = 3600.0  # a directory that nothing was written to for so long has no command at work on it
@@ -44,7 +44,7 @@ def mend(problems: Iterable[Problem]) -> tuple[list[str], list[Problem]]:
             try:
                 done.append(problem.repair())
                 tried[key] = None
-            except (CorpusError, OSError) as error:
+            except (CorpusError, FileError, OSError) as error:
                 tried[key] = str(error)
         if (failed := tried[key]) is not None:
             left.append(Problem(problem.file, f"{problem.message} (the repair failed: {failed})"))
@@ -86,7 +86,7 @@ def _is_quiet(directory: str, inner: list[str]) -> bool:
     for url in (directory, *(join(directory, name) for name in inner)):
         try:
             newest = newest_change(url)
-        except CorpusError:
+        except FileError:
             return False
         if newest is None or newest > time() - QUIET_S:
             return False
@@ -97,7 +97,7 @@ def _remove(url: str, is_directory: bool) -> str:
     if is_directory:
         remove_directory(url)
         if exists(url):
-            raise CorpusError(f"{url}: has directories in it that polyprag doesn't make; delete it")
+            raise FileError(f"{url}: has directories in it that polyprag doesn't make; delete it")
     else:
         remove(url)
     return f"{url}: removed"

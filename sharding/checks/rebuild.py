@@ -15,7 +15,7 @@ from sharding.checks.shard import problems_in
 from sharding.corpus.manifest import MANIFEST_NAME, SHARD_NAME, CorpusManifest, Partition
 from sharding.corpus.passages import Record, from_json
 from sharding.corpus.tar import BLOCK, REMEDY, offsets_of, scan
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError
 from sharding.storage.files import atomic_write, exists, join, read_bytes
 
 INDEX_AGAIN = "an index that was built with the one before is built again by `polyprag index`"
@@ -75,7 +75,7 @@ def look_at(shard: ShardFile) -> FoundShard | str:
         found = Partition(int(named[1]), first_id, num_passages, shard.name, len(data), sha256)
         for message in problems_in(data, found, where=url):
             raise CorpusError(message)
-    except CorpusError as error:
+    except (CorpusError, FileError) as error:
         return str(error)
     augmented, removed, counts = True, [], Counter[str]()
     sizes = scan(data, first_id=first_id, num_members=num_passages, where=url)

@@ -12,7 +12,7 @@ from sharding.corpus.partitions import read_shard
 from sharding.corpus.passages import Record, from_json, to_json
 from sharding.corpus.shard_index import index_from_shard, index_length, index_name, save_index
 from sharding.corpus.tar import REMEDY, member_name, offsets_of, scan
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError
 from sharding.storage.files import join, read_bytes
 
 _SHOWN = 10  # members of a shard that are named
@@ -67,7 +67,7 @@ def inspect_shard(task: ShardTask) -> ShardFindings:
         return ShardFindings(part, [Problem(url, _with_member(what, first))])
     try:
         data = read_bytes(url)
-    except CorpusError as error:
+    except FileError as error:
         return ShardFindings(part, [Problem(url, str(error))])
     if hashlib.sha256(data).hexdigest() != part.sha256:
         what = f"{url}: SHA-256 differs from the manifest's"
@@ -150,7 +150,7 @@ def _first_of(url: str, partition: Partition, *, num_bytes: int) -> str | None:
     """Returns the first thing that is wrong in a shard of another size."""
     try:
         return next(problems_in(read_bytes(url, length=num_bytes), partition, where=url), None)
-    except CorpusError as error:
+    except FileError as error:
         return str(error)
 
 
@@ -179,7 +179,7 @@ def _index(task: ShardTask, data: bytes) -> Iterator[Problem]:
     true = index_from_shard(data, task.partition, where=url).to_bytes()
     try:
         found = read_bytes(url)
-    except CorpusError as error:
+    except FileError as error:
         yield Problem(url, str(error))
         return
     if found != true:

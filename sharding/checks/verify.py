@@ -33,7 +33,7 @@ from sharding.corpus.manifest import (
 from sharding.corpus.partitions import unnamed_shards
 from sharding.corpus.passages import Record
 from sharding.corpus.shard_index import index_name
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError, PolypragError
 from sharding.ingest.prepare import WORK_DIR
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import TEMPORARY_NAME, exists, join, list_sizes, size_of
@@ -74,7 +74,7 @@ def verify_corpus(
     pool = pool or InlinePool()
     try:
         manifest = CorpusManifest.load(corpus_dir)
-    except CorpusError as error:
+    except (CorpusError, FileError) as error:
         look = _Lost(corpus_dir, quick=quick, count=count, pool=pool, show=show)
         return CorpusFindings(None, look.problems(error))
     sizes, can_list = _sizes(corpus_dir, manifest)
@@ -116,7 +116,7 @@ def _sizes(corpus_dir: str, manifest: CorpusManifest) -> tuple[dict[str, int], b
     """
     try:
         return list_sizes(corpus_dir), True
-    except CorpusError:  # http
+    except FileError:  # http
         sizes = {}
         for partition in manifest.partitions:
             for name in (partition.file, index_name(partition.file)):
@@ -192,12 +192,12 @@ class _Lost:
     pool: TaskPool
     show: ShowProgress
 
-    def problems(self, error: CorpusError) -> list[Problem]:
+    def problems(self, error: PolypragError) -> list[Problem]:
         url = join(self.corpus_dir, MANIFEST_NAME)
         messages = all_problems(self.corpus_dir) or [str(error)]
         try:
             names = list_sizes(self.corpus_dir)
-        except CorpusError:
+        except FileError:
             names = {}
         temporary = [name for name in names if TEMPORARY_NAME.fullmatch(name)]
         others = leftovers(self.corpus_dir, temporary, what=_KILLED)

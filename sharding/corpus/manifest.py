@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sharding.corpus.tar import MAX_ID
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, corpus_errors
 from sharding.storage.files import atomic_write, exists, join, read_json
 
 MANIFEST_NAME = "manifest.json"
@@ -134,9 +134,10 @@ def read_manifest(url: str) -> dict[str, Any]:
     Raises:
         CorpusError: it isn't there, isn't JSON, or isn't a manifest of a version that is read.
     """
-    if not exists(url):
-        raise CorpusError(f"{url}: no such file; run `polyprag prepare` first")
-    values = read_json(url)
+    with corpus_errors():
+        if not exists(url):
+            raise CorpusError(f"{url}: no such file; run `polyprag prepare` first")
+        values = read_json(url)
     _check_format(values, url)
     checked: dict[str, Any] = values
     if checked["version"] != VERSION:

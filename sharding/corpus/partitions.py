@@ -12,6 +12,7 @@ from sharding.corpus.manifest import SHARD_NAME, CorpusManifest, Partition
 from sharding.corpus.passages import Record, to_json
 from sharding.corpus.shard_index import index_name, index_of, save_index
 from sharding.corpus.tar import REMEDY, pack
+from sharding.errors import corpus_errors
 from sharding.storage.files import TEMPORARY_NAME, atomic_write, join, list_names, remove
 from sharding.storage.verified import read_verified
 
@@ -40,7 +41,8 @@ def write_shard(
         The manifest's entry for the shard.
 
     Raises:
-        CorpusError: a document is too large for a shard, or the shard can't be written.
+        CorpusError: a document is too large for a shard.
+        FileError: the shard can't be written.
     """
     if not documents:
         raise ValueError(f"partition {index}: a shard has at least one document")
@@ -95,7 +97,10 @@ def read_shard(url: str, partition: Partition) -> bytes:
     Raises:
         CorpusError: the shard is missing, or not the one that the manifest means.
     """
-    return read_verified(url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY)
+    with corpus_errors():
+        return read_verified(
+            url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY
+        )
 
 
 def check_shard(corpus_dir: str | Path, partition: Partition) -> None:

@@ -21,7 +21,7 @@ from sharding.corpus.shard_index import (
     save_index,
 )
 from sharding.corpus.tar import BLOCK, REMEDY, headers, member_name, offsets_of, scan
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError, corpus_errors
 from sharding.storage.files import join, read_bytes
 from sharding.storage.urls import is_local
 
@@ -77,9 +77,10 @@ class Corpus:
         """
         url = self.url(partition)
         if self.cache is not None and not is_local(url):
-            return self.cache.get(
-                url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY
-            )
+            with corpus_errors():
+                return self.cache.get(
+                    url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY
+                )
         return read_shard(url, partition)
 
     def records(self, partition: Partition) -> list[Record]:
@@ -153,7 +154,7 @@ class Corpus:
     def _make_index(self, partition: Partition) -> ShardIndex:
         url = self.url(partition)
         index = index_from_shard(self.shard(partition), partition, where=url)
-        with suppress(CorpusError, OSError):  # a corpus that can only be read is as good
+        with suppress(FileError, OSError):  # a corpus that can only be read is as good
             save_index(index_name(url), index)
         return index
 
@@ -182,7 +183,8 @@ def _document(url: str, index: ShardIndex, passage_id: int, first_id: int) -> by
     at = passage_id - first_id
     sizes = index.sizes[at : at + 1]
     start = int(index.offsets[at]) - BLOCK
-    data = read_bytes(url, offset=start, length=BLOCK + int(sizes[0]))
+    with corpus_errors():
+        data = read_bytes(url, offset=start, length=BLOCK + int(sizes[0]))
     document = data[BLOCK:]
     fits = data[:BLOCK] == headers(passage_id, sizes).tobytes() and crc32(document) == int(
         index.checksums[at]

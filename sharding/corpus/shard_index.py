@@ -15,7 +15,7 @@ import numpy as np
 
 from sharding.corpus.manifest import Partition
 from sharding.corpus.tar import MAX_MEMBER_BYTES, Int64Array, offsets_of, scan, shard_bytes
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.files import atomic_write, read_bytes, size_of
 
 _MAGIC = b"polyprag.idx\0\0\0\x01"  # the last byte is the version
@@ -108,7 +108,7 @@ def load_index(url: str, partition: Partition) -> ShardIndex | None:
         if size_of(url) != length:
             return None
         data = read_bytes(url)
-    except CorpusError:
+    except FileError:
         return None
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     if len(data) != length or hashlib.sha256(body).digest() != digest:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import check_shard, write_shard
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError
 from sharding.ingest.bodies import with_id
 from sharding.ingest.split_file import load_split
 from sharding.storage.files import exists, join, read_json, write_json
@@ -108,6 +108,6 @@ def _kept(note: str, key: str, task: PackTask) -> list[Partition] | None:
         for partition in written:
             partition.check()
             check_shard(task.corpus_dir, partition)
-    except (CorpusError, ValueError, KeyError, TypeError):
+    except (CorpusError, FileError, ValueError, KeyError, TypeError):
         return None
     return written

@@ -44,8 +44,9 @@ def parse_input(
     """Writes the splits of all files, keeping those of a stopped run.
 
     Raises:
-        CorpusError: a file can't be read, or has a bad row that isn't to be left out: the first
-            one of the first such file.
+        CorpusError: a file has a bad row that isn't to be left out: the first one of the first
+            such file.
+        FileError: a file can't be read.
     """
     reading = _Reading(files, pool, split_bytes=split_bytes)
     new = partial(ParseTask, work_dir=work_dir, options=options, split_bytes=split_bytes)

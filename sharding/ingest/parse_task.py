@@ -134,7 +134,7 @@ def parse(task: ParseTask) -> Parsed:
     """Writes a task's splits, keeping those that are there.
 
     Raises:
-        CorpusError: the file can't be opened. A bad row comes as `SplitInfo.stopped_at`, for the
+        FileError: the file can't be opened. A bad row comes as `SplitInfo.stopped_at`, for the
             driver, which knows how many lines are before.
     """
     sha256 = None

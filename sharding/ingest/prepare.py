@@ -73,7 +73,8 @@ def prepare(
         The manifest that was saved.
 
     Raises:
-        CorpusError: a source can't be read, or the directory holds another corpus.
+        CorpusError: a source is of no use, or the directory holds another corpus.
+        FileError: a source can't be read.
     """
     if chunk_words is not None and chunk_words < 1:
         raise CorpusError(f"passages of {chunk_words} words can't be cut; give at least 1")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError, corpus_errors
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
 _KINDS = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow"}
@@ -47,7 +47,8 @@ def expand(sources: Iterable[str]) -> list[SourceFile]:
     Raises:
         CorpusError: a source isn't there, stands for no file, or is of no kind that is read.
     """
-    files = [file for source in sources for file in _expand(os.fspath(source))]
+    with corpus_errors():
+        files = [file for source in sources for file in _expand(os.fspath(source))]
     seen: set[str] = set()
     for file in files:
         if file.url in seen:
@@ -76,9 +77,7 @@ def _expand(source: str) -> list[SourceFile]:
         names = [name for name in fnmatch.filter(sizes, pattern) if _kind(name)]
         return _files(source, parent, {name: sizes[name] for name in sorted(names)})
     if source.startswith(("http://", "https://")):
-        with suppress(
-            CorpusError
-        ):  # the server may not tell, or whoever reads it says what is wrong
+        with suppress(FileError):  # the server may not tell, or whoever reads it says what is wrong
             return [_file(source, size_of(source))]
         return [_file(source, None)]
     sizes = list_sizes(source)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.ingest.bodies import Hashes
 from sharding.storage.files import atomic_write, exists, read_bytes
 
@@ -102,5 +102,5 @@ def load_split(url: str, *, key: str) -> Split | None:
         return Split(
             key, header["num_lines"], header["skipped"], header["open_at"], columns, data[end:]
         )
-    except (CorpusError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileError, ValueError, KeyError, TypeError, AttributeError):
         return None

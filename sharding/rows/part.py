@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sharding.corpus.manifest import Partition
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.rows.header import pack_header, parse_tensors
 from sharding.storage.array_files import read_buffer, write_buffers
 
@@ -160,23 +160,23 @@ def load_rows(
         The rows, in arrays of their own that may be changed.
 
     Raises:
-        CorpusError: the file is missing or damaged, has another hash, its tensors don't fit, or its
+        FileError: the file is missing or damaged, has another hash, its tensors don't fit, or its
             second moments are of something else.
     """
     data = read_buffer(url)
     if sha256 is not None and hashlib.sha256(data.data).hexdigest() != sha256:
-        raise CorpusError(f"{url}: SHA-256 differs from what was recorded; {_REMEDY}")
+        raise FileError(f"{url}: SHA-256 differs from what was recorded; {_REMEDY}")
     try:
         index, first_id, tensors = parse_tensors(data)
         if len(tensors) == 1:
             return _without_moments(index, first_id, tensors["rows"], second_moment or "element")
         part = RowPartition(index, first_id, **tensors)
     except ValueError as error:
-        raise CorpusError(f"{url}: not a file of routing rows ({error}); {_REMEDY}") from error
+        raise FileError(f"{url}: not a file of routing rows ({error}); {_REMEDY}") from error
     if second_moment is not None:
         expected = second_moment_shape(part.rows.shape, second_moment)
         if part.exp_avg_sq.shape != expected:
-            raise CorpusError(
+            raise FileError(
                 f"{url}: has second moments of shape {part.exp_avg_sq.shape}, and one for each "
                 f"{second_moment} would be {expected}: go on with the train.rows_second_moment "
                 "that it was trained with"

@@ -135,7 +135,7 @@ class RowTable(Closing, Generic[S]):
             float32 (M, S, K).
 
         Raises:
-            CorpusError: a file of rows is missing or damaged, or one couldn't be written.
+            FileError: a file of rows is missing or damaged, or one couldn't be written.
         """
         self._collect()
         if self._failed:

@@ -23,7 +23,7 @@ class RowsWritten(Generic[S]):
         """Returns the files and the superseded ones, once they are written.
 
         Raises:
-            CorpusError: one can't be written.
+            FileError: one can't be written.
         """
         files = {index: future.result() for index, future in sorted(self.files.items())}
         return files, [future.result() for future in self.superseded]

@@ -28,7 +28,7 @@ def write_buffers(
         durable: as of `atomic_write`.
 
     Raises:
-        CorpusError: as of `atomic_write`.
+        FileError: as of `atomic_write`.
     """
     with atomic_write(url, durable=durable) as file:
         if local_path(url) is None:
@@ -47,7 +47,7 @@ def read_buffer(url: str | Path) -> Bytes:
     """Returns a file's bytes, uint8, in memory of their own.
 
     Raises:
-        CorpusError: as of `open_url`.
+        FileError: as of `open_url`.
     """
     with open_url(url) as file:
         size = os.fstat(file.fileno()).st_size if local_path(url) is not None else size_of(url)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.urls import is_local
 from sharding.storage.verified import read_verified
 
@@ -71,7 +71,7 @@ class ShardCache:
             remedy: what to do where it is another; ends the error.
 
         Raises:
-            CorpusError: the file can't be read, or isn't the one that was promised.
+            FileError: the file can't be read, or isn't the one that was promised.
         """
         path = self._directory / sha256[:2] / sha256
         data = _read(path, sha256)
@@ -97,7 +97,7 @@ class ShardCache:
         """Deletes the files whose SHA-256 begins with these hex digits (two at least), if any.
 
         Raises:
-            CorpusError: one can't be deleted.
+            FileError: one can't be deleted.
         """
         directory = self._directory / prefix[:2]
         found = [*directory.glob(f"{prefix}*"), *directory.glob(f".{prefix}*")]
@@ -111,7 +111,7 @@ class ShardCache:
                         path.unlink()
                 count.save()
         except OSError as error:
-            raise CorpusError(
+            raise FileError(
                 f"{directory}: can't delete a copy of a replaced shard "
                 f"({error.strerror or error}); delete the directory"
             ) from error

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import msgspec
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.remote import (
     changed_remote,
     create_remote,
@@ -52,7 +52,7 @@ def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
         An open file.
 
     Raises:
-        CorpusError: the file isn't there, can't be read, or its file system isn't installed.
+        FileError: the file isn't there, can't be read, or its file system isn't installed.
     """
     if mode not in ("r", "rb"):
         raise ValueError(f"mode {mode!r}: files are read here and written by atomic_write")
@@ -73,7 +73,7 @@ def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -
         length: how many at most; None for all that follow.
 
     Raises:
-        CorpusError: as of `open_url`.
+        FileError: as of `open_url`.
     """
     path = local_path(url)
     try:
@@ -93,7 +93,7 @@ def size_of(url: str | Path) -> int:
     """Returns a file's bytes.
 
     Raises:
-        CorpusError: as of `open_url`.
+        FileError: as of `open_url`.
     """
     path = local_path(url)
     try:
@@ -120,7 +120,7 @@ def list_sizes(url: str | Path) -> dict[str, int]:
     None when there is no directory.
 
     Raises:
-        CorpusError: the storage refuses, or can't list, as http(s):// can't.
+        FileError: the storage refuses, or can't list, as http(s):// can't.
     """
     path = local_path(url)
     if path is None:
@@ -149,7 +149,7 @@ def newest_change(url: str | Path) -> float | None:
         None where the storage doesn't tell.
 
     Raises:
-        CorpusError: as of `list_sizes`.
+        FileError: as of `list_sizes`.
     """
     path = local_path(url)
     if path is None:
@@ -164,7 +164,7 @@ def changed_at(url: str | Path) -> float | None:
     """When a file was last written, in seconds since 1970; None where nothing tells.
 
     Raises:
-        CorpusError: the storage refuses.
+        FileError: the storage refuses.
     """
     path = local_path(url)
     with suppress(FileNotFoundError):
@@ -192,10 +192,10 @@ def remove_directory(url: str | Path) -> None:
             os.rmdir(path)
 
 
-def _cannot_read(url: str | Path, error: OSError) -> CorpusError:
+def _cannot_read(url: str | Path, error: OSError) -> FileError:
     if isinstance(error, FileNotFoundError):
-        return CorpusError(f"{url}: no such file; check the path")
-    return CorpusError(
+        return FileError(f"{url}: no such file; check the path")
+    return FileError(
         f"{url}: can't be opened: {error.strerror or error}; check the path and its permissions"
     )
 
@@ -224,7 +224,7 @@ def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> 
         The open temporary file.
 
     Raises:
-        CorpusError: the place can't be written to, or only read, as http(s)://.
+        FileError: the place can't be written to, or only read, as http(s)://.
     """
     path = local_path(url)
     if path is None:
@@ -266,7 +266,7 @@ def create(url: str | Path, data: bytes) -> bool:
         Whether this call wrote it.
 
     Raises:
-        CorpusError: the place can't be written to.
+        FileError: the place can't be written to.
     """
     path = local_path(url)
     if path is None:
@@ -288,8 +288,8 @@ def create(url: str | Path, data: bytes) -> bool:
     return True
 
 
-def _cannot_write(url: str | Path, error: OSError) -> CorpusError:
-    return CorpusError(
+def _cannot_write(url: str | Path, error: OSError) -> FileError:
+    return FileError(
         f"{url}: can't be written: {error.strerror}; make room, mend the permissions or choose "
         "another directory"
     )
@@ -303,7 +303,7 @@ def sync(urls: Iterable[str | Path]) -> None:
     """Has files survive a power cut from now on; remote ones do so once they are written.
 
     Raises:
-        CorpusError: one isn't there, or the disk has failed or is full.
+        FileError: one isn't there, or the disk has failed or is full.
     """
     paths = {path for url in urls if (path := local_path(url)) is not None}
     for path in sorted(paths):
@@ -329,7 +329,7 @@ def download(url: str | Path, path: str | Path) -> None:
     """Copies a file to a local path, which mustn't be in use: half of it shows meanwhile.
 
     Raises:
-        CorpusError: as of `open_url`.
+        FileError: as of `open_url`.
     """
     with open_url(url) as source, open(path, "wb") as target:
         while block := source.read(1 << 20):
@@ -347,7 +347,7 @@ def read_json(url: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        CorpusError: the file isn't there or isn't JSON; names the file and line.
+        FileError: the file isn't there or isn't JSON; names the file and line.
     """
     data = read_bytes(url)
     try:
@@ -355,7 +355,7 @@ def read_json(url: str | Path) -> Any:
         # would fail only when the value is written again.
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
-        raise CorpusError(
+        raise FileError(
             f"{url}{_line_of(error, data)}: not valid JSON ({error}); the file is damaged: run the "
             "stage that wrote it again"
         ) from error

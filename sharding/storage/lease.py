@@ -23,7 +23,7 @@ from typing import Annotated
 
 import msgspec
 
-from sharding.errors import CorpusError, PolypragError
+from sharding.errors import FileError, PolypragError
 from sharding.storage.closing import Closing
 from sharding.storage.files import atomic_write, create, join, list_names, read_bytes, remove
 
@@ -109,7 +109,7 @@ class Lease(Closing):
         self._stop.set()
         self._thread.join()
         if not self._is_lost:
-            with suppress(CorpusError):  # it ends by itself
+            with suppress(FileError):  # it ends by itself
                 self._write(msgspec.structs.replace(self._holder, released=True))
 
     def _keep(self) -> None:
@@ -124,7 +124,7 @@ class Lease(Closing):
                 renewed = time.monotonic()
             except LeaseError as error:
                 return self._tell(str(error))
-            except CorpusError as error:  # the storage may come back
+            except FileError as error:  # the storage may come back
                 if time.monotonic() - renewed > self._holder.length_s:
                     return self._tell(f"{self._directory}: couldn't be renewed: {error}")
 
@@ -156,7 +156,7 @@ def take(
 
     Raises:
         LeaseError: it is held by another process, which lives.
-        CorpusError: the directory can't be written to.
+        FileError: the directory can't be written to.
     """
     directory = os.fspath(directory)
     holder = Holder(
@@ -218,17 +218,17 @@ def read(directory: str | Path) -> tuple[int, Holder] | None:
     """Returns the newest lease of a directory and its holder; None where there never was one.
 
     Raises:
-        CorpusError: the file is damaged.
+        FileError: the file is damaged.
     """
     for number in reversed(_numbers(directory)):
         url = _url(directory, number)
         try:
             return number, msgspec.json.decode(read_bytes(url), type=Holder)
         except msgspec.MsgspecError as error:
-            raise CorpusError(
+            raise FileError(
                 f"{url}: not a lease ({error}); delete it if no command is at work on this run"
             ) from error
-        except CorpusError:  # its successor's owner deleted it meanwhile
+        except FileError:  # its successor's owner deleted it meanwhile
             if number in _numbers(directory):
                 raise
     return None

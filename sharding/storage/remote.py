@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.ranged import buffered
 from sharding.storage.retry import ShortReadError, ask, is_already_there
 from sharding.storage.urls import HTTP, OBJECT_STORES, filesystem_of, is_chained, scheme_of
@@ -25,7 +25,7 @@ def info(url: str | Path) -> dict[str, Any]:
     Unlike fsspec's `exists`, a failure isn't taken for a no.
 
     Raises:
-        CorpusError: the storage refused, or failed in every try; so do all functions here.
+        FileError: the storage refused, or failed in every try; so do all functions here.
         FileNotFoundError: there is no such name.
     """
     fs, remote = filesystem_of(url)
@@ -101,14 +101,14 @@ def remote_size(url: str | Path) -> int:
     """Returns a file's bytes."""
     size = info(url).get("size")
     if size is None:
-        raise CorpusError(f"{url}: the server doesn't tell the file's size; copy it to disk first")
+        raise FileError(f"{url}: the server doesn't tell the file's size; copy it to disk first")
     return int(size)
 
 
 def list_remote(url: str | Path) -> dict[str, int]:
     """Returns the bytes of a directory's files by their names, sorted; none when it isn't there."""
     if scheme_of(url) in HTTP:
-        raise CorpusError(f"{url}: a directory can't be listed over http; copy it to disk first")
+        raise FileError(f"{url}: a directory can't be listed over http; copy it to disk first")
     _, remote = filesystem_of(url)
     found = {
         entry["name"].rstrip("/").rsplit("/", 1)[-1]: int(entry.get("size") or 0)
@@ -166,11 +166,11 @@ def remove_remote(url: str | Path) -> None:
 def writable(url: str | Path) -> tuple[Any, str]:
     """Returns the file system and path of a URL that may be written to."""
     if scheme_of(url) in HTTP:
-        raise CorpusError(
+        raise FileError(
             f"{url}: http(s):// is for reading only; write to a local path, s3:// or gs://"
         )
     if is_chained(url):
-        raise CorpusError(f"{url}: a chained URL is for reading only; name the storage itself")
+        raise FileError(f"{url}: a chained URL is for reading only; name the storage itself")
     return filesystem_of(url)
 
 
@@ -186,7 +186,7 @@ def write_remote(url: str | Path, mode: str) -> Iterator[IO[Any]]:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise CorpusError(
+            raise FileError(
                 f"{directory}: no room for what is to be uploaded to {url}; make some, or set "
                 "TMPDIR to a larger disk"
             ) from error
@@ -197,7 +197,7 @@ def upload(path: str | Path, url: str | Path) -> None:
     """Copies a local file to a remote name, where it appears whole or not at all.
 
     Raises:
-        CorpusError: the storage refused, or failed in every try.
+        FileError: the storage refused, or failed in every try.
     """
     fs, remote = writable(url)
     local = os.fspath(path)
@@ -209,11 +209,11 @@ def upload(path: str | Path, url: str | Path) -> None:
         else:
             _put_and_rename(url, fs, local, remote)
     except FileNotFoundError as error:
-        raise CorpusError(
+        raise FileError(
             f"{url}: no such bucket or directory; make it, or check the URL and the endpoint"
         ) from error
     except (OSError, NotImplementedError) as error:
-        raise CorpusError(f"{url}: can't be written: {error}") from error
+        raise FileError(f"{url}: can't be written: {error}") from error
 
 
 def create_remote(url: str | Path, data: bytes) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
-from sharding.errors import CorpusError, StorageError
+from sharding.errors import FileError, StorageError
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def ask(url: str | Path, question: Callable[[], T]) -> T:
         question: the call; may be made several times.
 
     Raises:
-        CorpusError: the storage refused, or failed in every try; says which and what to do.
+        FileError: the storage refused, or failed in every try; says which and what to do.
         FileNotFoundError: there is no such file or bucket.
     """
     tries = Retrying(
@@ -132,7 +132,7 @@ def is_already_there(error: BaseException) -> bool:
     return isinstance(error, FileExistsError) or _status(error) == _PRECONDITION_FAILED
 
 
-def storage_error(url: str | Path, error: BaseException) -> CorpusError:
+def storage_error(url: str | Path, error: BaseException) -> FileError:
     """Returns what to tell the user of a call that failed for good."""
     text, status, code = os.fspath(url), _status(error), _code(error)
     reason = " ".join(str(error).split()) or type(error).__name__
@@ -143,20 +143,20 @@ def storage_error(url: str | Path, error: BaseException) -> CorpusError:
             "done is lost: check the endpoint and the network, and run the same command again"
         )
     if any("Credential" in type(link).__name__ for link in _chain(error)):
-        return CorpusError(
+        return FileError(
             f"{text}: no usable credentials ({reason}); for S3 set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, AWS_PROFILE or an instance role, on every node"
         )
     if code == "NoSuchBucket":
-        return CorpusError(f"{text}: no such bucket; make it, or check the URL and the endpoint")
+        return FileError(f"{text}: no such bucket; make it, or check the URL and the endpoint")
     if isinstance(error, PermissionError) or status in (401, 403):
-        return CorpusError(
+        return FileError(
             f"{text}: access denied ({reason}); check the credentials and what they may do with "
             "this bucket"
         )
     if isinstance(error, FileNotFoundError):
-        return CorpusError(f"{text}: no such file; check the path")
-    return CorpusError(f"{text}: the storage refused ({reason}); check the URL and the endpoint")
+        return FileError(f"{text}: no such file; check the path")
+    return FileError(f"{text}: the storage refused ({reason}); check the URL and the endpoint")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import fsspec
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 
 _REFUSED = ("pipe", "shell", "exec")
 _LOCAL = ("file", "local")
@@ -32,7 +32,7 @@ def local_path(url: str | Path) -> str | None:
     As in fsspec, nothing is decoded: `%20` stands for itself.
 
     Raises:
-        CorpusError: it is a URL that runs a command.
+        FileError: it is a URL that runs a command.
     """
     text = os.fspath(url)
     if isinstance(url, Path):
@@ -40,7 +40,7 @@ def local_path(url: str | Path) -> str | None:
     for link in text.split("::"):
         scheme, colon, _ = link.strip().partition(":")
         if scheme.lower() in _REFUSED and (colon or "::" in text):
-            raise CorpusError(
+            raise FileError(
                 f"{text}: {scheme}: URLs run commands and are refused; give a file or URL"
             )
     scheme, colon, rest = text.partition(":")
@@ -77,7 +77,7 @@ def filesystem_of(url: str | Path) -> tuple[Any, str]:
     not to repeat requests by itself: `sharding.storage.retry` does, once for all.
 
     Raises:
-        CorpusError: no such file system is known, or its package isn't installed.
+        FileError: no such file system is known, or its package isn't installed.
     """
     text = os.fspath(url)
     scheme = scheme_of(text)
@@ -94,11 +94,9 @@ def filesystem_of(url: str | Path) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(text, **options)
     except ImportError as error:
         remedy = f"pip install '{_PACKAGES[scheme]}'" if scheme in _PACKAGES else str(error)
-        raise CorpusError(
-            f"{text}: the package for {scheme}:// isn't installed: {remedy}"
-        ) from error
+        raise FileError(f"{text}: the package for {scheme}:// isn't installed: {remedy}") from error
     except ValueError as error:
-        raise CorpusError(f"{text}: not a URL that can be opened ({error}); check it") from error
+        raise FileError(f"{text}: not a URL that can be opened ({error}); check it") from error
     if plain and scheme in ("s3", "s3a"):
         fs.retries = 1
     return fs, str(path)

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.files import read_bytes, size_of
 
 
@@ -19,14 +19,14 @@ def read_verified(
         remedy: what to do where it is another; ends the error.
 
     Raises:
-        CorpusError: the file can't be read, or isn't the one that was promised.
+        FileError: the file can't be read, or isn't the one that was promised.
     """
     # One byte more than it should have shows that it is longer.
     data = read_bytes(url, length=None if num_bytes is None else num_bytes + 1)
     if num_bytes is not None and len(data) != num_bytes:
-        raise CorpusError(
+        raise FileError(
             f"{url}: holds {size_of(url)} bytes where the manifest says {num_bytes}; {remedy}"
         )
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise CorpusError(f"{url}: SHA-256 differs from the manifest's; {remedy}")
+        raise FileError(f"{url}: SHA-256 differs from the manifest's; {remedy}")
     return data

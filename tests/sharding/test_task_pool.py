@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, PolypragError
 from sharding.task_pool import InlinePool, ProcessPool, TaskPool, in_order
 
 
@@ -46,7 +46,7 @@ def test_results_and_errors_come_in_the_order_of_the_tasks(
 
 def test_a_killed_worker_is_an_error_with_a_remedy() -> None:
     with (
-        pytest.raises(CorpusError, match=r"a worker process was killed.*fewer --workers"),
+        pytest.raises(PolypragError, match=r"a worker process was killed.*fewer --workers"),
         ProcessPool(1) as pool,
     ):
         list(pool.map(killed, [1]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from polyprag.config import Config
 from polyprag.encoding.manifest import EncodingManifest
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import CorpusError, FileError, RunError
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.building.segment import SegmentBuild, Settings, Workers
 from polyprag.retrieval.parts.index_store import IndexPlace, only_build, place_of
@@ -111,7 +111,7 @@ def build_index(
 def _previous(place: IndexPlace) -> IndexManifest | None:
     try:
         return IndexManifest.load(place.url)
-    except (RunError, CorpusError):
+    except (RunError, FileError):
         return None  # none yet, damaged, or of another version: its sound parts are found by name
 
 

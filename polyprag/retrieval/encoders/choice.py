@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from polyprag.config import Config, IndexConfig, ModelConfig
-from polyprag.errors import ConfigError, CorpusError, RunError
+from polyprag.errors import ConfigError, FileError, RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.encoder import Encoder, PrefixedEncoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
@@ -151,7 +151,7 @@ def _read(directory: Path) -> _Saved:
     path = directory / _FILE
     try:
         return msgspec.convert(read_json(path), _Saved)
-    except (OSError, CorpusError, ConfigError, msgspec.ValidationError) as error:
+    except (OSError, FileError, ConfigError, msgspec.ValidationError) as error:
         raise RunError(f"{path}: damaged or of another version ({error}); {_REMEDY}") from error
 
 

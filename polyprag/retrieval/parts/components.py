@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import FileError, RunError
 from sharding.storage.files import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def read_summary(url: str | Path, directory: str) -> Component:
 
     Raises:
         RunError: it isn't of a component of that directory name.
-        CorpusError: it can't be read.
+        FileError: it can't be read.
     """
     component = Component.parse(read_json(url), where=str(url))
     if component.directory != directory:
@@ -156,7 +156,7 @@ def whole_component(directory: Path) -> Component | None:
     try:
         component = read_summary(directory / SUMMARY, directory.name)
         component.verify(directory)
-    except (RunError, CorpusError):
+    except (RunError, FileError):
         return None
     return component
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import FileError, RunError
 from polyprag.retrieval.parts.components import (
     DIRECTORY_NAME,
     SUMMARY,
@@ -132,7 +132,7 @@ class RemotePlace:
         try:
             component = read_summary(join(url, SUMMARY), directory)
             sizes = list_sizes(url)
-        except (RunError, CorpusError):
+        except (RunError, FileError):
             return None
         found = {name: sizes.get(name) for name in component.files}
         expected = {name: file.num_bytes for name, file in component.files.items()}
@@ -162,7 +162,7 @@ class RemotePlace:
             if name in kept or not DIRECTORY_NAME.fullmatch(name):
                 continue
             url = join(self.url, name)
-            with suppress(RunError, CorpusError):  # what a removed passage has left goes here too
+            with suppress(RunError, FileError):  # what a removed passage has left goes here too
                 self._copies.forget(read_summary(join(url, SUMMARY), name))
             remove(join(url, SUMMARY))  # first: without it the rest isn't a part any more
             remove_directory(url)

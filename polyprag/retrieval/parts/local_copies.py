@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import FileError, RunError
 from polyprag.retrieval.parts.components import REMEDY, Component
 from sharding.storage.files import download, join
 
@@ -102,7 +102,7 @@ class PartCopies:
             for name in component.files:
                 try:
                     download(join(url, name), temporary / name)
-                except CorpusError as error:
+                except FileError as error:
                     raise RunError(f"{error}; or {REMEDY}") from error
             component.verify(temporary, whole=True, shown=url)
             if directory.exists():

@@ -116,10 +116,10 @@ def train_with_full_disk(run: Path, overrides: list[str], rank: int) -> None:
 
     import cluster.checkpoints.files as checkpoint
     import cluster.training.loop as training
-    from polyprag.errors import CorpusError
+    from polyprag.errors import FileError
 
     def full(url: str, *args: Any, **kwargs: Any) -> Any:
-        raise CorpusError(f"{url}: can't be written: No space left on device; make room")
+        raise FileError(f"{url}: can't be written: No space left on device; make room")
 
     if distributed.get_rank() == rank:
         checkpoint.save_rows = full

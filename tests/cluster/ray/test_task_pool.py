@@ -11,7 +11,7 @@ from cluster.ray.session import ray_session
 from cluster.ray.task_pool import RayGpuPool, RayPool, num_gpus
 from polyprag.cli import main
 from polyprag.config import ClusterConfig, Config, IndexConfig
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import CorpusError, FileError, RunError
 from polyprag.retrieval.building import groups
 from polyprag.retrieval.building.run import build_index
 from sharding.ingest.prepare import prepare
@@ -49,7 +49,7 @@ def test_a_user_s_error_on_ray_is_what_it_is_elsewhere(tmp_path: Path) -> None:
     source = write_source(tmp_path / "a.jsonl", 500, "oops\n")
     with pytest.raises(CorpusError, match=r"^\S*a\.jsonl:501: bad JSON.*--on-error skip$"):
         prepare([source], tmp_path / "c", partition_size=16, pool=RayPool(2), split_bytes=2000)
-    with pytest.raises(CorpusError, match=r"^\S*b\.jsonl: no such file"):
+    with pytest.raises(FileError, match=r"^\S*b\.jsonl: no such file"):
         list(RayPool(2).map(open_source, [str(tmp_path / "b.jsonl")]))
     with pytest.raises(ZeroDivisionError):
         list(RayPool(2).map(one_by, [0]))

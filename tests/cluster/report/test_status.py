@@ -12,7 +12,7 @@ from cluster.record.metrics import StepMetrics
 from cluster.report.status import status_of
 from cluster.report.status_text import status_text
 from polyprag.cli import main
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import FileError, RunError
 from sharding.storage.lease import take
 
 
@@ -99,7 +99,7 @@ def test_no_run_and_damaged_event_are_named(run: Path) -> None:
     record(str(run), "started")
     (event,) = (run / "logs" / "events").iterdir()
     event.write_text('{"kind": "exploded"}')
-    with pytest.raises(CorpusError, match=rf"{event.name}: not an event"):
+    with pytest.raises(FileError, match=rf"{event.name}: not an event"):
         read_events(str(run))
 
 

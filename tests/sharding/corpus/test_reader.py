@@ -16,7 +16,7 @@ from sharding.corpus.passages import QA, Augmentation, Passage, Record, to_json
 from sharding.corpus.reader import Corpus
 from sharding.corpus.shard_index import index_name
 from sharding.corpus.tar import pack
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError, StorageError
 
 MakeCorpus = Callable[..., CorpusManifest]
 RECORDS = [
@@ -119,10 +119,28 @@ def test_an_index_that_cannot_be_saved_is_used_all_the_same(
     os.remove(index_name(corpus.url(corpus.manifest.partitions[1])))
 
     def refuse(*args: object) -> None:
-        raise CorpusError("http:// is read-only")
+        raise FileError("http:// is read-only")
 
     monkeypatch.setattr("sharding.corpus.reader.save_index", refuse)
     assert corpus.record(6) == RECORDS[6]
+
+
+def test_a_storage_that_fails_is_no_damage_of_the_corpus(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise StorageError("s3://b: the storage failed 6 times in a row")
+
+    for module in ("storage.verified", "corpus.reader", "corpus.shard_index", "storage.files"):
+        monkeypatch.setattr(f"sharding.{module}.read_bytes", fail)
+    for read in (corpus.shard, corpus.records):
+        with pytest.raises(StorageError):
+            read(corpus.manifest.partitions[1])
+    with pytest.raises(StorageError):
+        corpus.record(6)
+    with pytest.raises(StorageError):
+        Corpus.open(corpus.directory)
+    assert not issubclass(StorageError, CorpusError) and StorageError("").exit_status == 75
 
 
 def test_a_shard_that_changes_under_an_open_corpus_is_found_out(corpus: Corpus) -> None:

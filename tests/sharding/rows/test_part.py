@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from sharding.corpus.manifest import Partition
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.rows.part import (
     RowPartition,
     forget,
@@ -172,7 +172,7 @@ def test_second_moments_have_the_shape_that_was_asked_for(
         if asked == second_moment:
             assert_same(load_rows(tmp_path / "whole", second_moment=asked), untrained)
         else:
-            with pytest.raises(CorpusError, match=r"whole: .*train\.rows_second_moment"):
+            with pytest.raises(FileError, match=r"whole: .*train\.rows_second_moment"):
                 load_rows(tmp_path / "whole", second_moment=asked)
 
 
@@ -216,7 +216,7 @@ def test_files_that_do_not_fit_are_refused(
     tmp_path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None
 ) -> None:
     save_file(tensors, tmp_path / "x", metadata)
-    with pytest.raises(CorpusError, match="x: not a file of routing rows"):
+    with pytest.raises(FileError, match="x: not a file of routing rows"):
         load_rows(tmp_path / "x")
 
 
@@ -225,9 +225,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     data = (tmp_path / "x").read_bytes()
     for damaged in (data[:-4], data[:4], b"", b"\xff" * 100):
         (tmp_path / "x").write_bytes(damaged)
-        with pytest.raises(CorpusError, match="x: SHA-256 differs"):
+        with pytest.raises(FileError, match="x: SHA-256 differs"):
             load_rows(tmp_path / "x", sha256=sha256)
-        with pytest.raises(CorpusError, match="x: not a file of routing rows"):
+        with pytest.raises(FileError, match="x: not a file of routing rows"):
             load_rows(tmp_path / "x")
 
 
@@ -274,7 +274,7 @@ def test_headers_that_lie_are_refused(tmp_path: Path, old: bytes, new: bytes) ->
     (tmp_path / "x").write_bytes(file_of(GOOD))
     assert load_rows(tmp_path / "x").rows.shape == (2, 3, 4)
     (tmp_path / "x").write_bytes(file_of(GOOD.replace(old, new)))
-    with pytest.raises(CorpusError, match="x: not a file of routing rows"):
+    with pytest.raises(FileError, match="x: not a file of routing rows"):
         load_rows(tmp_path / "x")
 
 
@@ -296,13 +296,13 @@ def test_mutated_files_are_refused_or_read_as_rows(
     url.write_bytes(mutated)
     try:
         part = load_rows(url)
-    except CorpusError as error:
+    except FileError as error:
         assert "not a file of routing rows" in str(error)
     else:
         assert part.rows.ndim == 3 and part.index >= 0 and part.first_id >= 0
         assert part.rows.nbytes <= len(mutated)
     if hashlib.sha256(mutated).hexdigest() != sha256:
-        with pytest.raises(CorpusError, match="SHA-256 differs"):
+        with pytest.raises(FileError, match="SHA-256 differs"):
             load_rows(url, sha256=sha256)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sharding.corpus.manifest import Partition
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.rows.part import RowPartition, init_rows
 from sharding.rows.table import RowTable
 
@@ -67,7 +67,7 @@ class Storage:
     def save(self, part: RowPartition, step: int) -> File:
         self._sleep()
         if self.fail(part.index):
-            raise CorpusError(f"partition {part.index}: no space left; make room")
+            raise FileError(f"partition {part.index}: no space left; make room")
         with self._lock:
             self.files[part.index, step] = copied(part)
         return File((part.index, step))
@@ -257,7 +257,7 @@ def test_failed_write_is_raised_by_gather_and_by_the_checkpoint() -> None:
     run.storage.fail = lambda index: True
     with (
         table_over(run.partitions, run.storage) as table,
-        pytest.raises(CorpusError, match=r"partition \d: no space left"),
+        pytest.raises(FileError, match=r"partition \d: no space left"),
     ):
         run.epoch(table, take=2, each_step=lambda: time.sleep(0.01))
     with table_over(run.partitions, run.storage) as table:
@@ -265,7 +265,7 @@ def test_failed_write_is_raised_by_gather_and_by_the_checkpoint() -> None:
         table.gather(np.array([6]))
         table.update(np.array([6]), np.ones((1, *SHAPE), np.float32), rate=1.0)
         written = table.checkpoint(1)
-        with pytest.raises(CorpusError, match="partition 3: no space left"):
+        with pytest.raises(FileError, match="partition 3: no space left"):
             written.result()
 
 
@@ -274,7 +274,7 @@ def test_unreadable_rows_are_raised_by_the_step_that_needs_them() -> None:
 
     def load(index: int, latest: File | None) -> RowPartition:
         if index == 1:
-            raise CorpusError("rows-00001: damaged")
+            raise FileError("rows-00001: damaged")
         return initial(partitions[index])
 
     storage = Storage(partitions)
@@ -282,7 +282,7 @@ def test_unreadable_rows_are_raised_by_the_step_that_needs_them() -> None:
         table.begin({0: [0, 1]})
         table.gather(np.array([0]))
         table.advance(0, 1, step=1)
-        with pytest.raises(CorpusError, match="rows-00001: damaged"):
+        with pytest.raises(FileError, match="rows-00001: damaged"):
             table.gather(np.array([2]))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage.cache import ShardCache, cache_for, default_cache_dir
 
 
@@ -95,9 +95,9 @@ def test_another_file_than_promised_is_neither_returned_nor_kept(
     cache = ShardCache(tmp_path / "cache", max_bytes=1000)
     url, sha256 = put(b"shard")
     Path(url).write_bytes(b"shark")
-    with pytest.raises(CorpusError, match="SHA-256 differs"):
+    with pytest.raises(FileError, match="SHA-256 differs"):
         cache.get(url, sha256=sha256, remedy="")
-    with pytest.raises(CorpusError, match="holds 5 bytes where the manifest says 6"):
+    with pytest.raises(FileError, match="holds 5 bytes where the manifest says 6"):
         cache.get(url, sha256=sha256, num_bytes=6, remedy="")
     assert entries(tmp_path / "cache") == []
 

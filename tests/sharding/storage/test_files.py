@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError, StorageError
 from sharding.storage import retry
 from sharding.storage.files import (
     TEMPORARY_NAME,
@@ -104,9 +104,9 @@ def test_text_mode_is_utf8(directory: str) -> None:
 )
 def test_urls_that_run_commands_are_refused(url: str) -> None:
     for use in (open_url, read_bytes, exists, list_names, remove, sha256_of, size_of):
-        with pytest.raises(CorpusError, match="run commands and are refused"):
+        with pytest.raises(FileError, match="run commands and are refused"):
             use(url)
-    with pytest.raises(CorpusError, match="run commands and are refused"), atomic_write(url):
+    with pytest.raises(FileError, match="run commands and are refused"), atomic_write(url):
         pytest.fail("the block must not run")
 
 
@@ -166,17 +166,17 @@ def test_a_ranged_file_reads_as_the_bytes_do(data: bytes, steps: list[tuple[int,
 
 
 def test_missing_files_and_unknown_file_systems_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"gone\.json: no such file"):
+    with pytest.raises(FileError, match=r"gone\.json: no such file"):
         read_json(tmp_path / "gone.json")
-    with pytest.raises(CorpusError, match="directory"):
+    with pytest.raises(FileError, match="directory"):
         open_url(tmp_path)
-    with pytest.raises(CorpusError, match="nosuch"):
+    with pytest.raises(FileError, match="nosuch"):
         open_url("nosuch://bucket/file")
 
 
 def test_a_directory_that_is_a_file_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(CorpusError, match="can't be written"):
+    with pytest.raises(FileError, match="can't be written"):
         write_json(tmp_path / "run" / "manifest.json", {})
 
 
@@ -201,7 +201,7 @@ def test_json_round_trip(directory: str) -> None:
 )
 def test_damaged_json_names_file_and_line(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "x.json").write_bytes(data)
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(FileError, match=message):
         read_json(tmp_path / "x.json")
 
 
@@ -299,11 +299,11 @@ def test_http_is_read_whole_in_ranges_and_as_a_file(
 
 def test_http_can_only_be_read(http: tuple[str, type[_Server]]) -> None:
     base, server = http
-    with pytest.raises(CorpusError, match="for reading only"), atomic_write(f"{base}/b.txt"):
+    with pytest.raises(FileError, match="for reading only"), atomic_write(f"{base}/b.txt"):
         pytest.fail("the block must not run")
-    with pytest.raises(CorpusError, match="for reading only"):
+    with pytest.raises(FileError, match="for reading only"):
         remove(f"{base}/a.txt")
-    with pytest.raises(CorpusError, match="can't be listed"):
+    with pytest.raises(FileError, match="can't be listed"):
         list_names(base)
     assert server.requests == []
 
@@ -322,10 +322,10 @@ def test_a_failure_that_passes_is_tried_again(http: tuple[str, type[_Server]]) -
 def test_a_failure_that_stays_is_told_after_a_few_tries(http: tuple[str, type[_Server]]) -> None:
     base, server = http
     server.faults[:] = [503] * 50
-    with pytest.raises(CorpusError, match=r"a\.txt: the storage failed 6 times in a row.*503"):
+    with pytest.raises(StorageError, match=r"a\.txt: the storage failed 6 times in a row.*503"):
         read_bytes(f"{base}/a.txt")
     assert len(server.requests) == retry.NUM_TRIES
-    with pytest.raises(CorpusError, match="failed 6 times"):  # a failure isn't "it isn't there"
+    with pytest.raises(StorageError, match="failed 6 times"):  # a failure isn't "it isn't there"
         exists(f"{base}/a.txt")
 
 
@@ -337,14 +337,14 @@ def test_a_refusal_is_told_at_once(
 ) -> None:
     base, server = http
     server.faults[:] = [status] * 50
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(FileError, match=message):
         read_bytes(f"{base}/a.txt")
     assert len(server.requests) == 1
 
 
 def test_no_server_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
-    with pytest.raises(CorpusError, match="check the endpoint and the network"):
+    with pytest.raises(FileError, match="check the endpoint and the network"):
         read_bytes("http://127.0.0.1:9/a.txt")
 
 
@@ -380,7 +380,7 @@ def test_file_systems_that_are_no_object_stores_rename(renaming: str) -> None:
         assert not exists(renaming)
     assert read_bytes(renaming) == b"old data"
     Renaming.faults[:] = [PermissionError("no")] * 9
-    with pytest.raises(CorpusError, match="access denied"), atomic_write(renaming) as file:
+    with pytest.raises(FileError, match="access denied"), atomic_write(renaming) as file:
         file.write(b"new data")
     assert len(Renaming.faults) == 8
     assert read_bytes(renaming) == b"old data"
@@ -388,7 +388,7 @@ def test_file_systems_that_are_no_object_stores_rename(renaming: str) -> None:
 
 
 def test_no_room_for_what_is_to_be_uploaded(directory: str) -> None:
-    with pytest.raises(CorpusError, match="room"), atomic_write(join(directory, "a")):
+    with pytest.raises(FileError, match="room"), atomic_write(join(directory, "a")):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list_names(directory) == []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sharding.errors import CorpusError
+from sharding.errors import FileError
 from sharding.storage import lease as leases
 from sharding.storage.files import atomic_write, join
 from sharding.storage.lease import Holder, LeaseError, check_lease, read, take
@@ -54,7 +54,7 @@ def test_lease_that_could_not_be_given_back_does_not_bind_its_own_process(
     with monkeypatch.context() as patched:
 
         def fail(*arguments: object, **options: object) -> None:
-            raise CorpusError("the disk is full")
+            raise FileError("the disk is full")
 
         patched.setattr(leases, "atomic_write", fail)
         held.close()
@@ -181,7 +181,7 @@ def test_successor_that_came_and_went_is_not_overlooked(
 
 def test_damaged_lease_is_named(tmp_path: Path) -> None:
     (tmp_path / "lease-00000001.json").write_text("{}")
-    with pytest.raises(CorpusError, match=r"lease-00000001.json: not a lease .*delete it"):
+    with pytest.raises(FileError, match=r"lease-00000001.json: not a lease .*delete it"):
         take(tmp_path, purpose="encode")
 
 

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus
-from sharding.errors import CorpusError
+from sharding.errors import CorpusError, FileError, StorageError
 from sharding.ingest.prepare import prepare
 from sharding.storage import retry
 from sharding.storage.cache import ShardCache
@@ -97,7 +97,7 @@ def test_what_another_process_wrote_is_seen_at_once(s3: str) -> None:
 
 
 def test_a_bucket_is_never_made_by_a_typing_error(s3: str) -> None:
-    with pytest.raises(CorpusError, match="no such bucket"):
+    with pytest.raises(FileError, match="no such bucket"):
         write(f"{s3}-typo/run/a", b"a")
     assert not exists(f"{s3}-typo/run/a")
     buckets = [bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]]
@@ -111,7 +111,7 @@ def test_missing_credentials_are_named(s3: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     s3fs.S3FileSystem.clear_instance_cache()
     try:
-        with pytest.raises(CorpusError, match="no usable credentials"):
+        with pytest.raises(FileError, match="no usable credentials"):
             read_bytes(join(s3, "a"))
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
@@ -183,10 +183,10 @@ def test_faults_that_stay_end_with_one_error(s3: str, faults: Faults) -> None:
     url = join(s3, "run", "a")
     write(url, b"old")
     faults.next, faults.requests = [SLOW_DOWN] * 100, []
-    with pytest.raises(CorpusError, match=r"run/a: the storage failed 6 times.*SlowDown"):
+    with pytest.raises(StorageError, match=r"run/a: the storage failed 6 times.*SlowDown"):
         write(url, b"new")
     assert faults.requests == ["PUT"] * retry.NUM_TRIES  # s3fs and botocore add none of their own
-    with pytest.raises(CorpusError, match="failed 6 times"):
+    with pytest.raises(StorageError, match="failed 6 times"):
         exists(url)  # which must not be taken for "it isn't there"
     faults.next = []
     assert read_bytes(url) == b"old"
@@ -206,7 +206,7 @@ def test_refusals_are_told_at_once(
 ) -> None:
     for use in (lambda: read_bytes(join(s3, "a")), lambda: write(join(s3, "a"), b"data")):
         faults.next, faults.requests = [(status, code)] * 100, []
-        with pytest.raises(CorpusError, match=message):
+        with pytest.raises(FileError, match=message):
             use()
         assert len(faults.requests) == 1
         faults.next = []
