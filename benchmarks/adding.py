@@ -19,9 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quality import DATA, ROOT, encode_here
-from reporting import Goal, finish, options, show
-
+from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
@@ -31,6 +29,7 @@ from polyprag.evaluation.metrics import bootstrap_interval, score
 from polyprag.evaluation.questions import Question, read_questions
 from polyprag.growth.extend import augment_new, train_new_rows
 from polyprag.retrieval.building.run import build_index
+from quality import DATA, ROOT, encode_here
 from sharding.change.growth import append_passages
 from sharding.ingest.prepare import prepare
 

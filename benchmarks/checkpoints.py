@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from quality import ROOT, encode_here
-from reporting import Goal, finish, options, show
-
+from harness.reporting import Goal, finish, options, show
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import CheckpointConfig, Config
 from polyprag.config.files import load_config
+from quality import ROOT, encode_here
 from sharding.ingest.prepare import prepare
 
 PASSAGES = ROOT / "examples" / "popqa" / "passages.jsonl"

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from reporting import Goal, finish, options, show
 from torch import distributed
 
+from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import WITHOUT_MAP
 from polyprag.answering.generation import generate
 from polyprag.augment.corpus import augment_corpus

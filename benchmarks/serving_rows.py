@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from quality import DATA, ROOT, encode_here, quick_data
-from reporting import Goal, finish, options, show
 
+from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
@@ -34,6 +33,7 @@ from polyprag.retrieval.building.run import build_index
 from polyprag.retrieval.parts.serving_rows import RowTable, write_rows
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
+from quality import DATA, ROOT, encode_here, quick_data
 from sharding.ingest.prepare import prepare
 
 FORMATS = ("fp16", "int8")
