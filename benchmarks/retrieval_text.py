@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.examples import TINY_BASE
 from harness.reporting import Goal, finish, options, show
 from polyprag.config import Config, IndexConfig, ModelConfig, RetrievalConfig
 from polyprag.evaluation.metrics import bootstrap_interval
@@ -31,7 +32,6 @@ from retrieval.corpus import Corpus, QuestionSet, read_sets
 from retrieval.lexical import Bm25s, RankBm25, Searcher, TfIdf
 from sharding.ingest.prepare import prepare
 
-BASE = Path(__file__).parent.parent / "examples" / "tiny-base"
 CUTOFFS = (1, 3, 10, 100)
 DEPTH = max(CUTOFFS)
 DENSE_WEIGHTS = (0.1, 0.3, 0.5, 0.7)
@@ -66,7 +66,7 @@ def polyprag_run(corpus: Corpus, directory: Path, settings: IndexConfig) -> tupl
     """A run with an index of the corpus, and the seconds of building all its parts."""
     directory.mkdir()
     corpus.write(directory / "passages.jsonl")
-    config, run = Config(model=ModelConfig(path=str(BASE)), index=settings), directory / "run"
+    config, run = Config(model=ModelConfig(path=str(TINY_BASE)), index=settings), directory / "run"
     prepare(
         [str(directory / "passages.jsonl")],
         run / "corpus",

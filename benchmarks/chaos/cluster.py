@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+from harness.examples import ROOT
+
 MARK = "POLYPRAG_CHAOS"  # in the environment of every process that this starts
 # What `ray start` on a head should be given: dead nodes are noticed in seconds.
 HEALTH = {

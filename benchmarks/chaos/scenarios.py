@@ -13,19 +13,19 @@ from pathlib import Path
 from random import Random
 
 from chaos.checks import problems
-from chaos.cluster import ROOT, Cluster, Encode, last_step
+from chaos.cluster import Cluster, Encode, last_step
 from chaos.proxy import Proxy
 from chaos.reference import train_without_faults
 from cluster.checkpoints.manifest import MANIFEST_NAME, CheckpointManifest
 from cluster.record.events import Event, read_events
+from harness.examples import PASSAGES, TINY_BASE
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from sharding.errors import CorpusError
 from sharding.ingest.prepare import prepare
 
-PASSAGES = ROOT / "examples" / "popqa" / "passages.jsonl"
 _SETTINGS = (
-    *(f"model.path={ROOT / 'examples' / 'tiny-base'}", "data.lanes=4", "data.microbatch=2"),
+    *(f"model.path={TINY_BASE}", "data.lanes=4", "data.microbatch=2"),
     *("data.max_length=128", "experts.num=8", "router.granularity=layer"),
     *("train.experts_lr=1e-3", "checkpoint.every_steps=10"),
     *("cluster.max_failures=-1", "cluster.resize_seconds=5"),

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.examples import PASSAGES
+
 WORDS = 100  # of a passage's text
 ARTICLE = 4.0  # passages of an article, on average; Wikipedia's 21 M come from some 5 M articles
 
 Row = tuple[str, str, str]  # id, title, text
 
-_SOURCE = Path(__file__).resolve().parents[2] / "examples" / "popqa" / "passages.jsonl"
 _CHUNK = 10_000
 
 
@@ -32,7 +33,7 @@ def rows(num_passages: int, *, seed: int) -> Iterator[Row]:
     Yields:
         Id, title and text.
     """
-    source = [json.loads(line) for line in _SOURCE.read_text(encoding="utf-8").splitlines()]
+    source = [json.loads(line) for line in PASSAGES.read_text(encoding="utf-8").splitlines()]
     words = np.array([word for row in source for word in row["text"].split()], dtype=object)
     titles = [row["title"] for row in source]
     generator = np.random.default_rng(seed)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.examples import ROOT
 from harness.processes import in_a_process
 
-ROOT = Path(__file__).resolve().parents[2]
 RIVALS = ROOT / ".venv-rivals" / "bin" / "python"
 LIMIT_S = 3600  # of one measurement: a system that hangs is reported, not waited for
 

@@ -2,6 +2,10 @@
 
 import os
 import socket
+import time
+from pathlib import Path
+
+from polyprag.config import Config
 
 
 def free_port() -> int:
@@ -32,3 +36,19 @@ def join_group(rank: int, workers: int, port: int) -> None:
     )
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=workers)
+
+
+def encode_here(run: Path, config: Config, *, first_step: int = 0, first_epoch: int = 0) -> float:
+    """Trains a phase in this process, a process group of one; returns the seconds."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    from torch import distributed
+
+    from cluster.training.loop import train_encoding
+
+    if not distributed.is_initialized():  # it stays: DeepSpeed can't be given a second one
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+        address = f"tcp://127.0.0.1:{free_port()}"
+        distributed.init_process_group("gloo", init_method=address, rank=0, world_size=1)
+    started = time.monotonic()
+    train_encoding(str(run), config, first_step=first_step, first_epoch=first_epoch)
+    return time.monotonic() - started

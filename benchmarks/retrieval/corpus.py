@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.examples import PASSAGES, QUESTIONS
 from polyprag.evaluation.questions import Question, read_questions
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "popqa"
 SETS = ("popqa", "hotpotqa", "2wikimultihopqa")
 _QUICK_QUESTIONS, _QUICK_PASSAGES = 100, 2000
 
@@ -62,7 +62,7 @@ def read_sets(data: Path | None, *, quick: bool) -> tuple[Corpus, list[QuestionS
         quick: the first questions of each set and the first passages only.
     """
     if data is None:
-        files, more = {"popqa": EXAMPLE / "questions.jsonl"}, EXAMPLE / "passages.jsonl"
+        files, more = {"popqa": QUESTIONS}, PASSAGES
     else:
         files, more = {name: data / f"{name}.jsonl" for name in SETS}, data / "wikipedia.jsonl"
     corpus, sets = Corpus(), []

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.examples import ROOT
 from harness.processes import in_a_process
 
-ROOT = Path(__file__).resolve().parents[2]
 _LIMIT_S = 600
 
 

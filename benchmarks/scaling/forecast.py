@@ -19,12 +19,12 @@ from cluster.plan.forecast import forecast
 from cluster.plan.measured_speed import Rate
 from cluster.plan.model_shape import ModelShape, model_shape
 from cluster.plan.token_sample import Sample
+from harness.examples import PASSAGES, TINY_BASE
 from polyprag.config import Config
 from polyprag.config.files import load_config
 from polyprag.method.batching import length_groups
 from scaling.model import Compute, Network
 from scaling.plan import synthetic_manifest
-from scaling.runs import PASSAGES, ROOT
 from sharding.stream.plan import lanes_of_worker
 
 PASSAGES_OF_WIKIPEDIA = 21_015_324
@@ -112,7 +112,7 @@ def lengths_of_examples(config: Config, *, passages: int = 200) -> list[int]:
     from sharding.corpus.reader import Corpus
     from sharding.ingest.prepare import prepare
 
-    tokenizer = load_tokenizer(ModelConfig(path=str(ROOT / "examples" / "tiny-base")))
+    tokenizer = load_tokenizer(ModelConfig(path=str(TINY_BASE)))
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run"
         source = Path(temporary) / "passages.jsonl"

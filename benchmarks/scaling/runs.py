@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.examples import PASSAGES
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import flatten, load_config
 from sharding.ingest.prepare import prepare
 
-ROOT = Path(__file__).resolve().parents[2]
-PASSAGES = ROOT / "examples" / "popqa" / "passages.jsonl"
 LANES, MICROBATCH, LAYERS = 4, 8, 4  # of the runs of any size
 POOL = 64  # experts times rank, which the size of the pool follows
 
