@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from quality import DATA, ROOT, encode_here, quick_data
-from reporting import Goal, finish, options, show
 
+from harness.examples import PASSAGES, ROOT, first_questions
+from harness.plain_workers import encode_here
+from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
@@ -45,9 +46,9 @@ Take = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 def encoded_run(directory: Path, *, quick: bool) -> tuple[Path, Config]:
     """A run of PopQA's passages, encoded and indexed; the first questions' only with `quick`."""
-    passages = DATA / "passages.jsonl"
+    passages = PASSAGES
     if quick:
-        passages, _ = quick_data(directory, num_questions=40)
+        passages, _ = first_questions(directory, num_questions=40)
     overrides = ["data.partition_size=16", "train.epochs=4"] if quick else []
     config = load_config(["quickstart"], overrides)
     run = directory / "run"
