@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import check_shard, write_shard
 from sharding.errors import CorpusError
-from sharding.ingest.bodies import with_id
-from sharding.ingest.split_file import load_split
+from sharding.ingest.splits import load_split, with_id
 from sharding.storage.files import exists, join, read_json, write_json
 
 _WRITERS = 8

@@ -11,7 +11,7 @@ from sharding.errors import CorpusError
 from sharding.ingest.parse_input import ParsedFile
 from sharding.ingest.parse_task import SplitInfo
 from sharding.ingest.rows import BadRow
-from sharding.ingest.split_file import Split, load_split
+from sharding.ingest.splits import Split, load_split
 
 
 class Place(NamedTuple):

@@ -23,7 +23,7 @@ from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
 from sharding.ingest import pack_task, parse_task
 from sharding.ingest.prepare import prepare
-from sharding.ingest.split_file import save_split
+from sharding.ingest.splits import save_split
 from sharding.shown_progress import Advance
 from sharding.storage.files import list_names, sha256_of
 from sharding.task_pool import ProcessPool

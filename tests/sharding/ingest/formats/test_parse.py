@@ -23,7 +23,7 @@ from sharding.ingest.formats.line_blocks import LineBlock
 from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask
 from sharding.ingest.rows import FieldMap, OnError
 from sharding.ingest.sources import expand
-from sharding.ingest.split_file import load_split
+from sharding.ingest.splits import load_split
 from sharding.shown_progress import show_nothing
 from sharding.task_pool import InlinePool
 
