@@ -21,7 +21,7 @@ from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
-from sharding.ingest.packing import write_partitions
+from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of

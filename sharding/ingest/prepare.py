@@ -21,7 +21,7 @@ from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
-from sharding.ingest.packing import write_partitions
+from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions, SplitInfo
 from sharding.ingest.positions import error_at
