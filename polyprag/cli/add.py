@@ -18,7 +18,7 @@ from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, w
 
 if TYPE_CHECKING:
     from polyprag.config import Config
-    from sharding.ingest.bad_row import OnError
+    from sharding.ingest.rows import OnError
     from sharding.task_pool import TaskPool
 
 _ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model
@@ -130,8 +130,8 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     """Makes new partitions."""
     from polyprag.progress import progress
     from sharding.change.growth import append_passages
-    from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
+    from sharding.ingest.rows import parse_field_map
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
 

@@ -15,7 +15,7 @@ from polyprag.cli.lease import hold
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.ingest.bad_row import OnError
+    from sharding.ingest.rows import OnError
 
 
 @click.command("prepare")
@@ -84,9 +84,9 @@ def command(
     """
     from polyprag.config.files import save_config
     from polyprag.progress import progress
-    from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
+    from sharding.ingest.rows import parse_field_map
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
     from sharding.storage.urls import absolute

@@ -14,17 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.ingest.bad_row import BadRow, OnError
-from sharding.ingest.bodies import Hashes, bodies_of, key_hashes, text_hashes
 from sharding.ingest.chunking import chunk_rows
-from sharding.ingest.field_map import FieldMap
 from sharding.ingest.formats.jsonl import parse_jsonl
 from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
 from sharding.ingest.formats.tsv import parse_tsv
-from sharding.ingest.parsed_rows import ParsedRows
+from sharding.ingest.rows import BadRow, FieldMap, OnError, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
-from sharding.ingest.split_file import Split, load_split, save_split
+from sharding.ingest.splits import (
+    Hashes,
+    Split,
+    bodies_of,
+    key_hashes,
+    load_split,
+    save_split,
+    text_hashes,
+)
 from sharding.storage.files import join, sha256_of
 
 

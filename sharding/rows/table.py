@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sharding.corpus.manifest import Partition
-from sharding.rows.arena import Held, RowArena, copied
+from sharding.rows.arena import Held, RowArena, RowPlaces, copied
 from sharding.rows.part import Float32Array, RowPartition
-from sharding.rows.places import RowPlaces
 from sharding.rows.written import RowsWritten
 from sharding.storage.closing import Closing
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharding.ingest.numbering import pack_plan
+from sharding.ingest.pack import pack_plan
 
 
 @given(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sharding.ingest.split_file import Split, load_split, save_split
+from sharding.ingest.splits import Split, load_split, save_split
 
 SPLIT = Split(
     key="k",
