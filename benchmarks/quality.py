@@ -35,7 +35,7 @@ from polyprag.method.base_model import load_base
 from polyprag.method.batching import pad_batch
 from polyprag.method.examples import expand
 from polyprag.method.loss import causal_loss_sum
-from polyprag.method.prompts import render_prompt
+from polyprag.method.prompts import all_prompt_ids, render_prompt
 from polyprag.retrieval.building.run import build_index
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
@@ -80,7 +80,9 @@ def prag(
             optimizer.zero_grad()
         model.eval()
         asked = questions[record.passage.text]
-        prompts = [render_prompt(tokenizer, question.question) for question in asked]
+        prompts = all_prompt_ids(
+            tokenizer, [render_prompt(tokenizer, question.question) for question in asked]
+        )
         answers = generate(model, tokenizer, prompts, config=config.generation)
         scores += [
             score(answer, question.answers).f1

@@ -21,7 +21,6 @@ from transformers import (
 
 from polyprag.config import GenerationConfig
 from polyprag.method.experts import ExpertPool
-from polyprag.method.prompts import prompt_ids
 
 # B prompts of a batch, S sites, K experts, T tokens of the longest prompt.
 
@@ -104,7 +103,7 @@ def continuations(
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Sequence[int]],
     *,
     config: GenerationConfig,
     pool: ExpertPool | None = None,
@@ -116,7 +115,7 @@ def generate(
     Args:
         model: a causal LM, in eval mode; with `gates`, the one that `pool` was injected in.
         tokenizer: the model's.
-        prompts: rendered prompts (`polyprag.method.prompts.render_prompt`).
+        prompts: token ids of each prompt (`polyprag.method.prompts.prompt_ids`).
         config: batch size and the number of new tokens at most.
         pool: the injected experts; needed with `gates`.
         gates: (B, S, K) float32, one mixture a prompt; None decodes with the plain base model.
@@ -133,9 +132,8 @@ def generate(
         raise ValueError("gates need the pool whose experts they mix; pass pool=")
     if gates is not None and len(gates) != len(prompts):
         raise ValueError(f"{len(gates)} mixtures for {len(prompts)} prompts; pass one for each")
-    ids = [prompt_ids(tokenizer, prompt, chat=chat) for prompt in prompts]
     answers = [""] * len(prompts)
-    by_length = sorted(range(len(prompts)), key=lambda i: len(ids[i]), reverse=True)
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     for start in range(0, len(by_length), config.batch_size):
         batch = by_length[start : start + config.batch_size]
         with (
@@ -146,7 +144,7 @@ def generate(
             texts = continuations(
                 model,
                 tokenizer,
-                [ids[i] for i in batch],
+                [prompts[i] for i in batch],
                 max_new_tokens=config.max_new_tokens,
                 stops=() if chat else (NewlineEnds(tokenizer),),
             )
