@@ -28,9 +28,9 @@ from polyprag.retrieval.dense.embeddings import Embeddings
 from polyprag.retrieval.dense.faiss_factory import empty_index, factory_for, inverted_file, is_lossy
 from polyprag.retrieval.dense.faiss_index import VectorIndex
 from polyprag.retrieval.dense.search import DenseIndex, DenseSegment
-from polyprag.retrieval.freshness import Standing
+from polyprag.retrieval.freshness import Freshness
 from polyprag.retrieval.parts.components import Component, keep_or_make, whole_component
-from polyprag.retrieval.parts.index_store import LocalPlace
+from polyprag.retrieval.parts.index_store import LocalIndexStore
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
 from polyprag.retrieval.parts.passages import write_passages
 from polyprag.retrieval.parts.segments import OpenSegment, Span
@@ -48,9 +48,9 @@ ROUNDS = 15
 NOBODY = np.zeros(0, np.int64)
 
 
-def place_in(directory: Path) -> LocalPlace:
+def place_in(directory: Path) -> LocalIndexStore:
     """The index that polyprag builds."""
-    return LocalPlace(directory / "run" / "index")
+    return LocalIndexStore(directory / "run" / "index")
 
 
 def groups_in(directory: Path) -> list[Group]:
@@ -288,7 +288,7 @@ def rows(directory: Path, *, size: int) -> dict[str, Any]:
         place_in(directory),
         manifest,
         parts=[{"passages": [base / "passages"], "rows": [base / "rows"]}],
-        standing=Standing(),
+        freshness=Freshness(),
         gpu="auto",
         retrieval=RetrievalConfig(),
     )

@@ -13,7 +13,7 @@ from sharding.storage.files import exists, join
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Freshness:
     """What became of the things that an index was built from.
 
     Attributes:

@@ -12,10 +12,10 @@ import numpy as np
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import PolypragError
 from polyprag.retrieval.encoders.choice import saved_encoder, saved_kind
-from polyprag.retrieval.parts.index_store import IndexPlace, place_of
+from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.passages import PassageStore
-from polyprag.retrieval.parts.serving_rows import RowTable, rounding
+from polyprag.retrieval.parts.serving_rows import ServingRows, rounding
 from polyprag.run_dir import CORPUS, ENCODING, INDEX
 from polyprag.verify.probed_vectors import wrong_vectors
 from polyprag.verify.probed_words import wrong_words
@@ -48,7 +48,7 @@ def probe_index(
         What disagrees, one problem a component, and how many passages were looked up.
     """
     url = join(run_dir, INDEX)
-    place = place_of(run_dir, cache_dir=None, cache_gb=_COPIES_GB)  # keeps its parts while it lives
+    place = index_store_of(run_dir, cache_dir=None, cache_gb=_COPIES_GB)  # keeps its parts while it lives
     corpus = Corpus.open(join(run_dir, CORPUS)) if CORPUS in sound else None
     encoding = Encoding.load(run_dir) if ENCODING in sound else None
     problems: list[Problem] = []
@@ -83,7 +83,7 @@ def probe_index(
 
 
 def _local_parts(
-    place: IndexPlace, manifest: IndexManifest, show: ShowProgress
+    place: IndexStore, manifest: IndexManifest, show: ShowProgress
 ) -> list[dict[str, list[Path]]]:
     """Returns the local directories of each segment's components, by name."""
     parts: list[dict[str, list[Path]]] = []
@@ -140,7 +140,7 @@ def _difference(there: Passage, here: Passage) -> str | None:
 def _wrong_rows(sample: SegmentSample, encoding: Encoding) -> Iterator[Problem]:
     """Rows that are further from the encoding's than their format makes them."""
     (component,) = sample.segment.components["rows"]
-    table = RowTable.open(sample.parts["rows"][0], num_passages=sample.segment.num_passages)
+    table = ServingRows.open(sample.parts["rows"][0], num_passages=sample.segment.num_passages)
     ids, stored_mSK = sample.ids, table.take(sample.positions)
     trained_mSK = encoding.rows(ids)
     if stored_mSK.shape != trained_mSK.shape:

@@ -7,7 +7,7 @@ from typing import Any
 from polyprag.retrieval.building.pieces import BuildPlace, Piece, Work, make_piece
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.parts.components import Component, directory_name, keep_or_make
-from polyprag.retrieval.parts.index_store import IndexPlace
+from polyprag.retrieval.parts.index_store import IndexStore
 from sharding.task_pool import TaskPool
 
 LAYOUT = 4  # of the parts' files; raise it with any change, so that old parts are rebuilt
@@ -21,7 +21,7 @@ class Parts:
         progress: is told of the passages that a part is done with.
     """
 
-    def __init__(self, place: IndexPlace, pieces_at: BuildPlace, progress: BuildProgress) -> None:
+    def __init__(self, place: IndexStore, pieces_at: BuildPlace, progress: BuildProgress) -> None:
         """Makes nothing yet.
 
         Args:

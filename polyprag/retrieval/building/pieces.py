@@ -23,7 +23,7 @@ from polyprag.retrieval.lexical.bm25 import write_bm25
 from polyprag.retrieval.lexical.term_counts import TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
 from polyprag.retrieval.parts.components import Component, directory_name, keep_or_make
-from polyprag.retrieval.parts.index_store import IndexPlace, place_of
+from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
 from polyprag.retrieval.parts.passages import write_passages
 from polyprag.retrieval.parts.segments import Span
 from sharding.corpus.manifest import CorpusManifest
@@ -42,15 +42,15 @@ class BuildPlace:
     cache_dir: str | None
     cache_gb: float
 
-    def open(self) -> IndexPlace:
+    def open(self) -> IndexStore:
         """RUN/index, as this process uses it."""
-        return place_of(self.run_dir, cache_dir=self.cache_dir, cache_gb=self.cache_gb)
+        return index_store_of(self.run_dir, cache_dir=self.cache_dir, cache_gb=self.cache_gb)
 
 
 class Work(Protocol):
     """Fills a piece's directory."""
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, place: IndexStore) -> None:
         """Writes the piece's files into an empty directory; other pieces are read from `place`."""
 
 
@@ -125,7 +125,7 @@ class Texts:
 
     source: GroupSource
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, place: IndexStore) -> None:
         """See `Work`."""
         span = self.source.span
         write_passages(
@@ -144,7 +144,7 @@ class Counts:
     analyzer_settings: dict[str, Any]
     title_weight: int
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, place: IndexStore) -> None:
         """See `Work`."""
         texts = ((passage.title, passage.text) for passage in self.source.passages())
         analyzer = Analyzer.from_settings(self.analyzer_settings, where="index.language")
@@ -162,7 +162,7 @@ class Scores:
     k1: float
     b: float
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, place: IndexStore) -> None:
         """See `Work`."""
         write_bm25(
             directory,
@@ -184,7 +184,7 @@ class Vectors:
     gpu: str
     removed: tuple[int, ...]  # ids of its passages that get no vector
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, place: IndexStore) -> None:
         """See `Work`."""
         removed = set(self.removed)
         write_embeddings(
@@ -224,7 +224,7 @@ class Filled:
     removed: tuple[int, ...]
     is_joined: bool
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, place: IndexStore) -> None:
         """See `Work`."""
         embeddings = Embeddings.open(
             [place.local(component) for component in self.embeddings],

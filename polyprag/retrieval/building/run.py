@@ -15,7 +15,7 @@ from polyprag.encoding.manifest import EncodingManifest
 from polyprag.errors import CorpusError, RunError
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.building.segment import SegmentBuild, Settings, Workers
-from polyprag.retrieval.parts.index_store import IndexPlace, only_build, place_of
+from polyprag.retrieval.parts.index_store import IndexStore, only_build, index_store_of
 from polyprag.retrieval.parts.manifest import MANIFEST_NAME, IndexManifest
 from polyprag.retrieval.parts.segments import num_partitions_in, planned_segments, span_of
 from polyprag.run_dir import CORPUS, ENCODING
@@ -57,7 +57,7 @@ def build_index(
         ConfigError: the encoder or the FAISS factory string can't be used.
     """
     data = config.data
-    place = place_of(run_dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
+    place = index_store_of(run_dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
     corpus_url, encoding_url = join(run_dir, CORPUS), join(run_dir, ENCODING)
     cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
     corpus = Corpus.open(corpus_url, cache=cache)
@@ -108,13 +108,13 @@ def build_index(
     return manifest
 
 
-def _previous(place: IndexPlace) -> IndexManifest | None:
+def _previous(place: IndexStore) -> IndexManifest | None:
     try:
         return IndexManifest.load(place.url)
     except (RunError, CorpusError):
         return None  # none yet, damaged, or of another version: its sound parts are found by name
 
 
-def _drop(place: IndexPlace) -> None:
+def _drop(place: IndexStore) -> None:
     remove(join(place.url, MANIFEST_NAME))
     place.remove_others((), even_held=True)

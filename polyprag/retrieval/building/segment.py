@@ -30,7 +30,7 @@ from polyprag.retrieval.freshness import row_parts
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
 from polyprag.retrieval.parts.components import Component
-from polyprag.retrieval.parts.index_store import IndexPlace
+from polyprag.retrieval.parts.index_store import IndexStore
 from polyprag.retrieval.parts.manifest import Segment
 from polyprag.retrieval.parts.passages import PassageStore, join_passages
 from polyprag.retrieval.parts.segments import span_of
@@ -97,7 +97,7 @@ class SegmentBuild:
     def __init__(
         self,
         run_dir: str | Path,
-        place: IndexPlace,
+        place: IndexStore,
         settings: Settings,
         corpus: Corpus,
         encoding: EncodingManifest | None,

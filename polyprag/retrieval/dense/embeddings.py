@@ -15,7 +15,7 @@ import numpy.typing as npt
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
 from polyprag.retrieval.encoders.encoder import Encoder
-from polyprag.retrieval.parts.fp16_rows import take_half
+from polyprag.retrieval.parts.fp16_rows import gather_fp16
 
 _FILE = "vectors.npy"
 _CHUNK = 4096  # passages encoded at a time
@@ -109,13 +109,13 @@ class Embeddings:
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the vectors (m, D) at positions (m,), in their order."""
         if len(self._shards) == 1:
-            return take_half(self._shards[0], positions)
+            return gather_fp16(self._shards[0], positions)
         vectors_mD = np.empty((len(positions), self.dims), np.float32)
         shard_of = np.searchsorted(self._ends, positions, side="right")
         for i in np.unique(shard_of).tolist():
             at = shard_of == i
             first = self._ends[i] - len(self._shards[i])
-            vectors_mD[at] = take_half(self._shards[i], positions[at] - first)
+            vectors_mD[at] = gather_fp16(self._shards[i], positions[at] - first)
         return vectors_mD
 
     def scores(

@@ -19,7 +19,7 @@ from polyprag.errors import CorpusError, RunError
 from sharding.storage.files import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
-    from polyprag.retrieval.parts.index_store import IndexPlace
+    from polyprag.retrieval.parts.index_store import IndexStore
 
 _NAMES = (
     *("passages", "bm25", "encoder", "embeddings", "dense", "rows"),
@@ -99,7 +99,7 @@ def directory_name(name: str, made_from: Mapping[str, Any]) -> str:
 
 
 def keep_or_make(
-    place: "IndexPlace", name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
+    place: "IndexStore", name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
 ) -> tuple[Component, bool]:
     """Returns the component made from something: the one there if it is sound, else a new one.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.retrieval.parts.fp16_rows import take_half
+from polyprag.retrieval.parts.fp16_rows import gather_fp16
 from polyprag.retrieval.parts.segments import Span
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def rounding(rows_mSK: npt.NDArray[np.float32], rows_format: str) -> npt.NDArray
     return np.broadcast_to(steps_m11 * np.float32(0.5001), rows_mSK.shape)  # of a step: fp32's own
 
 
-class RowTable:
+class ServingRows:
     """The opened map of one segment."""
 
     def __init__(
@@ -107,7 +107,7 @@ class RowTable:
         self._table_nSK, self._scales_n = table_nSK, scales_n
 
     @classmethod
-    def open(cls, directory: Path, *, num_passages: int) -> "RowTable":
+    def open(cls, directory: Path, *, num_passages: int) -> "ServingRows":
         """Maps what `write_rows` wrote.
 
         Raises:
@@ -147,7 +147,7 @@ class RowTable:
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the rows (m, S, K) at positions (m,) of the segment, in their order."""
         if self._scales_n is None:
-            return take_half(self._table_nSK.view(np.float16), positions)
+            return gather_fp16(self._table_nSK.view(np.float16), positions)
         rows_mSK = self._table_nSK.take(positions, axis=0).astype(np.float32)
         rows_mSK *= self._scales_n[positions][:, None, None]
         return rows_mSK
@@ -186,7 +186,7 @@ class Rows:
     """
 
     def __init__(
-        self, tables: Sequence[RowTable], spans: Sequence[Span], *, hidden: Sequence[int] = ()
+        self, tables: Sequence[ServingRows], spans: Sequence[Span], *, hidden: Sequence[int] = ()
     ) -> None:
         """Takes each segment's rows and passages, and the ids of hidden passages.
 
@@ -241,7 +241,7 @@ class Rows:
 
     def _by_table(
         self, ids: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[RowTable, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    ) -> Iterator[tuple[ServingRows, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """For each table that has any of them: where in the ids (m,), and their positions in it."""
         segment_of = np.searchsorted(self._first_ids, ids, side="right") - 1
         segment_of[np.isin(ids, self._hidden)] = -1
