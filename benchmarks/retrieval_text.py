@@ -28,7 +28,7 @@ from retrieval_lexical import Bm25s, RankBm25, Searcher, TfIdf
 
 from polyprag.config import Config, IndexConfig, ModelConfig, RetrievalConfig
 from polyprag.evaluation.metrics import bootstrap_interval
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.search import Index
 from sharding.ingest.prepare import prepare
 

@@ -30,7 +30,7 @@ from polyprag.encoding.reader import Encoding
 from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.metrics import bootstrap_interval, score
 from polyprag.evaluation.questions import Question, read_questions
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.parts.serving_rows import ServingRows, write_rows
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index

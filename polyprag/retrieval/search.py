@@ -23,12 +23,12 @@ from polyprag.retrieval.fusion import (
     weighted_fusion,
 )
 from polyprag.retrieval.lexical.search import LexicalIndex
-from polyprag.retrieval.parts.components import REMEDY
 from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.passages import Passages, PassageStore
-from polyprag.retrieval.parts.segments import OpenSegment
 from polyprag.retrieval.parts.serving_rows import Rows, ServingRows
+from polyprag.retrieval.parts.span import OpenSegment
+from polyprag.retrieval.remedy import REMEDY
 from polyprag.retrieval.rerank import CrossEncoder, reranked
 from polyprag.retrieval.results import Hits, SearchResult
 from sharding.corpus.passages import Passage
@@ -51,7 +51,7 @@ class Index:
 
     def __init__(
         self,
-        place: IndexStore,
+        store: IndexStore,
         manifest: IndexManifest,
         *,
         parts: Sequence[Mapping[str, Sequence[Path]]],
@@ -60,7 +60,7 @@ class Index:
         retrieval: RetrievalConfig,
     ) -> None:
         """Opens parts that are verified; use `Index.open`."""
-        self._place = place  # which keeps its parts from being deleted
+        self._store = store  # which keeps its parts from being deleted
         self._parts, self._gpu, self._retrieval = parts, gpu, retrieval
         self.freshness = freshness
         self.removed = frozenset((*manifest.removed, *freshness.hidden))
@@ -113,24 +113,24 @@ class Index:
         Raises:
             RunError: the index is missing or damaged, or of another corpus or encoding.
         """
-        place = index_store_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
-        manifest = IndexManifest.load(place.url)
+        store = index_store_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
+        manifest = IndexManifest.load(store.url)
         while True:
             try:
                 corpus, encoding = corpus_and_encoding(run_dir)
                 freshness = Freshness.of(manifest, corpus=corpus, encoding=encoding)
                 if freshness.changed:
                     source = join(run_dir, freshness.changed[0])
-                    raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
+                    raise RunError(f"{source} has changed since {store.url} was built: {REMEDY}")
                 parts = [
                     {
-                        name: [place.local(component, whole=verify) for component in components]
+                        name: [store.local(component, whole=verify) for component in components]
                         for name, components in segment.components.items()
                     }
                     for segment in manifest.segments
                 ]
                 return cls(
-                    place,
+                    store,
                     manifest,
                     parts=parts,
                     freshness=freshness,
@@ -138,7 +138,7 @@ class Index:
                     retrieval=retrieval or RetrievalConfig(),
                 )
             except RunError:
-                seen, manifest = manifest, IndexManifest.load(place.url)
+                seen, manifest = manifest, IndexManifest.load(store.url)
                 if manifest == seen:  # else a build has replaced it meanwhile
                     raise
 

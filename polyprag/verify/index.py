@@ -7,11 +7,12 @@ import numpy as np
 
 from polyprag.errors import CorpusError, PolypragError, RunError
 from polyprag.retrieval.freshness import Freshness, corpus_and_encoding
-from polyprag.retrieval.parts.components import DIRECTORY_NAME, REMEDY, SUMMARY, Component
+from polyprag.retrieval.parts.components import DIRECTORY_NAME, SUMMARY, Component
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.passages import PassageStore
-from polyprag.retrieval.parts.segments import Span
 from polyprag.retrieval.parts.serving_rows import ServingRows
+from polyprag.retrieval.parts.span import Span
+from polyprag.retrieval.remedy import REMEDY
 from polyprag.run_dir import INDEX
 from polyprag.verify.files import Advance, checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
@@ -65,10 +66,10 @@ def verify_index(
         for segment in manifest.segments:
             for name, divided in segment.components.items():
                 for part in divided:
-                    place = join(directory, part.directory)
-                    wrong = _component(place, part, quick, advance)
+                    part_url = join(directory, part.directory)
+                    wrong = _component(part_url, part, quick, advance)
                     if not wrong and not quick:
-                        wrong = _contents(place, name, segment.span, manifest.removed)
+                        wrong = _contents(part_url, name, segment.span, manifest.removed)
                     problems += wrong
     summary = _summary(manifest, corpus)
     if not quick and not problems:

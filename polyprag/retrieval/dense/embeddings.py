@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
-from polyprag.retrieval.encoders.encoder import Encoder
+from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.parts.fp16_rows import gather_fp16
+from polyprag.retrieval.remedy import REMEDY
 
 _FILE = "vectors.npy"
 _CHUNK = 4096  # passages encoded at a time
 _A_THREAD = 1024  # candidates that are worth a thread: a tenth of a millisecond
-_REMEDY = "run `polyprag index RUN` again"
 
 
 def write_embeddings(
@@ -90,15 +90,15 @@ class Embeddings:
             try:
                 shard = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
-                raise RunError(f"{path}: {error}; {_REMEDY}") from error
+                raise RunError(f"{path}: {error}; {REMEDY}") from error
             if shard.dtype != np.float16 or shard.ndim != 2:
-                raise RunError(f"{path}: {shard.dtype} of shape {shard.shape}; {_REMEDY}")
+                raise RunError(f"{path}: {shard.dtype} of shape {shard.shape}; {REMEDY}")
             shards.append(np.asarray(shard))
         opened = cls(shards)
         if len(opened) != num_passages or any(s.shape[1] != opened.dims for s in shards):
             raise RunError(
                 f"{directories[0]}: the vectors of {len(opened)} passages, of "
-                f"{opened.dims} numbers, where {num_passages} are expected; {_REMEDY}"
+                f"{opened.dims} numbers, where {num_passages} are expected; {REMEDY}"
             )
         return opened
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.parts.fp16_rows import gather_fp16
-from polyprag.retrieval.parts.segments import Span
+from polyprag.retrieval.parts.span import Span
+from polyprag.retrieval.remedy import REMEDY
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +121,7 @@ class ServingRows:
             if table.dtype == np.int8:
                 scales = np.load(directory / _SCALES, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{path}: {error}; run `polyprag index RUN` again") from error
+            raise RunError(f"{path}: {error}; {REMEDY}") from error
         if (
             table.dtype not in (np.float16, np.int8)
             or table.ndim != 3
@@ -129,7 +130,7 @@ class ServingRows:
         ):
             raise RunError(
                 f"{path}: {table.dtype} of shape {table.shape} where rows in fp16, or int8 with "
-                f"scales, of {num_passages} passages are expected; run `polyprag index RUN` again"
+                f"scales, of {num_passages} passages are expected; {REMEDY}"
             )
         return cls(np.asarray(table), scales)  # the memmap class costs a call an access
 
@@ -197,7 +198,7 @@ class Rows:
         self._first_ids = np.array([span.first_id for span in spans])
         self.row_shape = tables[0].row_shape
         if any(table.row_shape != self.row_shape for table in tables):
-            raise RunError("segments have rows of different shapes; run `polyprag index RUN` again")
+            raise RunError(f"segments have rows of different shapes; {REMEDY}")
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the rows (m, S, K) of the ids (m,), in their order."""

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, IndexConfig
 from polyprag.errors import CorpusError, RunError
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.parts.index_store import LocalIndexStore
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.search import METHODS, Index
@@ -422,9 +422,9 @@ def test_a_build_that_is_killed_for_good_is_finished_by_the_next(grown: GrowingR
     grown.remove(3)
     script = (
         "import os, sys; from polyprag.config import Config, IndexConfig\n"
-        "from polyprag.retrieval.building import pieces\n"
-        "from polyprag.retrieval.building.run import build_index\n"
-        "pieces.write_embeddings = lambda *_, **__: os._exit(9)\n"
+        "from polyprag.retrieval.building import work\n"
+        "from polyprag.retrieval.building.index import build_index\n"
+        "work.write_embeddings = lambda *_, **__: os._exit(9)\n"
         "build_index(sys.argv[1], Config(index=IndexConfig(lsa_dims=8)))\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(grown.run)])

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.retrieval.parts.segments import Span
 from polyprag.retrieval.parts.serving_rows import Rows, ServingRows, write_rows
+from polyprag.retrieval.parts.span import Span
 
 
 def table_of(directory: Path, rows_nSK: np.ndarray, rows_format: str = "fp16") -> ServingRows:
