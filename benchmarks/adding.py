@@ -30,7 +30,7 @@ from polyprag.evaluation.held_out_questions import lead_questions
 from polyprag.evaluation.metrics import bootstrap_interval, score
 from polyprag.evaluation.questions import Question, read_questions
 from polyprag.growth.extend import augment_new, train_new_rows
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from sharding.change.growth import append_passages
 from sharding.ingest.prepare import prepare
 

@@ -36,7 +36,7 @@ from polyprag.method.batching import pad_batch
 from polyprag.method.examples import expand
 from polyprag.method.loss import causal_loss_sum
 from polyprag.method.prompts import all_prompt_ids, render_prompt
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare

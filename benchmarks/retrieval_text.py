@@ -26,7 +26,7 @@ from harness.examples import TINY_BASE
 from harness.reporting import Goal, finish, options, show
 from polyprag.config import Config, IndexConfig, ModelConfig, RetrievalConfig
 from polyprag.evaluation.metrics import bootstrap_interval
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.search import Index
 from retrieval.corpus import Corpus, QuestionSet, read_sets
 from retrieval.lexical import Bm25s, RankBm25, Searcher, TfIdf

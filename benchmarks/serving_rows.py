@@ -31,8 +31,8 @@ from polyprag.encoding.reader import Encoding
 from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.metrics import bootstrap_interval, score
 from polyprag.evaluation.questions import Question, read_questions
-from polyprag.retrieval.building.run import build_index
-from polyprag.retrieval.parts.serving_rows import RowTable, write_rows
+from polyprag.retrieval.building.index import build_index
+from polyprag.retrieval.parts.serving_rows import ServingRows, write_rows
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
 from sharding.ingest.prepare import prepare
@@ -108,7 +108,7 @@ def tables(
             progress=lambda _: None,
         )
         size = sum(np.load(file, mmap_mode="r").nbytes for file in path.iterdir())
-        made[rows_format] = (RowTable.open(path, num_passages=num_passages).take, size)
+        made[rows_format] = (ServingRows.open(path, num_passages=num_passages).take, size)
     return made
 
 

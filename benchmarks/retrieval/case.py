@@ -20,20 +20,19 @@ import numpy.typing as npt
 from polyprag.config import IndexConfig, RetrievalConfig
 from polyprag.retrieval.building.dense import DenseBuild
 from polyprag.retrieval.building.groups import Group
-from polyprag.retrieval.building.parts import Parts
-from polyprag.retrieval.building.pieces import BuildPlace
+from polyprag.retrieval.building.part_maker import IndexLocation, PartMaker, keep_or_make
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.dense.embeddings import Embeddings
 from polyprag.retrieval.dense.faiss_factory import empty_index, factory_for, inverted_file, is_lossy
 from polyprag.retrieval.dense.faiss_index import VectorIndex
 from polyprag.retrieval.dense.search import DenseIndex, DenseSegment
-from polyprag.retrieval.freshness import Standing
-from polyprag.retrieval.parts.components import Component, keep_or_make, whole_component
-from polyprag.retrieval.parts.index_store import LocalPlace
+from polyprag.retrieval.freshness import Freshness
+from polyprag.retrieval.parts.components import Component, whole_component
+from polyprag.retrieval.parts.index_store import LocalIndexStore
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
 from polyprag.retrieval.parts.passages import write_passages
-from polyprag.retrieval.parts.segments import OpenSegment, Span
 from polyprag.retrieval.parts.serving_rows import write_rows
+from polyprag.retrieval.parts.span import OpenSegment, Span
 from polyprag.retrieval.search import Index
 from retrieval.vectors import DIMS, chunks, queries_near
 from sharding.corpus.manifest import Partition
@@ -48,9 +47,9 @@ ROUNDS = 15
 NOBODY = np.zeros(0, np.int64)
 
 
-def place_in(directory: Path) -> LocalPlace:
+def store_in(directory: Path) -> LocalIndexStore:
     """The index that polyprag builds."""
-    return LocalPlace(directory / "run" / "index")
+    return LocalIndexStore(directory / "run" / "index")
 
 
 def groups_in(directory: Path) -> list[Group]:
@@ -73,8 +72,8 @@ def embeddings_in(directory: Path) -> list[Component]:
 
 def opened_embeddings(directory: Path, size: int) -> Embeddings:
     """The embeddings, mapped."""
-    place = place_in(directory)
-    local = [place.local(component) for component in embeddings_in(directory)]
+    store = store_in(directory)
+    local = [store.local(component) for component in embeddings_in(directory)]
     return Embeddings.open(local, num_passages=size)
 
 
@@ -103,14 +102,14 @@ class AnonymousMemory:
 def vectors(directory: Path, *, size: int, queries: int) -> dict[str, Any]:
     """Writes embeddings, queries and what exact search finds for them."""
     (directory / "run" / "index").mkdir(parents=True)
-    place = place_in(directory)
+    store = store_in(directory)
     sizes, names = [], []
     for number, chunk in enumerate(chunks(size)):
 
         def write(path: Path, chunk: npt.NDArray[np.float16] = chunk) -> None:
             np.save(path / "vectors.npy", chunk)
 
-        component, _ = keep_or_make(place, "embeddings", made_from={"n": number}, write=write)
+        component = keep_or_make(store, "embeddings", made_from={"n": number}, write=write)
         sizes.append(len(chunk))
         names.append(component.directory)
     (directory / "sizes.json").write_text(json.dumps(sizes))
@@ -133,10 +132,10 @@ def vectors(directory: Path, *, size: int, queries: int) -> dict[str, Any]:
 
 def build_polyprag(directory: Path, *, size: int) -> dict[str, Any]:
     """The index that the rule chooses, from the embeddings."""
-    place, memory = place_in(directory), AnonymousMemory()
+    store, memory = store_in(directory), AnonymousMemory()
     started = time.perf_counter()
-    pieces_at = BuildPlace(str(directory / "run"), None, 1.0)
-    parts = Parts(place, pieces_at, BuildProgress(None, parts=1))
+    location = IndexLocation(str(directory / "run"), None, 1.0)
+    parts = PartMaker(store, location, BuildProgress(None, parts=1))
     build = DenseBuild(parts, IndexConfig(), InlinePool())
     made = build.indexes(
         groups_in(directory), embeddings_in(directory), removed=NOBODY, is_base=True
@@ -208,7 +207,7 @@ def searched(
 
 
 class NoEncoder:
-    """Vectors are given here; see `polyprag.retrieval.encoders.encoder.Encoder`."""
+    """Vectors are given here; see `polyprag.retrieval.encoders.interface.Encoder`."""
 
     dims = DIMS
 
@@ -285,10 +284,10 @@ def rows(directory: Path, *, size: int) -> dict[str, Any]:
     segment = Segment(0, size, ["0" * 64], ["0" * 64], {})
     manifest = IndexManifest(size, "0" * 64, "0" * 64, [], (segment,))
     index = Index(
-        place_in(directory),
+        store_in(directory),
         manifest,
         parts=[{"passages": [base / "passages"], "rows": [base / "rows"]}],
-        standing=Standing(),
+        freshness=Freshness(),
         gpu="auto",
         retrieval=RetrievalConfig(),
     )

@@ -182,7 +182,7 @@ def _trainers(num_rows: int) -> int:
 def _index(run: str, config: "Config") -> None:
     """Brings the index up to date, if there is one."""
     from polyprag.progress import progress
-    from polyprag.retrieval.building.run import build_index
+    from polyprag.retrieval.building.index import build_index
     from polyprag.retrieval.parts.manifest import MANIFEST_NAME
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import exists, join

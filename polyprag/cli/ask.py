@@ -62,8 +62,8 @@ def command(
 
     chosen = next(known for known in ALL_MODES if known == mode)
     answerer = Answerer.open(run, config, modes=[chosen])
-    if answerer.index is not None and answerer.index.standing.note:
-        click.echo(f"note: {run}: {answerer.index.standing.note}", err=True)
+    if answerer.index is not None and answerer.index.freshness.note:
+        click.echo(f"note: {run}: {answerer.index.freshness.note}", err=True)
     answers = answerer.answer(questions, mode=chosen, k=top_k)
     for question, answer in zip(questions, answers, strict=True):
         if as_json:

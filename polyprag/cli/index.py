@@ -68,7 +68,7 @@ def command(
     """
     from polyprag.config.files import save_config
     from polyprag.progress import progress
-    from polyprag.retrieval.building.run import build_index
+    from polyprag.retrieval.building.index import build_index
     from polyprag.retrieval.encoders.choice import uses_gpu
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join

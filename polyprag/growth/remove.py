@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config
 from polyprag.encoding.edit import forget_rows
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.routed.map_file import remove_map
 from polyprag.run_dir import CORPUS, INDEX
 from sharding.change.removal import Removed, remove_passages

@@ -6,14 +6,14 @@ from typing import Self
 
 from polyprag.encoding.manifest import EncodingManifest, RowsPart
 from polyprag.retrieval.parts.manifest import IndexManifest
-from polyprag.retrieval.parts.segments import Span, span_of
+from polyprag.retrieval.parts.span import Span, span_of
 from polyprag.run_dir import CORPUS, ENCODING
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.storage.files import exists, join
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Freshness:
     """What became of the things that an index was built from.
 
     Attributes:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from polyprag.config import RetrievalConfig
 from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.dense.search import DenseIndex
-from polyprag.retrieval.freshness import Standing, corpus_and_encoding
+from polyprag.retrieval.freshness import Freshness, corpus_and_encoding
 from polyprag.retrieval.fusion import (
     Found,
     Ranking,
@@ -23,12 +23,12 @@ from polyprag.retrieval.fusion import (
     weighted_fusion,
 )
 from polyprag.retrieval.lexical.search import LexicalIndex
-from polyprag.retrieval.parts.components import REMEDY
-from polyprag.retrieval.parts.index_store import IndexPlace, place_of
+from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.passages import Passages, PassageStore
-from polyprag.retrieval.parts.segments import OpenSegment
-from polyprag.retrieval.parts.serving_rows import Rows, RowTable
+from polyprag.retrieval.parts.serving_rows import Rows, ServingRows
+from polyprag.retrieval.parts.span import OpenSegment
+from polyprag.retrieval.remedy import REMEDY
 from polyprag.retrieval.rerank import CrossEncoder, reranked
 from polyprag.retrieval.results import Hits, SearchResult
 from sharding.corpus.passages import Passage
@@ -45,27 +45,27 @@ class Index:
     Passages that the corpus had lost by the time it was opened are never among its hits.
 
     Attributes:
-        standing: what became of the corpus and the encoding since it was built.
+        freshness: what became of the corpus and the encoding since it was built.
         removed: ids of passages that aren't there any more.
     """
 
     def __init__(
         self,
-        place: IndexPlace,
+        store: IndexStore,
         manifest: IndexManifest,
         *,
         parts: Sequence[Mapping[str, Sequence[Path]]],
-        standing: Standing,
+        freshness: Freshness,
         gpu: str,
         retrieval: RetrievalConfig,
     ) -> None:
         """Opens parts that are verified; use `Index.open`."""
-        self._place = place  # which keeps its parts from being deleted
+        self._store = store  # which keeps its parts from being deleted
         self._parts, self._gpu, self._retrieval = parts, gpu, retrieval
-        self.standing = standing
-        self.removed = frozenset((*manifest.removed, *standing.hidden))
+        self.freshness = freshness
+        self.removed = frozenset((*manifest.removed, *freshness.hidden))
         spans = [segment.span for segment in manifest.segments]
-        self._segments = [OpenSegment(span, span.positions(standing.hidden)) for span in spans]
+        self._segments = [OpenSegment(span, span.positions(freshness.hidden)) for span in spans]
         self._num_passages = manifest.num_passages
         self._passages = Passages(
             [
@@ -78,10 +78,10 @@ class Index:
         self._rows: Rows | None = None
         if manifest.has_rows:
             tables = [
-                RowTable.open(part["rows"][0], num_passages=span.num_passages)
+                ServingRows.open(part["rows"][0], num_passages=span.num_passages)
                 for part, span in zip(parts, spans, strict=True)
             ]
-            self._rows = Rows(tables, spans, hidden=standing.hidden)
+            self._rows = Rows(tables, spans, hidden=freshness.hidden)
         self._bm25: LexicalIndex | None = None
         self._dense: DenseIndex | None = None
         self._reranker: CrossEncoder | None = None
@@ -113,32 +113,32 @@ class Index:
         Raises:
             RunError: the index is missing or damaged, or of another corpus or encoding.
         """
-        place = place_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
-        manifest = IndexManifest.load(place.url)
+        store = index_store_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
+        manifest = IndexManifest.load(store.url)
         while True:
             try:
                 corpus, encoding = corpus_and_encoding(run_dir)
-                standing = Standing.of(manifest, corpus=corpus, encoding=encoding)
-                if standing.changed:
-                    source = join(run_dir, standing.changed[0])
-                    raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
+                freshness = Freshness.of(manifest, corpus=corpus, encoding=encoding)
+                if freshness.changed:
+                    source = join(run_dir, freshness.changed[0])
+                    raise RunError(f"{source} has changed since {store.url} was built: {REMEDY}")
                 parts = [
                     {
-                        name: [place.local(component, whole=verify) for component in components]
+                        name: [store.local(component, whole=verify) for component in components]
                         for name, components in segment.components.items()
                     }
                     for segment in manifest.segments
                 ]
                 return cls(
-                    place,
+                    store,
                     manifest,
                     parts=parts,
-                    standing=standing,
+                    freshness=freshness,
                     gpu=gpu,
                     retrieval=retrieval or RetrievalConfig(),
                 )
             except RunError:
-                seen, manifest = manifest, IndexManifest.load(place.url)
+                seen, manifest = manifest, IndexManifest.load(store.url)
                 if manifest == seen:  # else a build has replaced it meanwhile
                     raise
 

@@ -13,8 +13,8 @@ from polyprag.config import RetrievalConfig
 from polyprag.retrieval.dense.embeddings import Embeddings
 from polyprag.retrieval.dense.faiss_index import VectorIndex
 from polyprag.retrieval.dense.search import DenseSegment
-from polyprag.retrieval.encoders.encoder import Encoder
-from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.encoders.interface import Encoder
+from polyprag.retrieval.parts.span import OpenSegment, Span
 from polyprag.verify.sample import SegmentSample
 from sharding.checks.problem import Problem
 

@@ -9,7 +9,7 @@ from polyprag.retrieval.lexical.bm25 import BM25Shard
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import term_hash
-from polyprag.retrieval.parts.segments import OpenSegment
+from polyprag.retrieval.parts.span import OpenSegment
 from polyprag.verify.sample import SegmentSample
 from sharding.checks.problem import Problem
 from sharding.corpus.passages import Passage

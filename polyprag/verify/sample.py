@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from polyprag.retrieval.parts.components import Component
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from polyprag.retrieval.remedy import REMEDY
 from sharding.checks.problem import Problem
 from sharding.corpus.passages import Passage
 from sharding.storage.files import join
@@ -66,7 +67,7 @@ class SegmentSample:
         url = join(self.index_url, component.directory)
         both = f" and {join(self.index_url, delete_too)}" if delete_too else ""
         # Building keeps a part that is as it was written, so it must go first.
-        remedy = f"delete {url}{both} and run `polyprag index RUN` again"
+        remedy = f"delete {url}{both} and {REMEDY}"
         return Problem(url, f"{url}: {what}; {remedy}")
 
     def of_sample(self, num_wrong: int) -> str:

@@ -30,7 +30,7 @@ from polyprag.encoding.manifest import Trained, describe_base
 from polyprag.encoding.reader import RowsPart, encoding_dir, save_encoding
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import inject
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
 from sharding.rows.part import init_rows, save_rows

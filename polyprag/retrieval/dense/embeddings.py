@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
-from polyprag.retrieval.encoders.encoder import Encoder
-from polyprag.retrieval.parts.fp16_rows import take_half
+from polyprag.retrieval.encoders.interface import Encoder
+from polyprag.retrieval.parts.fp16_rows import gather_fp16
+from polyprag.retrieval.remedy import REMEDY
 
 _FILE = "vectors.npy"
 _CHUNK = 4096  # passages encoded at a time
 _A_THREAD = 1024  # candidates that are worth a thread: a tenth of a millisecond
-_REMEDY = "run `polyprag index RUN` again"
 
 
 def write_embeddings(
@@ -90,15 +90,15 @@ class Embeddings:
             try:
                 shard = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
-                raise RunError(f"{path}: {error}; {_REMEDY}") from error
+                raise RunError(f"{path}: {error}; {REMEDY}") from error
             if shard.dtype != np.float16 or shard.ndim != 2:
-                raise RunError(f"{path}: {shard.dtype} of shape {shard.shape}; {_REMEDY}")
+                raise RunError(f"{path}: {shard.dtype} of shape {shard.shape}; {REMEDY}")
             shards.append(np.asarray(shard))
         opened = cls(shards)
         if len(opened) != num_passages or any(s.shape[1] != opened.dims for s in shards):
             raise RunError(
                 f"{directories[0]}: the vectors of {len(opened)} passages, of "
-                f"{opened.dims} numbers, where {num_passages} are expected; {_REMEDY}"
+                f"{opened.dims} numbers, where {num_passages} are expected; {REMEDY}"
             )
         return opened
 
@@ -109,13 +109,13 @@ class Embeddings:
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the vectors (m, D) at positions (m,), in their order."""
         if len(self._shards) == 1:
-            return take_half(self._shards[0], positions)
+            return gather_fp16(self._shards[0], positions)
         vectors_mD = np.empty((len(positions), self.dims), np.float32)
         shard_of = np.searchsorted(self._ends, positions, side="right")
         for i in np.unique(shard_of).tolist():
             at = shard_of == i
             first = self._ends[i] - len(self._shards[i])
-            vectors_mD[at] = take_half(self._shards[i], positions[at] - first)
+            vectors_mD[at] = gather_fp16(self._shards[i], positions[at] - first)
         return vectors_mD
 
     def scores(

@@ -21,12 +21,12 @@ from polyprag.retrieval.fusion import Found
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import Hashes, column_of
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
+from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import read_json, write_json
 
 _SETTINGS = "settings.json"
 _HASHES = "hashes.npy"
 _A_THREAD = 1 << 21  # passages, over all queries, that are worth a thread: about a millisecond
-_REMEDY = "run `polyprag index RUN` again"
 
 
 def write_bm25(
@@ -144,7 +144,7 @@ class BM25Shard:
         settings = read_json(directory / _SETTINGS)
         where = str(directory / _SETTINGS)
         if not isinstance(settings, dict):
-            raise RunError(f"{where}: not an object; {_REMEDY}")
+            raise RunError(f"{where}: not an object; {REMEDY}")
         analyzer = Analyzer.from_settings(settings.get("analyzer"), where=where)
         try:
             numbers = {name: float(settings[name]) for name in ("mean_length", "k1", "b")}
@@ -170,11 +170,9 @@ class BM25Shard:
                 and len(scores["indptr"]) == len(hashes) + 1
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise RunError(
-                f"{directory}: not a readable BM25 index ({error}); {_REMEDY}"
-            ) from error
+            raise RunError(f"{directory}: not a readable BM25 index ({error}); {REMEDY}") from error
         if not sound:
-            raise RunError(f"{directory}: its arrays don't fit together; {_REMEDY}")
+            raise RunError(f"{directory}: its arrays don't fit together; {REMEDY}")
         retriever.scores.update(scores)
         return cls(
             hashes,

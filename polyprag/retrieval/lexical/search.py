@@ -13,9 +13,8 @@ from polyprag.retrieval.fusion import Found, best_of_parts, best_of_scores, foun
 from polyprag.retrieval.lexical.bm25 import BM25Shard, idf
 from polyprag.retrieval.lexical.term_counts import CountedPassages, TermCounts
 from polyprag.retrieval.lexical.term_hashes import term_hash
-from polyprag.retrieval.parts.segments import OpenSegment
-
-_REMEDY = "run `polyprag index RUN` again"
+from polyprag.retrieval.parts.span import OpenSegment
+from polyprag.retrieval.remedy import REMEDY
 
 
 class LexicalIndex:
@@ -70,10 +69,10 @@ class LexicalIndex:
             if sum(found) != segment.span.num_passages:
                 raise RunError(
                     f"{parts[0]}: of {sum(found)} passages where the segment has "
-                    f"{segment.span.num_passages}; {_REMEDY}"
+                    f"{segment.span.num_passages}; {REMEDY}"
                 )
         if statistics.base_passages != segments[0].span.num_passages:
-            raise RunError(f"{directories[0][0]}: scored by other passages' statistics; {_REMEDY}")
+            raise RunError(f"{directories[0][0]}: scored by other passages' statistics; {REMEDY}")
         return cls(base, later, segments=segments)
 
     def search(self, queries: Sequence[str], *, k: int) -> Found:

@@ -28,7 +28,7 @@ from sharding.storage.remote import upload
 from sharding.storage.urls import local_path
 
 
-class IndexPlace(Protocol):
+class IndexStore(Protocol):
     """What building and searching want of a place."""
 
     url: str  # RUN/index
@@ -58,7 +58,7 @@ class IndexPlace(Protocol):
         """
 
 
-def place_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> IndexPlace:
+def index_store_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> IndexStore:
     """RUN/index.
 
     Args:
@@ -68,12 +68,12 @@ def place_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> 
     """
     path = local_path(run_dir)
     if path is not None:
-        return LocalPlace(Path(path) / INDEX)
+        return LocalIndexStore(Path(path) / INDEX)
     root = Path(cache_dir or default_cache_dir()) / "index"
-    return RemotePlace(join(run_dir, INDEX), PartCopies(root, max_bytes=int(cache_gb * 1e9)))
+    return RemoteIndexStore(join(run_dir, INDEX), PartCopies(root, max_bytes=int(cache_gb * 1e9)))
 
 
-class LocalPlace:
+class LocalIndexStore:
     """An index in a directory."""
 
     def __init__(self, directory: Path) -> None:
@@ -81,23 +81,23 @@ class LocalPlace:
         self._held: dict[str, IO[bytes]] = {}  # the parts that are in use stay until it is garbage
 
     def finished(self, directory: str) -> Component | None:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         return whole_component(self._directory / directory)
 
     def scratch(self) -> Path:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         self._directory.mkdir(exist_ok=True)
         return self._directory
 
     def keep(self, built: Path, component: Component) -> None:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         target = self._directory / component.directory
         if target.exists():  # damaged, or `finished` had returned it
             shutil.rmtree(target)
         built.rename(target)
 
     def local(self, component: Component, *, whole: bool = False) -> Path:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         directory = self._directory / component.directory
         if component.directory not in self._held:
             file = hold_part(directory)
@@ -107,7 +107,7 @@ class LocalPlace:
         return directory
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         for file in self._held.values():
             file.close()
         self._held.clear()
@@ -118,14 +118,14 @@ class LocalPlace:
                         shutil.rmtree(path, ignore_errors=True)
 
 
-class RemotePlace:
+class RemoteIndexStore:
     """An index behind a URL; its parts are used through verified copies on this machine."""
 
     def __init__(self, url: str, copies: PartCopies) -> None:
         self.url, self._copies = url, copies
 
     def finished(self, directory: str) -> Component | None:
-        """See `IndexPlace`; sizes are compared here, checksums when a part is copied."""
+        """See `IndexStore`; sizes are compared here, checksums when a part is copied."""
         url = join(self.url, directory)
         if not exists(join(url, SUMMARY)):
             return None
@@ -139,25 +139,25 @@ class RemotePlace:
         return component if found == expected else None
 
     def scratch(self) -> Path:
-        """See `IndexPlace`: one for each run, on the disk of the copies."""
+        """See `IndexStore`: one for each run, on the disk of the copies."""
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         directory = self._copies.root / f"build-{name}"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
     def keep(self, built: Path, component: Component) -> None:
-        """See `IndexPlace`; the summary, which says that a part is whole, is uploaded last."""
+        """See `IndexStore`; the summary, which says that a part is whole, is uploaded last."""
         url = join(self.url, component.directory)
         for name in [*component.files, SUMMARY]:
             upload(built / name, join(url, name))
         self._copies.add(built, component)
 
     def local(self, component: Component, *, whole: bool = False) -> Path:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         return self._copies.get(join(self.url, component.directory), component, whole=whole)
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
-        """See `IndexPlace`; copies on this machine that are in use stay, as do their files."""
+        """See `IndexStore`; copies on this machine that are in use stay, as do their files."""
         for name in list_sizes(self.url):
             if name in kept or not DIRECTORY_NAME.fullmatch(name):
                 continue
@@ -170,7 +170,7 @@ class RemotePlace:
 
 
 @contextmanager
-def only_build(place: IndexPlace) -> Iterator[None]:
+def only_build(place: IndexStore) -> Iterator[None]:
     """Keeps two builds from removing each other's parts; the lock goes with the process.
 
     Of a remote index only builds on the same machine see each other.

@@ -310,9 +310,9 @@ def test_ask_without_index_says_which_stage_makes_it() -> None:
 
 @pytest.mark.usefixtures("stub_answerer")
 def test_ask_notes_on_stderr_that_the_index_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from polyprag.retrieval.freshness import Standing
+    from polyprag.retrieval.freshness import Freshness
 
-    index = SimpleNamespace(standing=Standing(num_newer=1200, hidden=(3,)))
+    index = SimpleNamespace(freshness=Freshness(num_newer=1200, hidden=(3,)))
     monkeypatch.setattr(StubAnswerer, "index", index)
     result = polyprag("ask", "run", "Capital of Peru?", "--json")
     assert json.loads(result.stdout)["answer"] == "Lima"

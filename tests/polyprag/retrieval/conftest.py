@@ -12,7 +12,7 @@ from polyprag.config import Config, ExpertsConfig, IndexConfig
 from polyprag.encoding.manifest import Trained
 from polyprag.encoding.reader import BaseModel, RowsPart, encoding_dir, save_encoding
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.lexical.bm25 import write_bm25
 from polyprag.retrieval.lexical.term_counts import TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics

@@ -23,7 +23,7 @@ from polyprag.encoding.manifest import EncodingManifest
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
 from polyprag.method.prompts import all_prompt_ids, qa_prompt
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.query_encoder import query_encoder
 from polyprag.retrieval.search import Index
 from polyprag.routed.distill import distill

@@ -1,4 +1,4 @@
-"""An index whose pieces are made apart, by any workers, finds what one made at once finds."""
+"""An index whose parts any workers make finds what one that is made at once finds."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from polyprag.config import Config, IndexConfig
 from polyprag.retrieval.building import dense as build_dense
 from polyprag.retrieval.building import groups
 from polyprag.retrieval.building import segment as build_segment
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.search import METHODS, Index
 from sharding.task_pool import InlinePool, ProcessPool, TaskPool
 
@@ -26,7 +26,7 @@ def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every partition of 12 passages is a group, two make a shard of BM25 or a part of vectors."""
     monkeypatch.setattr(groups, "_MIN_PASSAGES", 1)
     monkeypatch.setattr(groups, "_MAX_PASSAGES", 12)
-    monkeypatch.setattr(build_segment, "_BM25_SHARD", 24)
+    monkeypatch.setattr(build_segment, "_BM25_PART", 24)
     monkeypatch.setattr(build_dense, "_PART", 24)
 
 
@@ -72,7 +72,7 @@ def parts_of(run: Path) -> dict[str, int]:
     return {name: len(components) for name, components in base.components.items()}
 
 
-def test_pieces_of_groups_give_what_one_group_gives(
+def test_parts_of_groups_give_what_one_group_gives(
     tmp_path: Path,
     indexed_run: tuple[Path, np.ndarray],
     make_corpus_run: MakeRun,

@@ -12,7 +12,7 @@ from polyprag.errors import RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.fusion import Ranking
 from polyprag.retrieval.lexical.search import LexicalIndex
-from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.parts.span import OpenSegment, Span
 
 POPQA = Path(__file__).resolve().parents[3] / "examples" / "popqa"
 Build = Callable[..., LexicalIndex]

@@ -15,7 +15,7 @@ from polyprag.retrieval.lexical.bm25 import BM25Shard, idf
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.lexical.term_counts import CountedPassages, TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_hashes import term_hash
-from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.parts.span import OpenSegment, Span
 
 ANALYZER = Analyzer.of_language("english")
 WORDS = ("oslo", "kyoto", "painter", "sailor", "north", "violin", "dvorak", "granite")

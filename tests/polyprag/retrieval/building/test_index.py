@@ -13,8 +13,8 @@ import pytest
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config, IndexConfig
 from polyprag.errors import CorpusError, RunError
-from polyprag.retrieval.building import pieces
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building import work
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.search import METHODS, Index
 
 CONFIG = Config(index=IndexConfig(lsa_dims=16))
@@ -115,7 +115,7 @@ def test_a_build_that_failed_goes_on_with_the_parts_it_lacks(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pieces, "write_embeddings", interrupted)
+        patch.setattr(work, "write_embeddings", interrupted)
         build_index(run, CONFIG)
     with pytest.raises(RunError, match="run `polyprag index RUN` first"):
         Index.open(run)
@@ -123,7 +123,7 @@ def test_a_build_that_failed_goes_on_with_the_parts_it_lacks(
     assert files
     assert not any("half" in name for name in files)
     build_index(run, CONFIG)
-    # The pieces of parts that were finished aren't needed any more.
+    # What was only needed to make the finished parts is deleted.
     left = {name: file for name, file in files.items() if name.startswith(("passages-", "bm25-"))}
     assert left
     assert left.items() <= files_of(run / "index").items()

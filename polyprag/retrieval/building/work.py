@@ -1,14 +1,10 @@
-"""What one task of an index build makes: a component, written where all others can read it.
+"""The kinds of work that tasks of an index build do in parallel: each makes one kind of part."""
 
-A piece says what it is made from, so it has its name before it is made, whoever makes it; one that
-is there already is kept. The classes here are the kinds of work that run in parallel.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,76 +14,20 @@ from polyprag.retrieval.building.groups import Group
 from polyprag.retrieval.dense.embeddings import Embeddings, write_embeddings
 from polyprag.retrieval.dense.faiss_index import fill, read_index, write_index, write_place
 from polyprag.retrieval.encoders.choice import saved_encoder
-from polyprag.retrieval.encoders.encoder import Encoder
+from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.lexical.bm25 import write_bm25
 from polyprag.retrieval.lexical.term_counts import TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
-from polyprag.retrieval.parts.components import Component, directory_name, keep_or_make
-from polyprag.retrieval.parts.index_store import IndexPlace, place_of
+from polyprag.retrieval.parts.components import Component
+from polyprag.retrieval.parts.index_store import IndexStore
 from polyprag.retrieval.parts.passages import write_passages
-from polyprag.retrieval.parts.segments import Span
+from polyprag.retrieval.parts.span import Span
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import Passage
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 
 _VECTORS_AT_ONCE = 16_384  # that are turned to fp32 and added to a FAISS index
-
-
-@dataclass(frozen=True, slots=True)
-class BuildPlace:
-    """Where RUN's index lies and what copies of remote files may take, for any process."""
-
-    run_dir: str
-    cache_dir: str | None
-    cache_gb: float
-
-    def open(self) -> IndexPlace:
-        """RUN/index, as this process uses it."""
-        return place_of(self.run_dir, cache_dir=self.cache_dir, cache_gb=self.cache_gb)
-
-
-class Work(Protocol):
-    """Fills a piece's directory."""
-
-    def write(self, directory: Path, place: IndexPlace) -> None:
-        """Writes the piece's files into an empty directory; other pieces are read from `place`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A component that is to be there.
-
-    Attributes:
-        place: RUN/index.
-        name: what kind of component it is.
-        made_from: JSON values that decide its contents.
-        work: makes it.
-        num_passages: that are done with it, for the progress.
-    """
-
-    place: BuildPlace
-    name: str
-    made_from: Mapping[str, Any]
-    work: Work
-    num_passages: int
-
-    @property
-    def directory(self) -> str:
-        """The name that the component has or will have."""
-        return directory_name(self.name, self.made_from)
-
-
-def make_piece(piece: Piece) -> Component:
-    """Makes a piece unless it is there; a task."""
-    place = piece.place.open()
-    component, _ = keep_or_make(
-        place,
-        piece.name,
-        made_from=piece.made_from,
-        write=lambda directory: piece.work.write(directory, place),
-    )
-    return component
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +65,7 @@ class Texts:
 
     source: GroupSource
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, store: IndexStore) -> None:
         """See `Work`."""
         span = self.source.span
         write_passages(
@@ -144,7 +84,7 @@ class Counts:
     analyzer_settings: dict[str, Any]
     title_weight: int
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, store: IndexStore) -> None:
         """See `Work`."""
         texts = ((passage.title, passage.text) for passage in self.source.passages())
         analyzer = Analyzer.from_settings(self.analyzer_settings, where="index.language")
@@ -162,12 +102,12 @@ class Scores:
     k1: float
     b: float
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, store: IndexStore) -> None:
         """See `Work`."""
         write_bm25(
             directory,
-            [TermCounts.open(place.local(component)) for component in self.counts],
-            TermStatistics.open(place.local(self.statistics)),
+            [TermCounts.open(store.local(component)) for component in self.counts],
+            TermStatistics.open(store.local(self.statistics)),
             analyzer=Analyzer.from_settings(self.analyzer_settings, where="index.language"),
             title_weight=self.title_weight,
             k1=self.k1,
@@ -184,7 +124,7 @@ class Vectors:
     gpu: str
     removed: tuple[int, ...]  # ids of its passages that get no vector
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, store: IndexStore) -> None:
         """See `Work`."""
         removed = set(self.removed)
         write_embeddings(
@@ -193,7 +133,7 @@ class Vectors:
                 None if passage.id in removed else (passage.title, passage.text)
                 for passage in self.source.passages()
             ),
-            _encoder(str(place.local(self.encoder)), self.gpu),
+            _encoder(str(store.local(self.encoder)), self.gpu),
             num_passages=self.source.span.num_passages,
         )
 
@@ -224,16 +164,16 @@ class Filled:
     removed: tuple[int, ...]
     is_joined: bool
 
-    def write(self, directory: Path, place: IndexPlace) -> None:
+    def write(self, directory: Path, store: IndexStore) -> None:
         """See `Work`."""
         embeddings = Embeddings.open(
-            [place.local(component) for component in self.embeddings],
+            [store.local(component) for component in self.embeddings],
             num_passages=self.num_passages,
         )
         live = np.setdiff1d(
             np.arange(self.num_passages), np.asarray(self.removed, np.int64) - self.first
         )
-        index = read_index(place.local(self.trained))
+        index = read_index(store.local(self.trained))
         positions = live + self.first
         fill(
             index,

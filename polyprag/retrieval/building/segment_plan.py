@@ -1,55 +1,14 @@
-"""Segments: the base of an index and what was added to it since, each over a range of partitions.
+"""Which segments an index is to have: the base and what was added to it since.
 
 Growing an index adds a segment and leaves the others as they are. Which segments there are to be
 follows from those that there were, the corpus and the settings alone, so a build that was stopped
 plans the same ones again and finds the parts that it had finished.
 """
 
-from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
-
 from polyprag.errors import RunError
+from polyprag.retrieval.parts.manifest import IndexManifest
+from polyprag.retrieval.parts.span import span_of
 from sharding.corpus.manifest import CorpusManifest, Partition
-
-if TYPE_CHECKING:
-    from polyprag.retrieval.parts.manifest import IndexManifest
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A range of passage ids."""
-
-    first_id: int
-    num_passages: int
-
-    def positions(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Returns those of ascending ids that lie in the range, counted from its beginning."""
-        end = self.first_id + self.num_passages
-        inside = ids[bisect_left(ids, self.first_id) : bisect_left(ids, end)]
-        return np.asarray(inside, dtype=np.int64) - self.first_id
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSegment:
-    """A segment as a search sees it.
-
-    Attributes:
-        span: its passages.
-        hidden: ascending positions in it of passages that were removed after it was built.
-    """
-
-    span: Span
-    hidden: npt.NDArray[np.int64]
-
-
-def span_of(partitions: Sequence[Partition]) -> Span:
-    """Returns the ids of consecutive partitions, of which there is at least one."""
-    return Span(partitions[0].first_id, sum(part.num_passages for part in partitions))
 
 
 def num_partitions_in(corpus: CorpusManifest, num_rows: int | None, *, encoding: str) -> int:
@@ -75,7 +34,7 @@ def num_partitions_in(corpus: CorpusManifest, num_rows: int | None, *, encoding:
 
 
 def planned_segments(
-    previous: "IndexManifest | None",
+    previous: IndexManifest | None,
     corpus: CorpusManifest,
     *,
     num_partitions: int,
