@@ -58,8 +58,6 @@ class LazyPassages(Sequence[Passage]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 class SearchResult(Sequence[Hits]):
     """The hits of Q queries, as arrays and, one query at a time, as `Hits`.
