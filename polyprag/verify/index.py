@@ -1,4 +1,4 @@
-"""Whether RUN/index is whole, of the corpus and encoding that are there, and of one piece."""
+"""Whether RUN/index is whole, and of the corpus and encoding that are there."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.retrieval.fusion import Found, best_of_parts, best_of_scores, found_of
-from polyprag.retrieval.lexical.bm25 import BM25Shard, idf
+from polyprag.retrieval.lexical.bm25 import BM25Part, idf
 from polyprag.retrieval.lexical.term_counts import CountedPassages, TermCounts
 from polyprag.retrieval.lexical.term_hashes import term_hash
 from polyprag.retrieval.parts.span import OpenSegment
@@ -26,7 +26,7 @@ class LexicalIndex:
 
     def __init__(
         self,
-        base: Sequence[BM25Shard],
+        base: Sequence[BM25Part],
         later: Sequence[Sequence[CountedPassages]],
         *,
         segments: Sequence[OpenSegment],
@@ -47,7 +47,7 @@ class LexicalIndex:
         Raises:
             RunError: one is damaged, or of another number of passages.
         """
-        base = [BM25Shard.open(directory) for directory in directories[0]]
+        base = [BM25Part.open(directory) for directory in directories[0]]
         statistics = base[0]
         later = [
             [
@@ -62,7 +62,7 @@ class LexicalIndex:
             for parts in directories[1:]
         ]
         sizes = [
-            [shard.num_passages for shard in base],
+            [part.num_passages for part in base],
             *([part.num_passages for part in parts] for parts in later),
         ]
         for parts, found, segment in zip(directories, sizes, segments, strict=True):
@@ -108,18 +108,18 @@ class LexicalIndex:
         found: list[Found] = []
         first = 0
         hidden = self._segments[0].hidden
-        for shard in self._base:
-            best, of_also = shard.search(
+        for part in self._base:
+            best, of_also = part.search(
                 hashes,
                 starts,
                 k=k,
-                hidden=_within(hidden, first, shard.num_passages),
+                hidden=_within(hidden, first, part.num_passages),
                 also=ids - first,
                 also_starts=ends,
             )
             scores += of_also
             found.append(best.moved(first))
-            first += shard.num_passages
+            first += part.num_passages
         of_each = [scores[first:end] for first, end in pairwise(ends.tolist())]
         if self._counted:
             found += self._later_best(terms, k, also, of_each)
@@ -153,7 +153,7 @@ class LexicalIndex:
         return found
 
     def _idf(self, hashed: int) -> float:
-        in_base = sum(shard.num_with_term(hashed) for shard in self._base)
+        in_base = sum(part.num_with_term(hashed) for part in self._base)
         if in_base:
             return float(idf(in_base, self._base[0].base_passages))
         in_later = sum(part.counts.num_with_term(hashed) for part in self._counted)

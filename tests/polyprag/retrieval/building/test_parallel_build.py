@@ -23,7 +23,7 @@ MakeRun = Callable[[Path], Path]
 
 @pytest.fixture
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every partition of 12 passages is a group, two make a shard of BM25 or a part of vectors."""
+    """Every partition of 12 passages is a group, two make a part of BM25 or of vectors."""
     monkeypatch.setattr(groups, "_MIN_PASSAGES", 1)
     monkeypatch.setattr(groups, "_MAX_PASSAGES", 12)
     monkeypatch.setattr(build_segment, "_BM25_PART", 24)
