@@ -1,4 +1,4 @@
-"""Searching a run's index: ids, scores, routing rows and passages in one call.
+"""Searches a run's index: ids, scores, routing rows and passages in one call.
 
 N passages, k hits, S sites, K experts.
 """
@@ -38,7 +38,7 @@ class Index:
     Passages that the corpus had lost by the time it was opened are never among its hits.
 
     Attributes:
-        freshness: what became of the corpus and the encoding since it was built.
+        freshness: what has changed in the corpus and the encoding since it was built.
         removed: ids of passages that aren't there any more.
     """
 

@@ -58,7 +58,7 @@ class _Statistics:
 
 
 def wrong_words(samples: Sequence[SegmentSample]) -> list[Problem]:
-    """Returns each passage is searched for by its title and the beginning of its text.
+    """Searches for each passage by its title and the beginning of its text.
 
     Args:
         samples: of all segments, the base's first.

@@ -76,7 +76,7 @@ def _gather(table: Any, positions: Any, taken: Any) -> bool:
 
 
 def _score(addresses: Any, firsts: Any, query: Any, positions: Any, scores: Any) -> None:
-    """The inner products (c,) of one query (D,) with candidates (c,); see `scores_of`."""
+    """Fills in the inner products (c,) of one query (D,) with candidates (c,); see `_best`."""
     num_dims, num_candidates = query.shape[0], positions.shape[0]
     places = np.empty(num_candidates, np.uintp)
     for c in range(num_candidates):
