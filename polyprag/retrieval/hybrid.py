@@ -11,10 +11,10 @@ import numpy.typing as npt
 from polyprag.config import RetrievalConfig
 from polyprag.retrieval.dense.search import DenseIndex
 from polyprag.retrieval.fusion import (
-    Found,
     Ranking,
-    found_of,
+    TopK,
     reciprocal_rank_fusion,
+    top_k_of,
     weighted_fusion,
 )
 from polyprag.retrieval.lexical.search import LexicalIndex
@@ -30,7 +30,7 @@ def hybrid_search(
     *,
     k: int,
     retrieval: RetrievalConfig,
-) -> Found:
+) -> TopK:
     """Returns the best k passages of each query by both methods.
 
     Args:
@@ -45,7 +45,7 @@ def hybrid_search(
     near = dense.search_vectors(vectors_QD, k=depth, refine=retrieval.refine).rankings()
     if retrieval.fusion == "rrf":
         pairs = zip(bm25.search(queries, k=depth).rankings(), near, strict=True)
-        return found_of([reciprocal_rank_fusion(pair, k=k) for pair in pairs], k=k)
+        return top_k_of([reciprocal_rank_fusion(pair, k=k) for pair in pairs], k=k)
     by_words, scored = bm25.search_and_score(queries, k=depth, also=[each.ids for each in near])
     rankings = []
     for vector_D, nearest, best, words_of_nearest in zip(
@@ -58,7 +58,7 @@ def hybrid_search(
         rankings.append(
             _weighted(ids_m, words_m, vectors_m, dense_weight=retrieval.dense_weight, k=k)
         )
-    return found_of(rankings, k=k)
+    return top_k_of(rankings, k=k)
 
 
 def _weighted(

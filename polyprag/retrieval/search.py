@@ -15,7 +15,7 @@ from polyprag.config import RetrievalConfig
 from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.dense.search import DenseIndex
 from polyprag.retrieval.freshness import Freshness, corpus_and_encoding
-from polyprag.retrieval.fusion import Found, found_of
+from polyprag.retrieval.fusion import TopK, top_k_of
 from polyprag.retrieval.hybrid import hybrid_search
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
@@ -181,7 +181,7 @@ class Index:
             depth=depth,
             k=k,
         )
-        return SearchResult(found_of(rankings, k=k), self._rows, self.passage)
+        return SearchResult(top_k_of(rankings, k=k), self._rows, self.passage)
 
     def search_vectors(self, vectors: npt.NDArray[np.float32], *, k: int) -> SearchResult:
         """Finds the passages whose vectors are nearest to given ones, with their routing rows.
@@ -208,9 +208,9 @@ class Index:
         found = dense.search_vectors(queries, k=k, refine=self._retrieval.refine)
         return SearchResult(found, self._rows, self.passage)
 
-    def _found(self, queries: Sequence[str], k: int, method: str) -> Found:
+    def _found(self, queries: Sequence[str], k: int, method: str) -> TopK:
         if not queries:
-            return found_of([], k=k)
+            return top_k_of([], k=k)
         if method == "bm25":
             return self._opened_bm25().search(queries, k=k)
         dense = self._opened_dense()

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.fusion import Found
+from polyprag.retrieval.fusion import TopK
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import Hashes, column_of
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
@@ -200,7 +200,7 @@ class BM25Part:
         hidden: npt.NDArray[np.int64],
         also: npt.NDArray[np.int64],
         also_starts: npt.NDArray[np.int64],
-    ) -> tuple[Found, npt.NDArray[np.float32]]:
+    ) -> tuple[TopK, npt.NDArray[np.float32]]:
         """Returns the best k passages of each of Q queries, those that have any of its terms.
 
         Args:
@@ -238,4 +238,4 @@ class BM25Part:
             )
 
         in_threads(search, num_queries, at_least=-(-_A_THREAD // max(self.num_passages, 1)))
-        return Found(ids, scores), scores_of_also
+        return TopK(ids, scores), scores_of_also

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import RunError
-from polyprag.retrieval.fusion import Found, best_of_parts, best_of_scores, found_of
+from polyprag.retrieval.fusion import TopK, best_of_parts, best_of_scores, top_k_of
 from polyprag.retrieval.lexical.bm25 import BM25Part, idf
 from polyprag.retrieval.lexical.term_counts import CountedPassages, TermCounts
 from polyprag.retrieval.lexical.term_hashes import term_hash
@@ -75,7 +75,7 @@ class LexicalIndex:
             raise RunError(f"{directories[0][0]}: scored by other passages' statistics; {REMEDY}")
         return cls(base, later, segments=segments)
 
-    def search(self, queries: Sequence[str], *, k: int) -> Found:
+    def search(self, queries: Sequence[str], *, k: int) -> TopK:
         """Returns the best k passages that share a term with each query.
 
         Args:
@@ -87,7 +87,7 @@ class LexicalIndex:
 
     def search_and_score(
         self, queries: Sequence[str], *, k: int, also: Sequence[npt.NDArray[np.int64]]
-    ) -> tuple[Found, list[npt.NDArray[np.float32]]]:
+    ) -> tuple[TopK, list[npt.NDArray[np.float32]]]:
         """Returns the best k passages, as `search` finds them, and the scores of others.
 
         Args:
@@ -105,7 +105,7 @@ class LexicalIndex:
         ids = np.concatenate([np.zeros(0, np.int64), *also])
         ends = np.concatenate([[0], np.cumsum([len(each) for each in also])]).astype(np.int64)
         scores = np.zeros(len(ids), np.float32)
-        found: list[Found] = []
+        found: list[TopK] = []
         first = 0
         hidden = self._segments[0].hidden
         for part in self._base:
@@ -131,7 +131,7 @@ class LexicalIndex:
         k: int,
         also: Sequence[npt.NDArray[np.int64]],
         scores_of_also: Sequence[npt.NDArray[np.float32]],
-    ) -> list[Found]:
+    ) -> list[TopK]:
         """Returns the best k of each part of the later segments; fills in the scores of `also`."""
         weights = {hashed: self._idf(hashed) for hashed in {one for each in terms for one in each}}
         weighed = [[(hashed, weights[hashed]) for hashed in each] for each in terms]
@@ -148,7 +148,7 @@ class LexicalIndex:
                     inside = (ids >= first_id) & (ids < first_id + part.num_passages)
                     scores[inside] = scores_n[ids[inside] - first_id]
                     rankings.append(best_of_scores(scores_n, k=k))
-                found.append(found_of(rankings, k=k).moved(first_id))
+                found.append(top_k_of(rankings, k=k).moved(first_id))
                 start += part.num_passages
         return found
 
