@@ -14,7 +14,7 @@ from polyprag.retrieval.fusion import Ranking
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.parts.span import OpenSegment, Span
 
-POPQA = Path(__file__).resolve().parents[3] / "examples" / "popqa"
+POPQA = Path(__file__).resolve().parents[4] / "examples" / "popqa"
 Build = Callable[..., LexicalIndex]
 QUERIES = (
     "Which composer was born in Oslo?",
