@@ -1,4 +1,4 @@
-"""How an index stands to the corpus and the encoding that are beside it now."""
+"""Whether an index still fits the corpus and the encoding beside it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from sharding.storage.files import exists, join
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """What became of the things that an index was built from.
+    """What has changed in the corpus and the encoding since an index was built from them.
 
     Attributes:
         changed: the names in RUN of what the index doesn't fit any more, so that it can't be used.

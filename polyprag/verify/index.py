@@ -1,4 +1,4 @@
-"""Whether RUN/index is whole, of the corpus and encoding that are there, and of one piece."""
+"""Whether RUN/index is whole, and of the corpus and encoding that are there."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -102,14 +102,14 @@ def _summary(manifest: IndexManifest, corpus: CorpusManifest | None) -> str:
 
 
 def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
-    """Returns what the index was built from and is another now.
+    """Returns what the index was built from that has changed since.
 
-    A search refuses all but the last.
+    A search refuses all of it but removed passages.
     """
     try:
         corpus, encoding = corpus_and_encoding(run_dir)
     except PolypragError:
-        return []  # it is told of the corpus or the encoding
+        return []  # a problem of the corpus or the encoding, not of this
     freshness = Freshness.of(manifest, corpus=corpus, encoding=encoding)
     wrong = [
         f"segments: {join(run_dir, name)} has changed since the index was built"

@@ -62,12 +62,12 @@ def verify_router(
 
 
 def _stale(run_dir: str, settings: RouterSettings) -> list[str]:
-    """Returns what the map was made of and is another now; nothing where that can't be read."""
+    """Returns what the map was made of that has changed since; nothing where that can't be read."""
     try:
         _, encoding = corpus_and_encoding(run_dir)
         index = IndexManifest.load(join(run_dir, INDEX))
     except PolypragError:
-        return []  # it is told of the encoding or the index
+        return []  # a problem of the encoding or the index, not of this
     if encoding is None:
         return []
     return stale(settings, MadeOf.of(encoding, encoder=encoder_identity(index)))

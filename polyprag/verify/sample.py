@@ -1,4 +1,4 @@
-"""Which passages of an index are looked up in its parts, and how a disagreement is told."""
+"""Which passages of an index are looked up in its parts, and how a disagreement is reported."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class SegmentSample:
         return self.segment.components[name][at]
 
     def problem(self, component: Component, what: str, *, delete_too: str = "") -> Problem:
-        """Returns something wrong with a component whose files are as they were written.
+        """Reports a component that is wrong though its files are as they were written.
 
         Args:
             component: one of the segment's.
@@ -71,7 +71,7 @@ class SegmentSample:
         return Problem(url, f"{url}: {what}; {remedy}")
 
     def of_sample(self, num_wrong: int) -> str:
-        """Returns how many of the sample it is true of, for the end of a sentence."""
+        """Returns how many of the sample disagree, for the end of a sentence."""
         return f" ({num_wrong} of {len(self.passages)} passages looked up disagree)"
 
 

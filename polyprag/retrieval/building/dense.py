@@ -44,7 +44,7 @@ _EXACT_BELOW = 100_000  # passages of a later segment: see `_factory`
 
 
 class DenseBuild:
-    """What it takes to build a segment's FAISS indexes."""
+    """Builds the FAISS indexes of segments."""
 
     def __init__(self, parts: PartMaker, config: IndexConfig, pool: TaskPool) -> None:
         """Builds nothing yet.
@@ -64,7 +64,7 @@ class DenseBuild:
         removed: npt.NDArray[np.int64],
         is_base: bool,
     ) -> list[Component]:
-        """Returns the indexes, over consecutive passages, in place.
+        """Returns the indexes over consecutive passages, built where they aren't there.
 
         Args:
             groups: of the segment.

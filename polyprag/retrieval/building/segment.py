@@ -52,7 +52,7 @@ class Workers:
 
 
 class SegmentBuild:
-    """What the builds of an index's segments have in common."""
+    """Builds the segments of one index."""
 
     def __init__(
         self,

@@ -93,7 +93,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A shard of a base's BM25 index."""
+    """A part of a base's BM25 index."""
 
     counts: tuple[Component, ...]
     statistics: Component

@@ -197,7 +197,7 @@ def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] |
 
 
 def gpu_cloning() -> Any:
-    """Returns how an index goes to the GPUs: divided over all, by cuVS where FAISS has it."""
+    """Returns the options for moving an index to all GPUs: divided over them, by cuVS if there."""
     options = faiss.GpuMultipleClonerOptions()
     options.shard = True
     if "CUVS" in faiss.get_compile_options():

@@ -132,7 +132,7 @@ def _load(path: str, pooling: Pooling, *, key: str, gpu: str) -> PooledModel:
 
 
 def _check_weights(where: str, bad: list[str], *, pooling: str) -> None:
-    """Many encoders were saved without BERT's pooler; that is none of the others' concern."""
+    """Refuses a model that lacks weights; BERT's pooler may be missing where it isn't used."""
     names = [name for name in bad if pooling == "pooler" or "pooler" not in name.split(".")]
     if names:
         raise ConfigError(

@@ -171,7 +171,7 @@ class CountedPassages:
             at = column_of(self.counts.hashes, hashed)
             if at is None:
                 continue
-            span = slice(int(self.counts.starts[at]), int(self.counts.starts[at + 1]))
-            having, counts = self.counts.passages[span], self.counts.counts[span]
+            pairs = slice(int(self.counts.starts[at]), int(self.counts.starts[at + 1]))
+            having, counts = self.counts.passages[pairs], self.counts.counts[pairs]
             scores_n[having] += np.float32(idf) * (counts / (self._norms_n[having] + counts))
         return scores_n

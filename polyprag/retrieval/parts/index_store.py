@@ -1,4 +1,4 @@
-"""Where an index lies: in RUN/index on a local disk, or behind a URL with copies on a local disk.
+"""The store of an index's parts: RUN/index on a local disk, or behind a URL with local copies.
 
 Searching maps files into memory, so every part that is used is a local directory in the end.
 """
@@ -29,7 +29,7 @@ from sharding.storage.urls import local_path
 
 
 class IndexStore(Protocol):
-    """What building and searching want of a place."""
+    """What building and searching need of the place where an index is."""
 
     url: str  # RUN/index
 
@@ -59,7 +59,7 @@ class IndexStore(Protocol):
 
 
 def index_store_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> IndexStore:
-    """RUN/index.
+    """Returns the store of RUN/index.
 
     Args:
         run_dir: RUN, a path or URL.

@@ -66,26 +66,26 @@ def write_passages(
         np.save(directory / name, values, allow_pickle=False)
 
 
-def join_passages(directory: Path, pieces: Sequence[tuple[Path, int]]) -> None:
+def join_passages(directory: Path, stores: Sequence[tuple[Path, int]]) -> None:
     """Writes one store of the passages of several; holds about 50 bytes a passage.
 
     Args:
         directory: an existing, empty directory.
-        pieces: directories that `write_passages` filled, of consecutive passages, and how many
+        stores: directories that `write_passages` filled, of consecutive passages, and how many
             passages each has.
     """
-    num_passages = sum(count for _, count in pieces)
+    num_passages = sum(count for _, count in stores)
     offsets = np.zeros(_FIELDS * num_passages + 1, dtype=np.int64)
     hashes, hashed_ids = [], []
     done = position = 0
     with open(directory / _BLOB, "wb") as blob:
-        for piece, count in pieces:
-            with open(piece / _BLOB, "rb") as source:
+        for store, count in stores:
+            with open(store / _BLOB, "rb") as source:
                 shutil.copyfileobj(source, blob, _COPIED_BYTES)
-            ends = np.load(piece / _OFFSETS, allow_pickle=False)[1:]
+            ends = np.load(store / _OFFSETS, allow_pickle=False)[1:]
             offsets[_FIELDS * done + 1 : _FIELDS * (done + count) + 1] = ends + position
-            hashes.append(np.load(piece / _HASHES, allow_pickle=False))
-            hashed_ids.append(np.load(piece / _HASHED_IDS, allow_pickle=False) + done)
+            hashes.append(np.load(store / _HASHES, allow_pickle=False))
+            hashed_ids.append(np.load(store / _HASHED_IDS, allow_pickle=False) + done)
             done += count
             position += int(ends[-1])
     all_hashes, all_ids = np.concatenate(hashes), np.concatenate(hashed_ids)

@@ -110,8 +110,6 @@ def check_searches(run: GrowingRun, index: Index) -> None:
     for i in run.removed:
         with pytest.raises(IndexError):
             index.passage(i)
-        with pytest.raises(IndexError):
-            index.get([i])
     rows = index.rows_of(sorted(run.removed))
     assert rows is not None and not rows.any()
 

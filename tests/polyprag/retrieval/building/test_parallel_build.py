@@ -23,7 +23,7 @@ MakeRun = Callable[[Path], Path]
 
 @pytest.fixture
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every partition of 12 passages is a group, two make a shard of BM25 or a part of vectors."""
+    """Every partition of 12 passages is a group, two make a part of BM25 or of vectors."""
     monkeypatch.setattr(groups, "_MIN_PASSAGES", 1)
     monkeypatch.setattr(groups, "_MAX_PASSAGES", 12)
     monkeypatch.setattr(build_segment, "_BM25_PART", 24)
@@ -60,7 +60,7 @@ class StoppedByTheSecond(InlinePool):
     def map(self, function: Any, tasks: Any, **options: Any) -> Iterator[Any]:
         made = getattr(self, "made", 0)
         for task in tasks:
-            if task.place.open().finished(task.directory) is None:
+            if task.location.open().finished(task.directory) is None:
                 made = self.made = made + 1
                 if made > 1:
                     raise KeyboardInterrupt
@@ -115,7 +115,7 @@ def test_inverted_files_are_joined_over_groups(
             assert score == pytest.approx(scores[i], abs=2e-3)
 
 
-def test_a_build_that_is_stopped_goes_on_with_the_next_piece(
+def test_a_build_that_is_stopped_goes_on_with_the_next_part(
     tmp_path: Path, make_corpus_run: MakeRun, many_groups: None
 ) -> None:
     run = make_corpus_run(tmp_path / "run")
