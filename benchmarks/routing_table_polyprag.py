@@ -11,9 +11,10 @@ from routing_table_stream import Ids, Step, Stream
 from polyprag.method.row_kernel import compiled
 from polyprag.method.row_optimizer import RowAdam
 from sharding.corpus.manifest import Partition
-from sharding.rows.part import RowPartition, init_rows, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import RowPartition, init_rows
 from sharding.rows.table import RowTable
-from sharding.rows.written import RowsWritten
+from sharding.rows.traffic import RowsWritten
 from sharding.storage.files import sync
 
 CHECKPOINT = 500  # steps; as by default

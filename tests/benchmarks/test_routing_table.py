@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharding.rows.part import load_rows
+from sharding.rows.file import load_rows
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 SITES, EXPERTS = 2, 3
