@@ -10,9 +10,10 @@ from polyprag.method.row_optimizer import RowAdam
 from routing_table.cold import forget
 from routing_table.stream import Ids, Step, Stream
 from sharding.corpus.manifest import Partition
-from sharding.rows.part import RowPartition, init_rows, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import RowPartition, init_rows
 from sharding.rows.table import RowTable
-from sharding.rows.written import RowsWritten
+from sharding.rows.traffic import RowsWritten
 from sharding.storage.files import sync
 
 CHECKPOINT = 500  # steps; as by default

@@ -31,7 +31,7 @@ from cluster.plan.encode_plan import EncodePlan
 from scaling.fake_group import FakeGroup
 from scaling.plan import touched
 from sharding.corpus.manifest import CorpusManifest, Partition
-from sharding.rows.written import RowsWritten
+from sharding.rows.traffic import RowsWritten
 from sharding.storage.files import list_names
 from sharding.stream.plan import Cursor, lanes_of_worker
 

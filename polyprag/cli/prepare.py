@@ -68,8 +68,9 @@ def command(
     """Cut passage files into partitions in RUN/corpus.
 
     A SOURCE is JSON lines with the fields id, title and text (.jsonl), DPR's table with the
-    columns id, text and title (.tsv), either also as .gz or .zst, a Parquet file, a directory
-    that `datasets` saved, or a directory or a glob of such files. Paths and URLs both work.
+    columns id, text and title (.tsv), WebDataset's shards of .json or .txt members (.tar), each
+    also as .gz or .zst, a Parquet file, a directory that `datasets` saved, or a directory or a
+    glob of such files. Paths and URLs both work.
 
     Ids and partitions don't depend on the number of workers. While it runs, RUN/corpus/work
     takes about as much room as the partitions.
@@ -79,6 +80,7 @@ def command(
       polyprag prepare runs/wiki passages.jsonl --config quickstart
       polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m --on-error skip
       polyprag prepare runs/beir corpus.jsonl.zst --map id=_id --drop-duplicates
+      polyprag prepare runs/pages 'shards/pages-*.tar' --map text=contents,title=
       polyprag prepare runs/articles 'articles/*.parquet' --chunk-words 100 --workers 16
       polyprag prepare s3://bucket/run s3://bucket/passages --ray data.partition_size=4096
     """

@@ -15,7 +15,8 @@ import numpy as np
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import RunError
-from sharding.rows.part import forget, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import forget
 from sharding.storage.files import TEMPORARY_NAME, exists, join, list_names, remove
 
 ROWS = "rows"

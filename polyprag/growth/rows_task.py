@@ -27,7 +27,8 @@ from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.reader import records_in
 from sharding.errors import FileError
-from sharding.rows.part import RowPartition, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import RowPartition
 from sharding.storage.files import exists, join, sha256_of
 
 _DECIDING = (  # settings that rows depend on

@@ -10,7 +10,8 @@ from safetensors import SafetensorError, deserialize
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.errors import FileError
 from sharding.checks.problem import Problem
-from sharding.rows.part import ids_with_state, load_rows
+from sharding.rows.file import load_rows
+from sharding.rows.part import ids_with_state
 from sharding.storage.files import read_bytes
 
 _NAMED = 5  # removed passages

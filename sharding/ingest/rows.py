@@ -20,7 +20,7 @@ class BadRow:
     """A row that can't be a passage.
 
     Attributes:
-        line: from 1; of a Parquet or Arrow file the row.
+        line: from 1; of a Parquet or Arrow file the row, of a tar file the sample.
         reason: what it is counted by when it is left out.
         detail: what exactly is wrong.
     """

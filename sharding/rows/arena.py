@@ -1,4 +1,4 @@
-"""Rows of several partitions as one array: slots for them, and where the row of each id is."""
+"""Rows of several partitions as one array: an arena with slots, and where each id's row is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

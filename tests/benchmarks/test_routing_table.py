@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharding.rows.part import load_rows
+from sharding.rows.file import load_rows
 
 SITES, EXPERTS = 2, 3
 

@@ -33,7 +33,8 @@ from polyprag.method.experts import inject
 from polyprag.retrieval.building.index import build_index
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.rows.part import init_rows, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import init_rows
 from sharding.storage.files import join, sha256_of
 from sharding.stream.plan import Cursor, LaneCursor
 

@@ -16,7 +16,8 @@ from polyprag.encoding.edit import extend_encoding, forget_rows
 from polyprag.encoding.manifest import BaseModel, EncodingManifest, RowsPart, Trained
 from polyprag.encoding.reader import Encoding, encoding_dir, save_encoding
 from polyprag.errors import RunError
-from sharding.rows.part import RowPartition, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import RowPartition
 
 KilledAfter = Callable[[int, Callable[[], object]], bool]
 S, K, SIZES = 2, 3, (3, 2, 4)

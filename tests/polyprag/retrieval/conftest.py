@@ -18,7 +18,8 @@ from polyprag.retrieval.lexical.term_counts import TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.rows.part import RowPartition, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import RowPartition
 from sharding.storage.files import join
 
 PLACES = ("Vienna", "Oslo", "Łódź", "Kyoto", "Québec")

@@ -14,14 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from sharding.corpus.manifest import Partition
 from sharding.errors import FileError
-from sharding.rows.part import (
-    RowPartition,
-    forget,
-    ids_with_state,
-    init_rows,
-    load_rows,
-    save_rows,
-)
+from sharding.rows.file import load_rows, map_rows, save_rows
+from sharding.rows.part import RowPartition, forget, ids_with_state, init_rows
 from sharding.storage.files import sha256_of
 
 SHA = "0" * 64
@@ -121,6 +115,14 @@ def test_what_safetensors_writes_is_read(tmp_path: Path) -> None:
     tensors = {name: getattr(part, name) for name in names}
     save_file(tensors, tmp_path / "x", {"first_id": "512", "index": "2"})
     assert_same(load_rows(tmp_path / "x"), part)
+
+
+@pytest.mark.parametrize("moments", [False, True])
+def test_mapped_rows_are_those_that_are_loaded_and_read_only(tmp_path: Path, moments: bool) -> None:
+    save_rows(tmp_path / "x", random_rows(), moments=moments)
+    mapped = map_rows(tmp_path / "x")
+    assert isinstance(mapped, np.memmap) and not mapped.flags.writeable
+    np.testing.assert_array_equal(mapped, random_rows().rows)
 
 
 def test_rows_are_written_and_read_without_a_copy(tmp_path: Path) -> None:
@@ -276,6 +278,8 @@ def test_headers_that_lie_are_refused(tmp_path: Path, old: bytes, new: bytes) ->
     (tmp_path / "x").write_bytes(file_of(GOOD.replace(old, new)))
     with pytest.raises(FileError, match="x: not a file of routing rows"):
         load_rows(tmp_path / "x")
+    with pytest.raises(ValueError):
+        map_rows(tmp_path / "x")
 
 
 @settings(max_examples=300, deadline=None)
