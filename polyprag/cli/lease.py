@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sharding.storage.lease import Holder
 
 
-def hold(run: str, purpose: str, *, new: bool = False) -> int | None:
+def hold_lease(run: str, purpose: str, *, new: bool = False) -> int | None:
     """Takes the run's lease, which is given back when the command ends.
 
     Args:

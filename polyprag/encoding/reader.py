@@ -29,8 +29,6 @@ from sharding.rows.part import load_rows
 from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
 from sharding.storage.urls import local_path
 
-__all__ = ["BaseModel", "Encoding", "EncodingManifest", "RowsPart", "encoding_dir", "save_encoding"]
-
 _EXPERTS_FILE = "experts.safetensors"
 _MAX_OPEN_PARTS = 512  # a process may hold some 65,000 maps in all
 _MAX_LOADED_PARTS = 16  # of a remote encoding, whose parts are held in memory

@@ -17,7 +17,7 @@ from polyprag.errors import RunError
 from polyprag.method.router import gates as gates_of_rows
 from polyprag.retrieval.query_encoder import query_encoder
 from polyprag.routed.map import fit_map, num_fitted_on
-from polyprag.routed.map_file import MadeOf, RouterSettings, save_map
+from polyprag.routed.map_file import MadeOf, MapSettings, save_map
 from polyprag.run_dir import CORPUS
 from sharding.corpus.reader import Corpus
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -39,7 +39,7 @@ class Distilled:
         num_without: passages with a row and without a question, of which the map knows nothing.
     """
 
-    settings: RouterSettings
+    settings: MapSettings
     num_parameters: int
     hidden: int
     num_without: int

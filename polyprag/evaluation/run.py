@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 
 from polyprag import __version__
-from polyprag.answering.answerer import (
-    MIXES,
-    MODES,
-    NOT_IN_CORPUS,
-    SEARCHES,
-    Answer,
-    Answerer,
-    Mode,
-)
+from polyprag.answering.answer import Answer
+from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
+from polyprag.answering.modes import MIXES, MODES, SEARCHES, Mode
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.metrics import Scores, bootstrap_interval, score
@@ -35,7 +29,7 @@ LATENCY_SAMPLE = 32
 _WARM_UP = 2
 _BATCHES_A_CHUNK = 8  # generation sorts a chunk by length; progress is told after each
 
-Progress = Callable[[str, int, int], None]  # method, questions done, questions in all
+MethodProgress = Callable[[str, int, int], None]  # method, questions done, questions in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,7 @@ def evaluate(
     top_k: int | None = None,
     gold_passages: bool = False,
     limit: int | None = None,
-    progress: Progress | None = None,
+    progress: MethodProgress | None = None,
     answerer: Answerer | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Answers a question file with each method and write scores and predictions to `out_dir`.
@@ -161,7 +155,7 @@ def _evaluate_method(
     out_dir: str | Path,
     top_k: int | None,
     gold_passages: bool,
-    progress: Progress | None,
+    progress: MethodProgress | None,
 ) -> dict[str, Any]:
     scored = [case for case in cases if not (gold_passages and case.is_missing(method))]
 
