@@ -1,4 +1,4 @@
-"""Changing an encoding that is there: rows of new partitions join, rows of passages are forgotten.
+"""Changes to a finished encoding: rows of new partitions join, rows of passages are forgotten.
 
 Files of rows get new names, the manifest comes next, and what it no longer names is deleted last.
 So a stop at any moment leaves an encoding that is whole, and the same call does the rest.

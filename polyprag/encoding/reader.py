@@ -93,7 +93,7 @@ class Encoding:
     """
 
     def __init__(self, directory: str | Path, config: Config, manifest: EncodingManifest) -> None:
-        """Uses `Encoding.load`."""
+        """Takes what `Encoding.load` has read."""
         self.config = config
         self.manifest = manifest
         self._directory = str(directory)
@@ -134,7 +134,7 @@ class Encoding:
             raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
 
     def check_base_model(self, base_model: BaseModel) -> None:
-        """Makes sure that a base model is the one that was encoded with.
+        """Checks that a base model is the one that the encoding was made with.
 
         Args:
             base_model: `describe_base` of the model that was loaded.

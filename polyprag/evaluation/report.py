@@ -48,7 +48,7 @@ def report_run(
     picture: str | Path,
     console: Console | None = None,
 ) -> None:
-    """Prints an evaluation's table and three sample answers, and save its picture.
+    """Prints an evaluation's table and three sample answers, and saves its picture.
 
     Args:
         run_dir: the run that was evaluated; it answers the samples.

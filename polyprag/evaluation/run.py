@@ -1,4 +1,4 @@
-"""Score a run on a question file: every method's answers, F1, EM, answer presence and latency.
+"""A run's scores on a question file: every method's answers, F1, EM, answer presence and latency.
 
 Accuracy is measured in batches. Latency is measured apart, one request at a time from question to
 answer (retrieval, mixing, generation), on up to 32 questions spread over the file, after a warm-up.
@@ -27,7 +27,7 @@ from sharding.storage.files import atomic_write, join, sha256_of, write_json
 
 LATENCY_SAMPLE = 32
 _WARM_UP = 2
-_BATCHES_A_CHUNK = 8  # generation sorts a chunk by length; progress is told after each
+_BATCHES_A_CHUNK = 8  # generation sorts a chunk by length; progress is reported after each
 
 MethodProgress = Callable[[str, int, int], None]  # method, questions done, questions in all
 
@@ -84,7 +84,7 @@ def evaluate(
     progress: MethodProgress | None = None,
     answerer: Answerer | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Answers a question file with each method and write scores and predictions to `out_dir`.
+    """Answers a question file with each method and writes scores and predictions to `out_dir`.
 
     Written, each by a rename: `predictions-<method>.jsonl` (one line a scored question),
     `evaluation.json` (the questions' checksum and the settings), and last `results.json`.

@@ -1,4 +1,4 @@
-"""Remove passages from everything in a run: corpus, checkpoint, encoding, index and routing map.
+"""Passages removed from everything in a run: corpus, checkpoint, encoding, index and routing map.
 
 The corpus comes first: from then on no search gives the passages out, whatever the index still
 holds. Every step finds out by itself what is left to do, so the same call after a stop does the

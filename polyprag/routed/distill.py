@@ -1,4 +1,4 @@
-"""Distil a routing map from the corpus's own questions and their passages' routing rows.
+"""A routing map distilled from the corpus's own questions and their passages' routing rows.
 
 Each question that `augment` wrote is paired with the gates of the passage it asks about: what
 retrieval gives where it finds that passage (for 98 % of them, in the quickstart).
@@ -30,7 +30,7 @@ _AT_A_TIME = 4096  # questions that are encoded at once
 
 @dataclass(frozen=True, slots=True)
 class Distilled:
-    """What came of it.
+    """What a distillation made.
 
     Attributes:
         settings: as saved.
@@ -53,7 +53,7 @@ def distill(
     epochs: int,
     show: ShowProgress = show_nothing,
 ) -> Distilled:
-    """Fits a map and write it to RUN/router.
+    """Fits a map and writes it to RUN/router.
 
     Args:
         run_dir: RUN: augmented, encoded and indexed.

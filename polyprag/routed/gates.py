@@ -1,4 +1,4 @@
-"""Questions to mixtures of experts by a run's routing map: nothing is searched."""
+"""The mixtures of experts that a run's routing map gives to questions, without any search."""
 
 from collections.abc import Sequence
 from pathlib import Path

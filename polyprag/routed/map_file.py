@@ -73,7 +73,7 @@ class MapSettings:
 
     @classmethod
     def load(cls, directory: str) -> Self:
-        """Reads and check `router.json`.
+        """Reads and checks `router.json`.
 
         Raises:
             RunError: it isn't there, or says something that can't be.
@@ -182,7 +182,7 @@ def stale(settings: MapSettings, made_of: MadeOf) -> list[str]:
 
 
 def remove_map(run_dir: str | Path) -> bool:
-    """Deletes RUN/router, settings first; tell whether there was anything."""
+    """Deletes RUN/router, settings first; tells whether there was anything."""
     directory = map_dir(run_dir)
     there = exists(directory)
     remove_directory(directory)
