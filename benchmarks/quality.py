@@ -22,18 +22,18 @@ from peft.tuners.lora import LoraLayer
 from harness.examples import PASSAGES, QUESTIONS, ROOT, first_questions
 from harness.plain_workers import encode_here
 from harness.reporting import Goal, finish, options, show
-from polyprag.answering.answerer import WITHOUT_MAP
 from polyprag.answering.generation import generate
+from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
-from polyprag.evaluation.evaluate import evaluate, parse_methods
 from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.metrics import score
 from polyprag.evaluation.questions import Question, read_questions
+from polyprag.evaluation.run import evaluate, parse_methods
 from polyprag.method.base_model import load_base
 from polyprag.method.batching import pad_batch
-from polyprag.method.examples import expand
+from polyprag.method.examples import examples_of
 from polyprag.method.loss import causal_loss_sum
 from polyprag.method.prompts import all_prompt_ids, render_prompt
 from polyprag.retrieval.building.index import build_index
@@ -67,7 +67,7 @@ def prag(
             layer.reset_lora_parameters("default", True)
         optimizer = torch.optim.AdamW(weights, lr=config.train.experts_lr, weight_decay=0.0)
         batch = pad_batch(
-            expand(record, tokenizer, config.data, loss_on=config.train.loss_on),
+            examples_of(record, tokenizer, config.data, loss_on=config.train.loss_on),
             int(tokenizer.pad_token_id),
         )
         model.train()

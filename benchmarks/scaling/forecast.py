@@ -108,7 +108,7 @@ def lengths_of_examples(config: Config, *, passages: int = 200) -> list[int]:
     from polyprag.augment.corpus import augment_corpus
     from polyprag.config import ModelConfig
     from polyprag.method.base_model import load_tokenizer
-    from polyprag.method.examples import expand
+    from polyprag.method.examples import examples_of
     from sharding.corpus.reader import Corpus
     from sharding.ingest.prepare import prepare
 
@@ -124,7 +124,7 @@ def lengths_of_examples(config: Config, *, passages: int = 200) -> list[int]:
         return [
             round(TOKENS_A_WORD * len(tokenizer.decode(example.input_ids.tolist()).split()))
             for record in Corpus.open(run / "corpus").iterate()
-            for example in expand(record, tokenizer, config.data)
+            for example in examples_of(record, tokenizer, config.data)
         ]
 
 

@@ -4,9 +4,9 @@ Prompts are sorted by length into batches so that little is padded; every batch'
 the same order, and answers come back in the order of the prompts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -21,6 +21,8 @@ from transformers import (
 
 from polyprag.config import GenerationConfig
 from polyprag.method.experts import ExpertPool
+
+_decoding: Callable[..., HFGenerationConfig] = HFGenerationConfig  # whose own has no types
 
 # B prompts of a batch, S sites, K experts, T tokens of the longest prompt.
 
@@ -78,7 +80,7 @@ def continuations(
         input_ids_BT[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
         mask_BT[row, width - len(prompt) :] = 1
     # Spelled out, because transformers takes what is left out from the model's own defaults.
-    decoding = HFGenerationConfig(  # type: ignore[no-untyped-call]
+    decoding = _decoding(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
         num_beams=1,
@@ -90,7 +92,8 @@ def continuations(
         eos_token_id=eos_ids,
         pad_token_id=pad_id,
     )
-    output_BT = model.generate(  # type: ignore[operator]
+    say = cast(Callable[..., torch.Tensor], model.generate)
+    output_BT = say(
         input_ids=input_ids_BT.to(model.device),
         attention_mask=mask_BT.to(model.device),
         generation_config=decoding,

@@ -13,7 +13,7 @@ from polyprag.cli.arguments import (
     show_skipped,
     sources_and_overrides,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def command(
     sources, overrides = sources_and_overrides(arguments)
     config = settings_of(run, configs, overrides)
     CorpusManifest.load(join(run, "corpus"))  # says so where there is nothing to add to
-    hold(run, "add")
+    hold_lease(run, "add")
     check_finished(run)
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories

@@ -11,7 +11,7 @@ from polyprag.cli.arguments import (
     show_skipped,
     sources_and_overrides,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def command(
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     at_most = None if on_ray else num_parts(expand(sources), part_bytes=SPLIT_BYTES)
-    hold(run, "prepare", new=True)
+    hold_lease(run, "prepare", new=True)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
         manifest = prepare(
             [place(source) for source in sources],

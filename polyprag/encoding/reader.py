@@ -28,8 +28,6 @@ from sharding.rows.file import load_rows, map_rows
 from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
 from sharding.storage.urls import local_path
 
-__all__ = ["BaseModel", "Encoding", "EncodingManifest", "RowsPart", "encoding_dir", "save_encoding"]
-
 _EXPERTS_FILE = "experts.safetensors"
 _MAX_OPEN_PARTS = 512  # a process may hold some 65,000 maps in all
 _MAX_LOADED_PARTS = 16  # of a remote encoding, whose parts are held in memory
@@ -94,7 +92,7 @@ class Encoding:
     """
 
     def __init__(self, directory: str | Path, config: Config, manifest: EncodingManifest) -> None:
-        """Uses `Encoding.load`."""
+        """Takes what `Encoding.load` has read."""
         self.config = config
         self.manifest = manifest
         self._directory = str(directory)
@@ -135,7 +133,7 @@ class Encoding:
             raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
 
     def check_base_model(self, base_model: BaseModel) -> None:
-        """Makes sure that a base model is the one that was encoded with.
+        """Checks that a base model is the one that the encoding was made with.
 
         Args:
             base_model: `describe_base` of the model that was loaded.

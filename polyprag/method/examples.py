@@ -208,7 +208,7 @@ class _Part(NamedTuple):
     qa: QA | None
 
 
-def expand(
+def examples_of(
     record: Record,
     tokenizer: PreTrainedTokenizerBase,
     config: DataConfig,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from polyprag.answering.answerer import NOT_IN_CORPUS, WITHOUT_MAP, Answerer
+from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
 from polyprag.answering.controls import other_passages
 from polyprag.answering.generation import generate
+from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
 from polyprag.encoding.reader import Encoding

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerB
 
 from polyprag.config import AddConfig, Config, DataConfig, ExpertsConfig, TrainConfig
 from polyprag.growth.train_rows import RowTrainer, _turns
-from polyprag.method.examples import expand
+from polyprag.method.examples import examples_of
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.router import gates as gates_of
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, tombstone
@@ -71,7 +71,7 @@ def test_each_row_is_what_adam_finds_for_its_passage_alone(
         RECORDS, start, partition=1, seed=0, progress=lambda *call: calls.append(call)
     )
     for at in (0, 1, 3):
-        examples = expand(RECORDS[at], tokenizer, config.data, loss_on="answer")
+        examples = examples_of(RECORDS[at], tokenizer, config.data, loss_on="answer")
         row = torch.tensor(start[at : at + 1], requires_grad=True)
         adam = torch.optim.Adam([row], lr=0.2)
         for step in range(STEPS):  # 3 examples a step: all of them

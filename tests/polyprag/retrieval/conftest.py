@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from polyprag.config import Config, ExpertsConfig, IndexConfig
-from polyprag.encoding.manifest import Trained
-from polyprag.encoding.reader import BaseModel, RowsPart, encoding_dir, save_encoding
+from polyprag.encoding.manifest import BaseModel, RowsPart, Trained
+from polyprag.encoding.reader import encoding_dir, save_encoding
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.lexical.bm25 import write_bm25

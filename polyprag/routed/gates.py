@@ -1,4 +1,4 @@
-"""Questions to mixtures of experts by a run's routing map: nothing is searched."""
+"""The mixtures of experts that a run's routing map gives to questions, without any search."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from polyprag.encoding.manifest import EncodingManifest
 from polyprag.errors import RunError
 from polyprag.retrieval.query_encoder import QueryEncoder, query_encoder
 from polyprag.routed.map import RoutingMap
-from polyprag.routed.map_file import REMEDY, MadeOf, load_map, router_dir
+from polyprag.routed.map_file import DISTIL_AGAIN, MadeOf, load_map, map_dir
 
 
-class QuestionRouter:
+class RoutedGates:
     """A query encoder and the routing map that was made of its vectors."""
 
     def __init__(self, encoder: QueryEncoder, routing_map: RoutingMap) -> None:
@@ -41,10 +41,10 @@ class QuestionRouter:
         expected = (encoder.encoder.dims, encoding.num_sites, encoding.num_experts)
         if (routing_map.dims, routing_map.num_sites, routing_map.num_experts) != expected:
             raise RunError(
-                f"{router_dir(run_dir)}: not of the encoding's and the encoder's sizes; {REMEDY}"
+                f"{map_dir(run_dir)}: not of the encoding's and the encoder's sizes; {DISTIL_AGAIN}"
             )
         return cls(encoder, routing_map)
 
-    def gates(self, questions: Sequence[str]) -> npt.NDArray[np.float32]:
+    def of(self, questions: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns the mixtures (Q, S, K); zeros where the encoder knows nothing in a question."""
         return self._map.gates(self._encoder.encode_queries(questions))

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyprag.answering.answerer import WITHOUT_MAP, Answer, Answerer
+from polyprag.answering.answer import Answer
+from polyprag.answering.answerer import Answerer
+from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
-from polyprag.evaluation.evaluate import LATENCY_SAMPLE, evaluate, parse_methods
 from polyprag.evaluation.metrics import score
+from polyprag.evaluation.run import LATENCY_SAMPLE, evaluate, parse_methods
 
 PASSAGES = {
     "Anna": "Anna Smith was born in Oslo in 1900.",

@@ -1,4 +1,4 @@
-"""Score a run on a question file: every method's answers, F1, EM, answer presence and latency.
+"""A run's scores on a question file: every method's answers, F1, EM, answer presence and latency.
 
 Accuracy is measured in batches. Latency is measured apart, one request at a time from question to
 answer (retrieval, mixing, generation), on up to 32 questions spread over the file, after a warm-up.
@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 
 from polyprag import __version__
-from polyprag.answering.answerer import (
-    MIXES,
-    MODES,
-    NOT_IN_CORPUS,
-    SEARCHES,
-    Answer,
-    Answerer,
-    Mode,
-)
+from polyprag.answering.answer import Answer
+from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
+from polyprag.answering.modes import MIXES, MODES, SEARCHES, Mode
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.metrics import Scores, bootstrap_interval, score
@@ -33,9 +27,9 @@ from sharding.storage.files import atomic_write, join, sha256_of, write_json
 
 LATENCY_SAMPLE = 32
 _WARM_UP = 2
-_BATCHES_A_CHUNK = 8  # generation sorts a chunk by length; progress is told after each
+_BATCHES_A_CHUNK = 8  # generation sorts a chunk by length; progress is reported after each
 
-Progress = Callable[[str, int, int], None]  # method, questions done, questions in all
+MethodProgress = Callable[[str, int, int], None]  # method, questions done, questions in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +81,10 @@ def evaluate(
     top_k: int | None = None,
     gold_passages: bool = False,
     limit: int | None = None,
-    progress: Progress | None = None,
+    progress: MethodProgress | None = None,
     answerer: Answerer | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Answers a question file with each method and write scores and predictions to `out_dir`.
+    """Answers a question file with each method and writes scores and predictions to `out_dir`.
 
     Written, each by a rename: `predictions-<method>.jsonl` (one line a scored question),
     `evaluation.json` (the questions' checksum and the settings), and last `results.json`.
@@ -161,7 +155,7 @@ def _evaluate_method(
     out_dir: str | Path,
     top_k: int | None,
     gold_passages: bool,
-    progress: Progress | None,
+    progress: MethodProgress | None,
 ) -> dict[str, Any]:
     scored = [case for case in cases if not (gold_passages and case.is_missing(method))]
 
