@@ -1,4 +1,4 @@
-"""A random Llama of a few thousand parameters, a byte-level tokenizer, and a small encoded run."""
+"""A random Llama, a byte-level tokenizer, and small runs with a corpus and an encoding."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -25,8 +26,8 @@ from cluster.checkpoints.files import save_row_partition
 from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity_of
 from cluster.plan.phase import Phase
 from polyprag.augment.corpus import augment_corpus
-from polyprag.config import Config, GenerationConfig, ModelConfig
-from polyprag.encoding.manifest import RowsPart, Trained, describe_base
+from polyprag.config import Config, ExpertsConfig, GenerationConfig, ModelConfig
+from polyprag.encoding.manifest import BaseModel, RowsPart, Trained, describe_base
 from polyprag.encoding.reader import encoding_dir, save_encoding
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import inject
@@ -34,12 +35,16 @@ from polyprag.retrieval.building.index import build_index
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
 from sharding.rows.file import save_rows
-from sharding.rows.part import init_rows
+from sharding.rows.part import RowPartition, init_rows
 from sharding.storage.files import join, sha256_of
 from sharding.stream.plan import Cursor, LaneCursor
 
 CITIES = ("Oslo", "Lima", "Cairo", "Kyoto", "Quito", "Turin", "Perth", "Lyon", "Accra", "Delhi")
 NAMES = ("Anna", "Boris", "Carla", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irene", "Jonas")
+PLACES = ("Vienna", "Oslo", "Łódź", "Kyoto", "Québec")
+TRADES = ("composer", "painter", "chemist", "sailor")
+SURNAMES = ("Adler", "Berg", "Çelik", "Dvořák", "Eriksen", "Fuchs", "Grün", "Holm", "Ibsen", "Jara")
+NUM_PASSAGES, NUM_SITES, NUM_EXPERTS = 40, 3, 4
 
 
 @pytest.fixture(scope="session")
@@ -226,3 +231,85 @@ def serve_endpoint() -> Iterator[Callable[..., LoopbackEndpoint]]:
             return endpoint
 
         yield serve
+
+
+def titled_text(i: int) -> tuple[str, str]:
+    name, place, trade = SURNAMES[i % 10], PLACES[i % 5], TRADES[i // 10]
+    return (
+        f"{name} {i}",
+        f"{name} was a {trade} who was born in {place} and worked there for {i} years. "
+        * (1 + i % 3),
+    )
+
+
+@pytest.fixture(scope="session")
+def titled_texts() -> list[tuple[str, str]]:
+    return [titled_text(i) for i in range(NUM_PASSAGES)]
+
+
+@pytest.fixture(scope="session")
+def make_corpus_run(titled_texts: list[tuple[str, str]]) -> Callable[[Path], Path]:
+    """Make a run with a corpus of four partitions."""
+
+    def make(run: Path) -> Path:
+        run.mkdir(parents=True, exist_ok=True)
+        lines = [
+            json.dumps({"id": f"key-{i}", "title": title, "text": text})
+            for i, (title, text) in enumerate(titled_texts)
+        ]
+        source = run / "passages.jsonl"
+        source.write_text("\n".join(lines), encoding="utf-8")
+        prepare([str(source)], run / "corpus", partition_size=12)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def add_encoding() -> Callable[..., np.ndarray]:
+    """Write an encoding of the corpus with random rows and return the rows (N, S, K).
+
+    Those of a partition follow from the seed and its number, so they stay as they are when the
+    corpus grows; those of removed passages are zero.
+    """
+
+    def add(
+        run: Path,
+        *,
+        seed: int = 0,
+        num_passages: int | None = None,
+        row_shape: tuple[int, int] = (NUM_SITES, NUM_EXPERTS),
+    ) -> np.ndarray:
+        corpus = CorpusManifest.load(run / "corpus")
+        directory = encoding_dir(run)
+        parts, all_rows = [], []
+        for partition in corpus.partitions:
+            count = partition.num_passages
+            if num_passages is not None:
+                count = min(count, num_passages - partition.first_id)
+            if count <= 0:
+                break
+            generator = np.random.default_rng([seed, partition.index])
+            shape = (partition.num_passages, *row_shape)
+            rows = generator.standard_normal(shape, dtype=np.float32)[:count]
+            rows[np.array(corpus.removed_in(partition), int) - partition.first_id] = 0
+            zeros = np.zeros_like(rows)
+            part = RowPartition(
+                partition.index, partition.first_id, rows, zeros, zeros, np.zeros(count, np.int32)
+            )
+            file = f"rows/part-{partition.index:05d}.safetensors"
+            sha256, _ = save_rows(join(directory, file), part, moments=False)
+            parts.append(RowsPart(partition.index, partition.first_id, count, file, sha256))
+            all_rows.append(rows)
+        save_encoding(
+            directory,
+            config=Config(experts=ExpertsConfig(num=row_shape[1])),
+            expert_state={"layer.A": torch.zeros(2, 2)},
+            base_model=BaseModel("none", 1, 1, "0" * 64),
+            num_sites=row_shape[0],
+            parts=parts,
+            trained=Trained(steps=1, epochs=1),
+        )
+        return np.concatenate(all_rows)
+
+    return add
