@@ -8,11 +8,12 @@ A config is named by its path or, for one that ships with polyprag, by its name 
 
 import dataclasses
 import difflib
+import functools
 import math
 import os
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,8 @@ def flatten(config: Config) -> dict[str, Any]:
     }
 
 
-def key_types() -> dict[str, Any]:
+@functools.cache  # asked for once a setting while merging
+def key_types() -> Mapping[str, Any]:
     """Returns the type of every dotted key."""
     return {
         f"{section}.{leaf}": expected
