@@ -185,7 +185,7 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-_PARTS = {"leases": _leases, "plan": _plan, "checkpoints": _checkpoints}
+PARTS = {"leases": _leases, "plan": _plan, "checkpoints": _checkpoints}
 
 
 def main() -> None:
@@ -194,7 +194,7 @@ def main() -> None:
     values = json.loads(told)
     partition_size = values.pop("partition_size")
     size = Size(**values | {"fewer": tuple(values["fewer"])})
-    result = _PARTS[part](size, partition_size)
+    result = PARTS[part](size, partition_size)
     print(json.dumps(result | {"peak_mb": _peak_mb()}))
 
 

@@ -63,11 +63,12 @@ def test_measurements_see_every_passage_once(corpus: ModuleType, tmp_path: Path)
     tsv, directory = tmp_path / "psgs_w100.tsv", tmp_path / "corpus"
     corpus.write_tsv(tsv, 3000, seed=1)
     expected = corpus.totals(corpus.rows(3000, seed=1))
-    assert measured("write", tsv, directory)["bytes"] > 3000 * 1024
-    assert measured("sequential", tsv, directory)["totals"] == expected
-    shuffled = measured("shuffled", tsv, directory, half=1472)
-    assert shuffled["totals"] == expected
-    middle = shuffled["middle"]
+    made = measured("everything", tsv, directory, half=1472)
+    assert made["write"]["bytes"] > 3000 * 1024
+    for measure in ("sequential", "shuffled", "resume"):
+        assert made[measure]["totals"] == expected
+    assert made["resume"]["exact"]
+    middle = made["shuffled"]["middle"]
     resumed = measured("resume", tsv, directory, middle=middle, finish=True)
     assert resumed["exact"] and resumed["totals"] == expected
     # and a state from elsewhere is noticed
