@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from plain_workers import free_port, join_group
 from torch import distributed
 
-from cluster.training.loop import train_encoding
+from cluster.training.train_encoding import train_encoding
 from polyprag.config.files import load_config
 
 

@@ -48,7 +48,7 @@ DATA = ROOT / "examples" / "popqa"
 def encode_here(run: Path, config: Config, *, first_step: int = 0, first_epoch: int = 0) -> float:
     """Trains a phase in this process, a process group of one; returns the seconds."""
     os.environ["DS_ACCELERATOR"] = "cpu"
-    from cluster.training.loop import train_encoding
+    from cluster.training.train_encoding import train_encoding
 
     if not distributed.is_initialized():  # it stays: DeepSpeed can't be given a second one
         with socket.socket() as sock:

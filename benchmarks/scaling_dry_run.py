@@ -97,7 +97,7 @@ def _leases(size: Size, partition_size: int) -> dict[str, Any]:
 def _plan(size: Size, partition_size: int) -> dict[str, Any]:
     from scaling_plan import segments, synthetic_manifest, time_of_shares, times_read
 
-    from cluster.plan.encode_plan import plan_encoding
+    from cluster.plan.steps import plan_encoding
     from sharding.corpus.manifest import CorpusManifest
     from sharding.stream.balance import balance
 
@@ -153,7 +153,7 @@ def _checkpoints(size: Size, partition_size: int) -> dict[str, Any]:
     from scaling_plan import synthetic_manifest
 
     from cluster.checkpoints.manifest import identity_of
-    from cluster.plan.encode_plan import plan_encoding
+    from cluster.plan.steps import plan_encoding
 
     config = _config(size, partition_size)
     manifest = synthetic_manifest(

@@ -48,7 +48,9 @@ class RequestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease: int | None
 
 
-def ask(run_dir: str, request: Request, *, by: str, lease: int | None, timeout_s: float) -> bool:
+def request_checkpoint(
+    run_dir: str, request: Request, *, by: str, lease: int | None, timeout_s: float
+) -> bool:
     """Asks for a checkpoint and waits until it is durable.
 
     Args:

@@ -30,7 +30,7 @@ from cluster.checkpoints.manifest import (
 )
 from cluster.parallel.collectives import gather_json, gather_numbers, raise_together
 from cluster.parallel.engine import ExpertEngine
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from polyprag.errors import RunError
 from sharding.rows.table import RowTable
 from sharding.rows.written import RowsWritten
@@ -90,8 +90,7 @@ class Checkpointer:
         engine: ExpertEngine,
         table: RowTable[RowsFile],
         identity: dict[str, Any],
-        earlier: tuple[Phase, ...],
-        phase: Phase,
+        phases: tuple[Phase, ...],
         previous: CheckpointManifest | None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
@@ -102,14 +101,13 @@ class Checkpointer:
             engine: holds the experts.
             table: this worker's rows; what they change counts as saved afterwards.
             identity: of the run.
-            earlier: the phases before this one.
-            phase: what is being trained.
+            phases: of the run; the last one is being trained.
             previous: the last checkpoint, whose unchanged partitions stay.
             check: raises where this group may no longer write; called by threads.
         """
         self._directory, self._engine, self._table = directory, engine, table
         self._check = check
-        self._identity, self._phases = identity, (*earlier, phase)
+        self._identity, self._phases = identity, phases
         self._saved = dict(previous.rows) if previous else {}
         self._previous_step = previous.step if previous else 0
         self._is_first = distributed.get_rank() == 0
@@ -158,7 +156,7 @@ class Checkpointer:
             self._complete()
         self._waited += monotonic() - started
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Waits until the last checkpoint is durable.
 
         Raises:
@@ -169,13 +167,13 @@ class Checkpointer:
         self._raise_of(self._manifest)
         self._waited += monotonic() - started
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Waits until the last checkpoint is durable; there is none after it.
 
         Raises:
             PolypragError: on every worker, when something can't be written.
         """
-        self.settle()
+        self.wait()
         self._thread.shutdown()
 
     def drop_previous(self) -> None:

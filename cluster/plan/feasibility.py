@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.parallel.engine import deepspeed_config
-from cluster.plan.encode_plan import EncodePlan
+from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.forecast import Forecast, forecast
 from cluster.plan.model_shape import ModelShape
+from cluster.plan.steps import EncodePlan
 from polyprag.config import Config
 from sharding.corpus.manifest import CorpusManifest
 from sharding.stream.balance import balance

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.checkpoints.request import Request, ask
+from cluster.checkpoints.request import Request, request_checkpoint
 from polyprag.errors import PolypragError
 from polyprag.sigterm import on_sigterm
 
@@ -37,7 +37,9 @@ def checkpoint_on_sigterm(
 
     def stop() -> None:
         try:
-            made = ask(run_dir, Request.STOP, by="SIGTERM", lease=lease, timeout_s=grace_s)
+            made = request_checkpoint(
+                run_dir, Request.STOP, by="SIGTERM", lease=lease, timeout_s=grace_s
+            )
         except PolypragError as error:
             _LOG.warning("%s", error)
             made = False

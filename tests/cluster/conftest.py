@@ -254,7 +254,7 @@ def spawn() -> Callable[..., None]:
 
 def train(run: Path, overrides: list[str]) -> None:
     """One worker's training; what `spawn` runs."""
-    from cluster.training.loop import train_encoding
+    from cluster.training.train_encoding import train_encoding
 
     train_encoding(str(run), load_config([], overrides))
 
@@ -262,6 +262,7 @@ def train(run: Path, overrides: list[str]) -> None:
 def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
     """The same, but every worker dies when it comes to a step."""
     import cluster.training.loop as training
+    from cluster.training.train_encoding import train_encoding
 
     real = training.train_step
 
@@ -271,7 +272,7 @@ def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
         return real(*args, step=step, **kwargs)
 
     training.train_step = dying  # type: ignore[assignment]
-    training.train_encoding(str(run), load_config([], overrides))
+    train_encoding(str(run), load_config([], overrides))
 
 
 @pytest.fixture

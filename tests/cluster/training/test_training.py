@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from cluster.plan.encode_plan import plan_encoding
+from cluster.plan.steps import plan_encoding
 from polyprag.config import Config
 from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
