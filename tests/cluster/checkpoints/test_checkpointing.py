@@ -24,6 +24,7 @@ from sharding.storage.lease import take
 pytestmark = pytest.mark.slow
 Train = Callable[..., None]
 Spawn = Callable[..., None]
+Straight = Callable[..., Any]
 
 
 def checkpoint_of(run: Path) -> CheckpointManifest:
@@ -93,11 +94,10 @@ def test_crash_in_the_midst_of_a_checkpoint_goes_on_from_the_one_before(
 
 @pytest.mark.parametrize("what", ["experts", "rows"])
 def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
-    workplace: Any, train_workers: Train, what: str
+    workplace: Any, train_workers: Train, straight_run: Straight, what: str
 ) -> None:
-    straight = workplace.copy("straight")
     settings = {"train__epochs": 2, "checkpoint__every_steps": 3}
-    train_workers(straight, world_size=1, **settings)
+    straight = straight_run(world_size=1, **settings)
     train_workers(workplace, world_size=1, die_at=8, **settings)
     newest = checkpoint_of(workplace.run)
     assert newest.step == 6
@@ -202,12 +202,11 @@ def train_more(run: Path, overrides: list[str], first_step: int, first_epoch: in
 
 
 def test_train_more_goes_on_from_the_rows_and_experts_that_are_there(
-    workplace: Any, spawn: Spawn, train_workers: Train
+    spawn: Spawn, straight_run: Straight, tmp_path: Path
 ) -> None:
     """Two phases of constant rates are one longer one, to the bit."""
-    once = workplace.copy("once")
-    train_workers(once, world_size=1, train__epochs=2)
-    train_workers(workplace, world_size=1, train__epochs=1)
+    once = straight_run(world_size=1, train__epochs=2)
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
     first = checkpoint_of(workplace.run)
     assert first.is_finished
     spawn(
@@ -225,9 +224,9 @@ def test_train_more_goes_on_from_the_rows_and_experts_that_are_there(
 
 
 def test_removed_passages_leave_the_checkpoint_which_then_goes_on(
-    workplace: Any, spawn: Spawn, train_workers: Train
+    spawn: Spawn, straight_run: Straight, tmp_path: Path
 ) -> None:
-    train_workers(workplace, world_size=1)
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
     directory = workplace.run / "checkpoints"
     before = checkpoint_of(workplace.run)
     kept = {i: load_file(directory / e.file) for i, e in before.rows.items()}

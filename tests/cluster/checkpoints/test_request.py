@@ -55,7 +55,9 @@ def test_what_comes_after_the_question_waits_for_the_next_answer(tmp_path: Path)
         first = asking(tmp_path, Request.CHECKPOINT, results)
         waits_for(reader, Request.CHECKPOINT)
         later = asking(tmp_path, Request.STOP, results)
+        deadline = time.monotonic() + 20
         while len(list((tmp_path / "requests").iterdir())) < 2:
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         reader.answer()  # the checkpoint was begun before the second asked
         first.join()
@@ -100,16 +102,15 @@ def train_asked(run: Path, overrides: list[str], at: int, request: Request) -> N
         return real(*args, step=step, **kwargs)
 
     training.train_step = asked  # type: ignore[assignment]
-    trained = train_encoding(str(run), load_config([], overrides))
-    assert trained.request is (Request.NONE if request is Request.CHECKPOINT else request)
+    outcome = train_encoding(str(run), load_config([], overrides))
+    assert outcome.request is (Request.NONE if request is Request.CHECKPOINT else request)
 
 
 @pytest.mark.parametrize("request_", [Request.CHECKPOINT, Request.RESTART, Request.STOP])
 def test_training_that_was_asked_for_a_checkpoint_comes_to_the_same(
-    workplace: Any, spawn: Any, train_workers: Any, request_: Request
+    workplace: Any, spawn: Any, train_workers: Any, straight_run: Any, request_: Request
 ) -> None:
-    straight = workplace.copy("straight")
-    train_workers(straight, world_size=2)
+    straight = straight_run(world_size=2)
     spawn(train_asked, workplace.run, workplace.overrides(), 6, request_, world_size=2)
     told = [event for event in read_events(str(workplace.run)) if event.kind == "checkpoint"]
     assert [event.step for event in told] == [7]

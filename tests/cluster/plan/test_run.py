@@ -58,8 +58,8 @@ def test_plan_says_what_encode_then_does(workplace: Any, train_workers: Any) -> 
 
 
 @pytest.mark.slow
-def test_a_trained_run_gives_the_rate_itself(workplace: Any, train_workers: Any) -> None:
-    train_workers(workplace, world_size=1)
+def test_a_trained_run_gives_the_rate_itself(straight_run: Any, tmp_path: Path) -> None:
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
     config = load_config([], workplace.overrides(cluster__workers=1))
     other = workplace.copy("other")
     shutil.rmtree(other.run / "logs")
