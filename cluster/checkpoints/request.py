@@ -105,7 +105,7 @@ class RequestReader(Closing):
         return Request(max((file.request for file in self._told.values()), default=0))
 
     def answer(self) -> str:
-        """Tells those whose requests `pending` has told of last that their checkpoint is durable.
+        """Deletes the requests that the last `pending` saw: their checkpoint is durable.
 
         Returns:
             Who had asked.

@@ -3,8 +3,8 @@
 Experts are gathered from ZeRO and written once, by worker 0. Each worker writes the partitions
 whose rows it changed since the last checkpoint, under new names. All of that happens in threads;
 when every worker's files are durable, worker 0 writes the manifest that names them with their
-checksums, and then deletes what neither it names nor the manifest before it, which is kept in case
-that files of the last are damaged. Safetensors and JSON only.
+checksums. It then deletes what neither this manifest nor the one before it names; that one is kept
+in case files of the last checkpoint are damaged. Safetensors and JSON only.
 """
 
 import hashlib
@@ -123,7 +123,7 @@ class Checkpointer:
         distributed.barrier()
 
     def begin(self, step: int, cursor: Cursor) -> None:
-        """Copies what has changed and has it written; an earlier checkpoint is completed first.
+        """Completes an earlier checkpoint, copies what has changed, and writes it in threads.
 
         Args:
             step: global steps done.
@@ -144,7 +144,7 @@ class Checkpointer:
         self._waited += monotonic() - started
 
     def poll(self) -> None:
-        """Has the manifest written once every worker's files are; costs nothing otherwise.
+        """Starts to write the manifest once every worker's files are written; costs little before.
 
         Raises:
             PolypragError: on every worker, when something couldn't be written.
@@ -168,7 +168,7 @@ class Checkpointer:
         self._waited += monotonic() - started
 
     def close(self) -> None:
-        """Waits until the last checkpoint is durable; there is none after it.
+        """Waits until the last checkpoint is durable, and ends the thread that writes them.
 
         Raises:
             PolypragError: on every worker, when something can't be written.
@@ -205,7 +205,7 @@ class Checkpointer:
             self._name(pending, gathered)
 
     def _name(self, pending: _Pending, gathered: list[dict[str, Any]]) -> None:
-        """Has the manifest written that names what all workers wrote; on worker 0."""
+        """Starts to write the manifest that names what all workers wrote; on worker 0."""
         superseded = [name for worker in gathered for name in worker["superseded"]]
         for worker in gathered:
             for key, entry in worker["rows"].items():

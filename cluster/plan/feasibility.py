@@ -147,7 +147,7 @@ def _alternatives(
 def improvements(manifest: CorpusManifest, plan: EncodePlan, *, workers: int) -> list[str]:
     """Returns single changes that at least halve the time in which workers idle.
 
-    None if that is short.
+    There are none where that time is short already.
 
     Args:
         manifest: of the corpus.

@@ -39,7 +39,7 @@ class TokenSample:
 
 
 def spread_ids(num_passages: int, size: int = SAMPLE_SIZE) -> list[int]:
-    """Passages spread evenly over a corpus."""
+    """Returns the ids of passages spread evenly over a corpus."""
     size = min(size, num_passages)
     return [(2 * i + 1) * num_passages // (2 * size) for i in range(size)]
 

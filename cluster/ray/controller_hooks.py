@@ -1,4 +1,4 @@
-"""What Ray Train's controller does besides: when it resizes, and when it starts workers again.
+"""What is added to Ray Train's controller for when it resizes or restarts its workers.
 
 A running group is resized at a checkpoint; a restart waits until dead nodes are noticed; an error
 that a restart won't mend ends the training.

@@ -110,7 +110,7 @@ def _check_shards(corpus_url: str, manifest: CorpusManifest) -> None:
 
 @contextmanager
 def _recorded(run_dir: str, plan: EncodePlan, config: Config, *, start: int) -> Iterator[None]:
-    """Has the run's events tell of the block's beginning and how it ended."""
+    """Records in the run's events that the block began, and how it ended."""
     record(
         run_dir,
         "started",

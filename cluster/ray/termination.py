@@ -20,7 +20,7 @@ _ECHO_S = 5.0  # Ray's job server signals each process, whose parent passes the 
 def checkpoint_on_sigterm(
     run_dir: str, *, lease: int | None, grace_s: float
 ) -> Iterator[threading.Event]:
-    """Has SIGTERM stop the training at a checkpoint.
+    """Makes SIGTERM stop the training at a checkpoint.
 
     Where that isn't made in time, and at a second SIGTERM, the process ends itself as by Ctrl-C.
 
@@ -30,7 +30,7 @@ def checkpoint_on_sigterm(
         grace_s: seconds for the checkpoint.
 
     Yields:
-        What is set once a SIGTERM has come.
+        An event that is set once a SIGTERM has come.
     """
     told = threading.Event()
     first = 0.0
