@@ -46,7 +46,7 @@ def train(run: Path, config: Config, *, wait: bool, slow: bool) -> dict[str, flo
     """Trains a run; the shares of its wall time in which training stood still."""
     import cluster.checkpoints.files as files
     import cluster.checkpoints.writer as checkpoint
-    import cluster.training.loop as training
+    import cluster.training.start as start
 
     class Waiting(checkpoint.Checkpointer):
         def begin(self, step: int, cursor: Any) -> None:
@@ -58,7 +58,7 @@ def train(run: Path, config: Config, *, wait: bool, slow: bool) -> dict[str, flo
 
     with ExitStack() as stack:
         if wait:
-            stack.enter_context(patch.object(training, "Checkpointer", Waiting))
+            stack.enter_context(patch.object(start, "Checkpointer", Waiting))
         if slow:
             for module, name, size in (
                 (files, "save_rows", lambda saved: saved[1]),
@@ -123,7 +123,7 @@ def main() -> None:
 
 def trained_for(run: Path, config: Config, interval: int) -> Config:
     """The config with so many epochs that one interval ends in the midst of training."""
-    from cluster.plan.encode_plan import plan_encoding
+    from cluster.plan.steps import plan_encoding
     from sharding.corpus.manifest import CorpusManifest
 
     manifest = CorpusManifest.load(run / "corpus")

@@ -154,7 +154,7 @@ def test_job_and_cluster_differ_in_who_reaches_the_job_server_only() -> None:
 
 
 def test_job_is_one_that_polyprag_jobs_lists() -> None:
-    from cluster.jobs.jobs import COMMANDS, _job
+    from cluster.jobs.client import JOB_COMMANDS, _job
 
     spec = read("kuberay-job.yml")["spec"]
     words = shlex.split(spec["entrypoint"])
@@ -168,7 +168,7 @@ def test_job_is_one_that_polyprag_jobs_lists() -> None:
     )
     job = _job(details)
     assert spec["metadata"]["kind"] == "polyprag"
-    assert words[:3] == ["polyprag", job.command, job.run] and job.command in COMMANDS
+    assert words[:3] == ["polyprag", job.command, job.run] and job.command in JOB_COMMANDS
     grace = float(next(w for w in words if w.startswith("cluster.grace_seconds=")).split("=")[1])
     variables = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
     assert float(variables["RAY_JOB_STOP_WAIT_TIME_S"]) > grace

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch.multiprocessing as mp
 from torch import distributed
 
-from cluster.training.loop import train_encoding
+from cluster.training.train_encoding import train_encoding
 from harness.plain_workers import free_port, join_group
 from harness.processes import run_module
 from polyprag.config.files import load_config

@@ -27,7 +27,8 @@ from cluster.checkpoints.manifest import (
     check_identity,
 )
 from cluster.checkpoints.writer import Checkpointer
-from cluster.plan.encode_plan import EncodePlan
+from cluster.plan.phases import Phase
+from cluster.plan.steps import EncodePlan
 from scaling.fake_group import FakeGroup
 from scaling.plan import touched
 from sharding.corpus.manifest import CorpusManifest, Partition
@@ -199,15 +200,14 @@ def _work(
         engine=_Engine(),  # type: ignore[arg-type]
         table=table,  # type: ignore[arg-type]
         identity=identity,
-        earlier=(),
-        phase=plan.phase,
+        phases=(Phase.of(plan),),
         previous=previous,
     )
     times = []
     for table.due in due:
         started, used = time.monotonic(), time.thread_time()
         checkpointer.begin(table.due.step, table.due.cursor)
-        checkpointer.finish() if table.due is due[-1] else checkpointer.poll()
+        checkpointer.close() if table.due is due[-1] else checkpointer.poll()
         times.append((time.monotonic() - started, time.thread_time() - used))
     return times
 
@@ -254,7 +254,7 @@ def _end_of_epoch(
         cursor=plan.cursor_at(step),
         world_size=1,
         identity=identity,
-        phases=(plan.phase,),
+        phases=(Phase.of(plan),),
         experts=experts,
         rows={part.index: _rows_file(directory, part, step) for part in corpus.partitions},
     ).save(str(directory))

@@ -97,7 +97,7 @@ def _leases(size: Size, partition_size: int) -> dict[str, Any]:
 
 
 def _plan(size: Size, partition_size: int) -> dict[str, Any]:
-    from cluster.plan.encode_plan import plan_encoding
+    from cluster.plan.steps import plan_encoding
     from scaling.plan import segments, synthetic_manifest, time_of_shares, times_read
     from sharding.corpus.manifest import CorpusManifest
     from sharding.stream.balance import balance
@@ -151,7 +151,7 @@ def _plan(size: Size, partition_size: int) -> dict[str, Any]:
 
 def _checkpoints(size: Size, partition_size: int) -> dict[str, Any]:
     from cluster.checkpoints.manifest import identity_of
-    from cluster.plan.encode_plan import plan_encoding
+    from cluster.plan.steps import plan_encoding
     from scaling.checkpoints import checkpoint_all
     from scaling.plan import synthetic_manifest
 

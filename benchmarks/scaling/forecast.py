@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from cluster.parallel.engine import deepspeed_config
-from cluster.plan.encode_plan import plan_encoding
+from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.forecast import forecast
-from cluster.plan.measured_speed import Rate
+from cluster.plan.measured_speed import WorkerSpeed
 from cluster.plan.model_shape import ModelShape, model_shape
-from cluster.plan.token_sample import Sample
+from cluster.plan.steps import plan_encoding
+from cluster.plan.token_sample import TokenSample
 from harness.examples import PASSAGES, TINY_BASE
 from polyprag.config import Config
 from polyprag.config.files import load_config
@@ -212,8 +212,10 @@ def predict(
             plan,
             shape,
             zero=zero,
-            sample=Sample(len(lengths), plan.examples[0] / manifest.partition_size, per_example, 0),
-            rate=Rate(most * per_example / step, "the step model"),
+            sample=TokenSample(
+                len(lengths), plan.examples[0] / manifest.partition_size, per_example, 0
+            ),
+            speed=WorkerSpeed(most * per_example / step, "the step model"),
         )
         assert found.time is not None and found.tokens is not None
         rows.append(

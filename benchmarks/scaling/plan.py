@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.plan.encode_plan import EncodePlan
+from cluster.plan.steps import EncodePlan
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.stream.plan import example_order, lanes_of_worker, partitions_of_worker
 

@@ -1,6 +1,6 @@
 """Real training steps in process groups of this machine, measured on every worker.
 
-The workers run `cluster.training.loop.train_encoding` as Ray's would, over gloo, one thread each;
+The workers run `cluster.training.train_encoding` as Ray's would, over gloo, one thread each;
 they stop after so many steps. They are forked from a process that has everything imported, so that
 a group begins in a second.
 """
@@ -27,7 +27,7 @@ PRELOADED = [
     "transformers",
     "deepspeed",
     "numba",
-    "cluster.training.loop",
+    "cluster.training.train_encoding",
     "scaling.trace",
 ]
 
@@ -151,6 +151,7 @@ def _worker(rank: int, workers: int, port: int, tasks: list[Task], out: str) -> 
 def _train(run: str, task: Task, calls: list[Call]) -> list[StepRecord]:
     import cluster.training.loop
     import cluster.training.step
+    from cluster.training.train_encoding import train_encoding
     from polyprag.config.files import load_config
 
     real_step, real_batch = cluster.training.loop.train_step, cluster.training.step._batch
@@ -192,7 +193,7 @@ def _train(run: str, task: Task, calls: list[Call]) -> list[StepRecord]:
         stack.enter_context(patch.object(cluster.training.loop, "train_step", step))
         stack.enter_context(patch.object(cluster.training.step, "_batch", batch))
         try:
-            cluster.training.loop.train_encoding(run, load_config([], list(task.overrides)))
+            train_encoding(run, load_config([], list(task.overrides)))
         except _EnoughError:
             return records
     raise RuntimeError(f"{run}: training ended before {steps} steps")

@@ -13,7 +13,7 @@ from sharding.rows.part import forget
 from sharding.storage.files import join, remove
 
 
-def forget_rows(run_dir: str, ids: Iterable[int]) -> None:
+def forget_checkpoint_rows(run_dir: str, ids: Iterable[int]) -> None:
     """Zeroes rows and moments of passages in `RUN/checkpoints`, if there are any.
 
     Files that hold them are written anew, then the manifest, then the old ones are deleted; the

@@ -58,7 +58,7 @@ def load_row_partition(directory: str, entry: RowsFile) -> RowPartition:
 def recover(run_dir: str) -> None:
     """Goes back to the checkpoint before the last where files of the last are missing or cut short.
 
-    The log and the run's events tell of it.
+    It says so in the log and in the run's events.
 
     Args:
         run_dir: whose checkpoints nobody else may be writing.

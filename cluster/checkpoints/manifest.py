@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from polyprag.config import Config
 from polyprag.config.files import flatten
 from polyprag.encoding.manifest import BaseModel

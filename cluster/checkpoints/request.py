@@ -48,7 +48,9 @@ class RequestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease: int | None
 
 
-def ask(run_dir: str, request: Request, *, by: str, lease: int | None, timeout_s: float) -> bool:
+def request_checkpoint(
+    run_dir: str, request: Request, *, by: str, lease: int | None, timeout_s: float
+) -> bool:
     """Asks for a checkpoint and waits until it is durable.
 
     Args:
@@ -103,7 +105,7 @@ class RequestReader(Closing):
         return Request(max((file.request for file in self._told.values()), default=0))
 
     def answer(self) -> str:
-        """Tells those whose requests `pending` has told of last that their checkpoint is durable.
+        """Deletes the requests that the last `pending` saw: their checkpoint is durable.
 
         Returns:
             Who had asked.

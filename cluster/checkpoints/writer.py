@@ -3,8 +3,8 @@
 Experts are gathered from ZeRO and written once, by worker 0. Each worker writes the partitions
 whose rows it changed since the last checkpoint, under new names. All of that happens in threads;
 when every worker's files are durable, worker 0 writes the manifest that names them with their
-checksums, and then deletes what neither it names nor the manifest before it, which is kept in case
-that files of the last are damaged. Safetensors and JSON only.
+checksums. It then deletes what neither this manifest nor the one before it names; that one is kept
+in case files of the last checkpoint are damaged. Safetensors and JSON only.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from cluster.checkpoints.manifest import (
 )
 from cluster.parallel.collectives import gather_json, gather_numbers, raise_together
 from cluster.parallel.engine import ExpertEngine
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from polyprag.errors import RunError
 from sharding.rows.table import RowTable
 from sharding.rows.traffic import RowsWritten
@@ -90,8 +90,7 @@ class Checkpointer:
         engine: ExpertEngine,
         table: RowTable[RowsFile],
         identity: dict[str, Any],
-        earlier: tuple[Phase, ...],
-        phase: Phase,
+        phases: tuple[Phase, ...],
         previous: CheckpointManifest | None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
@@ -102,14 +101,13 @@ class Checkpointer:
             engine: holds the experts.
             table: this worker's rows; what they change counts as saved afterwards.
             identity: of the run.
-            earlier: the phases before this one.
-            phase: what is being trained.
+            phases: of the run; the last one is being trained.
             previous: the last checkpoint, whose unchanged partitions stay.
             check: raises where this group may no longer write; called by threads.
         """
         self._directory, self._engine, self._table = directory, engine, table
         self._check = check
-        self._identity, self._phases = identity, (*earlier, phase)
+        self._identity, self._phases = identity, phases
         self._saved = dict(previous.rows) if previous else {}
         self._previous_step = previous.step if previous else 0
         self._is_first = distributed.get_rank() == 0
@@ -125,7 +123,7 @@ class Checkpointer:
         distributed.barrier()
 
     def begin(self, step: int, cursor: Cursor) -> None:
-        """Copies what has changed and has it written; an earlier checkpoint is completed first.
+        """Completes an earlier checkpoint, copies what has changed, and writes it in threads.
 
         Args:
             step: global steps done.
@@ -146,7 +144,7 @@ class Checkpointer:
         self._waited += monotonic() - started
 
     def poll(self) -> None:
-        """Has the manifest written once every worker's files are; costs nothing otherwise.
+        """Starts to write the manifest once every worker's files are written; costs little before.
 
         Raises:
             PolypragError: on every worker, when something couldn't be written.
@@ -158,7 +156,7 @@ class Checkpointer:
             self._complete()
         self._waited += monotonic() - started
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Waits until the last checkpoint is durable.
 
         Raises:
@@ -169,13 +167,13 @@ class Checkpointer:
         self._raise_of(self._manifest)
         self._waited += monotonic() - started
 
-    def finish(self) -> None:
-        """Waits until the last checkpoint is durable; there is none after it.
+    def close(self) -> None:
+        """Waits until the last checkpoint is durable, and ends the thread that writes them.
 
         Raises:
             PolypragError: on every worker, when something can't be written.
         """
-        self.settle()
+        self.wait()
         self._thread.shutdown()
 
     def drop_previous(self) -> None:
@@ -207,7 +205,7 @@ class Checkpointer:
             self._name(pending, gathered)
 
     def _name(self, pending: _Pending, gathered: list[dict[str, Any]]) -> None:
-        """Has the manifest written that names what all workers wrote; on worker 0."""
+        """Starts to write the manifest that names what all workers wrote; on worker 0."""
         superseded = [name for worker in gathered for name in worker["superseded"]]
         for worker in gathered:
             for key, entry in worker["rows"].items():

@@ -15,7 +15,9 @@ from polyprag.config.files import locate, shipped_configs
 from sharding.storage.files import read_bytes
 
 
-def pack(directory: Path, arguments: Sequence[str], *, with_code: bool = True) -> list[str]:
+def fill_job_directory(
+    directory: Path, arguments: Sequence[str], *, with_code: bool = True
+) -> list[str]:
     """Fills a directory for a job.
 
     Args:

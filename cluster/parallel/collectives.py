@@ -63,7 +63,7 @@ def raise_together(error: Exception | None) -> None:
         raise error or (StorageError if first["may_pass"] else RunError)(first["said"])
 
 
-def together(work: Callable[[], T]) -> T:
+def run_on_all_or_raise(work: Callable[[], T]) -> T:
     """Does work on every worker, none of it collective; a user's error on one is raised on all.
 
     Raises:

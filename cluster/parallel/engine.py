@@ -1,29 +1,15 @@
 """DeepSpeed ZeRO over the experts; their state in and out of it at any stage and world size."""
 
 import os
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from cluster.parallel.deepspeed_config import deepspeed_config
 from polyprag.config import Config
-from polyprag.config.files import read_yaml
-from polyprag.errors import ConfigError
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import causal_loss_sum
-
-# Keys that the training loop depends on; a further DeepSpeed config may not set them.
-_OURS = (
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "optimizer",
-    "scheduler",
-    "fp16",
-    "bf16",
-)
 
 
 class GatedLanguageModel(nn.Module):
@@ -47,45 +33,6 @@ class GatedLanguageModel(nn.Module):
         return loss
 
 
-def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
-    """Returns the DeepSpeed config of a run: ours, with the keys of `deepspeed.config` merged in.
-
-    Raises:
-        ConfigError: that file sets a key that the training loop decides.
-    """
-    further = read_yaml(config.deepspeed.config) if config.deepspeed.config else {}
-    for key in _OURS:
-        if key in further:
-            raise ConfigError(
-                f"{config.deepspeed.config}: {key} is decided by polyprag's own settings "
-                "(train.*, data.*, model.dtype); remove it"
-            )
-    zero = {"stage": config.deepspeed.stage, **further.pop("zero_optimization", {})}
-    if zero["stage"] != config.deepspeed.stage:
-        raise ConfigError(
-            f"{config.deepspeed.config}: zero_optimization.stage={zero['stage']} contradicts "
-            f"deepspeed.stage={config.deepspeed.stage}; set deepspeed.stage"
-        )
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "train_batch_size": world_size,
-        "gradient_clipping": config.train.grad_clip,
-        "zero_optimization": zero,
-        "optimizer": {
-            "type": "AdamW",
-            "params": {
-                "lr": config.train.experts_lr,
-                "betas": [config.train.beta1, config.train.beta2],
-                "weight_decay": config.train.weight_decay,
-                "torch_adam": True,
-            },
-        },
-        "steps_per_print": 2**31,
-        **further,
-    }
-
-
 class ExpertEngine:
     """A DeepSpeed engine around the gated model, with what the training loop needs of it."""
 
@@ -107,7 +54,6 @@ class ExpertEngine:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._pool = pool
         self._stage = config.deepspeed.stage
-        self._names = [name for name, _ in pool.named_parameters()]
         settings = deepspeed_config(config, world_size=torch.distributed.get_world_size())
         self._engine, *_ = deepspeed.initialize(
             model=GatedLanguageModel(model, pool),

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.parallel.engine import deepspeed_config
-from cluster.plan.encode_plan import EncodePlan
+from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.forecast import Forecast, forecast
 from cluster.plan.model_shape import ModelShape
+from cluster.plan.steps import EncodePlan
 from polyprag.config import Config
 from sharding.corpus.manifest import CorpusManifest
 from sharding.stream.balance import balance
@@ -147,7 +147,7 @@ def _alternatives(
 def improvements(manifest: CorpusManifest, plan: EncodePlan, *, workers: int) -> list[str]:
     """Returns single changes that at least halve the time in which workers idle.
 
-    None if that is short.
+    There are none where that time is short already.
 
     Args:
         manifest: of the corpus.

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.plan.encode_plan import EncodePlan
-from cluster.plan.measured_speed import Rate
+from cluster.plan.measured_speed import WorkerSpeed
 from cluster.plan.memory import RowLoad, WorkerMemory, held_partitions, worker_memory
 from cluster.plan.model_shape import ModelShape
-from cluster.plan.token_sample import Sample
+from cluster.plan.steps import EncodePlan
+from cluster.plan.token_sample import TokenSample
 from polyprag.config import Config
 from sharding.corpus.manifest import CorpusManifest
 from sharding.stream.balance import Balance, balance, times_rewritten
@@ -119,8 +119,8 @@ def forecast(
     *,
     zero: dict[str, Any],
     are_estimated: bool = False,
-    sample: Sample | None = None,
-    rate: Rate | None = None,
+    sample: TokenSample | None = None,
+    speed: WorkerSpeed | None = None,
 ) -> Forecast:
     """Works a run out.
 
@@ -132,7 +132,7 @@ def forecast(
         zero: DeepSpeed's `zero_optimization` section.
         are_estimated: whether the plan's examples are.
         sample: of the corpus, for the tokens.
-        rate: of a worker, for the time.
+        speed: of a worker, for the time.
     """
     workers, parts = config.cluster.workers, manifest.partitions
     shares = [
@@ -154,7 +154,7 @@ def forecast(
     even = balance(
         plan.examples, num_lanes=plan.num_lanes, world_size=workers, microbatch=plan.microbatch
     )
-    tokens = _tokens(sum(plan.examples), sample, rate)
+    tokens = _tokens(sum(plan.examples), sample, speed)
     largest = max(part.num_passages for part in parts)
     rows = RowLoad(
         held=min(
@@ -185,7 +185,7 @@ def forecast(
         encoding=4 * shape.expert_parameters + shape.row_bytes * passages.whole,
         memory=worker_memory(shape, config, zero=zero, rows=rows),
         tokens=tokens,
-        time=_time(plan, even, tokens, rate, workers=workers),
+        time=_time(plan, even, tokens, speed, workers=workers),
     )
 
 
@@ -234,23 +234,28 @@ def _times(amount: Amount, factor: int) -> Amount:
     return Amount(amount.whole * factor, amount.least * factor, amount.most * factor)
 
 
-def _tokens(examples: int, sample: Sample | None, rate: Rate | None) -> Tokens | None:
+def _tokens(examples: int, sample: TokenSample | None, speed: WorkerSpeed | None) -> Tokens | None:
     if sample is not None and sample.tokens_per_example is not None:
         mean, margin = sample.tokens_per_example, sample.tokens_margin
         source = f"{sample.passages:,} sampled passages"
-    elif rate is not None and rate.tokens_per_example is not None:
-        mean, margin, source = rate.tokens_per_example, None, rate.source
+    elif speed is not None and speed.tokens_per_example is not None:
+        mean, margin, source = speed.tokens_per_example, None, speed.source
     else:
         return None
     return Tokens(mean, round(mean * examples), source, margin)
 
 
 def _time(
-    plan: EncodePlan, even: Balance, tokens: Tokens | None, rate: Rate | None, *, workers: int
+    plan: EncodePlan,
+    even: Balance,
+    tokens: Tokens | None,
+    speed: WorkerSpeed | None,
+    *,
+    workers: int,
 ) -> Time | None:
-    """Returns each step takes as long as its busiest worker."""
-    if tokens is None or rate is None:
+    """Returns the time of training, in which each step takes as long as its busiest worker."""
+    if tokens is None or speed is None:
         return None
     busiest = even.worker_slots / workers * tokens.per_example
-    seconds = plan.epochs * busiest / rate.tokens_per_second
-    return Time(rate.tokens_per_second, rate.source, seconds)
+    seconds = plan.epochs * busiest / speed.tokens_per_second
+    return Time(speed.tokens_per_second, speed.source, seconds)

@@ -11,7 +11,7 @@ from polyprag.errors import RunError
 from sharding.storage.files import exists, join
 
 _WARM_UP = 10  # steps left out, where there are more than twice as many
-# Settings that decide how long a token takes; the rate of a run with others means little.
+# Settings that decide how long a token takes; the speed of a run with others means little.
 _DECISIVE = (
     "model.path",
     "model.dtype",
@@ -25,7 +25,7 @@ _DECISIVE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class WorkerSpeed:
     """A worker's speed while it has work, and where it is from.
 
     Attributes:
@@ -41,8 +41,8 @@ class Rate:
     differences: tuple[str, ...] = ()
 
 
-def measured_rate(run_dir: str, config: Config) -> Rate | None:
-    """Returns the rate of a run's full steps; None where it has trained none yet.
+def measured_speed(run_dir: str, config: Config) -> WorkerSpeed | None:
+    """Returns the speed of a worker in a run's full steps; None where it has trained none yet.
 
     Args:
         run_dir: the run that was measured.
@@ -64,8 +64,8 @@ def measured_rate(run_dir: str, config: Config) -> Rate | None:
     measured = load_config(run_dir=run_dir) if exists(join(run_dir, "config.yaml")) else None
     lanes = measured.data.lanes if measured else None
     steps = full_steps(lines)
-    return Rate(
-        tokens_per_second=median(busiest_rate(step, lanes=lanes) for step in steps),
+    return WorkerSpeed(
+        tokens_per_second=median(busiest_speed(step, lanes=lanes) for step in steps),
         source=(
             f"median of {len(steps):,} full steps of {run_dir} on {steps[-1].world_size} workers"
         ),
@@ -81,7 +81,7 @@ def full_steps(lines: list[StepMetrics]) -> list[StepMetrics]:
     return [line for line in steady if line.examples == most]
 
 
-def busiest_rate(step: StepMetrics, *, lanes: int | None) -> float:
+def busiest_speed(step: StepMetrics, *, lanes: int | None) -> float:
     """Tokens per second of the worker with the most lanes, for which the others waited."""
     share = 1 / step.world_size if lanes is None else -(-lanes // step.world_size) / lanes
     return step.tokens * share / max(step.seconds, 1e-9)

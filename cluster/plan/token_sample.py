@@ -22,7 +22,7 @@ _NOTHING = Passage(0, "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TokenSample:
     """What the sampled passages give.
 
     Attributes:
@@ -38,15 +38,15 @@ class Sample:
     tokens_margin: float | None
 
 
-def sampled_ids(num_passages: int, size: int = SAMPLE_SIZE) -> list[int]:
-    """Passages spread evenly over a corpus."""
+def spread_ids(num_passages: int, size: int = SAMPLE_SIZE) -> list[int]:
+    """Returns the ids of passages spread evenly over a corpus."""
     size = min(size, num_passages)
     return [(2 * i + 1) * num_passages // (2 * size) for i in range(size)]
 
 
 def sample_corpus(
     corpus: Corpus, config: Config, tokenizer: PreTrainedTokenizerBase | None
-) -> Sample:
+) -> TokenSample:
     """Reads some passages, each by one short read, and makes their examples.
 
     A passage that isn't augmented yet is given what `polyprag augment` would write: by the rules
@@ -62,7 +62,7 @@ def sample_corpus(
     """
     augment = _stand_in(config)
     examples, tokens = [], []
-    for passage_id in sampled_ids(corpus.manifest.num_passages):
+    for passage_id in spread_ids(corpus.manifest.num_passages):
         record = corpus.record(passage_id)
         if record.augmentation is None:
             record = Record(record.passage, augment(record.passage))
@@ -78,9 +78,9 @@ def sample_corpus(
             tokens.append(sum(len(example) for example in made))
     mean = sum(examples) / len(examples)
     if tokenizer is None or not sum(examples):
-        return Sample(len(examples), mean, None, None)
+        return TokenSample(len(examples), mean, None, None)
     ratio, margin = ratio_estimate(tokens, examples)
-    return Sample(len(examples), mean, ratio, margin)
+    return TokenSample(len(examples), mean, ratio, margin)
 
 
 def ratio_estimate(totals: Sequence[int], sizes: Sequence[int]) -> tuple[float, float | None]:

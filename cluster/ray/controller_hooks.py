@@ -1,4 +1,4 @@
-"""What Ray Train's controller does besides: when it resizes, and when it starts workers again.
+"""What is added to Ray Train's controller for when it resizes or restarts its workers.
 
 A running group is resized at a checkpoint; a restart waits until dead nodes are noticed; an error
 that a restart won't mend ends the training.
@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from cluster.checkpoints.request import Request, ask
+from cluster.checkpoints.request import Request, request_checkpoint
+from cluster.ray.session import cluster_nodes
 from polyprag.errors import OF_THE_MACHINE, TRY_AGAIN, PolypragError, RunError
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def controller_hooks(run_dir: str, *, lease: int | None, grace_s: float) -> list
 
 def _checkpoint(run_dir: str, by: str, *, lease: int | None, grace_s: float) -> None:
     try:
-        ask(run_dir, Request.RESTART, by=by, lease=lease, timeout_s=grace_s)
+        request_checkpoint(run_dir, Request.RESTART, by=by, lease=lease, timeout_s=grace_s)
     except PolypragError as error:
         _LOG.warning("%s", error)
 
@@ -87,10 +88,7 @@ def wait_for_dead_nodes() -> None:
 
 def _living() -> list[dict[str, Any]]:
     """Returns the nodes that Ray takes for living."""
-    import ray
-
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in nodes if node["Alive"]]
+    return [node for node in cluster_nodes() if node["Alive"]]
 
 
 def _silent(nodes: list[dict[str, Any]]) -> set[str]:
@@ -113,11 +111,10 @@ def _recount() -> None:
     """Has Ray look at its nodes again before it decides on a number of workers."""
     try:
         import ray
-        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-            get_or_create_autoscaling_coordinator,
-        )
+        from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator
 
-        coordinator = get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
+        untyped: Any = default_autoscaling_coordinator
+        coordinator = untyped.get_or_create_autoscaling_coordinator()
         ray.get(coordinator.get_reserved_resources.remote("polyprag", recompute=True), timeout=10)
     except Exception as error:  # not public, either: it looks by itself every 20 s
         _LOG.info("%s", error)

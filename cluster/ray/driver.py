@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from cluster.checkpoints.files import recover
 from cluster.checkpoints.manifest import CheckpointManifest, check_identity, identity_of
-from cluster.parallel.engine import deepspeed_config
-from cluster.plan.encode_plan import EncodePlan
+from cluster.parallel.deepspeed_config import deepspeed_config
+from cluster.plan.phases import plan_phase
+from cluster.plan.steps import EncodePlan
 from cluster.ray.trainer import train_on_ray
 from cluster.record.events import record
 from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
-from cluster.training.phases import plan_phase
 from polyprag.config import Config, cluster_address
 from polyprag.config.files import locate, save_config, with_absolute_model
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
@@ -53,14 +53,16 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     if checkpoint is not None:
         check_identity(checkpoint, identity_of(config, manifest), run_dir)
         is_written = _is_written(run_dir, checkpoint.step)
-    plan = plan_phase(run_dir, config, manifest, checkpoint, more=more, is_written=is_written)
+    start, phases = (checkpoint.step, checkpoint.phases) if checkpoint else (0, ())
+    plan = plan_phase(
+        run_dir, config, manifest, step=start, phases=phases, more=more, is_written=is_written
+    )
     if plan is None:
         return
     config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
     save_config(config, run_dir)
     run_id_of(run_dir)  # made before several workers ask for it
-    start = checkpoint.step if checkpoint else 0
     with (
         _recorded(run_dir, plan, config, start=start),
         _shown_progress(run_dir, plan, start=start),
@@ -108,7 +110,7 @@ def _check_shards(corpus_url: str, manifest: CorpusManifest) -> None:
 
 @contextmanager
 def _recorded(run_dir: str, plan: EncodePlan, config: Config, *, start: int) -> Iterator[None]:
-    """Has the run's events tell of the block's beginning and how it ended."""
+    """Records in the run's events that the block began, and how it ended."""
     record(
         run_dir,
         "started",

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from polyprag.config import ClusterConfig, cluster_address
 from polyprag.errors import RunError
@@ -64,6 +65,24 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_nodes() -> list[dict[str, Any]]:
+    """Returns the nodes that the Ray cluster has or had, as Ray describes them."""
+    import ray
+
+    untyped: Any = ray  # that function has no types
+    nodes: list[dict[str, Any]] = untyped.nodes()
+    return nodes
+
+
+def cluster_resource(name: str) -> int:
+    """Returns how many of a resource, such as `CPU` or `GPU`, the Ray cluster has now."""
+    import ray
+
+    untyped: Any = ray  # that function has no types
+    resources: dict[str, float] = untyped.cluster_resources()
+    return int(resources.get(name, 0))
 
 
 def _knock(address: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from cluster.ray.session import cluster_resource
 from polyprag.errors import PolypragError, RunError
 from sharding.task_pool import in_order, no_bytes
 
@@ -23,7 +24,7 @@ class RayPool:
 
     def __init__(self, num_workers: int | None = None) -> None:
         """Uses `num_workers` CPUs; by default all that the cluster has now."""
-        self.num_workers = num_workers or max(1, _number_of("CPU"))
+        self.num_workers = num_workers or max(1, cluster_resource("CPU"))
 
     def map(
         self,
@@ -126,12 +127,7 @@ def _results(
 
 def num_gpus() -> int:
     """Returns the GPUs that the Ray cluster has now."""
-    return _number_of("GPU")
-
-
-def _number_of(resource: str) -> int:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(resources.get(resource, 0))
+    return cluster_resource("GPU")
 
 
 @ray.remote(num_gpus=1, num_cpus=1, max_restarts=-1, max_task_retries=-1)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.checkpoints.request import Request, ask
+from cluster.checkpoints.request import Request, request_checkpoint
 from polyprag.errors import PolypragError
 from polyprag.sigterm import on_sigterm
 
@@ -20,7 +20,7 @@ _ECHO_S = 5.0  # Ray's job server signals each process, whose parent passes the 
 def checkpoint_on_sigterm(
     run_dir: str, *, lease: int | None, grace_s: float
 ) -> Iterator[threading.Event]:
-    """Has SIGTERM stop the training at a checkpoint.
+    """Makes SIGTERM stop the training at a checkpoint.
 
     Where that isn't made in time, and at a second SIGTERM, the process ends itself as by Ctrl-C.
 
@@ -30,14 +30,16 @@ def checkpoint_on_sigterm(
         grace_s: seconds for the checkpoint.
 
     Yields:
-        What is set once a SIGTERM has come.
+        An event that is set once a SIGTERM has come.
     """
     told = threading.Event()
     first = 0.0
 
     def stop() -> None:
         try:
-            made = ask(run_dir, Request.STOP, by="SIGTERM", lease=lease, timeout_s=grace_s)
+            made = request_checkpoint(
+                run_dir, Request.STOP, by="SIGTERM", lease=lease, timeout_s=grace_s
+            )
         except PolypragError as error:
             _LOG.warning("%s", error)
             made = False

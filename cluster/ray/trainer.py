@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from cluster.checkpoints.request import Request
-from cluster.plan.encode_plan import EncodePlan
+from cluster.plan.steps import EncodePlan
 from cluster.ray.controller_hooks import controller_hooks
 from cluster.ray.session import ray_session, worker_environment
 from cluster.ray.termination import checkpoint_on_sigterm
@@ -74,24 +74,26 @@ def _trainer(task: WorkerTask) -> Any:
     import ray.train
     from ray.train.torch import TorchTrainer
 
+    # Ray's types are those of its first version of Train, which these settings aren't for.
+    train, trainer = cast(Any, ray.train), cast(Any, TorchTrainer)
     cluster, run_dir = task.config.cluster, task.run_dir
     resources = {"CPU": float(cluster.cpus_per_worker)}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
     least = cluster.min_workers
-    return TorchTrainer(
-        train_on_worker,  # type: ignore[arg-type] # whose result Ray passes on
+    return trainer(
+        train_on_worker,
         train_loop_config={"task": task},
-        scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg] # as run_config
-            num_workers=cluster.workers if least is None else (least, cluster.workers),  # type: ignore[arg-type]
+        scaling_config=train.ScalingConfig(
+            num_workers=cluster.workers if least is None else (least, cluster.workers),
             elastic_resize_monitor_interval_s=cluster.resize_seconds,
             use_gpu=cluster.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
-        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # typed as the first version's
+        run_config=train.RunConfig(
             # Ray's own bookkeeping, which every node must see; our checkpoints are elsewhere.
             **_ray_storage(join(run_dir, "logs", "ray")),
-            failure_config=ray.train.FailureConfig(max_failures=cluster.max_failures),
+            failure_config=train.FailureConfig(max_failures=cluster.max_failures),
             worker_runtime_env={"env_vars": worker_environment(cluster)},
             callbacks=controller_hooks(run_dir, lease=task.lease, grace_s=cluster.grace_seconds),
         ),

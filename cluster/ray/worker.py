@@ -52,7 +52,7 @@ def train_on_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """
     import ray.train
 
-    from cluster.training.loop import train_encoding
+    from cluster.training.train_encoding import train_encoding
 
     task: WorkerTask = settings["task"]
     context = ray.train.get_context()
@@ -68,7 +68,7 @@ def train_on_worker(settings: dict[str, Any]) -> dict[str, Any]:
     ):
         _LOG.info("worker %d runs on %s, Ray node %s", rank, origin.host, node)
         try:
-            trained = train_encoding(
+            outcome = train_encoding(
                 task.run_dir,
                 task.config,
                 first_step=task.first_step,
@@ -78,7 +78,7 @@ def train_on_worker(settings: dict[str, Any]) -> dict[str, Any]:
                 asked=_DrainNotice(task.config.cluster.grace_seconds),
                 sinks=[_prometheus(task.run_dir, run_id, rank)],
             )
-            return {"step": trained.step, "request": int(trained.request)}
+            return {"step": outcome.step, "request": int(outcome.request)}
         except Exception as error:
             _LOG.exception("worker %d failed", rank)
             record(task.run_dir, "failed", rank=rank, detail=f"{type(error).__name__}: {error}")

@@ -1,6 +1,6 @@
-"""What can be said of a run's routing table: `polyprag inspect`.
+"""Facts about a run's checkpoint and encoding: `polyprag inspect`.
 
-Checkpoints say most of it in their manifest. Norms and the experts' usage need the rows themselves,
+A checkpoint's manifest has most of them. Norms and the experts' usage need the rows themselves,
 which are read from partitions spread evenly over the table.
 """
 

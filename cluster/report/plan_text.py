@@ -6,7 +6,7 @@ from polyprag.config import Config
 
 if TYPE_CHECKING:  # they import what plans
     from cluster.plan.forecast import Amount
-    from cluster.plan.run_plan import RunPlan
+    from cluster.plan.run import RunPlan
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 

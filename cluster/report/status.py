@@ -21,7 +21,7 @@ _RATE_OVER_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class CorpusStatus:
     """The corpus in numbers.
 
     Attributes:
@@ -36,7 +36,7 @@ class Corpus:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingStatus:
     """How far training is, and how fast.
 
     Attributes:
@@ -76,7 +76,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class CheckpointStatus:
     """The last checkpoint.
 
     Attributes:
@@ -111,9 +111,9 @@ class Status:
 
     holder: Holder | None
     is_held: bool
-    corpus: Corpus | None
-    training: Training | None
-    checkpoint: Checkpoint | None
+    corpus: CorpusStatus | None
+    training: TrainingStatus | None
+    checkpoint: CheckpointStatus | None
     is_encoded: bool
     is_indexed: bool
     restarts: int
@@ -147,7 +147,7 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
     return Status(
         holder=holder,
         is_held=holder is not None and not holder.has_ended(),
-        corpus=Corpus(
+        corpus=CorpusStatus(
             manifest.num_passages,
             len(manifest.partitions),
             sum(part.augmented for part in manifest.partitions),
@@ -155,7 +155,7 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
         if manifest
         else None,
         training=_training(run_dir, saved, events),
-        checkpoint=Checkpoint(
+        checkpoint=CheckpointStatus(
             saved.step,
             saved.phase.last_step,
             saved.world_size,
@@ -173,7 +173,7 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
 
 def _training(
     run_dir: str, saved: CheckpointManifest | None, events: list[Event]
-) -> Training | None:
+) -> TrainingStatus | None:
     url = join(run_dir, "logs", METRICS_FILE)
     steps = last_metrics(url, most=_RATE_OVER_STEPS)
     if not steps:
@@ -184,7 +184,7 @@ def _training(
     def share(waits: list[float]) -> float:
         return sum(waits) / seconds
 
-    return Training(
+    return TrainingStatus(
         step=last.step,
         last_step=_last_step(last, saved, events),
         epoch=last.epoch,

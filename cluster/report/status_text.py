@@ -3,7 +3,7 @@
 import time
 
 from cluster.report.plan_text import counted, duration_text
-from cluster.report.status import Checkpoint, Status, Training
+from cluster.report.status import CheckpointStatus, Status, TrainingStatus
 
 _STALLED_STEPS, _STALLED_SECONDS = 20, 120.0  # longer than both without a step is worth a word
 _MAX_DETAIL = 160  # characters
@@ -43,7 +43,7 @@ def status_text(found: Status, run_dir: str) -> str:
     return "\n".join(lines)
 
 
-def _training(of: Training, found: Status) -> list[str]:
+def _training(of: TrainingStatus, found: Status) -> list[str]:
     whole = f" of {of.last_step:,} ({of.step / max(1, of.last_step):.0%})" if of.last_step else ""
     left = of.seconds_left
     eta = f", {duration_text(left)} left" if left and found.is_held else ""
@@ -71,7 +71,7 @@ def _training(of: Training, found: Status) -> list[str]:
     return lines
 
 
-def _checkpoint(of: Checkpoint) -> str:
+def _checkpoint(of: CheckpointStatus) -> str:
     age = f", {duration_text(of.age_s)} ago" if of.age_s is not None else ""
     return (
         f"checkpoint    step {of.step:,} of {of.last_step:,}, by "

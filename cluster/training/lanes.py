@@ -3,7 +3,7 @@
 from torch import distributed
 from transformers import PreTrainedTokenizerBase
 
-from cluster.plan.encode_plan import EncodePlan
+from cluster.plan.steps import EncodePlan
 from polyprag.config import Config
 from polyprag.method.examples import Example, ExampleMaker, num_examples
 from sharding.corpus.reader import Corpus

@@ -20,7 +20,7 @@ from cluster.checkpoints.manifest import RowsFile
 from cluster.checkpoints.request import Request
 from cluster.parallel.collectives import gather_numbers, raise_together
 from cluster.parallel.engine import ExpertEngine
-from cluster.plan.encode_plan import EncodePlan
+from cluster.plan.steps import EncodePlan
 from cluster.record.metrics import StepMetrics
 from cluster.training.schedule import rate_factor
 from polyprag.config import Config
@@ -42,7 +42,7 @@ def train_step(
     step: int,
     pad_id: int,
     stalled: float = 0.0,
-    settle: Callable[[], None] = lambda: None,
+    before_error: Callable[[], None] = lambda: None,
     request: Request = Request.NONE,
 ) -> tuple[StepMetrics, Request]:
     """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
@@ -56,7 +56,7 @@ def train_step(
         step: global steps done before this one.
         pad_id: token id on padding.
         stalled: seconds that this worker waited for checkpoints since the step before.
-        settle: called on every worker before an error of one of them is raised on all.
+        before_error: called on every worker before an error of one of them is raised on all.
         request: what this worker is asked for.
 
     Returns:
@@ -77,7 +77,7 @@ def train_step(
     tokens = sum(len(example) for example in examples)
     everyone = gather_numbers([counted, tokens, len(examples), len(groups), error is not None])
     if everyone[:, 4].any():
-        settle()
+        before_error()
         raise_together(error)
     world_size, num_batches = len(everyone), int(everyone[:, 3].max())
     total_counted = max(float(everyone[:, 0].sum()), 1.0)

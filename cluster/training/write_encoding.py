@@ -1,82 +1,79 @@
-"""Turning the trained state into the encoding that everything after it reads."""
+"""The last act of a training: the encoding is written, which everything after it reads."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import distributed
-from transformers import PreTrainedModel
 
-from cluster.parallel.collectives import gather_json, together
-from cluster.parallel.engine import ExpertEngine
-from cluster.plan.encode_plan import EncodePlan
-from polyprag.config import Config
+from cluster.parallel.collectives import gather_json, run_on_all_or_raise
+from cluster.training.start import Training
 from polyprag.encoding.manifest import RowsPart, Trained, describe_base
 from polyprag.encoding.reader import encoding_dir, save_encoding
-from sharding.corpus.manifest import CorpusManifest
 from sharding.rows.file import save_rows
-from sharding.rows.part import RowPartition
 from sharding.storage.files import join, list_names, remove
 from sharding.stream.plan import partitions_of_worker
 
 _THREADS = 4  # that read and write rows; one partition each is in memory
 
 
-def write_encoding(
-    run_dir: str | Path,
-    *,
-    config: Config,
-    manifest: CorpusManifest,
-    plan: EncodePlan,
-    engine: ExpertEngine,
-    model: PreTrainedModel,
-    num_sites: int,
-    rows_of: Callable[[int], RowPartition],
-    step: int,
-    beat: Callable[[str], None] = lambda doing: None,
-) -> None:
-    """Writes `RUN/encoding`; every worker must call it and writes the rows that it owns.
+def write_encoding(training: Training, *, step: int) -> None:
+    """Writes `RUN/encoding` once the last checkpoint is durable.
 
-    Rows get names with the step in them (hexadecimal), so an encoding that is there stays whole
-    until the new manifest replaces the old.
+    Every worker must call it, and writes the rows that it owns. Rows get names with the step in
+    them (hexadecimal), so an encoding that is there stays whole until the new manifest replaces
+    the old.
+
+    Args:
+        training: whose phase is trained.
+        step: global steps done.
     """
-    directory = encoding_dir(run_dir)
-    mine = partitions_of_worker(
-        distributed.get_rank(),
-        world_size=distributed.get_world_size(),
-        num_partitions=len(manifest.partitions),
-        num_lanes=plan.num_lanes,
-    )
-
-    def write(index: int) -> dict[str, Any]:
-        partition = manifest.partitions[index]
-        name = f"rows/part-{index:05d}-{step:012x}.safetensors"
-        beat(f"partition {index} of the encoding")
-        sha256, _ = save_rows(join(directory, name), rows_of(index), moments=False)
-        return asdict(RowsPart(index, partition.first_id, partition.num_passages, name, sha256))
-
-    def write_all() -> list[dict[str, Any]]:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(write, mine))
-
-    written = together(write_all)
-    state = engine.export_state()
+    training.beat("the last checkpoint")
+    training.checkpoints.close()
+    directory = encoding_dir(training.run.directory)
+    written = run_on_all_or_raise(lambda: _write_rows(training, directory, step=step))
+    state = training.engine.export_state()
     gathered = [entry for worker in gather_json(written) for entry in worker]
     if distributed.get_rank() == 0:
+        run = training.run
         parts = sorted((RowsPart(**entry) for entry in gathered), key=lambda part: part.index)
         save_encoding(
             directory,
-            config=config,
+            config=run.config,
             expert_state={n: t for n, t in state.items() if ".exp_avg" not in n},
-            base_model=describe_base(model, config.model),
-            num_sites=num_sites,
+            base_model=describe_base(run.model, run.config.model),
+            num_sites=run.pool.num_sites,
             parts=parts,
-            trained=Trained(steps=step, epochs=plan.first_epoch + plan.epochs),
+            trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),
         )
-        keep = {part.file for part in parts}
-        for name in list_names(join(directory, "rows")):
-            if f"rows/{name}" not in keep:
-                remove(join(directory, "rows", name))
+        _remove_rows_but(directory, {part.file for part in parts})
     distributed.barrier()
+    training.checkpoints.drop_previous()
+
+
+def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[str, Any]]:
+    """Writes the rows of this worker's partitions; returns their `RowsPart`s as JSON values."""
+    partitions = training.run.corpus.manifest.partitions
+    mine = partitions_of_worker(
+        distributed.get_rank(),
+        world_size=distributed.get_world_size(),
+        num_partitions=len(partitions),
+        num_lanes=training.run.plan.num_lanes,
+    )
+
+    def write(index: int) -> dict[str, Any]:
+        partition = partitions[index]
+        name = f"rows/part-{index:05d}-{step:012x}.safetensors"
+        training.beat(f"partition {index} of the encoding")
+        rows = training.table.read(index)
+        sha256, _ = save_rows(join(directory, name), rows, moments=False)
+        return asdict(RowsPart(index, partition.first_id, partition.num_passages, name, sha256))
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(write, mine))
+
+
+def _remove_rows_but(directory: str, keep: set[str]) -> None:
+    for name in list_names(join(directory, "rows")):
+        if f"rows/{name}" not in keep:
+            remove(join(directory, "rows", name))

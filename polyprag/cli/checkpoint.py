@@ -29,7 +29,7 @@ def command(run: str, stop: bool, timeout: float) -> None:
       polyprag checkpoint runs/wiki --stop --timeout 110
     """
     from cluster.checkpoints.manifest import CheckpointManifest
-    from cluster.checkpoints.request import Request, ask
+    from cluster.checkpoints.request import Request, request_checkpoint
     from polyprag.errors import RunError
     from sharding.storage.files import join
     from sharding.storage.lease import LEASE_DIRECTORY, read
@@ -41,7 +41,9 @@ def command(run: str, stop: bool, timeout: float) -> None:
     if holder.purpose not in ("encode", "train-more"):
         raise RunError(f"{run}: {holder} is at work, which needs no checkpoint")
     request = Request.STOP if stop else Request.CHECKPOINT
-    made = ask(run, request, by="polyprag checkpoint", lease=number, timeout_s=timeout)
+    made = request_checkpoint(
+        run, request, by="polyprag checkpoint", lease=number, timeout_s=timeout
+    )
     if not made:
         raise RunError(
             f"{run}: no checkpoint was made within {timeout:g} s: the workers may be starting, or "

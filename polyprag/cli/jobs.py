@@ -35,7 +35,7 @@ def list_jobs(address: str | None, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from cluster.jobs.jobs import Jobs
+    from cluster.jobs.client import Jobs
 
     jobs = Jobs(address).all()
     if as_json:
@@ -57,7 +57,7 @@ def status(job_id: str, address: str | None) -> None:
     Examples:
       polyprag jobs status polyprag-encode-1b2c3d4e-1
     """
-    from cluster.jobs.jobs import Jobs
+    from cluster.jobs.client import Jobs
 
     job = Jobs(address).get(job_id)
     click.echo(
@@ -83,7 +83,7 @@ def logs(job_id: str, address: str | None, follow: bool) -> None:
       polyprag jobs logs polyprag-encode-1b2c3d4e-1
       polyprag jobs logs polyprag-encode-1b2c3d4e-1 --follow
     """
-    from cluster.jobs.jobs import Jobs
+    from cluster.jobs.client import Jobs
 
     jobs = Jobs(address)
     if follow:
@@ -102,7 +102,7 @@ def stop(job_id: str, address: str | None) -> None:
     Examples:
       polyprag jobs stop polyprag-encode-1b2c3d4e-1
     """
-    from cluster.jobs.jobs import Jobs
+    from cluster.jobs.client import Jobs
 
     Jobs(address).stop(job_id)
     click.echo(f"{job_id}: asked to stop")

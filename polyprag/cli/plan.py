@@ -14,7 +14,7 @@ from polyprag.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from cluster.plan.run_plan import RunPlan
+    from cluster.plan.run import RunPlan
 
 
 @click.command("plan")
@@ -80,7 +80,7 @@ def command(
             "--host-memory is for workers with GPUs; without them use --worker-memory"
         )
     from cluster.plan.feasibility import Limits
-    from cluster.plan.run_plan import plan_run
+    from cluster.plan.run import plan_run
     from cluster.report.plan_text import plan_text
     from polyprag.errors import RunError
 

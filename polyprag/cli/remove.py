@@ -69,7 +69,7 @@ def command(
     ids = _ids(id_lists)
     if not ids and not keys and keys_file is None:
         raise click.UsageError("name passages with --ids, --keys or --keys-file")
-    from cluster.checkpoints.edit import check_finished, forget_rows
+    from cluster.checkpoints.edit import check_finished, forget_checkpoint_rows
     from polyprag.growth.remove import remove_from_run
     from polyprag.progress import progress
     from polyprag.routed.map_file import map_dir
@@ -98,7 +98,7 @@ def command(
             run,
             sorted(ids),
             config=config,
-            forget_in_checkpoint=forget_rows,
+            forget_in_checkpoint=forget_checkpoint_rows,
             pool=pool,
             show=progress,
         )

@@ -8,7 +8,7 @@ import click
 from polyprag.cli.arguments import split_overrides
 
 if TYPE_CHECKING:
-    from cluster.jobs.jobs import Jobs
+    from cluster.jobs.client import Jobs
     from polyprag.config import Config
 
 _ENDING_S = 30.0  # for a command to end after its last checkpoint
@@ -74,10 +74,10 @@ def command(
       polyprag submit encode /nfs/wiki cluster.workers=16 --follow
       polyprag submit prepare /nfs/wiki /nfs/psgs_w100.tsv.gz --ray --retries 0
     """
-    from cluster.jobs.jobs import COMMANDS, Jobs
+    from cluster.jobs.client import JOB_COMMANDS, Jobs
 
-    if name not in COMMANDS:
-        raise click.UsageError(f"{name!r} can't be a job; choose of {', '.join(COMMANDS)}")
+    if name not in JOB_COMMANDS:
+        raise click.UsageError(f"{name!r} can't be a job; choose of {', '.join(JOB_COMMANDS)}")
     config = _checked(run, arguments)
     environment = dict(_pair(text) for text in variables)
     jobs = Jobs(address)
@@ -119,7 +119,7 @@ def follow_job(jobs: "Jobs", job_id: str) -> None:
 
 def warn_if_open(jobs: "Jobs") -> None:
     """Says what it means that a cluster on another machine asks for no token."""
-    from cluster.jobs.jobs import is_loopback
+    from cluster.jobs.client import is_loopback
 
     if not is_loopback(jobs.address) and jobs.is_open():
         click.echo(

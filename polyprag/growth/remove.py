@@ -37,7 +37,7 @@ def remove_from_run(
         run_dir: RUN, a path or URL.
         ids: of the passages; those removed before are removed from whatever still has them.
         config: of the run: `data.cache_*`, and `index` and `model` for the index.
-        forget_in_checkpoint: `cluster.checkpoints.edit.forget_rows`.
+        forget_in_checkpoint: `cluster.checkpoints.edit.forget_checkpoint_rows`.
         pool: who rewrites the shards; this process by default.
         show: shows the steps.
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import distributed
 
-from cluster.plan.encode_plan import EncodePlan, plan_encoding
+from cluster.plan.steps import EncodePlan, plan_encoding
 from polyprag.config.files import load_config
 
 

@@ -51,7 +51,10 @@ class Workplace:
 
     def copy(self, name: str) -> "Workplace":
         """The same corpus as another run."""
-        target = self.run.with_name(name)
+        return self.copy_to(self.run.with_name(name))
+
+    def copy_to(self, target: Path) -> "Workplace":
+        """The same run elsewhere."""
         shutil.copytree(self.run, target)
         return Workplace(target, self.base)
 
@@ -119,9 +122,7 @@ def made_workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 @pytest.fixture
 def workplace(made_workplace: Workplace, tmp_path: Path) -> Workplace:
     """A fresh run with its own copy of the corpus."""
-    run = tmp_path / "run"
-    shutil.copytree(made_workplace.run, run)
-    return Workplace(run, made_workplace.base)
+    return made_workplace.copy_to(tmp_path / "run")
 
 
 def free_port() -> int:
@@ -242,19 +243,19 @@ def _worker(rank: int, world_size: int, port: int, task: Callable[..., None], ar
     os._exit(0)
 
 
+def _spawn(task: Callable[..., None], *args: Any, world_size: int) -> None:
+    mp.spawn(_worker, (world_size, free_port(), task, args), nprocs=world_size)
+
+
 @pytest.fixture
 def spawn() -> Callable[..., None]:
     """Runs `task(*args)` in every process of a group; an error in one fails the call."""
-
-    def spawn(task: Callable[..., None], *args: Any, world_size: int) -> None:
-        mp.spawn(_worker, (world_size, free_port(), task, args), nprocs=world_size)
-
-    return spawn
+    return _spawn
 
 
 def train(run: Path, overrides: list[str]) -> None:
     """One worker's training; what `spawn` runs."""
-    from cluster.training.loop import train_encoding
+    from cluster.training.train_encoding import train_encoding
 
     train_encoding(str(run), load_config([], overrides))
 
@@ -262,6 +263,7 @@ def train(run: Path, overrides: list[str]) -> None:
 def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
     """The same, but every worker dies when it comes to a step."""
     import cluster.training.loop as training
+    from cluster.training.train_encoding import train_encoding
 
     real = training.train_step
 
@@ -271,7 +273,28 @@ def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
         return real(*args, step=step, **kwargs)
 
     training.train_step = dying  # type: ignore[assignment]
-    training.train_encoding(str(run), load_config([], overrides))
+    train_encoding(str(run), load_config([], overrides))
+
+
+@pytest.fixture(scope="session")
+def straight_run(
+    made_workplace: Workplace, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Workplace]:
+    """Gives a run that was trained without an interruption, to compare with.
+
+    Each is trained once for all tests, which must leave it as it is, or copy it.
+    """
+    trained: dict[str, Workplace] = {}
+
+    def straight_run(*, world_size: int, **changed: Any) -> Workplace:
+        key = json.dumps([world_size, changed], sort_keys=True)
+        if key not in trained:
+            place = made_workplace.copy_to(tmp_path_factory.mktemp("straight") / "run")
+            _spawn(train, place.run, place.overrides(**changed), world_size=world_size)
+            trained[key] = place
+        return trained[key]
+
+    return straight_run
 
 
 @pytest.fixture

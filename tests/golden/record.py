@@ -27,7 +27,7 @@ from torch import distributed
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cluster.checkpoints.request import Request
-from cluster.training.loop import train_encoding
+from cluster.training.train_encoding import train_encoding
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config

@@ -24,7 +24,7 @@ from transformers import (
 
 from cluster.checkpoints.files import save_row_partition
 from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity_of
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, ModelConfig
 from polyprag.encoding.manifest import BaseModel, RowsPart, Trained, describe_base

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cluster.checkpoints.edit import forget_rows
+from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.manifest import CheckpointManifest
 from cluster.record.events import read_events
 from polyprag.augment.corpus import counts_of
@@ -24,6 +24,7 @@ from sharding.storage.lease import take
 pytestmark = pytest.mark.slow
 Train = Callable[..., None]
 Spawn = Callable[..., None]
+Straight = Callable[..., Any]
 
 
 def checkpoint_of(run: Path) -> CheckpointManifest:
@@ -52,8 +53,10 @@ def assert_equal(left: Path, right: Path) -> None:
 
 def train_with_stuck_disk(run: Path, overrides: list[str], last: int, fatal_step: int) -> None:
     """Trains on storage that finishes no file of rows after a step; dies at a later one."""
+
     import cluster.checkpoints.files as checkpoint
     import cluster.training.loop as training
+    from cluster.training.train_encoding import train_encoding
 
     save_rows, train_step = checkpoint.save_rows, training.train_step
 
@@ -69,7 +72,7 @@ def train_with_stuck_disk(run: Path, overrides: list[str], last: int, fatal_step
 
     checkpoint.save_rows = stuck
     training.train_step = dying  # type: ignore[assignment]
-    training.train_encoding(str(run), load_config([], overrides))
+    train_encoding(str(run), load_config([], overrides))
 
 
 def test_crash_in_the_midst_of_a_checkpoint_goes_on_from_the_one_before(
@@ -92,11 +95,10 @@ def test_crash_in_the_midst_of_a_checkpoint_goes_on_from_the_one_before(
 
 @pytest.mark.parametrize("what", ["experts", "rows"])
 def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
-    workplace: Any, train_workers: Train, what: str
+    workplace: Any, train_workers: Train, straight_run: Straight, what: str
 ) -> None:
-    straight = workplace.copy("straight")
     settings = {"train__epochs": 2, "checkpoint__every_steps": 3}
-    train_workers(straight, world_size=1, **settings)
+    straight = straight_run(world_size=1, **settings)
     train_workers(workplace, world_size=1, die_at=8, **settings)
     newest = checkpoint_of(workplace.run)
     assert newest.step == 6
@@ -115,7 +117,7 @@ def train_with_full_disk(run: Path, overrides: list[str], rank: int) -> None:
     from torch import distributed
 
     import cluster.checkpoints.files as checkpoint
-    import cluster.training.loop as training
+    from cluster.training.train_encoding import train_encoding
     from polyprag.errors import FileError
 
     def full(url: str, *args: Any, **kwargs: Any) -> Any:
@@ -124,7 +126,7 @@ def train_with_full_disk(run: Path, overrides: list[str], rank: int) -> None:
     if distributed.get_rank() == rank:
         checkpoint.save_rows = full
     with pytest.raises(Exception, match="No space left on device; make room"):
-        training.train_encoding(str(run), load_config([], overrides))
+        train_encoding(str(run), load_config([], overrides))
 
 
 def test_full_disk_of_one_worker_is_one_error_on_all_and_the_checkpoint_before_stays(
@@ -139,10 +141,10 @@ def test_full_disk_of_one_worker_is_one_error_on_all_and_the_checkpoint_before_s
 
 
 def train_under_lease(run: Path, overrides: list[str], number: int) -> None:
-    import cluster.training.loop as training
+    from cluster.training.train_encoding import train_encoding
 
     with pytest.raises(PolypragError, match="taken over"):
-        training.train_encoding(str(run), load_config([], overrides), lease=number)
+        train_encoding(str(run), load_config([], overrides), lease=number)
 
 
 def test_workers_whose_run_was_taken_over_write_no_checkpoint(workplace: Any, spawn: Spawn) -> None:
@@ -193,7 +195,7 @@ def test_smaller_moments_are_saved_and_resumed_exactly(
 
 def train_more(run: Path, overrides: list[str], first_step: int, first_epoch: int) -> None:
     """One worker's second phase."""
-    from cluster.training.loop import train_encoding
+    from cluster.training.train_encoding import train_encoding
 
     train_encoding(
         str(run), load_config([], overrides), first_step=first_step, first_epoch=first_epoch
@@ -201,12 +203,11 @@ def train_more(run: Path, overrides: list[str], first_step: int, first_epoch: in
 
 
 def test_train_more_goes_on_from_the_rows_and_experts_that_are_there(
-    workplace: Any, spawn: Spawn, train_workers: Train
+    spawn: Spawn, straight_run: Straight, tmp_path: Path
 ) -> None:
     """Two phases of constant rates are one longer one, to the bit."""
-    once = workplace.copy("once")
-    train_workers(once, world_size=1, train__epochs=2)
-    train_workers(workplace, world_size=1, train__epochs=1)
+    once = straight_run(world_size=1, train__epochs=2)
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
     first = checkpoint_of(workplace.run)
     assert first.is_finished
     spawn(
@@ -224,15 +225,15 @@ def test_train_more_goes_on_from_the_rows_and_experts_that_are_there(
 
 
 def test_removed_passages_leave_the_checkpoint_which_then_goes_on(
-    workplace: Any, spawn: Spawn, train_workers: Train
+    spawn: Spawn, straight_run: Straight, tmp_path: Path
 ) -> None:
-    train_workers(workplace, world_size=1)
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
     directory = workplace.run / "checkpoints"
     before = checkpoint_of(workplace.run)
     kept = {i: load_file(directory / e.file) for i, e in before.rows.items()}
     remove_passages(workplace.run / "corpus", [3, 4], count=counts_of)
     for _ in range(2):  # again: nothing is left to do
-        forget_rows(str(workplace.run), [3, 4])
+        forget_checkpoint_rows(str(workplace.run), [3, 4])
         after = checkpoint_of(workplace.run)
         for index, entry in after.rows.items():
             part = CorpusManifest.load(workplace.run / "corpus").partitions[index]
@@ -251,5 +252,5 @@ def test_removed_passages_leave_the_checkpoint_which_then_goes_on(
 
 
 def test_a_run_without_checkpoint_has_nothing_to_forget(workplace: Any) -> None:
-    forget_rows(str(workplace.run), [0])
+    forget_checkpoint_rows(str(workplace.run), [0])
     assert not (workplace.run / "checkpoints").exists()

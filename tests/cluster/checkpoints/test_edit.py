@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from cluster.checkpoints.edit import check_finished
 from cluster.checkpoints.manifest import CheckpointManifest, StateFile
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from polyprag.cli import main
 from polyprag.errors import RunError
 from sharding.ingest.prepare import prepare

@@ -12,7 +12,7 @@ from cluster.checkpoints.manifest import (
     RowsFile,
     StateFile,
 )
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from sharding.stream.plan import Cursor
 
 

@@ -15,7 +15,7 @@ from cluster.checkpoints.manifest import (
     check_identity,
     identity_of,
 )
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest, Partition

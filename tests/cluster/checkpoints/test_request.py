@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cluster.checkpoints.manifest import CheckpointManifest
-from cluster.checkpoints.request import Request, RequestReader, ask
+from cluster.checkpoints.request import Request, RequestReader, request_checkpoint
 from cluster.record.events import read_events
 from polyprag.config.files import load_config
 
@@ -25,7 +25,7 @@ def waits_for(reader: RequestReader, request: Request) -> None:
 def asking(run: Path, request: Request, results: list[bool], **more: Any) -> threading.Thread:
     def work() -> None:
         arguments = {"by": "a test", "lease": 3, "timeout_s": 20.0} | more
-        results.append(ask(str(run), request, **arguments))
+        results.append(request_checkpoint(str(run), request, **arguments))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -55,7 +55,9 @@ def test_what_comes_after_the_question_waits_for_the_next_answer(tmp_path: Path)
         first = asking(tmp_path, Request.CHECKPOINT, results)
         waits_for(reader, Request.CHECKPOINT)
         later = asking(tmp_path, Request.STOP, results)
+        deadline = time.monotonic() + 20
         while len(list((tmp_path / "requests").iterdir())) < 2:
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         reader.answer()  # the checkpoint was begun before the second asked
         first.join()
@@ -67,7 +69,7 @@ def test_what_comes_after_the_question_waits_for_the_next_answer(tmp_path: Path)
 
 
 def test_nobody_there_means_no_and_leaves_nothing(tmp_path: Path) -> None:
-    assert not ask(str(tmp_path), Request.STOP, by="a test", lease=1, timeout_s=0.3)
+    assert not request_checkpoint(str(tmp_path), Request.STOP, by="a test", lease=1, timeout_s=0.3)
     assert list((tmp_path / "requests").iterdir()) == []
 
 
@@ -90,6 +92,7 @@ def train_asked(run: Path, overrides: list[str], at: int, request: Request) -> N
     from torch import distributed
 
     import cluster.training.loop as training
+    from cluster.training.train_encoding import train_encoding
 
     real = training.train_step
 
@@ -99,16 +102,15 @@ def train_asked(run: Path, overrides: list[str], at: int, request: Request) -> N
         return real(*args, step=step, **kwargs)
 
     training.train_step = asked  # type: ignore[assignment]
-    trained = training.train_encoding(str(run), load_config([], overrides))
-    assert trained.request is (Request.NONE if request is Request.CHECKPOINT else request)
+    outcome = train_encoding(str(run), load_config([], overrides))
+    assert outcome.request is (Request.NONE if request is Request.CHECKPOINT else request)
 
 
 @pytest.mark.parametrize("request_", [Request.CHECKPOINT, Request.RESTART, Request.STOP])
 def test_training_that_was_asked_for_a_checkpoint_comes_to_the_same(
-    workplace: Any, spawn: Any, train_workers: Any, request_: Request
+    workplace: Any, spawn: Any, train_workers: Any, straight_run: Any, request_: Request
 ) -> None:
-    straight = workplace.copy("straight")
-    train_workers(straight, world_size=2)
+    straight = straight_run(world_size=2)
     spawn(train_asked, workplace.run, workplace.overrides(), 6, request_, world_size=2)
     told = [event for event in read_events(str(workplace.run)) if event.kind == "checkpoint"]
     assert [event.step for event in told] == [7]

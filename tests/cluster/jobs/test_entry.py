@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,6 @@ def test_stopped_job_is_told_and_not_tried_again(tmp_path: Path) -> None:
         entry(3, counting(file, then)), stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None and running.stdout.readline() == "up\n"
-        time.sleep(0.2)
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=30) == 7
     assert len(file.read_text().splitlines()) == 1

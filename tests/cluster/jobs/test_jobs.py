@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster.jobs.jobs import is_loopback
-from cluster.jobs.package import pack
+from cluster.jobs.client import is_loopback
+from cluster.jobs.package import fill_job_directory
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError
 
@@ -85,7 +85,7 @@ def test_package_is_the_code_and_the_configs_that_are_named(tmp_path: Path) -> N
     mine.write_text("train: {epochs: 3}\n")
     directory.mkdir()
     arguments = ["--config", "quickstart", "--config", str(mine), f"--config={mine}", "a.b=c"]
-    packed = pack(directory, arguments)
+    packed = fill_job_directory(directory, arguments)
     assert packed[:4] == ["--config", "quickstart", "--config", "config-1.yaml"]
     assert packed[4:] == ["--config=config-2.yaml", "a.b=c"]
     assert (directory / "config-1.yaml").read_text() == mine.read_text()
@@ -100,7 +100,7 @@ def test_package_is_the_code_and_the_configs_that_are_named(tmp_path: Path) -> N
     )
     assert "epochs: 3" in shown.stdout
     with pytest.raises(ConfigError, match="no config file nowhere"):
-        pack(tmp_path / "empty", ["--config", "nowhere"], with_code=False)
+        fill_job_directory(tmp_path / "empty", ["--config", "nowhere"], with_code=False)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
-from cluster.parallel.engine import deepspeed_config
-from cluster.plan.encode_plan import EncodePlan, plan_encoding
+from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.feasibility import Limits, improvements, problems
 from cluster.plan.forecast import Amount, Forecast, forecast
-from cluster.plan.measured_speed import Rate
+from cluster.plan.measured_speed import WorkerSpeed
 from cluster.plan.model_shape import ModelShape, model_shape
-from cluster.plan.run_plan import RunPlan
-from cluster.plan.token_sample import Sample
+from cluster.plan.run import RunPlan
+from cluster.plan.steps import EncodePlan, plan_encoding
+from cluster.plan.token_sample import TokenSample
 from cluster.report.plan_text import plan_text
 from polyprag.config import Config
 from polyprag.config.files import load_config
@@ -171,9 +171,9 @@ def test_memory_by_zero_stage(
 def test_time_is_that_of_the_busiest_worker(
     manifest: CorpusManifest, config: Config, plan: EncodePlan, shape: ModelShape, found: Forecast
 ) -> None:
-    sample = Sample(64, 9.0, 150.0, 0.02)
+    sample = TokenSample(64, 9.0, 150.0, 0.02)
     timed = forecast_of(
-        manifest, config, plan, shape, sample=sample, rate=Rate(20_000.0, "as given")
+        manifest, config, plan, shape, sample=sample, speed=WorkerSpeed(20_000.0, "as given")
     )
     assert found.tokens is None and found.time is None
     assert timed.tokens is not None and timed.time is not None

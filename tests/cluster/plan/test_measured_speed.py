@@ -1,4 +1,4 @@
-"""The rate of a worker from a run's metrics."""
+"""The speed of a worker from a run's metrics."""
 
 import json
 from dataclasses import asdict, replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.plan.measured_speed import measured_rate
+from cluster.plan.measured_speed import measured_speed
 from cluster.record.metrics import StepMetrics
 from polyprag.config import Config
 from polyprag.config.files import save_config
@@ -42,29 +42,29 @@ def test_rate_is_that_of_the_busiest_worker_in_steady_full_steps(tmp_path: Path)
     stalled = [line(40, examples=12, seconds=50.0)]
     tail = [line(step, examples=4, seconds=0.5) for step in range(41, 50)]
     write(tmp_path, slow + steady + stalled + tail)
-    rate = measured_rate(str(tmp_path), Config())
-    assert rate is not None
+    speed = measured_speed(str(tmp_path), Config())
+    assert speed is not None
     # 1,200 tokens in 2 s, of which the worker with two of the three lanes had 800.
-    assert rate.tokens_per_second == pytest.approx(400)
-    assert rate.tokens_per_example == pytest.approx(100)
-    assert "30 full steps" in rate.source and "2 workers" in rate.source
+    assert speed.tokens_per_second == pytest.approx(400)
+    assert speed.tokens_per_example == pytest.approx(100)
+    assert "30 full steps" in speed.source and "2 workers" in speed.source
 
 
 def test_without_a_config_lanes_are_taken_to_be_shared_evenly(tmp_path: Path) -> None:
     write(tmp_path, [line(1, examples=12, seconds=2.0)], lanes=None)
-    rate = measured_rate(str(tmp_path), Config())
-    assert rate is not None and rate.tokens_per_second == pytest.approx(300)
+    speed = measured_speed(str(tmp_path), Config())
+    assert speed is not None and speed.tokens_per_second == pytest.approx(300)
 
 
 def test_settings_that_change_the_speed_are_named(tmp_path: Path) -> None:
     write(tmp_path, [line(1, examples=12, seconds=2.0)])
     config = Config()
-    rate = measured_rate(str(tmp_path), replace(config, experts=replace(config.experts, num=64)))
-    assert rate is not None and rate.differences == ("experts.num=16 there, 64 here",)
+    speed = measured_speed(str(tmp_path), replace(config, experts=replace(config.experts, num=64)))
+    assert speed is not None and speed.differences == ("experts.num=16 there, 64 here",)
 
 
-def test_a_run_that_has_not_trained_has_no_rate(tmp_path: Path) -> None:
-    assert measured_rate(str(tmp_path), Config()) is None
+def test_a_run_that_has_not_trained_has_no_speed(tmp_path: Path) -> None:
+    assert measured_speed(str(tmp_path), Config()) is None
 
 
 @pytest.mark.parametrize("content", ["{}\n", "not json\n", '{"step": 1}\n', "[1]\n"])
@@ -72,4 +72,4 @@ def test_damaged_metrics_are_an_error_with_a_way_out(tmp_path: Path, content: st
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "metrics.jsonl").write_text(content)
     with pytest.raises(RunError, match="--tokens-per-second"):
-        measured_rate(str(tmp_path), Config())
+        measured_speed(str(tmp_path), Config())

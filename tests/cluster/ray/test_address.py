@@ -17,9 +17,9 @@ from sharding.corpus.manifest import CorpusManifest
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
 
 
-@pytest.fixture
-def two_nodes(tmp_path: Path) -> Iterator[str]:
-    """The address of a cluster of two nodes, each with a CPU for one worker."""
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[str]:
+    """The address of a cluster of two nodes, each with a CPU for one worker; for all tests here."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -65,15 +65,14 @@ def test_a_joined_cluster_prepares_and_augments_the_same_bytes(
 
 @pytest.mark.slow
 def test_workers_on_two_nodes_of_a_joined_cluster_train_like_one_process(
-    workplace: Any, train_workers: Any, two_nodes: str
+    workplace: Any, straight_run: Any, two_nodes: str
 ) -> None:
-    alone = workplace.copy("alone")
     done = encode(workplace, "cluster.workers=2", f"cluster.address={two_nodes}", env={})
     assert done.returncode == 0, done.stderr
     logs = [(workplace.run / "logs" / f"worker-{rank}.log").read_text() for rank in (0, 1)]
     nodes = {re.search(r"Ray node (\w+)", log)[1] for log in logs}  # type: ignore[index]
     assert len(nodes) == 2
-    train_workers(alone, world_size=1)
+    alone = straight_run(world_size=1)
     np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=5e-4)
     assert Encoding.load(workplace.run).manifest.trained.steps == len(workplace.losses())
 

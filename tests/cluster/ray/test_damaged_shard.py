@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.checkpoints.manifest import CheckpointManifest
-from cluster.plan.encode_plan import plan_encoding
+from cluster.plan.steps import plan_encoding
 from polyprag.config.files import load_config
 from sharding.corpus.manifest import CorpusManifest
 
@@ -27,6 +27,7 @@ def train_and_tell(run: Path, overrides: list[str], shard: Path, damage: str) ->
     from torch import distributed
 
     import cluster.training.loop as training
+    from cluster.training.train_encoding import train_encoding
 
     real, rank = training.train_step, distributed.get_rank()
 
@@ -46,7 +47,7 @@ def train_and_tell(run: Path, overrides: list[str], shard: Path, damage: str) ->
     ended = {"how": "trained to the end"}
     started = time.monotonic()
     try:
-        training.train_encoding(str(run), load_config([], overrides))
+        train_encoding(str(run), load_config([], overrides))
     except Exception as error:
         ended = {"how": type(error).__name__, "message": str(error)}
     (run / f"ended-{rank}.json").write_text(

@@ -105,10 +105,8 @@ def test_one_worker_on_ray_gives_the_losses_of_two(workplace: Any) -> None:
     np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=5e-4)
 
 
-def test_other_settings_than_the_checkpoints_are_refused(
-    workplace: Any, train_workers: Any
-) -> None:
-    train_workers(workplace, world_size=1)
+def test_other_settings_than_the_checkpoints_are_refused(straight_run: Any, tmp_path: Path) -> None:
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
     refused = encode(workplace, "experts.rank=3")
     assert refused.returncode == 2
     assert "experts.rank=2" in refused.stderr

@@ -60,9 +60,10 @@ def test_sigterm_asks_the_workers_to_stop_at_a_checkpoint(tmp_path: Path) -> Non
 def test_without_an_answer_or_told_again_it_ends_at_once(
     tmp_path: Path, grace_s: float, tells: int
 ) -> None:
-    with process(tmp_path, grace_s=grace_s, echo_s=0.1) as running:
-        for _ in range(tells):
+    with process(tmp_path, grace_s=grace_s, echo_s=0.0) as running:
+        running.send_signal(signal.SIGTERM)
+        assert running.stdout is not None and running.stdout.readline() == "told\n"
+        for _ in range(tells - 1):
             running.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
         output, _ = running.communicate(timeout=30)
     assert output.endswith("interrupted\n")

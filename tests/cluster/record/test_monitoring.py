@@ -38,7 +38,7 @@ def train_and_tell(run: Path, overrides: list[str]) -> None:
     """One worker's training with sinks of its own: one that notes its steps, one that fails."""
     from torch import distributed
 
-    from cluster.training.loop import train_encoding
+    from cluster.training.train_encoding import train_encoding
 
     class Noting:
         def write(self, metrics: StepMetrics) -> None:

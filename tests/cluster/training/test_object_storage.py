@@ -52,10 +52,9 @@ def remote(s3: str, workplace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_a_run_on_s3_is_trained_killed_resumed_indexed_and_asked(
-    remote: RemotePlace, workplace: Any, train_workers: Callable[..., None], tmp_path: Path
+    remote: RemotePlace, straight_run: Any, train_workers: Callable[..., None], tmp_path: Path
 ) -> None:
-    train_workers(workplace, world_size=1)
-
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "here")
     train_workers(remote, world_size=1, die_at=8)
     checkpoints = join(remote.run, "checkpoints")
     assert json.loads(read_bytes(join(checkpoints, "manifest.json")))["step"] == 5

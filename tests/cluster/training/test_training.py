@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from cluster.plan.encode_plan import plan_encoding
+from cluster.plan.steps import plan_encoding
 from polyprag.config import Config
 from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
@@ -27,6 +27,7 @@ from sharding.stream.plan import example_order
 
 pytestmark = pytest.mark.slow
 Train = Callable[..., None]
+Straight = Callable[..., Any]
 
 
 def encoded(run: Path) -> dict[str, np.ndarray]:
@@ -105,19 +106,18 @@ def reference_losses(run: Path, config: Config, *, steps: int) -> list[float]:
     return losses
 
 
-def test_losses_equal_those_of_a_plain_pytorch_loop(workplace: Any, train_workers: Train) -> None:
-    train_workers(workplace, world_size=1)
-    config = load_config([], workplace.overrides())
-    expected = reference_losses(workplace.run, config, steps=8)
-    np.testing.assert_allclose(workplace.losses()[:8], expected, atol=2e-5)
+def test_losses_equal_those_of_a_plain_pytorch_loop(straight_run: Straight) -> None:
+    alone = straight_run(world_size=1)
+    config = load_config([], alone.overrides())
+    expected = reference_losses(alone.run, config, steps=8)
+    np.testing.assert_allclose(alone.losses()[:8], expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(("world_size", "stage"), [(2, 2), (3, 1), (2, 3)])
 def test_any_workers_and_stage_give_the_losses_and_weights_of_one_worker(
-    workplace: Any, train_workers: Train, world_size: int, stage: int
+    workplace: Any, train_workers: Train, straight_run: Straight, world_size: int, stage: int
 ) -> None:
-    alone = workplace.copy("alone")
-    train_workers(alone, world_size=1)
+    alone = straight_run(world_size=1)
     train_workers(workplace, world_size=world_size, deepspeed__stage=stage)
     assert_same_losses(workplace.losses(), alone.losses())
     assert_close(workplace.run, alone.run)
@@ -134,11 +134,10 @@ def test_a_bf16_base_trains_alike_at_stages_2_and_3(workplace: Any, train_worker
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_resume_on_the_same_workers_is_bit_exact(
-    workplace: Any, train_workers: Train, stage: int
+    workplace: Any, train_workers: Train, straight_run: Straight, stage: int
 ) -> None:
-    straight = workplace.copy("straight")
     settings = {"world_size": 2, "train__epochs": 2, "deepspeed__stage": stage}
-    train_workers(straight, **settings)
+    straight = straight_run(**settings)
     train_workers(workplace, die_at=13, **settings)
     saved = json.loads((workplace.run / "checkpoints" / "manifest.json").read_text())
     assert saved["step"] == 10
@@ -148,10 +147,9 @@ def test_resume_on_the_same_workers_is_bit_exact(
 
 
 def test_resume_with_other_workers_and_stage_sees_each_step_once(
-    workplace: Any, train_workers: Train
+    workplace: Any, train_workers: Train, straight_run: Straight
 ) -> None:
-    straight = workplace.copy("straight")
-    train_workers(straight, world_size=1)
+    straight = straight_run(world_size=1)
     train_workers(workplace, world_size=3, die_at=8, deepspeed__stage=3)
     train_workers(workplace, world_size=2, deepspeed__stage=1)
     steps = [line["step"] for line in workplace.metrics()]
@@ -161,11 +159,8 @@ def test_resume_with_other_workers_and_stage_sees_each_step_once(
     assert sizes == [3] * 5 + [2] * (len(steps) - 5)
 
 
-def test_checkpoint_keeps_unchanged_partitions_and_no_stray_files(
-    workplace: Any, train_workers: Train
-) -> None:
-    train_workers(workplace, world_size=2)
-    directory = workplace.run / "checkpoints"
+def test_checkpoint_keeps_unchanged_partitions_and_no_stray_files(straight_run: Straight) -> None:
+    directory = straight_run(world_size=2).run / "checkpoints"
     manifest = json.loads((directory / "manifest.json").read_text())
     named = {entry["file"] for entry in manifest["rows"].values()} | {manifest["experts"]["file"]}
     assert {path.name for path in directory.iterdir()} == named | {"manifest.json"}
@@ -175,10 +170,10 @@ def test_checkpoint_keeps_unchanged_partitions_and_no_stray_files(
         assert load_file(directory / entry["file"])["steps"].min() >= 1
 
 
-def test_an_example_counts_once_an_epoch_in_every_row(workplace: Any, train_workers: Train) -> None:
-    train_workers(workplace, world_size=2, train__epochs=2)
-    manifest = CorpusManifest.load(workplace.run / "corpus")
-    total = sum(line["examples"] for line in workplace.metrics())
+def test_an_example_counts_once_an_epoch_in_every_row(straight_run: Straight) -> None:
+    trained = straight_run(world_size=2, train__epochs=2, deepspeed__stage=2)
+    manifest = CorpusManifest.load(trained.run / "corpus")
+    total = sum(line["examples"] for line in trained.metrics())
     expected = sum(p.counts["passage_qa"] + p.counts["qa"] for p in manifest.partitions)
     assert total == 2 * expected
 

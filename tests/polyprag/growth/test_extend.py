@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from cluster.checkpoints.edit import forget_rows
+from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.augment.corpus import describe
 from polyprag.cli import main
@@ -173,7 +173,7 @@ def test_rows_that_a_stopped_command_trained_are_kept_if_they_are_of_the_same(
     assert train_partition(first).part == done.part
     longer = load_config(overrides=["add.steps=4"], run_dir=grown)
     assert row_tasks(str(grown), longer)[0].file != first.file
-    remove_from_run(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
+    remove_from_run(str(grown), [10], config=config, forget_in_checkpoint=forget_checkpoint_rows)
     assert row_tasks(str(grown), config)[0].file != first.file
     assert row_tasks(str(grown), config)[1] == second
 
@@ -181,10 +181,10 @@ def test_rows_that_a_stopped_command_trained_are_kept_if_they_are_of_the_same(
 def test_removed_passages_of_new_partitions_have_no_row(grown: Path) -> None:
     config = load_config(overrides=["add.init=random"], run_dir=grown)
     ids = [11, 14]  # of the last partition all
-    remove_from_run(str(grown), ids, config=config, forget_in_checkpoint=forget_rows)
+    remove_from_run(str(grown), ids, config=config, forget_in_checkpoint=forget_checkpoint_rows)
     train_new_rows(str(grown), config)
     assert [bool(row.any()) for row in rows_of(grown)[10:]] == [True, False, True, True, False]
-    remove_from_run(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
+    remove_from_run(str(grown), [10], config=config, forget_in_checkpoint=forget_checkpoint_rows)
     assert not rows_of(grown)[10].any()
     assert polyprag("index", grown).exit_code == 0
     assert [problem.message for problem in verify(grown).problems] == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from cluster.checkpoints.edit import forget_rows
+from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.files import load_row_partition
 from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.cli import main
@@ -200,7 +200,9 @@ def test_killed_at_any_step_the_same_command_finishes_it(
         shutil.copytree(run, copy)
 
         def command(copy: Path = copy) -> object:
-            return remove_from_run(str(copy), ids, config=config, forget_in_checkpoint=forget_rows)
+            return remove_from_run(
+                str(copy), ids, config=config, forget_in_checkpoint=forget_checkpoint_rows
+            )
 
         killed = killed_after(survives, command)
         if set(CorpusManifest.load(copy / "corpus").removed) == set(ids):

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.plan.feasibility import Limits
-from cluster.plan.run_plan import plan_run
-from cluster.plan.token_sample import ratio_estimate, sampled_ids
+from cluster.plan.run import plan_run
+from cluster.plan.token_sample import ratio_estimate, spread_ids
 from polyprag.config.files import load_config, save_config
 from polyprag.errors import RunError
 from sharding.corpus.manifest import CorpusManifest
@@ -58,8 +58,8 @@ def test_plan_says_what_encode_then_does(workplace: Any, train_workers: Any) -> 
 
 
 @pytest.mark.slow
-def test_a_trained_run_gives_the_rate_itself(workplace: Any, train_workers: Any) -> None:
-    train_workers(workplace, world_size=1)
+def test_a_trained_run_gives_the_rate_itself(straight_run: Any, tmp_path: Path) -> None:
+    workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
     config = load_config([], workplace.overrides(cluster__workers=1))
     other = workplace.copy("other")
     shutil.rmtree(other.run / "logs")
@@ -175,7 +175,7 @@ def test_plan_command_prints_refuses_and_speaks_json(
 
 @given(st.integers(1, 500), st.integers(1, 80))
 def test_sampled_passages_are_different_and_spread_evenly(num_passages: int, size: int) -> None:
-    ids = sampled_ids(num_passages, size)
+    ids = spread_ids(num_passages, size)
     assert len(ids) == len(set(ids)) == min(size, num_passages)
     assert ids == sorted(ids) and ids[0] >= 0 and ids[-1] < num_passages
     gaps = [b - a for a, b in pairwise(ids)]

@@ -4,17 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.checkpoints.manifest import CheckpointManifest, StateFile
-from cluster.plan.encode_plan import EncodePlan, plan_encoding
-from cluster.plan.phase import Phase
-from cluster.training.phases import plan_phase
+from cluster.plan.phases import Phase, phases_up_to, plan_phase
+from cluster.plan.steps import EncodePlan, plan_encoding
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest, Partition
-from sharding.stream.plan import Cursor, LaneCursor
 
 CONFIG = replace(Config(), train=replace(Config().train, epochs=2))
-CURSOR = Cursor(0, 0, tuple(LaneCursor() for _ in range(CONFIG.data.lanes)))
+NOTHING: tuple[int, tuple[Phase, ...]] = (0, ())
 
 
 def corpus(num_partitions: int) -> CorpusManifest:
@@ -34,19 +31,13 @@ def corpus(num_partitions: int) -> CorpusManifest:
     return CorpusManifest(["x"], 4 * num_partitions, 4, parts)
 
 
-def trained(step: int, *phases: Phase) -> CheckpointManifest:
-    return CheckpointManifest(
-        step=step,
-        cursor=CURSOR,
-        world_size=1,
-        identity={},
-        phases=phases,
-        experts=StateFile("experts-step-00000001.safetensors", "b" * 64, 1),
-    )
+def trained(step: int, *phases: Phase) -> tuple[int, tuple[Phase, ...]]:
+    """What a checkpoint says of how far training is."""
+    return step, phases
 
 
 def planned(
-    checkpoint: CheckpointManifest | None,
+    checkpoint: tuple[int, tuple[Phase, ...]],
     *,
     partitions: int = 3,
     epochs: int = 2,
@@ -54,35 +45,42 @@ def planned(
     is_written: bool = True,
 ) -> EncodePlan | None:
     config = replace(CONFIG, train=replace(CONFIG.train, epochs=epochs))
+    step, phases = checkpoint
     return plan_phase(
-        "run", config, corpus(partitions), checkpoint, more=more, is_written=is_written
+        "run",
+        config,
+        corpus(partitions),
+        step=step,
+        phases=phases,
+        more=more,
+        is_written=is_written,
     )
 
 
 WHOLE = plan_encoding(corpus(3), CONFIG, corpus_url="run/corpus")
-LAST = WHOLE.last_step
+FIRST, LAST = Phase.of(WHOLE), WHOLE.last_step
 
 
 def test_nothing_trained_begins_with_encode_only() -> None:
-    assert planned(None) == WHOLE
+    assert planned(NOTHING) == WHOLE
     with pytest.raises(RunError, match="polyprag encode run"):
-        planned(None, more=True)
+        planned(NOTHING, more=True)
 
 
 def test_unfinished_phase_goes_on_with_the_command_that_began_it() -> None:
-    assert planned(trained(3, WHOLE.phase)) == WHOLE
+    assert planned(trained(3, FIRST)) == WHOLE
     with pytest.raises(RunError, match="polyprag encode"):
-        planned(trained(3, WHOLE.phase), more=True)
-    second = planned(trained(LAST, WHOLE.phase), more=True)
+        planned(trained(3, FIRST), more=True)
+    second = planned(trained(LAST, FIRST), more=True)
     assert second is not None
-    under_way = trained(LAST + 1, WHOLE.phase, second.phase)
+    under_way = trained(LAST + 1, FIRST, Phase.of(second))
     assert planned(under_way, more=True) == second
     with pytest.raises(RunError, match="polyprag train-more"):
         planned(under_way)
 
 
 def test_finished_phase_has_nothing_left_but_a_missing_encoding_or_more_epochs() -> None:
-    done = trained(LAST, WHOLE.phase)
+    done = trained(LAST, FIRST)
     assert planned(done) is None
     for more in (False, True):  # stopped before its encoding was written: no further training
         left = planned(done, more=more, is_written=False, epochs=7)
@@ -94,7 +92,7 @@ def test_finished_phase_has_nothing_left_but_a_missing_encoding_or_more_epochs()
 
 
 def test_train_more_begins_where_the_phase_before_ended_over_the_grown_corpus() -> None:
-    second = planned(trained(LAST, WHOLE.phase), partitions=11, epochs=3, more=True)
+    second = planned(trained(LAST, FIRST), partitions=11, epochs=3, more=True)
     assert second is not None
     assert (second.first_step, second.first_epoch, len(second.examples)) == (LAST, 2, 11)
     assert second.last_step == LAST + 3 * second.steps_per_epoch
@@ -103,15 +101,18 @@ def test_train_more_begins_where_the_phase_before_ended_over_the_grown_corpus() 
     assert (begun.epoch, begun.step) == (2, 0)
     assert second.epoch_end(LAST) == LAST + second.steps_per_epoch
     assert second.epoch_of(second.last_step - 1) == 4
-    after = trained(second.last_step, WHOLE.phase, second.phase)
+    after = trained(second.last_step, FIRST, Phase.of(second))
     assert planned(after, partitions=11) is None  # encode has nothing to do any more
+    assert phases_up_to(WHOLE, []) == (FIRST,) == phases_up_to(WHOLE, [FIRST])
+    both = (FIRST, Phase.of(second))
+    assert phases_up_to(second, [FIRST]) == both == phases_up_to(second, both)
     third = planned(after, partitions=11, more=True)
     assert third is not None and (third.first_step, third.first_epoch) == (second.last_step, 5)
 
 
 def test_grown_corpus_is_not_trained_by_encode() -> None:
-    assert planned(trained(LAST, WHOLE.phase), partitions=4) is None
+    assert planned(trained(LAST, FIRST), partitions=4) is None
     with pytest.raises(RunError, match="train-more"):
-        planned(trained(LAST, WHOLE.phase), partitions=4, epochs=3)
+        planned(trained(LAST, FIRST), partitions=4, epochs=3)
     with pytest.raises(RunError, match="from the start"):
-        planned(trained(3, WHOLE.phase), partitions=4)
+        planned(trained(3, FIRST), partitions=4)

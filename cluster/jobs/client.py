@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cluster.jobs.package import pack
+from cluster.jobs.package import fill_job_directory
 from polyprag.errors import RunError
 from sharding.storage.urls import absolute
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-COMMANDS = ("prepare", "augment", "encode", "train-more", "add", "remove", "index", "evaluate")
+JOB_COMMANDS = ("prepare", "augment", "encode", "train-more", "add", "remove", "index", "evaluate")
 ACTIVE = ("PENDING", "RUNNING")
 # What a driver on the cluster must know of the submitter's settings.
 _PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
@@ -131,13 +131,13 @@ class Jobs:
         """Starts a job, or finds the one of the same command and run that is active.
 
         Args:
-            command: one of `COMMANDS`.
+            command: one of `JOB_COMMANDS`.
             run: the run directory; every node must see it.
             arguments: what follows the run on the command line.
             retries: times that the command is started again after a failure.
             grace_s: seconds that it has to end when it is stopped.
             environment: variables that it gets.
-            with_code: see `cluster.jobs.package.pack`.
+            with_code: see `cluster.jobs.package.fill_job_directory`.
 
         Returns:
             The job, and whether it is new.
@@ -161,7 +161,7 @@ class Jobs:
         numbers = [job.id.removeprefix(prefix) for job in mine if job.id.startswith(prefix)]
         job_id = f"{prefix}{1 + max(map(int, filter(str.isdecimal, numbers)), default=0)}"
         with tempfile.TemporaryDirectory(prefix="polyprag-job-") as directory, _told(self.address):
-            packed = pack(Path(directory), arguments, with_code=with_code)
+            packed = fill_job_directory(Path(directory), arguments, with_code=with_code)
             words = ["python", "-m", "cluster.jobs.entry", str(retries), command, run, *packed]
             self._client.submit_job(
                 entrypoint=shlex.join(words),

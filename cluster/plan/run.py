@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from cluster.parallel.engine import deepspeed_config
-from cluster.plan.encode_plan import counted_examples, plan_of
+from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.feasibility import Limits, improvements, problems
 from cluster.plan.forecast import Forecast, forecast
-from cluster.plan.measured_speed import Rate, measured_rate
+from cluster.plan.measured_speed import WorkerSpeed, measured_speed
 from cluster.plan.model_shape import model_shape
-from cluster.plan.token_sample import Sample, planned_examples_per_passage, sample_corpus
+from cluster.plan.steps import counted_examples, plan_of
+from cluster.plan.token_sample import TokenSample, planned_examples_per_passage, sample_corpus
 from polyprag.config import Config, cluster_address
 from polyprag.errors import ConfigError, CorpusError, FileError, RunError
 from polyprag.method.base_model import load_tokenizer
@@ -65,7 +65,7 @@ def plan_run(
     sample = _sample(corpus, config, notes)
     examples, are_estimated = _examples(corpus, config, sample, notes)
     plan = plan_of(examples, config, corpus_url=corpus.directory)
-    rate = _rate(run_dir, config, tokens_per_second, like, notes)
+    speed = _speed(run_dir, config, tokens_per_second, like, notes)
     found = forecast(
         manifest,
         config,
@@ -74,7 +74,7 @@ def plan_run(
         zero=zero,
         are_estimated=are_estimated,
         sample=sample,
-        rate=rate,
+        speed=speed,
     )
     if found.tokens is None:
         most = found.examples.whole * config.data.max_length
@@ -100,7 +100,7 @@ def plan_run(
     return RunPlan(found, wrong, better, notes)
 
 
-def _sample(corpus: Corpus, config: Config, notes: list[str]) -> Sample | None:
+def _sample(corpus: Corpus, config: Config, notes: list[str]) -> TokenSample | None:
     try:
         tokenizer = load_tokenizer(config.model)
     except ConfigError as error:
@@ -114,7 +114,7 @@ def _sample(corpus: Corpus, config: Config, notes: list[str]) -> Sample | None:
 
 
 def _examples(
-    corpus: Corpus, config: Config, sample: Sample | None, notes: list[str]
+    corpus: Corpus, config: Config, sample: TokenSample | None, notes: list[str]
 ) -> tuple[list[int], bool]:
     """Returns the examples of each partition, and whether some of them are estimated."""
     bare = sum(not part.augmented for part in corpus.manifest.partitions)
@@ -140,23 +140,24 @@ def _examples(
     return examples, bare > 0
 
 
-def _rate(
+def _speed(
     run_dir: str,
     config: Config,
     tokens_per_second: float | None,
     like: str | None,
     notes: list[str],
-) -> Rate | None:
+) -> WorkerSpeed | None:
     if tokens_per_second is not None:
-        return Rate(tokens_per_second, "as given")
-    rate = measured_rate(like or run_dir, config)
-    if rate is not None:
-        if rate.differences:
+        return WorkerSpeed(tokens_per_second, "as given")
+    speed = measured_speed(like or run_dir, config)
+    if speed is not None:
+        if speed.differences:
+            others = "; ".join(speed.differences)
             notes.append(
-                f"{like or run_dir} was measured with other settings ({'; '.join(rate.differences)}"
-                "): its rate may not hold here"
+                f"{like or run_dir} was measured with other settings ({others}): its rate may not "
+                "hold here"
             )
-        return rate
+        return speed
     if like is not None:
         raise RunError(
             f"{like} has no metrics in its logs: name a run that `polyprag encode` has trained "

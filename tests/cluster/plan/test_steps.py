@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.plan.encode_plan import EncodePlan, plan_encoding, plan_of
+from cluster.plan.steps import EncodePlan, plan_encoding, plan_of
 from polyprag.config import Config, DataConfig, TrainConfig
 from polyprag.errors import RunError
 from sharding.corpus.manifest import CorpusManifest, Partition

@@ -1,9 +1,8 @@
-"""What an encoding run will do, worked out from the corpus manifest and the config alone."""
+"""The steps of a phase, worked out from the corpus manifest and the config alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cluster.plan.phase import Phase
 from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.method.examples import num_examples
@@ -45,13 +44,6 @@ class EncodePlan:
     def last_step(self) -> int:
         """Global steps of the run when this phase has ended."""
         return self.first_step + self.total_steps
-
-    @property
-    def phase(self) -> Phase:
-        """The phase as a checkpoint records it."""
-        return Phase(
-            self.first_step, self.last_step, self.first_epoch, self.epochs, len(self.examples)
-        )
 
     def epoch_of(self, step: int) -> int:
         """Returns the epoch of the step that follows `step` global steps."""

@@ -1,0 +1,58 @@
+"""What DeepSpeed is configured with: polyprag's own settings and further keys of the user's."""
+
+from typing import Any
+
+from polyprag.config import Config
+from polyprag.config.files import read_yaml
+from polyprag.errors import ConfigError
+
+# Keys that the training loop depends on; a further DeepSpeed config may not set them.
+_OURS = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "optimizer",
+    "scheduler",
+    "fp16",
+    "bf16",
+)
+
+
+def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
+    """Returns the DeepSpeed config of a run: ours, with the keys of `deepspeed.config` merged in.
+
+    Raises:
+        ConfigError: that file sets a key that the training loop decides.
+    """
+    further = read_yaml(config.deepspeed.config) if config.deepspeed.config else {}
+    for key in _OURS:
+        if key in further:
+            raise ConfigError(
+                f"{config.deepspeed.config}: {key} is decided by polyprag's own settings "
+                "(train.*, data.*, model.dtype); remove it"
+            )
+    zero = {"stage": config.deepspeed.stage, **further.pop("zero_optimization", {})}
+    if zero["stage"] != config.deepspeed.stage:
+        raise ConfigError(
+            f"{config.deepspeed.config}: zero_optimization.stage={zero['stage']} contradicts "
+            f"deepspeed.stage={config.deepspeed.stage}; set deepspeed.stage"
+        )
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": world_size,
+        "gradient_clipping": config.train.grad_clip,
+        "zero_optimization": zero,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": config.train.experts_lr,
+                "betas": [config.train.beta1, config.train.beta2],
+                "weight_decay": config.train.weight_decay,
+                "torch_adam": True,
+            },
+        },
+        "steps_per_print": 2**31,
+        **further,
+    }

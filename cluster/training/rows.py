@@ -1,0 +1,58 @@
+"""The routing rows that a worker trains: where each partition's come from and go to."""
+
+from functools import partial
+
+import numpy as np
+
+from cluster.checkpoints.files import load_row_partition, save_row_partition
+from cluster.checkpoints.manifest import RowsFile
+from cluster.training.load import LoadedRun
+from polyprag.encoding.reader import encoding_dir
+from polyprag.method.row_optimizer import RowAdam
+from sharding.rows.file import load_rows
+from sharding.rows.part import RowPartition, init_rows
+from sharding.rows.table import RowTable
+from sharding.storage.files import join
+
+
+def open_row_table(run: LoadedRun) -> RowTable[RowsFile]:
+    """Returns this worker's table, which reads a partition's rows when training comes to it."""
+    train = run.config.train
+    return RowTable(
+        run.corpus.manifest.partitions,
+        shape=(run.pool.num_sites, run.pool.num_experts),
+        load=partial(_load_rows, run),
+        save=partial(save_row_partition, run.checkpoints_dir, durable=False),  # Checkpointer syncs
+        optimizer=RowAdam(
+            lr=train.rows_lr, betas=(train.beta1, train.beta2), grad_clip=train.rows_grad_clip
+        ),
+    )
+
+
+def _load_rows(run: LoadedRun, index: int, latest: RowsFile | None) -> RowPartition:
+    """Returns a partition's rows.
+
+    They are those that this worker wrote last, or those of the checkpoint, or those that `add`
+    trained; or they are drawn at random.
+    """
+    saved = run.checkpoint.rows if run.checkpoint is not None else {}
+    entry = latest or saved.get(index)
+    if entry is not None:
+        return load_row_partition(run.checkpoints_dir, entry)
+    second_moment = run.config.train.rows_second_moment
+    added = run.added.get(index)
+    if added is not None:
+        url = join(encoding_dir(run.directory), added.file)
+        return load_rows(url, sha256=added.sha256, second_moment=second_moment)
+    partition = run.corpus.manifest.partitions[index]
+    part = init_rows(
+        partition,
+        sites=run.pool.num_sites,
+        experts=run.pool.num_experts,
+        std=run.config.router.init_std,
+        seed=run.config.train.seed,
+        second_moment=second_moment,
+    )
+    removed = np.array(run.corpus.manifest.removed_in(partition), np.int64)
+    part.rows[removed - partition.first_id] = 0
+    return part

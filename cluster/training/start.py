@@ -1,0 +1,143 @@
+"""The second act of a training: the engine, the rows, the log and the checkpoints are set up."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from torch import distributed
+
+from cluster.checkpoints.manifest import RowsFile
+from cluster.checkpoints.request import RequestReader
+from cluster.checkpoints.writer import Checkpointer
+from cluster.parallel.engine import ExpertEngine
+from cluster.plan.phases import phases_up_to
+from cluster.record.events import record
+from cluster.record.metrics_log import MetricsLog
+from cluster.record.sinks.chosen import open_sinks
+from cluster.record.sinks.sink import Sink, Tolerated
+from cluster.training.load import LoadedRun
+from cluster.training.rows import open_row_table
+from sharding.rows.table import RowTable
+from sharding.storage.files import join
+from sharding.storage.lease import LEASE_DIRECTORY, check_lease
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a worker trains with.
+
+    Attributes:
+        run: as it was loaded.
+        engine: the experts and their optimiser.
+        table: this worker's routing rows and their optimiser.
+        checkpoints: of the process group.
+        log: of the run's metrics, on worker 0.
+        requests: for checkpoints, on worker 0.
+        sinks: get every step on this worker.
+        beat: is called with what comes next, whenever there was progress.
+    """
+
+    run: LoadedRun
+    engine: ExpertEngine
+    table: RowTable[RowsFile]
+    checkpoints: Checkpointer
+    log: MetricsLog | None
+    requests: RequestReader | None
+    sinks: Sequence[Tolerated]
+    beat: Callable[[str], None]
+
+
+@contextmanager
+def start_training(
+    run: LoadedRun, *, lease: int | None, beat: Callable[[str], None], sinks: Sequence[Sink]
+) -> Iterator[Training]:
+    """Sets up what a loaded run is trained with, for the length of the block.
+
+    Every worker of the process group must call it.
+
+    Args:
+        run: on every worker the same.
+        lease: the number of the run's lease under which this trains; None: nobody else can.
+        beat: is called with what comes next.
+        sinks: get every step on this worker, besides those of `log.sinks`; the caller closes them.
+
+    Yields:
+        What training needs; log and rows are closed with the block.
+    """
+    beat("the engine")
+    engine = _start_engine(run)
+    with ExitStack() as stack:
+        table = stack.enter_context(open_row_table(run))
+        log, requests = None, None
+        if distributed.get_rank() == 0:
+            log = stack.enter_context(_open_log(run))
+            _announce(run, repeated=log.num_repeated)
+            requests = stack.enter_context(RequestReader(run.directory, lease=lease))
+        checkpoints = Checkpointer(
+            run.checkpoints_dir,
+            engine=engine,
+            table=table,
+            identity=run.identity,
+            phases=phases_up_to(run.plan, run.checkpoint.phases if run.checkpoint else ()),
+            previous=run.checkpoint,
+            check=_lease_check(run.directory, lease),
+        )
+        yield Training(
+            run=run,
+            engine=engine,
+            table=table,
+            checkpoints=checkpoints,
+            log=log,
+            requests=requests,
+            sinks=[Tolerated(sink) for sink in sinks],
+            beat=beat,
+        )
+
+
+def _start_engine(run: LoadedRun) -> ExpertEngine:
+    engine = ExpertEngine(run.model, run.pool, run.config)
+    if run.expert_state is None:
+        engine.set_optimizer_step(0)
+    else:
+        engine.import_state(run.expert_state, step=run.step)
+    return engine
+
+
+def _open_log(run: LoadedRun) -> MetricsLog:
+    sinks = open_sinks(run.directory, run.config, resumed_step=run.step)
+    return MetricsLog(join(run.directory, "logs"), resumed_step=run.step, sinks=sinks)
+
+
+def _announce(run: LoadedRun, *, repeated: int) -> None:
+    """Says where training goes on, and how many steps are done once more."""
+    world_size, last_step = distributed.get_world_size(), run.plan.last_step
+    cursor = run.plan.cursor_at(run.step)
+    source = "from the start"
+    if run.checkpoint is not None:
+        size = run.checkpoint.world_size
+        writers = f"{size} workers" if size > 1 else "1 worker"
+        source = f"from the checkpoint of step {run.step}, which {writers} wrote"
+    detail = f"{source}: epoch {cursor.epoch}, step {cursor.step} in it, to step {last_step}"
+    if repeated:
+        detail += f"; {repeated} steps are done again"
+    _LOG.info("%d workers train %s", world_size, detail)
+    record(
+        run.directory,
+        "training",
+        detail=detail,
+        step=run.step,
+        last_step=last_step,
+        world_size=world_size,
+        repeated=repeated,
+    )
+
+
+def _lease_check(run_dir: str, lease: int | None) -> Callable[[], None]:
+    """Returns what raises once another holds the run's lease."""
+    if lease is None:
+        return lambda: None
+    return partial(check_lease, join(run_dir, LEASE_DIRECTORY), lease)
