@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.config import Config
@@ -237,6 +237,7 @@ VALUES = {
 }
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_saved_config_is_read_back_equal(data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(list(key_types())))
