@@ -1,4 +1,4 @@
-"""The data of an epoch from any cursor on: of one lane, or of all lanes of one worker.
+"""The data of an epoch from any cursor on: of all lanes of one worker.
 
 What a lane gives in a step depends on (seed, epoch, lane, step) only, never on who reads it.
 """
@@ -14,7 +14,6 @@ from sharding.errors import CorpusError
 from sharding.stream.lane import Lane, LaneBatch, check_fits
 from sharding.stream.plan import (
     Cursor,
-    LaneCursor,
     lanes_of_worker,
     partition_order,
     partitions_of_lane,
@@ -26,65 +25,6 @@ from sharding.stream.shuffle import Expander, ShuffledPartition
 T = TypeVar("T")
 
 _THREADS = 4  # of a worker; tokenizers let go of the interpreter while they work
-
-
-class LaneStream(PooledIterator[LaneBatch[T]]):
-    """Iterates over one lane's microbatches of one epoch; ends when the lane has no data left.
-
-    An error in a shard is raised by the first batch that needs it. Close the stream (or use it as
-    a context manager) to end its thread.
-    """
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        lane: int,
-        *,
-        num_lanes: int,
-        seed: int,
-        epoch: int,
-        microbatch: int,
-        expand: Expander[T],
-        num_examples: Callable[[Partition], int],
-        cursor: LaneCursor | None = None,
-        prefetch: int = 2,
-    ) -> None:
-        """Starts reading.
-
-        Args:
-            corpus: what to read.
-            lane: which of the `num_lanes`.
-            num_lanes: of the whole stream.
-            seed: decides the order, with epoch and lane.
-            epoch: from 0.
-            microbatch: examples in a batch; the lane's last may have fewer.
-            expand: makes the examples.
-            num_examples: how many examples a partition has, as the plan counted them.
-            cursor: where to go on; the epoch's start by default.
-            prefetch: batches made ahead.
-
-        Raises:
-            CorpusError: the cursor doesn't fit this corpus.
-        """
-        order, sizes = _order_and_sizes(
-            corpus, lane, num_lanes=num_lanes, seed=seed, epoch=epoch, num_examples=num_examples
-        )
-        check_fits(cursor or LaneCursor(), sizes, lane=lane)
-        super().__init__(threads=1, name=f"lane-{lane}")
-        self._lane: Lane[T] = Lane(
-            lane,
-            order=order,
-            sizes=sizes,
-            cursor=cursor or LaneCursor(),
-            load=partial(_load, corpus, expand, seed, epoch),
-            microbatch=microbatch,
-            prefetch=prefetch,
-            pool=self._pool,
-        )
-        self._lane.read_ahead()
-
-    def _take(self) -> LaneBatch[T] | None:
-        return self._lane.take()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,6 @@ class Cursor:
             ) from error
 
 
-def lane_of(partition: int, num_lanes: int) -> int:
-    """Returns the lane that a partition belongs to."""
-    return partition % num_lanes
-
-
 def lanes_of_worker(rank: int, *, world_size: int, num_lanes: int) -> list[int]:
     """Returns a worker's lanes, ascending; no worker has two more than another.
 

@@ -35,7 +35,7 @@ from sharding.corpus.reader import Corpus
 from sharding.corpus.shard_index import index_name, index_of
 from sharding.corpus.tar import Int64Array, pack
 from sharding.errors import CorpusError
-from sharding.stream.epoch import LaneStream
+from sharding.stream.epoch import WorkerStream
 
 MAX_SECONDS = 20.0  # for one corpus, read in every way; milliseconds are normal
 MAX_BYTES = 4 << 20  # that may be allocated for it; the corpora take 20 kB
@@ -169,20 +169,18 @@ def by_id(directory: Path) -> list[Record]:
 
 
 def by_lane(directory: Path) -> list[Record]:
-    found: list[Record] = []
-    for lane in range(2):
-        stream = LaneStream(
-            Corpus.open(directory),
-            lane,
-            num_lanes=2,
-            seed=1,
-            epoch=0,
-            microbatch=2,
-            expand=Same(),
-            num_examples=lambda partition: partition.num_passages,
-        )
-        with stream:
-            found += [item for batch in stream for item in batch.items]
+    stream = WorkerStream(
+        Corpus.open(directory),
+        rank=0,
+        world_size=1,
+        num_lanes=2,
+        seed=1,
+        microbatch=2,
+        expand=Same(),
+        num_examples=lambda partition: partition.num_passages,
+    )
+    with stream:
+        found = [item for step in stream for batch in step.lanes for item in batch.items]
     return sorted(found, key=lambda r: r.passage.id)
 
 

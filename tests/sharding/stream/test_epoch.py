@@ -15,7 +15,7 @@ from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.stream.epoch import LaneStream, StepBatch, WorkerStream
+from sharding.stream.epoch import StepBatch, WorkerStream
 from sharding.stream.lane import LaneBatch
 from sharding.stream.plan import (
     Cursor,
@@ -63,12 +63,38 @@ def num_examples(partition: Partition) -> int:
     return sum(passage_id % 3 for passage_id in ids)
 
 
-def open_lane(
-    corpus_dir: Path, manifest: CorpusManifest, lane: int, **changes: Any
-) -> LaneStream[Example]:
-    options: dict[str, Any] = {"num_lanes": 3, "seed": 5, "epoch": 1, "microbatch": 4}
-    options |= {"expand": Expand(), "num_examples": num_examples} | changes
-    return LaneStream(Corpus(corpus_dir, manifest), lane, **options)
+class OneLane:
+    """The batches of a worker that has no other lane."""
+
+    def __init__(self, stream: WorkerStream[Example]) -> None:
+        self._stream = stream
+        self._batches = (batch for step in stream for batch in step.lanes)
+
+    def __iter__(self) -> Iterator[LaneBatch[Example]]:
+        return self._batches
+
+    def __next__(self) -> LaneBatch[Example]:
+        (batch,) = next(self._stream).lanes
+        return batch
+
+    def __enter__(self) -> "OneLane":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def open_lane(corpus_dir: Path, manifest: CorpusManifest, lane: int, **changes: Any) -> OneLane:
+    options: dict[str, Any] = {"num_lanes": 3, "seed": 5, "microbatch": 4, "epoch": 1}
+    options |= {"expand": Expand(), "num_examples": num_examples, "threads": 1} | changes
+    lanes = [LaneCursor()] * options["num_lanes"]
+    lanes[lane] = options.pop("cursor", lanes[lane])
+    options["cursor"] = Cursor(options.pop("epoch"), 0, tuple(lanes))
+    corpus = Corpus(corpus_dir, manifest)
+    return OneLane(WorkerStream(corpus, rank=lane, world_size=len(lanes), **options))
 
 
 def batches(

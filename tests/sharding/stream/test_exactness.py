@@ -22,7 +22,7 @@ from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.partitions import write_partition
 from sharding.corpus.passages import Passage, Record
 from sharding.corpus.reader import Corpus
-from sharding.stream.epoch import LaneStream, StepBatch, WorkerStream
+from sharding.stream.epoch import StepBatch, WorkerStream
 from sharding.stream.plan import Cursor, LaneCursor, lane_cursor_at
 
 GlobalBatch = dict[int, tuple[bytes, ...]]  # lane -> examples; a lane that has ended is left out
@@ -291,13 +291,13 @@ def test_a_lane_alone_gives_its_part_of_the_global_batches(
     epoch = data.draw(st.integers(0, 3))
     expected = [batch[lane] for batch in epoch_by_brute_force(case, epoch) if lane in batch]
 
-    def stream(cursor: LaneCursor | None) -> LaneStream[bytes]:
-        return LaneStream(
+    def stream(cursor: Cursor) -> WorkerStream[bytes]:
+        return WorkerStream(
             corpus,
-            lane,
+            rank=lane,
+            world_size=case.num_lanes,
             num_lanes=case.num_lanes,
             seed=case.seed,
-            epoch=epoch,
             microbatch=case.microbatch,
             expand=BytesExpander(),
             num_examples=lambda partition: partition.counts["made"],
@@ -306,13 +306,15 @@ def test_a_lane_alone_gives_its_part_of_the_global_batches(
         )
 
     with corpus_of(case) as corpus:
-        with stream(None) as whole:
-            batches = list(whole)
-        assert [batch.items for batch in batches] == expected
-        if batches:
-            stop = data.draw(st.integers(0, len(batches) - 1))
-            with stream(batches[stop].cursor) as rest:
-                assert [batch.items for batch in rest] == expected[stop + 1 :]
+        with stream(Cursor(epoch, 0, (LaneCursor(),) * case.num_lanes)) as whole:
+            steps = list(whole)
+        assert [batch.items for step in steps for batch in step.lanes] == expected
+        if steps:
+            stop = data.draw(st.integers(0, len(steps) - 1))
+            if steps[stop].cursor.epoch == epoch:
+                with stream(steps[stop].cursor) as rest:
+                    found = [batch.items for step in rest for batch in step.lanes]
+                assert found == expected[stop + 1 :]
 
 
 def test_restoring_reads_one_shard_a_lane_and_makes_nothing_again(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from sharding.stream.plan import (
     LaneCursor,
     example_order,
     lane_cursor_at,
-    lane_of,
     lane_sizes,
     lanes_of_worker,
     partition_order,
@@ -41,9 +40,7 @@ def test_workers_share_every_lane_once_and_evenly(num_lanes: int, data: st.DataO
 def test_every_partition_belongs_to_one_lane(num_partitions: int, num_lanes: int) -> None:
     for lane in range(num_lanes):
         assert partitions_of_lane(lane, num_partitions=num_partitions, num_lanes=num_lanes) == [
-            partition
-            for partition in range(num_partitions)
-            if lane_of(partition, num_lanes) == lane
+            partition for partition in range(num_partitions) if partition % num_lanes == lane
         ]
 
 
@@ -59,7 +56,7 @@ def test_every_partition_belongs_to_one_worker_whatever_divides(
         )
         assert partitions == sorted(partitions)
         lanes = lanes_of_worker(rank, world_size=world_size, num_lanes=num_lanes)
-        assert {lane_of(partition, num_lanes) for partition in partitions} <= set(lanes)
+        assert {partition % num_lanes for partition in partitions} <= set(lanes)
         for partition in partitions:
             owners[partition].append(rank)
     assert all(len(ranks) == 1 for ranks in owners.values())
