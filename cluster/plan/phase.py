@@ -1,10 +1,9 @@
 """A phase of a run, as its checkpoints record it."""
 
-from dataclasses import dataclass
+from sharding.storage.versioned import Natural, Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Stored, frozen=True):
     """A stretch of joint training over a corpus as it was then.
 
     Attributes:
@@ -15,8 +14,8 @@ class Phase:
         num_partitions: of the corpus.
     """
 
-    first_step: int
-    last_step: int
-    first_epoch: int
-    epochs: int
-    num_partitions: int
+    first_step: Natural
+    last_step: Natural
+    first_epoch: Natural
+    epochs: Natural
+    num_partitions: Natural

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch import distributed
 from transformers import PreTrainedModel
 
@@ -54,7 +54,8 @@ def write_encoding(
         name = f"rows/part-{index:05d}-{step:012x}.safetensors"
         beat(f"partition {index} of the encoding")
         sha256, _ = save_rows(join(directory, name), rows_of(index), moments=False)
-        return asdict(RowsPart(index, partition.first_id, partition.num_passages, name, sha256))
+        part = RowsPart(index, partition.first_id, partition.num_passages, name, sha256, joint=True)
+        return msgspec.structs.asdict(part)
 
     def write_all() -> list[dict[str, Any]]:
         with ThreadPoolExecutor(_THREADS) as pool:

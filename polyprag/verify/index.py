@@ -108,7 +108,7 @@ def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
     try:
         corpus, encoding = corpus_and_encoding(run_dir)
     except PolypragError:
-        return []  # it is told of the corpus or the encoding
+        return []  # the look at the corpus or the encoding reports it
     standing = Standing.of(manifest, corpus=corpus, encoding=encoding)
     wrong = [
         f"segments: {join(run_dir, name)} has changed since the index was built"

@@ -67,7 +67,7 @@ def _stale(run_dir: str, settings: RouterSettings) -> list[str]:
         _, encoding = corpus_and_encoding(run_dir)
         index = IndexManifest.load(join(run_dir, INDEX))
     except PolypragError:
-        return []  # it is told of the encoding or the index
+        return []  # the look at the encoding or the index reports it
     if encoding is None:
         return []
     return stale(settings, MadeOf.of(encoding, encoder=encoder_identity(index)))

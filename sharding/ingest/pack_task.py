@@ -4,10 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from sharding.corpus.partitions import check_shard, write_shard
 from sharding.errors import CorpusError
 from sharding.ingest.bodies import with_id
 from sharding.ingest.split_file import load_split
+from sharding.storage.decoding import convert
 from sharding.storage.files import exists, join, read_json, write_json
 
 _WRITERS = 8
@@ -58,7 +60,7 @@ def pack(task: PackTask) -> list[Partition]:
         written = list(
             writers.map(lambda shard: write_shard(task.corpus_dir, **shard), _shards(task))
         )
-    write_json(note, {"key": key, "partitions": [asdict(partition) for partition in written]})
+    write_json(note, {"key": key, "partitions": msgspec.to_builtins(written)})
     return written
 
 
@@ -104,7 +106,7 @@ def _kept(note: str, key: str, task: PackTask) -> list[Partition] | None:
         values = read_json(note)
         if values["key"] != key:
             return None
-        written = [Partition(**partition) for partition in values["partitions"]]
+        written = convert(values["partitions"], list[Partition])
         for partition in written:
             partition.check()
             check_shard(task.corpus_dir, partition)

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from sharding.storage.decoding import decode
+
 _DTYPES = {"exp_avg": "F32", "exp_avg_sq": "F32", "rows": "F32", "steps": "I32"}
 _NUMPY = {"F32": np.float32, "I32": np.int32}
 _ITEM_BYTES = 4  # of both
@@ -83,10 +85,7 @@ def parse_tensors(
         raise ValueError("it ends before its header does")
     if start % _ALIGNMENT:
         raise ValueError(f"its header's length isn't a multiple of {_ALIGNMENT}")
-    try:
-        header = msgspec.json.decode(data[8:start].data, type=_Header)
-    except RecursionError as error:
-        raise ValueError("its header is nested too deeply") from error
+    header = decode(data[8:start].data, _Header)
     found = {name: t for name in _DTYPES if (t := getattr(header, name)) is not None}
     if len(found) not in (1, len(_DTYPES)):
         raise ValueError(f"it has {', '.join(found)} alone")

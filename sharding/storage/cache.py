@@ -71,7 +71,7 @@ class ShardCache:
             remedy: what to do where it is another; ends the error.
 
         Raises:
-            CorpusError: the file can't be read, or isn't the one that was promised.
+            CorpusError: the file can't be read, or isn't the one that the manifest names.
         """
         path = self._directory / sha256[:2] / sha256
         data = _read(path, sha256)

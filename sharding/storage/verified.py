@@ -1,4 +1,4 @@
-"""The bytes of a file that a manifest has promised, with their size and SHA-256 compared."""
+"""The bytes of a file that a manifest names, if they have the size and SHA-256 that it says."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ def read_verified(
         remedy: what to do where it is another; ends the error.
 
     Raises:
-        CorpusError: the file can't be read, or isn't the one that was promised.
+        CorpusError: the file can't be read, or isn't the one that the manifest names.
     """
     # One byte more than it should have shows that it is longer.
     data = read_bytes(url, length=None if num_bytes is None else num_bytes + 1)

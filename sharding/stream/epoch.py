@@ -69,13 +69,13 @@ class LaneStream(PooledIterator[LaneBatch[T]]):
         order, sizes = _order_and_sizes(
             corpus, lane, num_lanes=num_lanes, seed=seed, epoch=epoch, num_examples=num_examples
         )
-        check_fits(cursor or LaneCursor(), sizes, lane=lane)
+        check_fits(cursor or LaneCursor(0, 0), sizes, lane=lane)
         super().__init__(threads=1, name=f"lane-{lane}")
         self._lane: Lane[T] = Lane(
             lane,
             order=order,
             sizes=sizes,
-            cursor=cursor or LaneCursor(),
+            cursor=cursor or LaneCursor(0, 0),
             load=partial(_load, corpus, expand, seed, epoch),
             microbatch=microbatch,
             prefetch=prefetch,

@@ -14,7 +14,7 @@ from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.stream.plan import Cursor, LaneCursor
 
 CONFIG = replace(Config(), train=replace(Config().train, epochs=2))
-CURSOR = Cursor(0, 0, tuple(LaneCursor() for _ in range(CONFIG.data.lanes)))
+CURSOR = Cursor(0, 0, tuple(LaneCursor(0, 0) for _ in range(CONFIG.data.lanes)))
 
 
 def corpus(num_partitions: int) -> CorpusManifest:
