@@ -57,7 +57,7 @@ def groups_in(directory: Path) -> list[Group]:
     sizes = json.loads((directory / "sizes.json").read_text())
     groups, first = [], 0
     for index, size in enumerate(sizes):
-        partition = Partition(index, first, size, f"part-{index}.tar", 1, "0" * 64)
+        partition = Partition(index, first, size, f"part-{index}.tar", 1, "0" * 64, False, {})
         groups.append(Group((partition,)))
         first += size
     return groups
@@ -282,7 +282,13 @@ def rows(directory: Path, *, size: int) -> dict[str, Any]:
     write_rows(base / "rows", rows_of, shape=(size, *ROW), chunk=16_384, progress=lambda _: None)
     dense = dense_index(directory, size)
     segment = Segment(0, size, ["0" * 64], ["0" * 64], {})
-    manifest = IndexManifest(size, "0" * 64, "0" * 64, [], (segment,))
+    manifest = IndexManifest(
+        num_passages=size,
+        settings_sha256="0" * 64,
+        experts_sha256="0" * 64,
+        removed=[],
+        segments=(segment,),
+    )
     index = Index(
         store_in(directory),
         manifest,

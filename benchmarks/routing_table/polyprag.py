@@ -36,7 +36,7 @@ class Table:
         self._grad, self._directory = grad, directory
         size = stream.partition_size
         self._partitions = [
-            Partition(index, index * size, size, f"part-{index:05d}.tar", 1, _NO_SHA256)
+            Partition(index, index * size, size, f"part-{index:05d}.tar", 1, _NO_SHA256, False, {})
             for index in range(stream.num_partitions)
         ]
         self._named: dict[int, File] = {}  # by the last checkpoint

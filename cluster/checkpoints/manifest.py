@@ -1,6 +1,6 @@
 """The manifest of a training checkpoint: what it holds, and which run it can continue."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -10,7 +10,8 @@ from polyprag.config.files import flatten
 from polyprag.encoding.manifest import BaseModel
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest
-from sharding.storage.files import atomic_write, exists, join, read_bytes
+from sharding.storage.files import exists, join
+from sharding.storage.versioned import FileKind, Natural, Sha256, Stored
 from sharding.stream.plan import Cursor
 
 MANIFEST_NAME = "manifest.json"
@@ -38,12 +39,12 @@ _IDENTITY = (
 )
 
 
-class StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StateFile(Stored, frozen=True):
     """A file of the checkpoint, by its name inside the directory."""
 
     file: str
-    sha256: str
-    num_bytes: int
+    sha256: Sha256
+    num_bytes: Natural
 
 
 class RowsFile(StateFile, frozen=True):
@@ -57,14 +58,14 @@ class RowsFile(StateFile, frozen=True):
         mean_norm: of the rows (Frobenius).
     """
 
-    step: int
-    num_rows: int
-    updates: int
-    untrained: int
+    step: Natural
+    num_rows: Natural
+    updates: Natural
+    untrained: Natural
     mean_norm: float
 
 
-class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CheckpointManifest(Stored, frozen=True):
     """Everything that continues a run; saved last, so that all it names is there.
 
     Attributes:
@@ -78,46 +79,37 @@ class CheckpointManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         previous_step: of the checkpoint before it; 0 for the first.
     """
 
-    step: int
+    step: Natural
     cursor: Cursor
-    world_size: int
+    world_size: Natural
     identity: dict[str, Any]
-    phases: tuple[Phase, ...]
+    phases: Annotated[tuple[Phase, ...], msgspec.Meta(min_length=1)]
     experts: StateFile
-    rows: dict[int, RowsFile] = {}
-    previous_step: int = 0
+    rows: dict[int, RowsFile] = msgspec.field(default_factory=dict)
+    previous_step: Natural = 0
     format: str = _FORMAT
     version: int = _VERSION
 
     def save(self, directory: str, *, name: str = MANIFEST_NAME) -> None:
         """Writes `directory/manifest.json`, or another name, atomically."""
-        data = msgspec.json.encode(self)
-        with atomic_write(join(directory, name)) as file:
-            file.write(data + b"\n")
+        _MANIFEST.write(join(directory, name), self, indent=-1)
 
     @classmethod
     def load(cls, directory: str, *, name: str = MANIFEST_NAME) -> "CheckpointManifest | None":
         """Reads the manifest; None where no checkpoint has been made.
 
         Raises:
-            RunError: it is damaged or of another version.
+            RunError: it is damaged or of another version; names the field.
         """
         url = join(directory, name)
-        if not exists(url):
-            return None
-        data = read_bytes(url)
-        try:
-            stated = msgspec.json.decode(data, type=_Stated)
-            if (stated.format, stated.version) != (_FORMAT, _VERSION):
-                raise ValueError(f"format {stated.format!r} version {stated.version!r}")
-            manifest = msgspec.json.decode(data, type=cls)
-            _check(manifest)
-        except (ValueError, RecursionError) as error:
-            raise RunError(
-                f"{url}: not a checkpoint that this polyprag can continue ({error}); "
-                f"delete {directory} to train from the start"
-            ) from error
-        return manifest
+        return _MANIFEST.read(url) if exists(url) else None
+
+    def check(self) -> None:
+        """Raises `ValueError` naming the field that can't be."""
+        rows = {f"rows.{index}": entry for index, entry in self.rows.items()}
+        for where, entry in {"experts": self.experts, **rows}.items():
+            if "/" in entry.file or entry.file.startswith("."):
+                raise ValueError(f"{where}.file must lie in the checkpoint's own directory")
 
     @property
     def phase(self) -> Phase:
@@ -147,25 +139,15 @@ def load_previous(directory: str) -> CheckpointManifest | None:
         return None
 
 
-class _Stated(msgspec.Struct):
-    """What a manifest says that it is."""
-
-    format: str
-    version: int
-
-
-def _check(manifest: CheckpointManifest) -> None:
-    """Raises `ValueError` for what types don't tell."""
-    if not manifest.phases:
-        raise ValueError("phases must hold at least one")
-    numbers = [manifest.step, manifest.world_size, manifest.cursor.epoch, manifest.cursor.step]
-    for phase in manifest.phases:
-        numbers += [phase.first_step, phase.last_step, phase.first_epoch, phase.epochs]
-    if min(numbers) < 0:
-        raise ValueError("steps, epochs and workers must be 0 or more")
-    for entry in (manifest.experts, *manifest.rows.values()):
-        if "/" in entry.file or entry.file.startswith("."):
-            raise ValueError(f"file {entry.file!r} must lie in the checkpoint's own directory")
+_MANIFEST = FileKind(
+    struct=CheckpointManifest,
+    form=_FORMAT,
+    version=_VERSION,
+    what="a checkpoint",
+    error=RunError,
+    make="run `polyprag encode RUN` first",
+    remedy="copy it from elsewhere, or delete its directory to train from the start",
+)
 
 
 def identity_of(

@@ -17,6 +17,7 @@ import msgspec
 
 from sharding.errors import FileError
 from sharding.storage.closing import Closing
+from sharding.storage.decoding import decode
 from sharding.storage.files import atomic_write, exists, join, list_names, read_bytes, remove
 from sharding.storage.urls import is_local
 
@@ -139,8 +140,8 @@ class RequestReader(Closing):
             if not exists(url):  # taken back, or answered, since it was listed
                 continue
             try:
-                file = msgspec.json.decode(read_bytes(url), type=RequestFile)
-            except msgspec.MsgspecError as error:
+                file = decode(read_bytes(url), RequestFile)
+            except ValueError as error:
                 _LOG.warning("%s: not a request (%s)", url, error)
                 self._delete(name)
                 continue

@@ -1,10 +1,9 @@
 """How fast a worker trains, measured in the metrics that an encoding run left."""
 
-import json
 from dataclasses import dataclass
 from statistics import median
 
-from cluster.record.metrics import METRICS_FILE, StepMetrics, read_lines
+from cluster.record.metrics import METRICS_FILE, StepMetrics, parse_metrics, read_lines
 from polyprag.config import Config
 from polyprag.config.files import flatten, load_config
 from polyprag.errors import RunError
@@ -53,8 +52,8 @@ def measured_speed(run_dir: str, config: Config) -> WorkerSpeed | None:
     """
     url = join(run_dir, "logs", METRICS_FILE)
     try:
-        lines = [StepMetrics(**json.loads(line)) for line in read_lines(url)]
-    except (TypeError, ValueError) as error:
+        lines = [parse_metrics(line) for line in read_lines(url)]
+    except ValueError as error:
         raise RunError(
             f"{url}: not the metrics of an encoding run ({error}); "
             "give the rate with --tokens-per-second, or another run with --like"

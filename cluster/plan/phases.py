@@ -4,20 +4,20 @@ A run is trained in one phase by `encode`, and in one more by each `train-more`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest
 from sharding.storage.files import join
+from sharding.storage.versioned import Natural, Stored
 
 if TYPE_CHECKING:
     from cluster.plan.steps import EncodePlan
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Stored, frozen=True):
     """A stretch of joint training over a corpus as it was then, as checkpoints record it.
 
     Attributes:
@@ -28,11 +28,11 @@ class Phase:
         num_partitions: of the corpus.
     """
 
-    first_step: int
-    last_step: int
-    first_epoch: int
-    epochs: int
-    num_partitions: int
+    first_step: Natural
+    last_step: Natural
+    first_epoch: Natural
+    epochs: Natural
+    num_partitions: Natural
 
     @classmethod
     def of(cls, plan: "EncodePlan") -> "Phase":

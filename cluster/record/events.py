@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sharding.errors import FileError
+from sharding.storage.decoding import decode
 from sharding.storage.files import atomic_write, join, list_names, read_bytes
 
 EVENTS_DIRECTORY = "logs/events"
@@ -92,8 +93,8 @@ def read_events(run_dir: str) -> list[Event]:
             continue
         url = join(directory, name)
         try:
-            events.append(msgspec.json.decode(read_bytes(url), type=Event))
-        except msgspec.MsgspecError as error:
+            events.append(decode(read_bytes(url), Event))
+        except ValueError as error:
             raise FileError(f"{url}: not an event ({error}); delete it") from error
     return events
 

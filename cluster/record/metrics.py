@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+from polyprag.errors import RunError
+from sharding.storage.decoding import convert
 from sharding.storage.files import exists, read_bytes, size_of
 
 METRICS_FILE = "metrics.jsonl"
@@ -69,12 +71,31 @@ def last_metrics(url: str, *, most: int) -> list[StepMetrics]:
     Args:
         url: of the file, which may not be there yet.
         most: how many are wanted at most.
+
+    Raises:
+        RunError: a line isn't a step's.
     """
     if not exists(url):
         return []
     tail = read_bytes(url, offset=max(0, size_of(url) - most * _LINE_BYTES))
     whole = tail.split(b"\n")[:-1][-most:]  # the line that a tail begins with is cut off, mostly
-    return [StepMetrics(**json.loads(line)) for line in whole if line.startswith(b"{")]
+    try:
+        return [parse_metrics(line) for line in whole if line.startswith(b"{")]
+    except ValueError as error:
+        raise RunError(f"{url}: not the metrics of a run ({error}); move it away") from error
+
+
+def parse_metrics(line: str | bytes) -> StepMetrics:
+    """Returns a line of a metrics file.
+
+    Raises:
+        ValueError: it isn't one; begins with the field where it is JSON.
+    """
+    try:
+        # `msgspec` alone refuses NaN, which the loss of a run that diverges is.
+        return convert(json.loads(line), StepMetrics)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_lines(url: str) -> list[str]:

@@ -1,9 +1,9 @@
 """The last act of a training: the encoding is written, which everything after it reads."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from torch import distributed
 
 from cluster.parallel.collectives import gather_json, run_on_all_or_raise
@@ -67,7 +67,8 @@ def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[s
         training.beat(f"partition {index} of the encoding")
         rows = training.table.read(index)
         sha256, _ = save_rows(join(directory, name), rows, moments=False)
-        return asdict(RowsPart(index, partition.first_id, partition.num_passages, name, sha256))
+        part = RowsPart(index, partition.first_id, partition.num_passages, name, sha256, joint=True)
+        return msgspec.structs.asdict(part)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(write, mine))

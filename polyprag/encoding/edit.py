@@ -7,10 +7,10 @@ So a stop at any moment leaves an encoding that is whole, and the same call does
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import encoding_dir
@@ -55,7 +55,7 @@ def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingM
             raise RunError(f"{join(directory, part.file)}: no such file; {_ADD_AGAIN}")
         there += (part,)
     num_passages = sum(part.num_passages for part in there)
-    extended = replace(manifest, parts=there, num_passages=num_passages)
+    extended = structs.replace(manifest, parts=there, num_passages=num_passages)
     if new:
         extended.save(directory)
     _remove_unnamed(directory, extended)
@@ -79,7 +79,7 @@ def forget_encoded_rows(run_dir: str | Path, ids: Iterable[int]) -> None:
     wanted = np.unique(np.fromiter(ids, np.int64))
     parts = tuple(_without(directory, part, wanted) for part in manifest.parts)
     if parts != manifest.parts:
-        manifest = replace(manifest, parts=parts)
+        manifest = structs.replace(manifest, parts=parts)
         manifest.save(directory)
     _remove_unnamed(directory, manifest, of={part.index for part in parts})
 
@@ -99,7 +99,7 @@ def _without(
     told = hashlib.sha256(part.sha256.encode() + mine.astype("<i8").tobytes()).hexdigest()
     name = f"{ROWS}/part-{part.index:05d}-{told[:12]}.safetensors"
     sha256, _ = save_rows(join(directory, name), rows, moments=False)
-    return replace(part, file=name, sha256=sha256)
+    return structs.replace(part, file=name, sha256=sha256)
 
 
 def _remove_unnamed(

@@ -1,76 +1,64 @@
 """The encoding's manifest: what was encoded with which base model, and every file's checksum."""
 
-import dataclasses
 import re
-import typing
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING
 
 from polyprag.config import ModelConfig
 from polyprag.errors import RunError
-from sharding.storage.files import exists, join, read_json, sha256_of, write_json
+from sharding.storage.files import join, sha256_of
+from sharding.storage.versioned import FileKind, Natural, Positive, Sha256, Stored, Values, require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-encoding", 2
-_READABLE = (1, _VERSION)  # version 1 knew no `joint`
 _ROWS_NAME = re.compile(r"rows/part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_AGAIN = "run `polyprag encode RUN` again"
-
-T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class BaseModel:
+class BaseModel(Stored, frozen=True):
     """The base model that an encoding belongs to; `sha256` is that of its config.json."""
 
     path: str
     num_layers: int
     hidden_size: int
-    sha256: str
+    sha256: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class RowsPart:
+class RowsPart(Stored, frozen=True):
     """One partition's rows: ids `first_id` to `first_id + num_passages - 1`."""
 
-    index: int
-    first_id: int
-    num_passages: int
+    index: Natural
+    first_id: Natural
+    num_passages: Positive
     file: str  # inside the encoding directory: rows/part-<index>[-<hash>].safetensors
-    sha256: str
-    joint: bool = True  # trained together with the experts; False: by `add`, the experts frozen
+    sha256: Sha256
+    joint: bool  # trained together with the experts; False: by `add`, the experts frozen
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertsFile:
+class ExpertsFile(Stored, frozen=True):
     """The expert pool's weights."""
 
     file: str
-    sha256: str
+    sha256: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
+class Trained(Stored, frozen=True):
     """How long the encoding was trained."""
 
     steps: int
     epochs: int
 
 
-@dataclass(frozen=True, slots=True)
-class EncodingManifest:
+class EncodingManifest(Stored, frozen=True):
     """What an encoding directory holds; written last, so that what it names is there."""
 
     base_model: BaseModel
-    num_passages: int
-    num_sites: int
-    num_experts: int
-    rank: int
+    num_passages: Positive
+    num_sites: Positive
+    num_experts: Positive
+    rank: Positive
     parts: tuple[RowsPart, ...]
     experts: ExpertsFile
     trained: Trained
@@ -80,55 +68,54 @@ class EncodingManifest:
     def save(self, encoding_dir: str | Path) -> None:
         """Writes `encoding_dir/manifest.json`, atomically."""
         self.check()
-        write_json(join(encoding_dir, MANIFEST_NAME), asdict(self))
+        _MANIFEST.write(join(encoding_dir, MANIFEST_NAME), self)
 
     @classmethod
-    def load(cls, encoding_dir: str | Path) -> Self:
-        """Reads and check `encoding_dir/manifest.json`.
+    def load(cls, encoding_dir: str | Path) -> "EncodingManifest":
+        """Reads and checks `encoding_dir/manifest.json`.
 
         Raises:
             RunError: it isn't there, or says something that can't be; names the field.
         """
-        url = join(encoding_dir, MANIFEST_NAME)
-        if not exists(url):
-            raise RunError(f"{url}: no such file; run `polyprag encode RUN` first")
-        values = read_json(url)
-        if not isinstance(values, dict) or values.get("format") != _FORMAT:
-            raise RunError(f'{url}: not an encoding manifest (format must be "{_FORMAT}")')
-        if values.get("version") not in _READABLE:
-            raise RunError(
-                f"{url}: version {values.get('version')!r} can't be read by this polyprag, which "
-                f"reads version {_VERSION}; {_AGAIN}, or install the polyprag that wrote it"
-            )
-        try:
-            manifest = _parse(cls, _as_now(values), "manifest")
-            manifest.check()
-        except ValueError as error:
-            raise RunError(f"{url}: {error}; {_AGAIN}") from error
-        return manifest
+        return _MANIFEST.read(join(encoding_dir, MANIFEST_NAME))
 
     def check(self) -> None:
         """Raises `ValueError` naming the field that can't be."""
-        for name in ("num_passages", "num_sites", "num_experts", "rank"):
-            _require(getattr(self, name) > 0, name, "at least 1")
-        _require("/" not in self.experts.file, "experts.file", "a name with no directory in it")
+        require("/" not in self.experts.file, "experts.file", "a name with no directory in it")
         next_id = 0
         for position, part in enumerate(self.parts):
             where = f"parts[{position}]"
             matched = _ROWS_NAME.fullmatch(part.file)
-            _require(
-                matched is not None and int(matched[1]) == part.index,
-                f"{where}.file",
-                f"rows/part-{part.index:05d}[-HASH].safetensors",
-            )
-            _require(part.index == position, f"{where}.index", f"{position}")
-            _require(part.first_id == next_id, f"{where}.first_id", f"{next_id}")
-            _require(part.num_passages > 0, f"{where}.num_passages", "at least 1")
+            if matched is None or int(matched[1]) != part.index:
+                name = f"rows/part-{part.index:05d}[-HASH].safetensors"
+                raise ValueError(f"{where}.file must be {name}")
+            if part.index != position:
+                raise ValueError(f"{where}.index must be {position}")
+            if part.first_id != next_id:
+                raise ValueError(f"{where}.first_id must be {next_id}")
             next_id += part.num_passages
-        _require(self.num_passages == next_id, "num_passages", f"the parts' sum, {next_id}")
-        hashes = [part.sha256 for part in self.parts]
-        for sha256 in (*hashes, self.experts.sha256, self.base_model.sha256):
-            _require(_SHA256.fullmatch(sha256) is not None, "sha256", "64 hex digits")
+        require(self.num_passages == next_id, "num_passages", f"the parts' sum, {next_id}")
+
+
+def _with_joint(values: Values) -> Values:
+    """Returns the values of version 1, which knew no `joint`, as those of version 2."""
+    parts = values.get("parts")
+    if not isinstance(parts, list):
+        return values
+    joint = [part | {"joint": True} if isinstance(part, dict) else part for part in parts]
+    return values | {"parts": joint}
+
+
+_MANIFEST = FileKind(
+    struct=EncodingManifest,
+    form=_FORMAT,
+    version=_VERSION,
+    what="an encoding manifest",
+    error=RunError,
+    make="run `polyprag encode RUN` first",
+    remedy="run `polyprag encode RUN` again",
+    upgrades={1: _with_joint},
+)
 
 
 def describe_base(model: "PreTrainedModel", config: ModelConfig) -> BaseModel:
@@ -147,38 +134,3 @@ def describe_base(model: "PreTrainedModel", config: ModelConfig) -> BaseModel:
         hidden_size=int(text_config.hidden_size),
         sha256=sha256_of(found),
     )
-
-
-def _as_now(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns a manifest's values as this version writes them."""
-    parts = values.get("parts")
-    if values["version"] == _VERSION or not isinstance(parts, list):
-        return values
-    joint = [part | {"joint": True} if isinstance(part, dict) else part for part in parts]
-    return values | {"version": _VERSION, "parts": joint}
-
-
-def _parse(cls: type[T], values: Any, where: str) -> T:
-    """Returns the dataclass in JSON values; missing, unknown and mistyped fields are refused."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} must be a JSON object")
-    hints = typing.get_type_hints(cls)
-    if odd := values.keys() ^ hints.keys():
-        raise ValueError(f"{where}: missing or unknown fields: {', '.join(sorted(odd))}")
-    return cls(**{k: _parse_value(hint, values[k], f"{where}.{k}") for k, hint in hints.items()})
-
-
-def _parse_value(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _parse(typing.cast(type[Any], hint), value, where)
-    if typing.get_origin(hint) is tuple:
-        _require(isinstance(value, list), where, "a list")
-        item = typing.get_args(hint)[0]
-        return tuple(_parse_value(item, v, f"{where}[{i}]") for i, v in enumerate(value))
-    _require(type(value) is hint, where, f"of type {hint.__name__}")
-    return value
-
-
-def _require(ok: bool, name: str, allowed: str) -> None:
-    if not ok:
-        raise ValueError(f"{name} must be {allowed}")

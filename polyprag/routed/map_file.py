@@ -5,21 +5,14 @@ the two leaves a map that is refused.
 """
 
 import hashlib
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.errors import FileError, RunError
-from polyprag.versioned_json import read_versioned
-from sharding.storage.files import (
-    atomic_write,
-    exists,
-    join,
-    read_bytes,
-    remove_directory,
-    write_json,
-)
+from sharding.storage.files import atomic_write, exists, join, read_bytes, remove_directory
+from sharding.storage.versioned import FileKind, Positive, Sha256, Stored, require
 
 if TYPE_CHECKING:
     from polyprag.routed.map import Fitted, RoutingMap
@@ -30,8 +23,7 @@ DISTIL_AGAIN = "run `polyprag distill RUN` again"
 _FORMAT, _VERSION = "polyprag-router", 1
 
 
-@dataclass(frozen=True, slots=True)
-class MadeOf:
+class MadeOf(Stored, frozen=True):
     """What a map was distilled from; it fits no other.
 
     Attributes:
@@ -49,8 +41,7 @@ class MadeOf:
         return cls(hashlib.sha256(" ".join(digests).encode()).hexdigest(), encoder)
 
 
-@dataclass(frozen=True, slots=True)
-class MapSettings:
+class MapSettings(Stored, frozen=True, kw_only=True):
     """`router.json`.
 
     Attributes:
@@ -63,46 +54,39 @@ class MapSettings:
         sha256: of the weights.
     """
 
+    format: str = _FORMAT
+    version: int = _VERSION
     made_of: MadeOf
-    num_sites: int
-    num_questions: int
-    num_passages: int
+    num_sites: Positive
+    num_questions: Positive
+    num_passages: Positive
     cosine: float | None
-    num_bytes: int
-    sha256: str
+    num_bytes: Positive
+    sha256: Sha256
 
     @classmethod
-    def load(cls, directory: str) -> Self:
+    def load(cls, directory: str) -> "MapSettings":
         """Reads and checks `router.json`.
 
         Raises:
-            RunError: it isn't there, or says something that can't be.
+            RunError: it isn't there, or says something that can't be; names the field.
         """
-        url = join(directory, SETTINGS)
-        values = read_versioned(
-            url,
-            form=_FORMAT,
-            version=_VERSION,
-            what="a router's settings",
-            command="polyprag distill RUN",
-        )
-        try:
-            return cls._parse(values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{url}: not a router's settings ({error}); {DISTIL_AGAIN}") from error
+        return _SETTINGS_FILE.read(join(directory, SETTINGS))
 
-    @classmethod
-    def _parse(cls, values: dict[str, Any]) -> Self:
-        made_of = MadeOf(**values["made_of"])
-        parsed = cls(**{field.name: values[field.name] for field in fields(cls)})
-        counts = (parsed.num_sites, parsed.num_questions, parsed.num_passages, parsed.num_bytes)
-        if not all(type(count) is int and count > 0 for count in counts):
-            raise ValueError("its counts must be whole numbers above 0")
-        if not all(type(text) is str for text in (*astuple(made_of), parsed.sha256)):
-            raise ValueError("its checksums must be strings")
-        if not (parsed.cosine is None or type(parsed.cosine) is float):
-            raise ValueError("its cosine must be a number or null")
-        return replace(parsed, made_of=made_of)
+    def check(self) -> None:
+        """Raises `ValueError` naming the field that can't be."""
+        require(self.cosine is None or isfinite(self.cosine), "cosine", "finite or null")
+
+
+_SETTINGS_FILE = FileKind(
+    struct=MapSettings,
+    form=_FORMAT,
+    version=_VERSION,
+    what="a router's settings",
+    error=RunError,
+    make="run `polyprag distill RUN` first",
+    remedy=DISTIL_AGAIN,
+)
 
 
 def map_dir(run_dir: str | Path) -> str:
@@ -124,18 +108,18 @@ def save_map(
     directory = map_dir(run_dir)
     data = save(fitted.map.tensors())
     settings = MapSettings(
-        made_of,
-        fitted.map.num_sites,
-        num_questions,
-        num_passages,
-        fitted.cosine,
-        len(data),
-        hashlib.sha256(data).hexdigest(),
+        made_of=made_of,
+        num_sites=fitted.map.num_sites,
+        num_questions=num_questions,
+        num_passages=num_passages,
+        cosine=fitted.cosine,
+        num_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
     )
+    settings.check()
     with atomic_write(join(directory, WEIGHTS)) as file:
         file.write(data)
-    values = {"format": _FORMAT, "version": _VERSION, **asdict(settings)}
-    write_json(join(directory, SETTINGS), values)
+    _SETTINGS_FILE.write(join(directory, SETTINGS), settings)
     return settings
 
 
@@ -182,7 +166,7 @@ def stale(settings: MapSettings, made_of: MadeOf) -> list[str]:
 
 
 def remove_map(run_dir: str | Path) -> bool:
-    """Deletes RUN/router, settings first; tells whether there was anything."""
+    """Deletes RUN/router, settings first; returns whether there was anything."""
     directory = map_dir(run_dir)
     there = exists(directory)
     remove_directory(directory)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from sharding.change.known_passages import Known, find_known
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
@@ -128,7 +129,7 @@ def append_passages(
     skipped = left_out_by_reason(splits, duplicates)
     grown = manifest
     if partitions:
-        grown = replace(
+        grown = structs.replace(
             manifest,
             source=manifest.source + [file.url for file in files],
             source_sha256=manifest.source_sha256 + [file.sha256 for file in parsed],

@@ -9,9 +9,11 @@ call does the rest.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from msgspec import structs
 
 from sharding.corpus.manifest import SHARD_NAME, CorpusManifest, Partition
 from sharding.corpus.partitions import read_shard, remove_unnamed_shards, write_partition
@@ -83,7 +85,7 @@ def remove_passages(
 
     def adapt(saved: CorpusManifest, done: set[int]) -> CorpusManifest:
         gone = (task.ids for task in tasks if task.partition.index in done)
-        return replace(saved, removed=sorted(set(manifest.removed).union(*gone)))
+        return structs.replace(saved, removed=sorted(set(manifest.removed).union(*gone)))
 
     def forget(name: str) -> None:
         shard = SHARD_NAME.fullmatch(name)
@@ -116,7 +118,7 @@ def check_ids(corpus_dir: str, manifest: CorpusManifest, ids: Collection[int]) -
 
 
 def _tasks(manifest: CorpusManifest, ids: set[int]) -> Iterable[_Task]:
-    ordered = replace(manifest, removed=sorted(ids))
+    ordered = structs.replace(manifest, removed=sorted(ids))
     for partition in manifest.partitions:
         mine = ordered.removed_in(partition)
         if mine:

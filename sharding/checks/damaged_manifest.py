@@ -1,19 +1,18 @@
 """A corpus manifest that `CorpusManifest.load` refuses: what is wrong with it and what isn't."""
 
-from dataclasses import fields, replace
 from typing import Any
 
+import msgspec
+
 from sharding.corpus.manifest import (
-    FORMAT,
+    CORPUS_MANIFEST,
     MANIFEST_NAME,
-    READABLE,
     SHARD_NAME,
     CorpusManifest,
     Partition,
-    build,
-    read_manifest,
 )
 from sharding.errors import CorpusError, FileError
+from sharding.storage.decoding import convert
 from sharding.storage.files import join, read_json
 
 _ABOUT_PARTITIONS = {"partitions", "num_passages", "removed", "format", "version"}
@@ -27,42 +26,41 @@ def all_problems(corpus_dir: str) -> list[str]:
     """
     url = join(corpus_dir, MANIFEST_NAME)
     try:
-        values = read_manifest(url)
+        values = CORPUS_MANIFEST.values(url)
     except (CorpusError, FileError) as error:
         return [str(error)]
-    problems: list[str] = []
+    return [f"{url}: {wrong}; {CORPUS_MANIFEST.remedy}" for wrong in _wrong(values)]
+
+
+def _wrong(values: dict[str, Any]) -> list[str]:
+    """Returns what is wrong with a manifest's values, each of which begins with the field."""
+    wrong: list[str] = []
     parts: list[Partition] = []
     entries = values.get("partitions")
     for position, entry in enumerate(entries if isinstance(entries, list) else []):
         try:
-            parts.append(build(Partition, values=entry, where=f"{url}: partitions[{position}]"))
-        except CorpusError as error:
-            problems.append(str(error))
+            part = convert(entry, Partition)
+            part.check()
+        except ValueError as error:
+            wrong.append(f"partitions[{position}]: {error}")
+        else:
+            parts.append(part)
     if not isinstance(entries, list):
-        problems.append(f"{url}: partitions must be a list; run `polyprag prepare` again")
-    alone: dict[str, Any] = {"num_passages": 0, "removed": []}
-    alone = {"partitions": ()} | {name: alone[name] for name in alone if name in values}
+        wrong.append("partitions must be a list")
     try:
-        manifest = build(CorpusManifest, values=values | alone, where=url)
-    except CorpusError as error:
-        return [*problems, str(error)]
-    num_passages, removed = values["num_passages"], values["removed"]
-    if type(num_passages) is not int:
-        problems.append(f"{url}: num_passages must be of type int; run `polyprag prepare` again")
-    elif type(removed) is not list:
-        problems.append(f"{url}: removed must be of type list; run `polyprag prepare` again")
-    elif not problems:
-        whole = replace(
-            manifest, partitions=tuple(parts), num_passages=num_passages, removed=removed
-        )
-        problems += [f"{url}: {wrong}; prepare again" for wrong in whole.contradictions()]
-    return problems
+        whole = CORPUS_MANIFEST.converted(values | {"partitions": []})
+    except ValueError as error:
+        return [*wrong, str(error)]
+    if not wrong:
+        wrong += msgspec.structs.replace(whole, partitions=tuple(parts)).contradictions()
+    return wrong
 
 
 def is_of_other_version(corpus_dir: str) -> bool:
     """Returns whether a manifest is of another polyprag, whose shards may differ, too."""
     values = _values(corpus_dir)
-    return values.get("format") == FORMAT and values.get("version") not in (None, *READABLE)
+    known = (None, *CORPUS_MANIFEST.readable)
+    return values.get("format") == CORPUS_MANIFEST.form and values.get("version") not in known
 
 
 def sound_facts(corpus_dir: str) -> dict[str, Any]:
@@ -70,12 +68,12 @@ def sound_facts(corpus_dir: str) -> dict[str, Any]:
     values = _values(corpus_dir)
     sound: dict[str, Any] = {}
     empty = CorpusManifest(source=[], num_passages=0, partition_size=1, partitions=())
-    defaults = {field.name: getattr(empty, field.name) for field in fields(CorpusManifest)}
+    defaults = msgspec.structs.asdict(empty)
     for name in defaults.keys() - _ABOUT_PARTITIONS:
         if name in values:
             try:
-                build(CorpusManifest, values=defaults | {name: values[name]}, where=name)
-            except CorpusError:
+                CORPUS_MANIFEST.checked(defaults | {name: values[name]})
+            except ValueError:
                 continue
             sound[name] = values[name]
     return sound

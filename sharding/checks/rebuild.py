@@ -7,9 +7,11 @@ are whole and their ids dense, all of the manifest that readers need follows fro
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from sharding.checks.shard import problems_in
 from sharding.corpus.manifest import MANIFEST_NAME, SHARD_NAME, CorpusManifest, Partition
@@ -72,7 +74,9 @@ def look_at(shard: ShardFile) -> FoundShard | str:
         if not sha256.startswith(named[2]):
             raise CorpusError(f"{url}: has another SHA-256 than its name says; {REMEDY}")
         first_id, num_passages = _extent(data, url)
-        found = Partition(int(named[1]), first_id, num_passages, shard.name, len(data), sha256)
+        found = Partition(
+            int(named[1]), first_id, num_passages, shard.name, len(data), sha256, False, {}
+        )
         for message in problems_in(data, found, where=url):
             raise CorpusError(message)
     except (CorpusError, FileError) as error:
@@ -87,7 +91,7 @@ def look_at(shard: ShardFile) -> FoundShard | str:
             augmented = augmented and record.augmentation is not None
         if shard.count is not None:
             counts.update(shard.count(record))
-    found = replace(found, augmented=augmented, counts=dict(counts) if augmented else {})
+    found = structs.replace(found, augmented=augmented, counts=dict(counts) if augmented else {})
     return FoundShard(found, removed)
 
 

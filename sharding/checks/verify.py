@@ -5,8 +5,10 @@ look at a corpus that was copied or kept for long tells all there is to mend.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+
+from msgspec import structs
 
 from sharding.checks.damaged_manifest import (
     all_problems,
@@ -152,10 +154,10 @@ def _wrong_counts(corpus_dir: str, counts: dict[int, dict[str, int]]) -> list[Pr
 def _recount(corpus_dir: str, counts: dict[int, dict[str, int]]) -> str:
     manifest = CorpusManifest.load(corpus_dir)
     partitions = tuple(
-        replace(partition, counts=counts.get(partition.index, partition.counts))
+        structs.replace(partition, counts=counts.get(partition.index, partition.counts))
         for partition in manifest.partitions
     )
-    replace(manifest, partitions=partitions).save(corpus_dir)
+    structs.replace(manifest, partitions=partitions).save(corpus_dir)
     url = join(corpus_dir, MANIFEST_NAME)
     return f"{url}: counts of {len(counts)} partitions made anew; {INDEX_AGAIN}"
 
@@ -178,7 +180,7 @@ def _renew_removed(corpus_dir: str, removed: dict[int, list[int]]) -> str:
         for partition in manifest.partitions
         for passage_id in removed.get(partition.index, manifest.removed_in(partition))
     ]
-    replace(manifest, removed=ids).save(corpus_dir)
+    structs.replace(manifest, removed=ids).save(corpus_dir)
     return f"{join(corpus_dir, MANIFEST_NAME)}: removed made anew; {INDEX_AGAIN}"
 
 

@@ -7,10 +7,11 @@ saved next, and only then do the old ones go. So the manifest never names a shar
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.partitions import read_shard, remove_unnamed_shards, write_partition
@@ -61,7 +62,7 @@ def rewrite_partitions(
     # `describe` says would else also be said of shards that hold an earlier augmentation.
     partitions = list(manifest.partitions)
     for index in waiting:
-        partitions[index] = replace(partitions[index], augmented=False, counts={})
+        partitions[index] = structs.replace(partitions[index], augmented=False, counts={})
     if progress:
         progress(manifest.num_passages - sum(partitions[i].num_passages for i in waiting))
 
@@ -71,7 +72,7 @@ def rewrite_partitions(
     )
     return replace_shards(
         corpus_dir,
-        replace(manifest, partitions=tuple(partitions), augmentation=describe),
+        structs.replace(manifest, partitions=tuple(partitions), augmentation=describe),
         rewritten,
         progress=progress,
     )
@@ -103,7 +104,7 @@ def replace_shards(
     done: set[int] = set()
 
     def save() -> CorpusManifest:
-        saved = adapt(replace(manifest, partitions=tuple(partitions)), done)
+        saved = adapt(structs.replace(manifest, partitions=tuple(partitions)), done)
         saved.save(corpus_dir)
         return saved
 

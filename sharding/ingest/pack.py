@@ -8,10 +8,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from sharding.errors import CorpusError, FileError
 from sharding.ingest.parse_task import SplitInfo
 from sharding.ingest.splits import load_split, with_id
 from sharding.shown_progress import ShowProgress
+from sharding.storage.decoding import convert
 from sharding.storage.files import exists, join, read_json, write_json
 from sharding.task_pool import TaskPool
 
@@ -156,7 +158,7 @@ def write_pack(task: PackTask) -> list[Partition]:
         written = list(
             writers.map(lambda shard: write_shard(task.corpus_dir, **shard), _shards(task))
         )
-    write_json(note, {"key": key, "partitions": [asdict(partition) for partition in written]})
+    write_json(note, {"key": key, "partitions": msgspec.to_builtins(written)})
     return written
 
 
@@ -202,7 +204,7 @@ def _kept(note: str, key: str, task: PackTask) -> list[Partition] | None:
         values = read_json(note)
         if values["key"] != key:
             return None
-        written = [Partition(**partition) for partition in values["partitions"]]
+        written = convert(values["partitions"], list[Partition])
         for partition in written:
             partition.check()
             check_shard(task.corpus_dir, partition)

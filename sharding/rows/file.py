@@ -23,6 +23,7 @@ import numpy as np
 from sharding.errors import FileError
 from sharding.rows.part import Float32Array, RowPartition, second_moment_shape, without_moments
 from sharding.storage.array_files import read_buffer, write_buffers
+from sharding.storage.decoding import decode
 
 _DTYPES = {"exp_avg": "F32", "exp_avg_sq": "F32", "rows": "F32", "steps": "I32"}
 _NUMPY = {"F32": np.float32, "I32": np.int32}
@@ -176,10 +177,7 @@ def _parse(
         raise ValueError("it ends before its header does")
     if start % _ALIGNMENT:
         raise ValueError(f"its header's length isn't a multiple of {_ALIGNMENT}")
-    try:
-        header = msgspec.json.decode(data[8:start].data, type=_Header)
-    except RecursionError as error:
-        raise ValueError("its header is nested too deeply") from error
+    header = decode(data[8:start].data, _Header)
     found = {name: t for name in _DTYPES if (t := getattr(header, name)) is not None}
     if len(found) not in (1, len(_DTYPES)):
         raise ValueError(f"it has {', '.join(found)} alone")

@@ -16,9 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
-
 from sharding.errors import FileError
+from sharding.storage.decoding import decode, line_of
 from sharding.storage.remote import (
     changed_remote,
     create_remote,
@@ -351,17 +350,11 @@ def read_json(url: str | Path) -> Any:
     """
     data = read_bytes(url)
     try:
-        # Unlike `json` it refuses NaN, lone surrogates and other encodings than UTF-8, all of which
-        # would fail only when the value is written again.
-        return msgspec.json.decode(data)
-    except (ValueError, RecursionError) as error:
+        return decode(data, object)
+    except ValueError as error:
+        line = line_of(error, data)
+        where = f"{url}:{line}" if line else str(url)
         raise FileError(
-            f"{url}{_line_of(error, data)}: not valid JSON ({error}); the file is damaged: run the "
-            "stage that wrote it again"
+            f"{where}: not valid JSON ({error}); the file is damaged: run the stage that wrote it "
+            "again"
         ) from error
-
-
-def _line_of(error: Exception, data: bytes) -> str:
-    """`:LINE` of what `msgspec` says of a byte; empty where it says nothing."""
-    found = re.search(r"\(byte (\d+)\)", str(error))
-    return ":" + str(data.count(b"\n", 0, int(found[1])) + 1) if found else ""

@@ -25,6 +25,7 @@ import msgspec
 
 from sharding.errors import FileError, PolypragError
 from sharding.storage.closing import Closing
+from sharding.storage.decoding import decode
 from sharding.storage.files import atomic_write, create, join, list_names, read_bytes, remove
 
 LEASE_DIRECTORY = "lease"  # in a run
@@ -223,8 +224,8 @@ def read(directory: str | Path) -> tuple[int, Holder] | None:
     for number in reversed(_numbers(directory)):
         url = _url(directory, number)
         try:
-            return number, msgspec.json.decode(read_bytes(url), type=Holder)
-        except msgspec.MsgspecError as error:
+            return number, decode(read_bytes(url), Holder)
+        except ValueError as error:
             raise FileError(
                 f"{url}: not a lease ({error}); delete it if no command is at work on this run"
             ) from error

@@ -1,4 +1,4 @@
-"""The bytes of a file that a manifest has promised, with their size and SHA-256 compared."""
+"""The bytes of a file that a manifest names, if they have the size and SHA-256 that it says."""
 
 import hashlib
 from pathlib import Path

@@ -4,13 +4,13 @@ The order of a lane's data depends on (seed, epoch, lane) only, never on the num
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
 from sharding.errors import CorpusError
+from sharding.storage.versioned import Natural, Stored
 
 
 class _Draw(IntEnum):
@@ -20,16 +20,15 @@ class _Draw(IntEnum):
     EXAMPLES = 1
 
 
-@dataclass(frozen=True, slots=True)
-class LaneCursor:
+class LaneCursor(Stored, frozen=True):
     """Where a lane goes on: the index into its order of partitions, and the examples taken there.
 
     Always in the one form where `offset` is less than that partition's examples, or (number of
     partitions, 0) at the lane's end.
     """
 
-    position: int = 0
-    offset: int = 0
+    position: Natural
+    offset: Natural
 
     def __post_init__(self) -> None:
         if self.position < 0 or self.offset < 0:
@@ -38,12 +37,11 @@ class LaneCursor:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Stored, frozen=True):
     """Where a stream goes on: the epoch, the steps taken in it, and every lane's cursor."""
 
-    epoch: int
-    step: int
+    epoch: Natural
+    step: Natural
     lanes: tuple[LaneCursor, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -124,7 +124,9 @@ def encoded_run(
         file = f"rows/part-{partition.index:05d}.safetensors"
         sha256, _ = save_rows(join(encoding_dir(run), file), rows, moments=False)
         parts.append(
-            RowsPart(partition.index, partition.first_id, partition.num_passages, file, sha256)
+            RowsPart(
+                partition.index, partition.first_id, partition.num_passages, file, sha256, True
+            )
         )
     save_encoding(
         encoding_dir(run),
@@ -158,7 +160,7 @@ def trained_run(encoded_run: tuple[Path, Config], tmp_path: Path) -> tuple[Path,
     save_file({"layer.A": torch.ones(4, 3)}, path)
     CheckpointManifest(
         step=5,
-        cursor=Cursor(0, 5, (LaneCursor(),)),
+        cursor=Cursor(0, 5, (LaneCursor(0, 0),)),
         world_size=1,
         identity=identity_of(config, corpus),
         phases=(Phase(0, 5, 0, 1, len(corpus.partitions)),),

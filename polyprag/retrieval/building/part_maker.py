@@ -8,9 +8,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.parts.components import SUMMARY, Component, StoredFile, directory_name
@@ -47,7 +49,7 @@ def keep_or_make(
             for path in sorted(temporary.iterdir())
         }
         component = Component(directory, files)
-        write_json(temporary / SUMMARY, asdict(component))
+        write_json(temporary / SUMMARY, msgspec.to_builtins(component))
         store.keep(temporary, component)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

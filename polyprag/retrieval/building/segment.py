@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.retrieval.building.dense import DenseBuild
@@ -107,7 +108,7 @@ class SegmentBuild:
 
     def _source(self, group: Group) -> GroupSource:
         data = self._settings.config.data
-        manifest = replace(self._corpus.manifest, partitions=group.partitions)
+        manifest = structs.replace(self._corpus.manifest, partitions=group.partitions)
         return GroupSource(self._corpus.directory, manifest, data.cache_dir, data.cache_gb)
 
     def _passages(self, partitions: Sequence[Partition], groups: Sequence[Group]) -> Component:

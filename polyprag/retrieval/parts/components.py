@@ -8,13 +8,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polyprag.errors import FileError, RunError
 from polyprag.retrieval.remedy import REMEDY as REMEDY  # local_copies takes it from here
-from sharding.storage.files import read_json, sha256_of
+from sharding.storage.decoding import decode
+from sharding.storage.files import read_bytes, sha256_of
+from sharding.storage.versioned import Natural, Sha256, Stored
 
 _NAMES = (
     *("passages", "bm25", "encoder", "embeddings", "dense", "rows"),
@@ -28,39 +29,25 @@ SUMMARY = "component.json"  # written last
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredFile(Stored, frozen=True):
     """A file's size and checksum."""
 
-    num_bytes: int
-    sha256: str
+    num_bytes: Natural
+    sha256: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
+class Component(Stored, frozen=True):
     """A part's directory in the index, and its files by name."""
 
     directory: str
     files: dict[str, StoredFile]
 
-    @classmethod
-    def parse(cls, values: Any, *, where: str) -> "Component":
-        """Returns a checked component from JSON values.
-
-        Raises:
-            RunError: the values, read from `where`, aren't a component's.
-        """
-        try:
-            files = {
-                name: StoredFile(int(file["num_bytes"]), str(file["sha256"]))
-                for name, file in values["files"].items()
-            }
-            directory = str(values["directory"])
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise RunError(f"{where}: not a part of an index; {REMEDY}") from error
-        if not DIRECTORY_NAME.fullmatch(directory) or not all(map(_FILE_NAME.fullmatch, files)):
-            raise RunError(f"{where}: names files outside the index; {REMEDY}")
-        return cls(directory, files)
+    def check(self) -> None:
+        """Raises `ValueError` where it names files outside the index."""
+        if not DIRECTORY_NAME.fullmatch(self.directory):
+            raise ValueError("directory must be <part>-<hash>, a directory of the index")
+        if not all(map(_FILE_NAME.fullmatch, self.files)):
+            raise ValueError("files must be names with no directory in them")
 
     def verify(self, directory: Path, *, whole: bool = False, shown: str | None = None) -> None:
         """Makes sure that the files are those that were written.
@@ -100,7 +87,12 @@ def read_summary(url: str | Path, directory: str) -> Component:
         RunError: it isn't of a component of that directory name.
         FileError: it can't be read.
     """
-    component = Component.parse(read_json(url), where=str(url))
+    data = read_bytes(url)
+    try:
+        component = decode(data, Component)
+        component.check()
+    except ValueError as error:
+        raise RunError(f"{url}: not a part of an index ({error}); {REMEDY}") from error
     if component.directory != directory:
         raise RunError(f"{url}: is of {component.directory}; {REMEDY}")
     return component

@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from polyprag.errors import FileError, RunError
 from polyprag.retrieval.parts.components import REMEDY, Component
@@ -145,7 +146,7 @@ _KEY_LENGTH = 32
 
 
 def _key(component: Component) -> str:
-    files = json.dumps(asdict(component)["files"], sort_keys=True)
+    files = json.dumps(msgspec.to_builtins(component.files), sort_keys=True)
     return hashlib.sha256(files.encode()).hexdigest()[:_KEY_LENGTH]
 
 

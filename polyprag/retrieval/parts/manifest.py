@@ -1,26 +1,25 @@
 """The index manifest: what the index was built from, its segments and the parts of each."""
 
-import re
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import msgspec
 
 from polyprag.errors import RunError
 from polyprag.retrieval.parts.components import Component
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
-from polyprag.versioned_json import read_versioned
-from sharding.storage.files import join, write_json
+from sharding.storage.files import join
+from sharding.storage.versioned import FileKind, Natural, Positive, Sha256, Stored
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-index", 3  # version 2 had one directory for each part
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEEDED = ("passages", "bm25", "embeddings", "dense")
+_SOME = msgspec.Meta(min_length=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Stored, frozen=True):
     """A contiguous range of passages with parts of its own; the first segment is the base.
 
     Attributes:
@@ -33,11 +32,11 @@ class Segment:
             consecutive passages.
     """
 
-    first_id: int
-    num_passages: int
-    shards: list[str]
-    row_files: list[str]
-    components: dict[str, list[Component]]
+    first_id: Natural
+    num_passages: Positive
+    shards: Annotated[list[Sha256], _SOME]
+    row_files: list[Sha256]
+    components: dict[str, Annotated[list[Component], _SOME]]
 
     @property
     def span(self) -> Span:
@@ -45,8 +44,7 @@ class Segment:
         return Span(self.first_id, self.num_passages)
 
 
-@dataclass(frozen=True, slots=True)
-class IndexManifest:
+class IndexManifest(Stored, frozen=True, kw_only=True):
     """Written last, so that what it names is there.
 
     Attributes:
@@ -57,11 +55,13 @@ class IndexManifest:
         segments: in the order of their ids, the base first.
     """
 
-    num_passages: int
-    settings_sha256: str
-    experts_sha256: str | None
-    removed: list[int]
-    segments: tuple[Segment, ...]
+    format: str = _FORMAT
+    version: int = _VERSION
+    num_passages: Natural
+    settings_sha256: Sha256
+    experts_sha256: Sha256 | None
+    removed: list[Natural]
+    segments: Annotated[tuple[Segment, ...], _SOME]
 
     @property
     def has_rows(self) -> bool:
@@ -80,89 +80,51 @@ class IndexManifest:
 
     def save(self, index_dir: str | Path) -> None:
         """Writes `index_dir/manifest.json`, atomically."""
-        values = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
-        write_json(join(index_dir, MANIFEST_NAME), values)
+        _MANIFEST.write(join(index_dir, MANIFEST_NAME), self)
 
     @classmethod
     def load(cls, index_dir: str | Path) -> "IndexManifest":
         """Reads and checks `index_dir/manifest.json`.
 
         Raises:
-            RunError: it isn't there, or says something that can't be.
+            RunError: it isn't there, or says something that can't be; names the field.
         """
-        path = join(index_dir, MANIFEST_NAME)
-        values = read_versioned(
-            path,
-            form=_FORMAT,
-            version=_VERSION,
-            what="an index manifest",
-            command="polyprag index RUN",
-        )
-        try:
-            return cls._parse(values, path)
-        except ValueError as error:
-            raise RunError(f"{path}: {error}; {REMEDY}") from error
+        return _MANIFEST.read(join(index_dir, MANIFEST_NAME))
 
-    @classmethod
-    def _parse(cls, values: dict[str, Any], path: str) -> "IndexManifest":
-        num_passages, experts = values.get("num_passages"), values.get("experts_sha256")
-        settings: Any = values.get("settings_sha256")
-        removed, segments = values.get("removed"), values.get("segments")
-        if not _are_hashes([settings]) or not (experts is None or _are_hashes([experts])):
-            raise ValueError("settings_sha256 or experts_sha256 isn't a SHA-256")
-        if not isinstance(segments, list) or not segments:
-            raise ValueError("segments must be a list of at least one")
-        needed = {*_NEEDED, "rows"} if experts is not None else {*_NEEDED}
-        parsed = tuple(
-            _segment(segment, needed if i else {*needed, "encoder"}, where=f"{path}: segments[{i}]")
-            for i, segment in enumerate(segments)
-        )
+    def check(self) -> None:
+        """Raises `ValueError` naming the field that can't be."""
         next_id = 0
-        for i, segment in enumerate(parsed):
+        for i, segment in enumerate(self.segments):
+            where = f"segments[{i}]"
+            needed = {*_NEEDED} | ({"rows"} if self.has_rows else set())
+            needed |= set() if i else {"encoder"}
+            if segment.components.keys() != needed:
+                raise ValueError(f"{where}.components must be {', '.join(sorted(needed))}")
+            if bool(segment.row_files) != self.has_rows:
+                raise ValueError(f"{where}.row_files and experts_sha256 don't fit together")
             if segment.first_id != next_id:
-                raise ValueError(f"segments[{i}].first_id must be {next_id}")
+                raise ValueError(f"{where}.first_id must be {next_id}")
             next_id += segment.num_passages
-        if type(num_passages) is not int or num_passages != next_id:
+            for name, components in segment.components.items():
+                for j, component in enumerate(components):
+                    try:
+                        component.check()
+                    except ValueError as error:
+                        wrong = f"{where}.components.{name}[{j}].{error}"
+                        raise ValueError(wrong) from None
+        if self.num_passages != next_id:
             raise ValueError(f"num_passages must be the segments' sum, {next_id}")
-        if not isinstance(removed, list) or not _are_ids(removed, num_passages):
-            raise ValueError("removed must be ids, each once, ascending")
-        return cls(num_passages, settings, experts, removed, parsed)
+        ascending = all(before < after for before, after in pairwise(self.removed))
+        if not ascending or (self.removed and self.removed[-1] >= next_id):
+            raise ValueError(f"removed must be ids below {next_id}, each once, ascending")
 
 
-def _segment(values: Any, needed: set[str], *, where: str) -> Segment:
-    """Returns a checked segment from JSON values."""
-    if not isinstance(values, dict):
-        raise RunError(f"{where}: must be an object; {REMEDY}")
-    first_id, num_passages = values.get("first_id"), values.get("num_passages")
-    shards: Any = values.get("shards")
-    row_files: Any = values.get("row_files")
-    parts = values.get("components")
-    if type(first_id) is not int or type(num_passages) is not int or num_passages < 1:
-        raise RunError(f"{where}: first_id and num_passages, at least 1, are needed; {REMEDY}")
-    if not _are_hashes(shards) or not shards or not _are_hashes(row_files):
-        raise RunError(f"{where}: shards and row_files must be lists of SHA-256; {REMEDY}")
-    if bool(row_files) != ("rows" in needed):
-        raise RunError(f"{where}: row_files and experts_sha256 don't fit together; {REMEDY}")
-    if not isinstance(parts, dict) or parts.keys() != needed:
-        names = ", ".join(sorted(needed))
-        raise RunError(f"{where}: components must be {names}; {REMEDY}")
-    components = {}
-    for name, divided in parts.items():
-        whole = f"{where}.components.{name}"
-        if not isinstance(divided, list) or not divided:
-            raise RunError(f"{whole}: must be a list of at least one; {REMEDY}")
-        components[name] = [
-            Component.parse(part, where=f"{whole}[{i}]") for i, part in enumerate(divided)
-        ]
-    return Segment(first_id, num_passages, shards, row_files, components)
-
-
-def _are_hashes(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(value, str) and _SHA256.fullmatch(value) for value in values
-    )
-
-
-def _are_ids(values: list[Any], num_passages: int) -> bool:
-    ids = all(type(value) is int and 0 <= value < num_passages for value in values)
-    return ids and all(before < after for before, after in pairwise(values))
+_MANIFEST = FileKind(
+    struct=IndexManifest,
+    form=_FORMAT,
+    version=_VERSION,
+    what="an index manifest",
+    error=RunError,
+    make="run `polyprag index RUN` first",
+    remedy=REMEDY,
+)

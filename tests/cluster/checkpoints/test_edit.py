@@ -20,7 +20,7 @@ def save(run: Path, step: int, *phases: Phase) -> None:
     (run / "checkpoints").mkdir(exist_ok=True, parents=True)
     CheckpointManifest(
         step=step,
-        cursor=Cursor(0, 0, (LaneCursor(),)),
+        cursor=Cursor(0, 0, (LaneCursor(0, 0),)),
         world_size=1,
         identity={"corpus": []},
         phases=phases,

@@ -35,7 +35,7 @@ ROWS = RowsFile(
 
 def corpus_of(*letters: str) -> CorpusManifest:
     parts = tuple(
-        Partition(i, i, 1, f"part-{i:05d}-{letter * 12}.tar", 1, letter * 64)
+        Partition(i, i, 1, f"part-{i:05d}-{letter * 12}.tar", 1, letter * 64, False, {})
         for i, letter in enumerate(letters)
     )
     return CorpusManifest(["x"], len(parts), 1, parts)

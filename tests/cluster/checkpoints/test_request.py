@@ -49,6 +49,20 @@ def test_the_greatest_request_counts_and_all_are_answered(tmp_path: Path) -> Non
     assert list((tmp_path / "requests").iterdir()) == []
 
 
+@pytest.mark.parametrize("data", [b"{}", b'{"by": "\xff"}', b"[" * 100_000])
+def test_a_damaged_request_is_deleted_and_the_others_are_read(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "requests").mkdir()
+    (tmp_path / "requests" / "0.json").write_bytes(data)
+    results: list[bool] = []
+    with RequestReader(str(tmp_path), lease=3) as reader:
+        asked = asking(tmp_path, Request.CHECKPOINT, results)
+        waits_for(reader, Request.CHECKPOINT)
+        reader.answer()
+        asked.join()
+    assert results == [True]
+    assert list((tmp_path / "requests").iterdir()) == []
+
+
 def test_what_comes_after_the_question_waits_for_the_next_answer(tmp_path: Path) -> None:
     results: list[bool] = []
     with RequestReader(str(tmp_path), lease=3) as reader:

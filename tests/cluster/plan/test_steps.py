@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cluster.plan.steps import EncodePlan, plan_encoding, plan_of
 from polyprag.config import Config, DataConfig, TrainConfig
@@ -77,7 +78,7 @@ def test_a_partition_that_counts_no_examples_is_refused() -> None:
 
 
 def test_a_partition_whose_passages_are_all_removed_has_no_examples() -> None:
-    manifest = replace(manifest_of([2, 0, 1]), removed=[1])
+    manifest = structs.replace(manifest_of([2, 0, 1]), removed=[1])
     assert plan_encoding(manifest, Config(), corpus_url="corpus").examples == (2, 0, 1)
 
 

@@ -1,11 +1,15 @@
 """The metrics file: one line a step, whatever a crash left in it."""
 
+import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from cluster.record.metrics import StepMetrics, last_metrics, read_lines
 from cluster.record.metrics_log import MetricsLog
+from polyprag.errors import RunError
 
 
 def metrics(step: int, loss: float = 1.0) -> StepMetrics:
@@ -61,6 +65,25 @@ def test_longest_line_is_within_what_the_tail_reads(tmp_path: Path) -> None:
         for _ in range(3):
             log.write(step)
     assert last_metrics(str(tmp_path / "metrics.jsonl"), most=3) == [step] * 3
+
+
+@pytest.mark.parametrize("change", [{"step": "x"}, {"loss": None}, {"seconds": [1]}])
+def test_a_damaged_line_names_the_file(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(asdict(metrics(1)) | change) + "\n")
+    with pytest.raises(RunError, match=rf"metrics\.jsonl: not the metrics .*{next(iter(change))}"):
+        last_metrics(str(path), most=1)
+    for data in (b'{"step": "\xff"}\n', b"{\n", b"{}\n"):
+        path.write_bytes(data)
+        with pytest.raises(RunError, match=r"metrics\.jsonl: not the metrics"):
+            last_metrics(str(path), most=1)
+
+
+def test_a_loss_that_is_no_number_any_more_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(asdict(metrics(1, float("nan")))) + "\n")
+    (last,) = last_metrics(str(path), most=1)
+    assert math.isnan(last.loss)
 
 
 class Broken:

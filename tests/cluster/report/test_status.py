@@ -98,9 +98,10 @@ def test_no_run_and_damaged_event_are_named(run: Path) -> None:
     assert status_of(str(run)).corpus is None
     record(str(run), "started")
     (event,) = (run / "logs" / "events").iterdir()
-    event.write_text('{"kind": "exploded"}')
-    with pytest.raises(FileError, match=rf"{event.name}: not an event"):
-        read_events(str(run))
+    for data in (b'{"kind": "exploded"}', b'{"kind": "\xff"}', b"[" * 100_000):
+        event.write_bytes(data)
+        with pytest.raises(FileError, match=rf"{event.name}: not an event"):
+            read_events(str(run))
 
 
 def test_command_prints_json(run: Path) -> None:

@@ -75,7 +75,7 @@ def test_parts_that_can_not_follow_are_refused(run: Path) -> None:
     (run / "encoding" / part.file).unlink()
     with pytest.raises(RunError, match=r"part-00002\.safetensors: no such file"):
         extend_encoding(run, [part])
-    other = RowsPart(2, 4, 4, part.file, part.sha256)
+    other = RowsPart(2, 4, 4, part.file, part.sha256, True)
     with pytest.raises(RunError, match="partition 2 from passage 5 on comes next"):
         extend_encoding(run, [other])
     assert files(run) == before

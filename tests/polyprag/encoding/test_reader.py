@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from transformers import LlamaForCausalLM
 
 from polyprag.config import Config, ExpertsConfig, ModelConfig
@@ -46,7 +47,7 @@ def run(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
         file = f"rows/part-{index:05d}.safetensors"
         # With moments as without: the rows needn't come first in the file.
         sha256, _ = save_rows(f"{directory}/{file}", part, moments=index != 1)
-        parts.append(RowsPart(index, first_id, size, file, sha256))
+        parts.append(RowsPart(index, first_id, size, file, sha256, True))
         first_id += size
     save_encoding(
         directory,
@@ -163,7 +164,7 @@ def test_a_manifest_that_can_not_be_is_refused(
 def test_rows_of_another_shape_than_the_manifest_says_are_refused(run: Path) -> None:
     directory = encoding_dir(run)
     manifest = EncodingManifest.load(directory)
-    replace(manifest, num_sites=S + 1).save(directory)
+    structs.replace(manifest, num_sites=S + 1).save(directory)
     with pytest.raises(RunError, match="rows of shape"):
         Encoding.load(run).rows([0])
 
@@ -178,8 +179,8 @@ def test_another_base_model_is_refused(
     assert base.sha256 == sha256_of(tmp_path / "base" / "config.json")
     encoding = Encoding.load(run)
     encoding.check_base_model(BASE)
-    encoding.check_base_model(replace(BASE, path="moved/elsewhere"))
+    encoding.check_base_model(structs.replace(BASE, path="moved/elsewhere"))
     with pytest.raises(RunError, match=r"config\.json SHA-256.*model\.path=base"):
         encoding.check_base_model(base)
     with pytest.raises(RunError, match="num_layers 2"):
-        encoding.check_base_model(replace(BASE, num_layers=3))
+        encoding.check_base_model(structs.replace(BASE, num_layers=3))

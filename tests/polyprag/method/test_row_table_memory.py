@@ -31,7 +31,8 @@ one = np.zeros((1, 1, 1), np.float32)
 count, first = np.zeros(1, np.int32), np.zeros(1, np.int64)
 adam.update(one, one.copy(), one.copy(), count, index=first, grad=one)  # loads its machine code
 parts = [
-    Partition(i, i * size, size, f"part-{i:05d}-{'a' * 12}.tar", 1, "a" * 64) for i in range(num)
+    Partition(i, i * size, size, f"part-{i:05d}-{'a' * 12}.tar", 1, "a" * 64, False, {})
+    for i in range(num)
 ]
 init = lambda i: init_rows(parts[i], sites=sites, experts=experts, std=1.0, seed=0)
 save_rows(f"{directory}/first", init(0)), load_rows(f"{directory}/first")

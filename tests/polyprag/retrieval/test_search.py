@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polyprag.config import RetrievalConfig
-from polyprag.errors import ConfigError, CorpusError, RunError
+from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.fusion import Ranking, reciprocal_rank_fusion
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import METHODS, Index
@@ -201,7 +201,7 @@ def test_a_manifest_that_can_not_be_is_refused(own_run: Path, change: Change) ->
 
 def test_a_manifest_that_is_not_json_is_refused(own_run: Path) -> None:
     (own_run / "index" / "manifest.json").write_text("{")
-    with pytest.raises(CorpusError, match=r"manifest\.json"):
+    with pytest.raises(RunError, match=r"manifest\.json: .*truncated.*polyprag index RUN"):
         Index.open(own_run)
 
 

@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, IndexConfig
@@ -145,8 +145,8 @@ def swap(run: Path, number: int, name: str, at: int, change: Change) -> Componen
     parts = list(segment.components[name])
     parts[at] = changed
     segments = list(manifest.segments)
-    segments[number] = replace(segment, components=segment.components | {name: parts})
-    replace(manifest, segments=tuple(segments)).save(run / "index")
+    segments[number] = structs.replace(segment, components=segment.components | {name: parts})
+    structs.replace(manifest, segments=tuple(segments)).save(run / "index")
     return changed
 
 
@@ -438,7 +438,13 @@ def test_the_sample_is_of_living_passages_of_every_segment(
         first_id = sum(segment.num_passages for segment in segments)
         segments.append(Segment(first_id, size, ["0" * 64], [], {}))
     gone = sorted(i for i in removed if i < sum(sizes))
-    manifest = IndexManifest(sum(sizes), "0" * 64, None, gone, tuple(segments))
+    manifest = IndexManifest(
+        num_passages=sum(sizes),
+        settings_sha256="0" * 64,
+        experts_sha256=None,
+        removed=gone,
+        segments=tuple(segments),
+    )
     for segment, ids in zip(segments, sampled_ids(manifest), strict=True):
         of_segment = range(segment.first_id, segment.first_id + segment.num_passages)
         living = [i for i in of_segment if i not in removed]

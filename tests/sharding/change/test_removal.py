@@ -3,11 +3,11 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import count as counter
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sharding.change.keys import ids_of_keys
 from sharding.change.removal import remove_passages

@@ -20,11 +20,12 @@ import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from sharding.checks.problem import mend
 from sharding.checks.verify import verify_corpus
@@ -362,7 +363,7 @@ def test_a_lost_manifest_is_made_again(place: Place) -> None:
     place.put(place.files)
     original = CorpusManifest.load(place.directory)
     # The last record has no augmentation: of its partition nobody knows any more that it is done.
-    last = replace(original.partitions[2], augmented=False, counts={})
+    last = structs.replace(original.partitions[2], augmented=False, counts={})
     assert rebuilt.partitions == (*original.partitions[:2], last)
 
 

@@ -3,10 +3,10 @@ import json
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sharding.checks.problem import Problem, mend
 from sharding.checks.verify import verify_corpus
@@ -189,8 +189,8 @@ def test_every_wrong_field_of_a_manifest_is_named(corpus: tuple[Path, CorpusMani
     values["skipped"] = []
     (directory / MANIFEST_NAME).write_text(json.dumps(values))
     text = messages(directory)
-    for field in ("partitions[0]: num_bytes", "partitions[2]: counts", "skipped"):
-        assert f"manifest.json: {field} must be" in text
+    for field in ("partitions[0]: num_bytes", "partitions[2]: counts[...]", "skipped"):
+        assert f"manifest.json: {field}: Expected `" in text
 
 
 def test_overlapping_ids_are_all_named(corpus: tuple[Path, CorpusManifest]) -> None:

@@ -1,10 +1,11 @@
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.errors import CorpusError
@@ -42,7 +43,7 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
 def test_a_manifest_is_json_in_lines_with_its_text_as_it_is(tmp_path: Path) -> None:
     manifest = replace(MANIFEST, source=["a/\u00e9t\u00e9 \u2028.jsonl", 'b"\\\t'], skipped={})
     manifest.save(tmp_path)
-    expected = json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+    expected = json.dumps(msgspec.to_builtins(manifest), ensure_ascii=False, indent=1) + "\n"
     assert (tmp_path / "manifest.json").read_text(encoding="utf-8") == expected
     assert CorpusManifest.load(tmp_path) == manifest
 
@@ -79,7 +80,7 @@ SHA = MANIFEST.partitions[0].sha256
     ("change", "named"),
     [
         (top(format="other"), "format"),
-        (top(version=1), "version 1 can't be read.*version 3; prepare the corpus again"),
+        (top(version=1), "version 1 can't be read.*version 3; run `polyprag prepare` again"),
         (top(options=None), "options"),
         (top(num_passages=6), "num_passages"),
         (top(num_passages="5"), "num_passages"),
@@ -142,5 +143,5 @@ def test_ids_have_twelve_digits_at_most(num_passages: int) -> None:
 
 def test_no_two_partitions_share_a_file() -> None:
     same = replace(MANIFEST.partitions[1], file=MANIFEST.partitions[0].file)
-    with pytest.raises(ValueError, match="different file names"):
+    with pytest.raises(ValueError, match=r"partitions\[1\]\.file must be named for partition 1"):
         replace(MANIFEST, partitions=(MANIFEST.partitions[0], same, partition(2, 4, 1))).check()

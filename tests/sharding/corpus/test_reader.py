@@ -5,10 +5,10 @@ import os
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.partitions import write_partition
@@ -50,7 +50,7 @@ def with_shard(corpus: Corpus, data: bytes, *, num_passages: int = 5) -> tuple[C
     sha256 = hashlib.sha256(data).hexdigest()
     name = f"part-00001-{sha256[:12]}.tar"
     Path(corpus.directory, name).write_bytes(data)
-    partition = Partition(1, 5, num_passages, name, len(data), sha256)
+    partition = Partition(1, 5, num_passages, name, len(data), sha256, False, {})
     first, _, last = corpus.manifest.partitions
     manifest = replace(corpus.manifest, partitions=(first, partition, last))
     return Corpus(corpus.directory, manifest), partition

@@ -1,7 +1,6 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count as counter
 from pathlib import Path
 from typing import Any
@@ -57,8 +56,8 @@ def run(corpus_dir: Path, describe: dict[str, Any], **changes: Any) -> CorpusMan
 @pytest.fixture
 def corpus_dir(tmp_path: Path, make_corpus: MakeCorpus) -> Path:
     manifest = make_corpus(tmp_path / "corpus", sizes=[3, 3, 2])
-    plain = tuple(replace(part, augmented=False, counts={}) for part in manifest.partitions)
-    replace(manifest, partitions=plain).save(tmp_path / "corpus")
+    plain = tuple(structs.replace(part, augmented=False, counts={}) for part in manifest.partitions)
+    structs.replace(manifest, partitions=plain).save(tmp_path / "corpus")
     return tmp_path / "corpus"
 
 

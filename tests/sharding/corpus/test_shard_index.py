@@ -1,11 +1,11 @@
 import hashlib
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import write_shard

@@ -23,7 +23,7 @@ SHA = "0" * 64
 
 def partition(index: int, num_passages: int) -> Partition:
     name = f"part-{index:05d}-{SHA[:12]}.tar"
-    return Partition(index, 256 * index, num_passages, name, 1, SHA)
+    return Partition(index, 256 * index, num_passages, name, 1, SHA, False, {})
 
 
 def random_rows(

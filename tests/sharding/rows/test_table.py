@@ -97,7 +97,11 @@ def copied(part: RowPartition) -> RowPartition:
 def partitions_of(sizes: list[int]) -> list[Partition]:
     parts, first = [], 0
     for index, size in enumerate(sizes):
-        parts.append(Partition(index, first, size, f"part-{index:05d}-{'a' * 12}.tar", 1, "a" * 64))
+        parts.append(
+            Partition(
+                index, first, size, f"part-{index:05d}-{'a' * 12}.tar", 1, "a" * 64, False, {}
+            )
+        )
         first += size
     return parts
 

@@ -179,8 +179,9 @@ def test_successor_that_came_and_went_is_not_overlooked(
     assert [path.name for path in tmp_path.iterdir()] == ["lease-00000004.json"]
 
 
-def test_damaged_lease_is_named(tmp_path: Path) -> None:
-    (tmp_path / "lease-00000001.json").write_text("{}")
+@pytest.mark.parametrize("data", [b"{}", b'{"purpose": "\xff"}', b"[" * 100_000])
+def test_damaged_lease_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "lease-00000001.json").write_bytes(data)
     with pytest.raises(FileError, match=r"lease-00000001.json: not a lease .*delete it"):
         take(tmp_path, purpose="encode")
 

@@ -3,13 +3,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.passages import Record
@@ -461,9 +461,9 @@ def test_a_cursor_of_another_number_of_lanes_is_refused(
 ) -> None:
     manifest = make_corpus(tmp_path, sizes=[4, 4])
     with pytest.raises(CorpusError, match=r"the cursor has 3 lanes and data\.lanes=2"):
-        steps(tmp_path, manifest, 0, 1, num_lanes=2, cursor=Cursor(0, 0, (LaneCursor(),) * 3))
+        steps(tmp_path, manifest, 0, 1, num_lanes=2, cursor=Cursor(0, 0, (LaneCursor(0, 0),) * 3))
     # Also where it is the lane of another worker that can't be.
-    lanes = (LaneCursor(), LaneCursor(7, 0))
+    lanes = (LaneCursor(0, 0), LaneCursor(7, 0))
     with pytest.raises(CorpusError, match=r"lane 1: .*another corpus"):
         steps(tmp_path, manifest, 0, 2, num_lanes=2, cursor=Cursor(0, 0, lanes))
 

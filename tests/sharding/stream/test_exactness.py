@@ -215,7 +215,7 @@ def test_every_number_of_workers_gives_the_batches_of_the_rule(
     corpus_of: WithCorpus, case: Case, epoch: int
 ) -> None:
     expected = epoch_by_brute_force(case, epoch)
-    start = Cursor(epoch, 0, (LaneCursor(),) * case.num_lanes)
+    start = Cursor(epoch, 0, (LaneCursor(0, 0),) * case.num_lanes)
     with corpus_of(case) as corpus:
         for world_size in range(1, case.num_lanes + 1):
             found, _ = run_workers(corpus, case, world_size=world_size, cursor=start)

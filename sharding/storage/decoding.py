@@ -1,0 +1,73 @@
+"""JSON into typed values, so that whatever is wrong with the bytes is one `ValueError`.
+
+`msgspec` alone raises more: `UnicodeDecodeError`, which is no `MsgspecError`, where a text isn't
+UTF-8, and `RecursionError`, which is no `ValueError`, where the bytes are nested deeply.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+_FIELD = re.compile(r"(.*) - at `(?:key` in `)?\$\.?(.*)`", re.DOTALL)
+_BYTE = re.compile(r"\(byte (\d+)\)")
+
+
+def decode(data: bytes | memoryview, kind: type[T]) -> T:
+    """Returns the value of a type that JSON holds; stricter than `json`.
+
+    NaN, infinity, lone surrogates and other encodings than UTF-8 are refused, which would fail only
+    when the value is written again.
+
+    Args:
+        data: JSON in UTF-8.
+        kind: the type, as `msgspec` understands it; `object` for any value.
+
+    Raises:
+        ValueError: the bytes aren't that; begins with the field where they are JSON.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{error.reason} of UTF-8 (byte {_first_not_utf8(data)})") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except msgspec.ValidationError as error:
+        raise ValueError(_field_first(error)) from error
+
+
+def convert(values: Any, kind: type[T]) -> T:
+    """Returns the value of a type that decoded JSON stands for.
+
+    Raises:
+        ValueError: it stands for none; begins with the field.
+    """
+    try:
+        return msgspec.convert(values, kind, str_keys=True)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except msgspec.ValidationError as error:
+        raise ValueError(_field_first(error)) from error
+
+
+def line_of(error: ValueError, data: bytes) -> int | None:
+    """Returns the line of a byte that an error of `decode` names; None where it names none."""
+    found = _BYTE.search(str(error))
+    return data.count(b"\n", 0, int(found[1])) + 1 if found else None
+
+
+def _first_not_utf8(data: bytes | memoryview) -> int:
+    """Returns where bytes stop to be UTF-8; `msgspec` counts from the beginning of a text."""
+    try:
+        bytes(data).decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(data)
+
+
+def _field_first(error: msgspec.ValidationError) -> str:
+    """Returns `parts[3].sha256: Expected ...` of `Expected ... - at `$.parts[3].sha256``."""
+    found = _FIELD.fullmatch(str(error))
+    return f"{found[2]}: {found[1]}" if found and found[2] else str(error)

@@ -1,0 +1,67 @@
+"""Decoding: whatever is wrong with bytes is a `ValueError` that says where."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sharding.storage.decoding import convert, decode, line_of
+
+
+class Item(msgspec.Struct, forbid_unknown_fields=True):
+    size: int
+    names: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'[{"size": 1}, {"size": "1"}]', r"^\[1\]\.size: Expected `int`, got `str`$"),
+        (b'[{"size": 1, "names": ["a", 1]}]', r"^\[0\]\.names\[1\]: Expected `str`"),
+        (b"[{}]", r"^\[0\]: Object missing required field `size`$"),
+        (b'[{"size": 1, "more": 1}]', r"^\[0\]: Object contains unknown field `more`$"),
+        (b"{}", "^Expected `array`, got `object`$"),
+        (b'[{"size": 1, "names": ["\xff"]}]', r"UTF-8 \(byte 24\)"),
+        (b'[{"size": 1, "\xff": 1}]', r"UTF-8 \(byte 14\)"),
+        (b'[{"size": NaN}]', "malformed"),
+        (b'[{"size": ' + b"9" * 10_000 + b"}]", "size: Integer value out of range"),
+        (b"[", "truncated"),
+    ],
+)
+def test_what_is_wrong_is_told_by_field_or_byte(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode(data, list[Item])
+
+
+def test_nesting_is_told_for_what_it_is() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decode(b"[" * 100_000, object)
+
+
+def test_keys_that_are_wrong_are_told_by_their_object() -> None:
+    with pytest.raises(ValueError, match=r"^\[\.\.\.\]: Expected `int`, got `str`"):
+        decode(b'{"sizes": {"x": 1}}', dict[str, dict[int, int]])
+
+
+def test_values_are_converted_as_they_are_decoded() -> None:
+    assert convert({"size": 1, "names": ["a"]}, Item) == decode(b'{"size":1,"names":["a"]}', Item)
+    assert convert({"1": 2}, dict[int, int]) == {1: 2}
+    with pytest.raises(ValueError, match=r"^size: Expected `int`, got `str`$"):
+        convert({"size": "1"}, Item)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"), [(b'{"a":\n\n1,}', 3), (b'{"a":\n"\xff"}', 2), (b"[", None)]
+)
+def test_the_line_is_that_of_the_byte(data: bytes, line: int | None) -> None:
+    with pytest.raises(ValueError) as error:
+        decode(data, object)
+    assert line_of(error.value, data) == line
+
+
+@given(st.binary())
+def test_any_bytes_decode_or_raise_a_value_error(data: bytes) -> None:
+    try:
+        decode(data, list[Item])
+    except ValueError as error:
+        line_of(error, data)
