@@ -301,7 +301,9 @@ def add_encoding() -> Callable[..., np.ndarray]:
             )
             file = f"rows/part-{partition.index:05d}.safetensors"
             sha256, _ = save_rows(join(directory, file), part, moments=False)
-            parts.append(RowsPart(partition.index, partition.first_id, count, file, sha256))
+            parts.append(
+                RowsPart(partition.index, partition.first_id, count, file, sha256, joint=True)
+            )
             all_rows.append(rows)
         save_encoding(
             directory,

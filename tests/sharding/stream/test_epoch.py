@@ -90,7 +90,7 @@ class OneLane:
 def open_lane(corpus_dir: Path, manifest: CorpusManifest, lane: int, **changes: Any) -> OneLane:
     options: dict[str, Any] = {"num_lanes": 3, "seed": 5, "microbatch": 4, "epoch": 1}
     options |= {"expand": Expand(), "num_examples": num_examples, "threads": 1} | changes
-    lanes = [LaneCursor()] * options["num_lanes"]
+    lanes = [LaneCursor(0, 0)] * options["num_lanes"]
     lanes[lane] = options.pop("cursor", lanes[lane])
     options["cursor"] = Cursor(options.pop("epoch"), 0, tuple(lanes))
     corpus = Corpus(corpus_dir, manifest)

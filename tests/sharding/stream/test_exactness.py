@@ -306,7 +306,7 @@ def test_a_lane_alone_gives_its_part_of_the_global_batches(
         )
 
     with corpus_of(case) as corpus:
-        with stream(Cursor(epoch, 0, (LaneCursor(),) * case.num_lanes)) as whole:
+        with stream(Cursor(epoch, 0, (LaneCursor(0, 0),) * case.num_lanes)) as whole:
             steps = list(whole)
         assert [batch.items for step in steps for batch in step.lanes] == expected
         if steps:
