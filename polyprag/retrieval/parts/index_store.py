@@ -23,8 +23,7 @@ from polyprag.retrieval.parts.local_copies import PartCopies
 from polyprag.retrieval.parts.locks import hold_part, unless_held
 from polyprag.run_dir import INDEX
 from sharding.storage.cache import default_cache_dir
-from sharding.storage.files import exists, join, list_sizes, remove, remove_directory
-from sharding.storage.remote import upload
+from sharding.storage.files import exists, join, list_sizes, remove, remove_directory, upload
 from sharding.storage.urls import local_path
 
 

@@ -17,8 +17,15 @@ from polyprag.retrieval.parts.local_copies import PartCopies
 from polyprag.retrieval.search import Index
 from sharding.change.growth import append_passages
 from sharding.change.removal import remove_passages
-from sharding.storage.files import atomic_write, join, list_names, read_bytes, remove, sha256_of
-from sharding.storage.remote import upload
+from sharding.storage.files import (
+    atomic_write,
+    join,
+    list_names,
+    read_bytes,
+    remove,
+    sha256_of,
+    upload,
+)
 
 MakeRun = Callable[[Path], Path]
 AddEncoding = Callable[..., np.ndarray]
