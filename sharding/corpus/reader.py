@@ -23,10 +23,9 @@ from sharding.corpus.shard_index import (
 from sharding.corpus.tar import BLOCK, REMEDY, headers, member_name, offsets_of, scan
 from sharding.errors import CorpusError, FileError, corpus_errors
 from sharding.storage.files import join, read_bytes
-from sharding.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from sharding.storage.cache import ShardCache
+    from sharding.storage.cache import LocalCache
 
 _INDEXES_KEPT = 256  # 20 bytes a passage
 
@@ -47,7 +46,7 @@ class Corpus:
         directory: str | Path,
         manifest: CorpusManifest,
         *,
-        cache: "ShardCache | None" = None,
+        cache: "LocalCache | None" = None,
     ) -> None:
         """Reads nothing yet; `Corpus.open` reads the manifest itself."""
         self.directory = str(directory)
@@ -57,7 +56,7 @@ class Corpus:
         self._index = lru_cache(_INDEXES_KEPT)(self._load_or_make_index)
 
     @classmethod
-    def open(cls, directory: str | Path, *, cache: "ShardCache | None" = None) -> "Corpus":
+    def open(cls, directory: str | Path, *, cache: "LocalCache | None" = None) -> "Corpus":
         """Opens a corpus that `polyprag prepare` has made.
 
         Raises:
@@ -76,7 +75,7 @@ class Corpus:
             CorpusError: the shard is missing or not what the manifest says.
         """
         url = self.url(partition)
-        if self.cache is not None and not is_local(url):
+        if self.cache is not None:
             with corpus_errors():
                 return self.cache.get(
                     url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY

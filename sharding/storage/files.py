@@ -207,7 +207,7 @@ def sync(urls: Iterable[str | Path]) -> None:
         FileError: one isn't there, or the disk has failed or is full.
     """
     directories = set()
-    for url in sorted(set(map(os.fspath, urls))):
+    for url in sorted({os.fspath(url) for url in urls}):
         try:
             directories.add(store_of(url).sync())
         except OSError as error:
