@@ -13,8 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-# Every script in benchmarks/ but the modules that several of them, or one of the larger, are made of.
-BENCHMARKS := $(filter-out benchmarks/reporting.py benchmarks/plain_workers.py benchmarks/data_plane_% benchmarks/routing_table_% benchmarks/scaling_% benchmarks/chaos_% benchmarks/retrieval_corpus.py benchmarks/retrieval_lexical.py benchmarks/retrieval_case.py benchmarks/retrieval_vectors.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 RIVALS := .venv-rivals
 RIVALS_STAMP := $(RIVALS)/.installed
 

@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quality import DATA, ROOT, encode_here
-from reporting import Goal, finish, options, show
-
+from harness.examples import PASSAGES, ROOT
+from harness.plain_workers import encode_here
+from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
@@ -30,7 +30,7 @@ from polyprag.evaluation.held_out_questions import lead_questions
 from polyprag.evaluation.metrics import bootstrap_interval, score
 from polyprag.evaluation.questions import Question, read_questions
 from polyprag.growth.extend import augment_new, train_new_rows
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from sharding.change.growth import append_passages
 from sharding.ingest.prepare import prepare
 
@@ -40,7 +40,7 @@ Result = dict[str, Any]
 
 def split(directory: Path, *, limit: int) -> tuple[Path, Path, Path]:
     """Files of all passages, of those that are there from the start, and of those kept back."""
-    lines = (DATA / "passages.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:limit]
+    lines = PASSAGES.read_text(encoding="utf-8").splitlines(keepends=True)[:limit]
     files = tuple(directory / f"{name}.jsonl" for name in ("all", "first", "later"))
     for file, chosen in zip(
         files,

@@ -27,10 +27,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from chaos_checks import orphans
-from chaos_cluster import chaos_environment
-from chaos_scenarios import SCENARIOS, Outcome, make_place
-from reporting import Goal, finish, options, show
+from chaos.checks import orphans
+from chaos.cluster import chaos_environment
+from chaos.scenarios import SCENARIOS, Outcome, make_place
+from harness.reporting import Goal, finish, options, show
 
 TRAINING_AGAIN_S = 30.0
 

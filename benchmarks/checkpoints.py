@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from quality import ROOT, encode_here
-from reporting import Goal, finish, options, show
-
+from harness.examples import PASSAGES, ROOT
+from harness.plain_workers import encode_here
+from harness.reporting import Goal, finish, options, show
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import CheckpointConfig, Config
 from polyprag.config.files import load_config
 from sharding.ingest.prepare import prepare
 
-PASSAGES = ROOT / "examples" / "popqa" / "passages.jsonl"
 SLOW_BYTES_PER_SECOND = 20e6
 
 

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_plane_corpus import read_tsv, totals, write_tsv
-from data_plane_prepare import measure_prepare
-from data_plane_report import OURS, goals, medians, print_prepare, print_size
-from data_plane_systems import INSTALL, SYSTEMS, Place, System, find, measure
-from reporting import finish, options
+from data_plane.corpus import read_tsv, totals, write_tsv
+from data_plane.prepare import measure_prepare
+from data_plane.report import OURS, goals, medians, print_prepare, print_size
+from data_plane.systems import INSTALL, SYSTEMS, Place, System, find, measure
+from harness.reporting import finish, options
 
 SEED = 1
 _MEASURES = ("write", "sequential", "batches", "shuffled", "resume")

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PolyConfig, get_peft_model
-from reporting import Goal, finish, options, show
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from harness.reporting import Goal, finish, options, show
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.method.experts import inject
 from polyprag.method.router import gates

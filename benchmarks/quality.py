@@ -10,7 +10,6 @@ passage's row, with all experts alike, and PRAG: one LoRA trained for each passa
 
 import json
 import os
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -19,62 +18,28 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from reporting import Goal, finish, options, show
-from torch import distributed
 
-from polyprag.answering.answerer import WITHOUT_MAP
+from harness.examples import PASSAGES, QUESTIONS, ROOT, first_questions
+from harness.plain_workers import encode_here
+from harness.reporting import Goal, finish, options, show
 from polyprag.answering.generation import generate
+from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
-from polyprag.evaluation.evaluate import evaluate, parse_methods
 from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.metrics import score
 from polyprag.evaluation.questions import Question, read_questions
+from polyprag.evaluation.run import evaluate, parse_methods
 from polyprag.method.base_model import load_base
 from polyprag.method.batching import pad_batch
-from polyprag.method.examples import expand
+from polyprag.method.examples import examples_of
 from polyprag.method.loss import causal_loss_sum
-from polyprag.method.prompts import render_prompt
-from polyprag.retrieval.building.run import build_index
+from polyprag.method.prompts import all_prompt_ids, render_prompt
+from polyprag.retrieval.building.index import build_index
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
-
-ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "examples" / "popqa"
-
-
-def encode_here(run: Path, config: Config, *, first_step: int = 0, first_epoch: int = 0) -> float:
-    """Trains a phase in this process, a process group of one; returns the seconds."""
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    from cluster.training.loop import train_encoding
-
-    if not distributed.is_initialized():  # it stays: DeepSpeed can't be given a second one
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-        address = f"tcp://127.0.0.1:{port}"
-        distributed.init_process_group("gloo", init_method=address, rank=0, world_size=1)
-    started = time.monotonic()
-    train_encoding(str(run), config, first_step=first_step, first_epoch=first_epoch)
-    return time.monotonic() - started
-
-
-def quick_data(directory: Path, *, num_questions: int) -> tuple[Path, Path]:
-    """The first questions and their passages only."""
-    lines = (DATA / "questions.jsonl").read_text(encoding="utf-8").splitlines()[:num_questions]
-    wanted = {(p["title"], p["text"]) for line in lines for p in json.loads(line)["passages"]}
-    kept = []
-    for line in (DATA / "passages.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if (row["title"], row["text"]) in wanted:
-            kept.append(line)
-    passages, questions = directory / "passages.jsonl", directory / "questions.jsonl"
-    passages.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    questions.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return passages, questions
 
 
 def prag(
@@ -102,7 +67,7 @@ def prag(
             layer.reset_lora_parameters("default", True)
         optimizer = torch.optim.AdamW(weights, lr=config.train.experts_lr, weight_decay=0.0)
         batch = pad_batch(
-            expand(record, tokenizer, config.data, loss_on=config.train.loss_on),
+            examples_of(record, tokenizer, config.data, loss_on=config.train.loss_on),
             int(tokenizer.pad_token_id),
         )
         model.train()
@@ -115,7 +80,9 @@ def prag(
             optimizer.zero_grad()
         model.eval()
         asked = questions[record.passage.text]
-        prompts = [render_prompt(tokenizer, question.question) for question in asked]
+        prompts = all_prompt_ids(
+            tokenizer, [render_prompt(tokenizer, question.question) for question in asked]
+        )
         answers = generate(model, tokenizer, prompts, config=config.generation)
         scores += [
             score(answer, question.answers).f1
@@ -142,9 +109,9 @@ def main() -> None:
     os.chdir(ROOT)  # the model's path is relative to it
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        passages, questions = DATA / "passages.jsonl", DATA / "questions.jsonl"
+        passages, questions = PASSAGES, QUESTIONS
         if args.quick:
-            passages, questions = quick_data(directory, num_questions=40)
+            passages, questions = first_questions(directory, num_questions=40)
         config = load_config(["quickstart"], ["data.partition_size=16"] if args.quick else [])
         run = directory / "run"
         prepare([str(passages)], run / "corpus", partition_size=config.data.partition_size)

@@ -3,7 +3,7 @@
     python benchmarks/retrieval.py [--sizes N,...] [--quick] [--json FILE]
 
 Vectors of 256 numbers are made with a spectrum and with neighbourhoods as embeddings of texts have
-them (retrieval_vectors.py); queries lie near one of them. For each size polyprag builds the index
+them (retrieval/vectors.py); queries lie near one of them. For each size polyprag builds the index
 that its rule chooses, from embeddings on disk, and plain FAISS the same kind of index in the usual
 way: all vectors in memory, train, add, write. Each build and each search is a process of its own;
 its peak is of anonymous memory, since pages of mapped files can be dropped at any time.
@@ -21,7 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from reporting import Goal, finish, in_a_process, options, show
+from harness.processes import in_a_process
+from harness.reporting import Goal, finish, options, show
 
 SIZES = (10_000, 100_000, 1_000_000, 3_000_000)
 QUICK_SIZES = (10_000, 120_000)
@@ -30,15 +31,13 @@ WIKIPEDIA = 21_015_324  # passages of DPR's split
 BOUNDED_FROM = 100_000  # vectors; below that a process without any is most of the memory
 OVERHEAD = 1.05  # of a search with rows, goal
 LIMIT_S = 3600.0
-CASE = Path(__file__).with_name("retrieval_case.py")
 CUTOFFS = (1, 3, 10, 100)
 
 
 def case(name: str, directory: Path, **values: Any) -> dict[str, Any]:
     """One case in a process of its own."""
     words = [f"{key}={value}" for key, value in values.items()]
-    command = [sys.executable, str(CASE), name, str(directory), *words]
-    return in_a_process(command, limit_s=LIMIT_S)
+    return in_a_process("retrieval.case", name, str(directory), *words, limit_s=LIMIT_S)
 
 
 def of_size(directory: Path, size: int, *, num_queries: int) -> dict[str, Any]:

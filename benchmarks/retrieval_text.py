@@ -5,7 +5,7 @@
 
 All passages of the question sets and of the passage file are one corpus, so every question is asked
 among the passages of all others. DIR holds popqa.jsonl, hotpotqa.jsonl, 2wikimultihopqa.jsonl and
-wikipedia.jsonl (see retrieval_corpus.py); without it PopQA alone is asked, from examples/popqa.
+wikipedia.jsonl (see retrieval/corpus.py); without it PopQA alone is asked, from examples/popqa.
 Recall@k is the share of a question's supporting passages among the first k. Nothing is tuned on
 what is reported: the weight of the weighted fusion is chosen on the first half of each set's
 questions, and what it finds is counted on the second half.
@@ -22,17 +22,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reporting import Goal, finish, options, show
-from retrieval_corpus import Corpus, QuestionSet, read_sets
-from retrieval_lexical import Bm25s, RankBm25, Searcher, TfIdf
-
+from harness.examples import TINY_BASE
+from harness.reporting import Goal, finish, options, show
 from polyprag.config import Config, IndexConfig, ModelConfig, RetrievalConfig
 from polyprag.evaluation.metrics import bootstrap_interval
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.search import Index
+from retrieval.corpus import Corpus, QuestionSet, read_sets
+from retrieval.lexical import Bm25s, RankBm25, Searcher, TfIdf
 from sharding.ingest.prepare import prepare
 
-BASE = Path(__file__).parent.parent / "examples" / "tiny-base"
 CUTOFFS = (1, 3, 10, 100)
 DEPTH = max(CUTOFFS)
 DENSE_WEIGHTS = (0.1, 0.3, 0.5, 0.7)
@@ -67,7 +66,7 @@ def polyprag_run(corpus: Corpus, directory: Path, settings: IndexConfig) -> tupl
     """A run with an index of the corpus, and the seconds of building all its parts."""
     directory.mkdir()
     corpus.write(directory / "passages.jsonl")
-    config, run = Config(model=ModelConfig(path=str(BASE)), index=settings), directory / "run"
+    config, run = Config(model=ModelConfig(path=str(TINY_BASE)), index=settings), directory / "run"
     prepare(
         [str(directory / "passages.jsonl")],
         run / "corpus",

@@ -20,11 +20,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reporting import finish, options
-from routing_table_picture import draw
-from routing_table_report import Results, best_of, goals, print_epochs, print_width
-from routing_table_stream import ROWS_A_STEP
-from routing_table_systems import OURS, SYSTEMS, Case, System, measure, memory
+from harness.reporting import finish, options
+from routing_table.picture import draw
+from routing_table.report import Results, best_of, goals, print_epochs, print_width
+from routing_table.stream import ROWS_A_STEP
+from routing_table.systems import OURS, SYSTEMS, Case, System, measure, memory
 
 EXPERTS = 20
 SITES = {20: 1, 320: 16, 960: 48}  # by width: the model; each layer, and each Linear, of a 1B model

@@ -16,14 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reporting import Goal, finish, options
-from scaling_dry_run import QUICK, WHOLE, dry_run
-from scaling_report_bytes import Traffic, traffic, traffic_of
-from scaling_report_dry import dry
-from scaling_report_paper import paper
-from scaling_report_steps import steps as report_steps
-from scaling_runs import ROOT, Run, quickstart_run, row_of, save_small_base, uniform_run
-from scaling_workers import Ranks, Task, train_group
+from harness.examples import ROOT
+from harness.reporting import Goal, finish, options
+from scaling.dry_run import QUICK, WHOLE, dry_run
+from scaling.report_bytes import Traffic, traffic, traffic_of
+from scaling.report_dry import dry
+from scaling.report_paper import paper
+from scaling.report_steps import steps as report_steps
+from scaling.runs import Run, quickstart_run, row_of, save_small_base, uniform_run
+from scaling.workers import Ranks, Task, train_group
 
 PARTS = ("steps", "bytes", "paper", "dry")
 WORKERS = (1, 2, 4)

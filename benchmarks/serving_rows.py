@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from quality import DATA, ROOT, encode_here, quick_data
-from reporting import Goal, finish, options, show
 
+from harness.examples import PASSAGES, ROOT, first_questions
+from harness.plain_workers import encode_here
+from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
@@ -30,8 +31,8 @@ from polyprag.encoding.reader import Encoding
 from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.metrics import bootstrap_interval, score
 from polyprag.evaluation.questions import Question, read_questions
-from polyprag.retrieval.building.run import build_index
-from polyprag.retrieval.parts.serving_rows import RowTable, write_rows
+from polyprag.retrieval.building.index import build_index
+from polyprag.retrieval.parts.serving_rows import ServingRows, write_rows
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
 from sharding.ingest.prepare import prepare
@@ -45,9 +46,9 @@ Take = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 def encoded_run(directory: Path, *, quick: bool) -> tuple[Path, Config]:
     """A run of PopQA's passages, encoded and indexed; the first questions' only with `quick`."""
-    passages = DATA / "passages.jsonl"
+    passages = PASSAGES
     if quick:
-        passages, _ = quick_data(directory, num_questions=40)
+        passages, _ = first_questions(directory, num_questions=40)
     overrides = ["data.partition_size=16", "train.epochs=4"] if quick else []
     config = load_config(["quickstart"], overrides)
     run = directory / "run"
@@ -107,7 +108,7 @@ def tables(
             progress=lambda _: None,
         )
         size = sum(np.load(file, mmap_mode="r").nbytes for file in path.iterdir())
-        made[rows_format] = (RowTable.open(path, num_passages=num_passages).take, size)
+        made[rows_format] = (ServingRows.open(path, num_passages=num_passages).take, size)
     return made
 
 

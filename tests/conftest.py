@@ -7,9 +7,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 # Threads gain nothing on models of this size, and lose much where the cores are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A busy machine makes any single example slow; what a test may cost in all is bounded instead.
+settings.register_profile("polyprag", deadline=None, max_examples=50)
+settings.load_profile("polyprag")
 
 S3_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "tester",

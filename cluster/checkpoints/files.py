@@ -12,7 +12,8 @@ from cluster.checkpoints.manifest import (
 )
 from cluster.record.events import record
 from polyprag.errors import RunError
-from sharding.rows.part import RowPartition, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import RowPartition
 from sharding.storage.files import TEMPORARY_NAME, join, list_names, list_sizes, remove
 
 _LOG = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from cluster.parallel.engine import ExpertEngine
 from cluster.plan.phase import Phase
 from polyprag.errors import RunError
 from sharding.rows.table import RowTable
-from sharding.rows.written import RowsWritten
+from sharding.rows.traffic import RowsWritten
 from sharding.storage.files import atomic_write, join, read_bytes, remove, sync
 from sharding.stream.plan import Cursor
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from cluster.plan.model_shape import ModelShape
 from polyprag.config import Config
-from sharding.rows.table import LOOKAHEAD, MAX_WRITES, THREADS
+from sharding.rows.table import LOOKAHEAD, MAX_WRITES
+from sharding.rows.traffic import THREADS
 
 # Python with torch, transformers and DeepSpeed; a CUDA context with its libraries' workspaces.
 _RUNTIME_BYTES = 1_000_000_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import AugmentConfig, Config
-from polyprag.method.examples import count_examples, expand, num_examples
+from polyprag.method.examples import count_examples, examples_of, num_examples
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 from sharding.corpus.reader import Corpus
 
@@ -68,7 +68,7 @@ def sample_corpus(
             record = Record(record.passage, augment(record.passage))
         examples.append(num_examples(count_examples(record), config.data.formats))
         if tokenizer is not None:
-            made = expand(
+            made = examples_of(
                 record,
                 tokenizer,
                 config.data,

@@ -33,7 +33,8 @@ from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.row_optimizer import RowAdam
 from sharding.corpus.reader import Corpus
-from sharding.rows.part import RowPartition, init_rows, load_rows
+from sharding.rows.file import load_rows
+from sharding.rows.part import RowPartition, init_rows
 from sharding.rows.table import RowTable
 from sharding.storage.cache import cache_for
 from sharding.storage.files import exists, join

@@ -16,7 +16,8 @@ from polyprag.config import Config
 from polyprag.encoding.manifest import RowsPart, Trained, describe_base
 from polyprag.encoding.reader import encoding_dir, save_encoding
 from sharding.corpus.manifest import CorpusManifest
-from sharding.rows.part import RowPartition, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import RowPartition
 from sharding.storage.files import join, list_names, remove
 from sharding.stream.plan import partitions_of_worker
 

@@ -1,29 +1,20 @@
 """Questions to answers: retrieve, mix the retrieved passages' routing rows, generate.
 
-    closed           the base model alone
-    rag              the base model with the passages in its prompt
-    poly             the passages' mixture of experts, no passage in the prompt
-    combine          both
-    poly-wrong-row   control: each passage's row is that of some other passage
-    poly-uniform     control: every expert weighs alike (rows of ones)
-    routed           the mixture that a learned map gives to the question; nothing is retrieved
-
 N passages, Q questions, k retrieved passages, S sites, K experts.
 """
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polyprag.answering.answer import Answer, Latency
 from polyprag.answering.controls import other_passages
 from polyprag.answering.generation import generate
+from polyprag.answering.modes import MIXES, MODES, READS, SEARCHES, WITHOUT_MAP, Mode
 from polyprag.config import Config, RouterConfig
 from polyprag.encoding.manifest import describe_base
 from polyprag.encoding.reader import Encoding
@@ -36,49 +27,10 @@ from polyprag.method.router import gates as gates_of_rows
 from polyprag.method.window import fit_prompt, prompt_tokens
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
-from polyprag.routed.question_router import QuestionRouter
+from polyprag.routed.gates import RoutedGates
 from sharding.corpus.passages import Passage
 
-Mode = Literal["closed", "rag", "poly", "combine", "poly-wrong-row", "poly-uniform", "routed"]
-SEARCHES: tuple[Mode, ...] = ("rag", "poly", "combine", "poly-wrong-row", "poly-uniform")
-WITHOUT_MAP: tuple[Mode, ...] = ("closed", *SEARCHES)  # all that a run without RUN/router can do
-MODES: tuple[Mode, ...] = (*WITHOUT_MAP, "routed")
-READS: frozenset[Mode] = frozenset({"rag", "combine"})  # passages are in the prompt
-MIXES: frozenset[Mode] = frozenset(MODES) - {"closed", "rag"}
 NOT_IN_CORPUS = -1  # the id of a passage that came with a question and isn't in the index
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Wall-clock milliseconds of one question; the batch's mean where it was one of a batch."""
-
-    retrieve_ms: float
-    mix_ms: float
-    generate_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        """All three stages."""
-        return self.retrieve_ms + self.mix_ms + self.generate_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer with what it came from.
-
-    Attributes:
-        text: the generated answer.
-        mode: how it was made.
-        hits: the passages behind it, best first; None for `closed` and `routed`.
-        gates: (S, K) float32 mixture of experts; None where none was used.
-        latency: of retrieval, mixing and generation.
-    """
-
-    text: str
-    mode: Mode
-    hits: Hits | None
-    gates: npt.NDArray[np.float32] | None
-    latency: Latency
 
 
 class Answerer:
@@ -93,7 +45,7 @@ class Answerer:
         index: Index | None = None,
         pool: ExpertPool | None = None,
         router: RouterConfig | None = None,
-        question_router: QuestionRouter | None = None,
+        routed: RoutedGates | None = None,
     ) -> None:
         """Puts loaded parts together; `open` loads them from a run directory.
 
@@ -104,12 +56,12 @@ class Answerer:
             index: needed by the modes that search.
             pool: needed by the modes that mix experts.
             router: how rows become gates, as the pool was trained; default `config.router`.
-            question_router: needed by `routed`.
+            routed: needed by `routed`.
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.index, self.pool = index, pool
         self._router = router if router is not None else config.router
-        self._question_router = question_router
+        self._routed_gates = routed
         self._chat = uses_chat(tokenizer, config.generation.prompt)
         self._max_prompt_tokens = prompt_tokens(model.config, config.generation.max_new_tokens)
 
@@ -145,9 +97,9 @@ class Answerer:
             model, tokenizer = load_base(config.model)
             return cls(model, tokenizer, config, index=index)
         encoding = Encoding.load(run_dir)
-        question_router = None
+        routed = None
         if "routed" in modes:
-            question_router = QuestionRouter.open(run_dir, config, encoding=encoding.manifest)
+            routed = RoutedGates.open(run_dir, config, encoding=encoding.manifest)
         model, tokenizer = load_base(config.model)
         encoding.check_base_model(describe_base(model, config.model))
         pool = inject(
@@ -162,7 +114,7 @@ class Answerer:
             index=index,
             pool=pool,
             router=router,
-            question_router=question_router,
+            routed=routed,
         )
 
     def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:
@@ -215,7 +167,7 @@ class Answerer:
 
         Args:
             questions: Q questions.
-            mode: see the top of this module.
+            mode: see `polyprag.answering.modes`.
             k: passages a question; default `retrieval.top_k`.
             hits: the passages to use in place of retrieval, one entry a question.
             never_rows_of: further passages whose rows `poly-wrong-row` may not use, one entry a
@@ -293,22 +245,25 @@ class Answerer:
             raise RunError("this run was opened without its index: run `polyprag index RUN` first")
         return self.index
 
+    def _experts(self, mode: Mode) -> ExpertPool:
+        if self.pool is None:
+            raise RunError(f"{mode} needs the experts: run `polyprag encode RUN` first")
+        return self.pool
+
     def _routed(self, questions: Sequence[str]) -> torch.Tensor:
         """Returns the questions' (Q, S, K) float32 gates by the routing map."""
-        if self._question_router is None:
+        if self._routed_gates is None:
             raise RunError("routed needs the run's routing map: run `polyprag distill RUN` first")
-        if self.pool is None:
-            raise RunError("routed needs the experts: run `polyprag encode RUN` first")
-        return torch.from_numpy(self._question_router.gates(questions))
+        self._experts("routed")
+        return torch.from_numpy(self._routed_gates.of(questions))
 
     def _mixture(
         self, question: str, hits: Hits, mode: Mode, never: Collection[int]
     ) -> torch.Tensor:
         """Returns one question's (S, K) float32 gates; zeros (the base alone) without any hit."""
-        if self.pool is None:
-            raise RunError(f"{mode} needs the experts: run `polyprag encode RUN` first")
+        pool = self._experts(mode)
         if len(hits.ids) == 0:
-            return torch.zeros(self.pool.num_sites, self.pool.num_experts)
+            return torch.zeros(pool.num_sites, pool.num_experts)
         rows_kSK = hits.rows
         if rows_kSK is None:
             raise RunError(

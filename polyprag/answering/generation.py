@@ -4,9 +4,9 @@ Prompts are sorted by length into batches so that little is padded; every batch'
 the same order, and answers come back in the order of the prompts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -21,7 +21,8 @@ from transformers import (
 
 from polyprag.config import GenerationConfig
 from polyprag.method.experts import ExpertPool
-from polyprag.method.prompts import prompt_ids
+
+_decoding: Callable[..., HFGenerationConfig] = HFGenerationConfig  # whose own has no types
 
 # B prompts of a batch, S sites, K experts, T tokens of the longest prompt.
 
@@ -79,7 +80,7 @@ def continuations(
         input_ids_BT[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
         mask_BT[row, width - len(prompt) :] = 1
     # Spelled out, because transformers takes what is left out from the model's own defaults.
-    decoding = HFGenerationConfig(  # type: ignore[no-untyped-call]
+    decoding = _decoding(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
         num_beams=1,
@@ -91,7 +92,8 @@ def continuations(
         eos_token_id=eos_ids,
         pad_token_id=pad_id,
     )
-    output_BT = model.generate(  # type: ignore[operator]
+    say = cast(Callable[..., torch.Tensor], model.generate)
+    output_BT = say(
         input_ids=input_ids_BT.to(model.device),
         attention_mask=mask_BT.to(model.device),
         generation_config=decoding,
@@ -104,7 +106,7 @@ def continuations(
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Sequence[int]],
     *,
     config: GenerationConfig,
     pool: ExpertPool | None = None,
@@ -116,7 +118,7 @@ def generate(
     Args:
         model: a causal LM, in eval mode; with `gates`, the one that `pool` was injected in.
         tokenizer: the model's.
-        prompts: rendered prompts (`polyprag.method.prompts.render_prompt`).
+        prompts: token ids of each prompt (`polyprag.method.prompts.prompt_ids`).
         config: batch size and the number of new tokens at most.
         pool: the injected experts; needed with `gates`.
         gates: (B, S, K) float32, one mixture a prompt; None decodes with the plain base model.
@@ -133,9 +135,8 @@ def generate(
         raise ValueError("gates need the pool whose experts they mix; pass pool=")
     if gates is not None and len(gates) != len(prompts):
         raise ValueError(f"{len(gates)} mixtures for {len(prompts)} prompts; pass one for each")
-    ids = [prompt_ids(tokenizer, prompt, chat=chat) for prompt in prompts]
     answers = [""] * len(prompts)
-    by_length = sorted(range(len(prompts)), key=lambda i: len(ids[i]), reverse=True)
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     for start in range(0, len(by_length), config.batch_size):
         batch = by_length[start : start + config.batch_size]
         with (
@@ -146,7 +147,7 @@ def generate(
             texts = continuations(
                 model,
                 tokenizer,
-                [ids[i] for i in batch],
+                [prompts[i] for i in batch],
                 max_new_tokens=config.max_new_tokens,
                 stops=() if chat else (NewlineEnds(tokenizer),),
             )

@@ -1,4 +1,4 @@
-"""Augment a run's corpus partition by partition; a partition that is done isn't done again."""
+"""A run's corpus augmented partition by partition; what is done isn't done again."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -13,7 +13,7 @@ from polyprag.config import AugmentConfig, Config
 from polyprag.errors import ConfigError
 from polyprag.method.base_model import load_base
 from polyprag.method.prompts import prompt_ids
-from polyprag.method.window import first_characters, largest_fitting, prompt_tokens
+from polyprag.method.window import first_characters, longest_that_fits, prompt_tokens
 from sharding.corpus.passages import Augmentation, Passage
 
 
@@ -79,16 +79,14 @@ class HFWriter:
                 return prompt_ids(self.tokenizer, str(prompt), chat=True)
             return prompt_ids(self.tokenizer, f"{text}\n\nJSON:\n")
 
-        num_characters = largest_fitting(
-            lambda n: max_tokens is None or len(ids_with(n)) <= max_tokens, len(passage.text)
-        )
-        if num_characters is None:
+        ids = longest_that_fits(ids_with, len(passage.text), room=max_tokens)
+        if max_tokens is not None and len(ids) > max_tokens:
             raise ConfigError(
                 f"augment.max_new_tokens={self.config.max_new_tokens} leaves {max_tokens} of the "
                 "model's window for the request, which is too few: lower it, or set augment.model "
                 "to a model with a longer window"
             )
-        return ids_with(num_characters)
+        return ids
 
 
 def load_writer(config: Config) -> HFWriter:

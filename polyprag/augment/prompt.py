@@ -47,7 +47,7 @@ def instruction(passage: Passage, *, num_rewrites: int, num_qas: int) -> str:
     )
 
 
-def parse(text: str, *, num_rewrites: int, num_qas: int) -> Augmentation:
+def parse_reply(text: str, *, num_rewrites: int, num_qas: int) -> Augmentation:
     """Returns the augmentation in a model's reply; what is beyond the wanted number is dropped.
 
     Args:
@@ -90,7 +90,9 @@ def write_with_retries(
         failed = []
         for i, reply in zip(pending, replies, strict=True):
             try:
-                written[i] = parse(reply, num_rewrites=config.num_rewrites, num_qas=config.num_qas)
+                written[i] = parse_reply(
+                    reply, num_rewrites=config.num_rewrites, num_qas=config.num_qas
+                )
             except MalformedError:
                 failed.append(i)
         pending = failed

@@ -13,12 +13,12 @@ from polyprag.cli.arguments import (
     show_skipped,
     sources_and_overrides,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
     from polyprag.config import Config
-    from sharding.ingest.bad_row import OnError
+    from sharding.ingest.rows import OnError
     from sharding.task_pool import TaskPool
 
 _ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model
@@ -102,7 +102,7 @@ def command(
     sources, overrides = sources_and_overrides(arguments)
     config = settings_of(run, configs, overrides)
     CorpusManifest.load(join(run, "corpus"))  # says so where there is nothing to add to
-    hold(run, "add")
+    hold_lease(run, "add")
     check_finished(run)
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
@@ -130,8 +130,8 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     """Makes new partitions."""
     from polyprag.progress import progress
     from sharding.change.growth import append_passages
-    from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
+    from sharding.ingest.rows import parse_field_map
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
 
@@ -182,7 +182,7 @@ def _trainers(num_rows: int) -> int:
 def _index(run: str, config: "Config") -> None:
     """Brings the index up to date, if there is one."""
     from polyprag.progress import progress
-    from polyprag.retrieval.building.run import build_index
+    from polyprag.retrieval.building.index import build_index
     from polyprag.retrieval.parts.manifest import MANIFEST_NAME
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import exists, join

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from polyprag.answering.modes import CONTROLS, MODES, Mode
 from polyprag.cli.arguments import config_option, run_argument, settings_of, split_overrides
 
 if TYPE_CHECKING:
-    from polyprag.answering.answerer import Answer
+    from polyprag.answering.answer import Answer
 
-MODES = ("closed", "rag", "poly", "combine", "routed")  # the controls are for evaluate
 _SHOWN_CHARACTERS = 76
 
 
@@ -19,7 +19,7 @@ _SHOWN_CHARACTERS = 76
 @click.argument("arguments", nargs=-1, metavar='"QUESTION"... [KEY=VALUE]...')
 @click.option(
     "--mode",
-    type=click.Choice(MODES),
+    type=click.Choice([mode for mode in MODES if mode not in CONTROLS]),
     default="poly",
     show_default=True,
     help="closed: the base model alone. rag: passages in the prompt. poly: passages in the "
@@ -37,7 +37,7 @@ _SHOWN_CHARACTERS = 76
 def command(
     run: str,
     arguments: tuple[str, ...],
-    mode: str,
+    mode: Mode,
     top_k: int | None,
     as_json: bool,
     configs: tuple[str, ...],
@@ -57,14 +57,12 @@ def command(
         raise click.UsageError('name at least one question after RUN, in quotes: "..."')
     if any(not question.strip() for question in questions):
         raise click.UsageError("a question is empty")
-    from polyprag.answering.answerer import MODES as ALL_MODES
     from polyprag.answering.answerer import Answerer
 
-    chosen = next(known for known in ALL_MODES if known == mode)
-    answerer = Answerer.open(run, config, modes=[chosen])
-    if answerer.index is not None and answerer.index.standing.note:
-        click.echo(f"note: {run}: {answerer.index.standing.note}", err=True)
-    answers = answerer.answer(questions, mode=chosen, k=top_k)
+    answerer = Answerer.open(run, config, modes=[mode])
+    if answerer.index is not None and answerer.index.freshness.note:
+        click.echo(f"note: {run}: {answerer.index.freshness.note}", err=True)
+    answers = answerer.answer(questions, mode=mode, k=top_k)
     for question, answer in zip(questions, answers, strict=True):
         if as_json:
             click.echo(json.dumps(as_record(question, answer), ensure_ascii=False))

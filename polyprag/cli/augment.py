@@ -3,7 +3,7 @@
 import click
 
 from polyprag.cli.arguments import config_option, only_overrides, overrides_argument, run_argument
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
 
@@ -52,7 +52,7 @@ def command(
     corpus_dir = join(run, "corpus")
     num_passages = CorpusManifest.load(corpus_dir).num_passages
     on_ray = is_parallel and is_on_ray(config.cluster, use_ray)
-    hold(run, "augment")
+    hold_lease(run, "augment")
     at_most = augmenters(num_passages) if is_parallel else 1
     with (
         progress(num_passages, "augmenting", unit="passages") as advance,

@@ -9,7 +9,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 
 
 @click.command("distill")
@@ -52,17 +52,17 @@ def command(
     """
     from polyprag.progress import progress
     from polyprag.routed.distill import distill
-    from polyprag.routed.map_file import router_dir
+    from polyprag.routed.map_file import map_dir
 
     config = settings_of(run, configs, only_overrides(arguments))
-    hold(run, "distill")
+    hold_lease(run, "distill")
     made = distill(run, config, hidden=hidden, epochs=epochs, show=progress)
     settings = made.settings
     held_out = ""
     if settings.cosine is not None:
         held_out = f"; cosine with the true mixture on held-out questions: {settings.cosine:.3f}"
     click.echo(
-        f"{router_dir(run)}: {made.num_parameters:,} numbers, from {settings.num_questions:,} "
+        f"{map_dir(run)}: {made.num_parameters:,} numbers, from {settings.num_questions:,} "
         f"questions on {settings.num_passages:,} passages{held_out}"
     )
     if made.hidden < settings.num_passages:

@@ -9,7 +9,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 
 
 @click.command("encode")
@@ -34,5 +34,5 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     from cluster.ray.driver import encode
     from sharding.storage.files import join
 
-    encode(run, config, lease=hold(run, "encode"))
+    encode(run, config, lease=hold_lease(run, "encode"))
     click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

@@ -69,8 +69,8 @@ def command(
     config = settings_of(run, configs, only_overrides(arguments))
     from rich.console import Console
 
-    from polyprag.evaluation.evaluate import evaluate, parse_methods
     from polyprag.evaluation.report import results_table
+    from polyprag.evaluation.run import evaluate, parse_methods
     from polyprag.progress import progress
 
     with progress(None, "evaluating", unit="questions") as advance:

@@ -11,7 +11,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
 
 _WORTH_A_PROCESS = 20_000  # passages that are indexed about while one starts
@@ -68,7 +68,7 @@ def command(
     """
     from polyprag.config.files import save_config
     from polyprag.progress import progress
-    from polyprag.retrieval.building.run import build_index
+    from polyprag.retrieval.building.index import build_index
     from polyprag.retrieval.encoders.choice import uses_gpu
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
@@ -79,7 +79,7 @@ def command(
     if conflict:
         click.echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
-    hold(run, "index")
+    hold_lease(run, "index")
     on_ray = is_on_ray(config.cluster, use_ray)
     with (
         progress(total, "indexing", unit="passages") as advance,

@@ -1,4 +1,4 @@
-"""One command at a time works on a run."""
+"""The lease of a run: one command at a time works on it."""
 
 import os
 import signal
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from sharding.storage.lease import Holder
 
 
-def hold(run: str, purpose: str, *, new: bool = False) -> int | None:
+def hold_lease(run: str, purpose: str, *, new: bool = False) -> int | None:
     """Takes the run's lease, which is given back when the command ends.
 
     Args:
         run: the run directory.
-        purpose: the command; others are told.
-        new: whether RUN may be made by the command. Otherwise nothing is written where there is no
-            corpus, of which the command itself will tell.
+        purpose: the command, which others that wait for the lease are shown.
+        new: whether the command may make RUN. Otherwise nothing is written where there is no
+            corpus, and the command itself reports that.
 
     Returns:
         The lease's number.

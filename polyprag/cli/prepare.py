@@ -11,11 +11,11 @@ from polyprag.cli.arguments import (
     show_skipped,
     sources_and_overrides,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.ingest.bad_row import OnError
+    from sharding.ingest.rows import OnError
 
 
 @click.command("prepare")
@@ -68,8 +68,9 @@ def command(
     """Cut passage files into partitions in RUN/corpus.
 
     A SOURCE is JSON lines with the fields id, title and text (.jsonl), DPR's table with the
-    columns id, text and title (.tsv), either also as .gz or .zst, a Parquet file, a directory
-    that `datasets` saved, or a directory or a glob of such files. Paths and URLs both work.
+    columns id, text and title (.tsv), WebDataset's shards of .json or .txt members (.tar), each
+    also as .gz or .zst, a Parquet file, a directory that `datasets` saved, or a directory or a
+    glob of such files. Paths and URLs both work.
 
     Ids and partitions don't depend on the number of workers. While it runs, RUN/corpus/work
     takes about as much room as the partitions.
@@ -79,14 +80,15 @@ def command(
       polyprag prepare runs/wiki passages.jsonl --config quickstart
       polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m --on-error skip
       polyprag prepare runs/beir corpus.jsonl.zst --map id=_id --drop-duplicates
+      polyprag prepare runs/pages 'shards/pages-*.tar' --map text=contents,title=
       polyprag prepare runs/articles 'articles/*.parquet' --chunk-words 100 --workers 16
       polyprag prepare s3://bucket/run s3://bucket/passages --ray data.partition_size=4096
     """
     from polyprag.config.files import save_config
     from polyprag.progress import progress
-    from sharding.ingest.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
+    from sharding.ingest.rows import parse_field_map
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
     from sharding.storage.urls import absolute
@@ -99,7 +101,7 @@ def command(
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     at_most = None if on_ray else num_parts(expand(sources), part_bytes=SPLIT_BYTES)
-    hold(run, "prepare", new=True)
+    hold_lease(run, "prepare", new=True)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
         manifest = prepare(
             [place(source) for source in sources],

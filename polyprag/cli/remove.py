@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from polyprag.cli.arguments import run_argument, settings_of
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import local_pool, workers_option
 
 if TYPE_CHECKING:
@@ -70,16 +70,16 @@ def command(
     if not ids and not keys and keys_file is None:
         raise click.UsageError("name passages with --ids, --keys or --keys-file")
     from cluster.checkpoints.edit import check_finished, forget_rows
-    from polyprag.growth.remove import remove
+    from polyprag.growth.remove import remove_from_run
     from polyprag.progress import progress
-    from polyprag.routed.map_file import router_dir
+    from polyprag.routed.map_file import map_dir
     from sharding.change.keys import ids_of_keys
     from sharding.change.removal import check_ids
     from sharding.corpus.reader import Corpus
     from sharding.storage.files import exists, join, open_url
 
     config = settings_of(run, (), ())
-    hold(run, "remove")
+    hold_lease(run, "remove")
     check_finished(run)
     if keys_file is not None:
         with open_url(keys_file, "r") as file:
@@ -93,8 +93,8 @@ def command(
         _show(corpus, left)
         if left and not yes and _is_terminal():
             click.confirm(f"Remove {_passages(len(left))} from {run} for good?", abort=True)
-        had_map = exists(router_dir(run))
-        removed = remove(
+        had_map = exists(map_dir(run))
+        removed = remove_from_run(
             run,
             sorted(ids),
             config=config,
@@ -106,7 +106,7 @@ def command(
     left_over = corpus.manifest.num_passages - len(removed.manifest.removed)
     if had_map:
         click.echo(
-            f"{router_dir(run)}: deleted, as the map was fitted to questions on what was removed; "
+            f"{map_dir(run)}: deleted, as the map was fitted to questions on what was removed; "
             f"make another with `polyprag distill {run}`"
         )
     click.echo(

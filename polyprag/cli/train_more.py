@@ -9,7 +9,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 
 
 @click.command("train-more")
@@ -33,5 +33,5 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     from cluster.ray.driver import encode
     from sharding.storage.files import join
 
-    encode(run, config, more=True, lease=hold(run, "train-more"))
+    encode(run, config, more=True, lease=hold_lease(run, "train-more"))
     click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

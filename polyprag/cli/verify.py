@@ -6,7 +6,7 @@ from functools import partial
 import click
 
 from polyprag.cli.arguments import run_argument
-from polyprag.cli.lease import hold
+from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import local_pool, workers_option
 
 _BYTES_PER_WORKER = 256 << 20
@@ -51,7 +51,7 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
     from sharding.checks.problem import mend
 
     if repair:
-        hold(run, "verify --repair")
+        hold_lease(run, "verify --repair")
     with local_pool(workers, at_most=_at_most(run, quick=quick)) as pool:
         look = partial(
             verify_run,

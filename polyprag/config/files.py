@@ -217,6 +217,8 @@ def _is_text(expected: Any) -> bool:
 
 def _merge(settings: list[Setting]) -> Config:
     merged = OmegaConf.structured(Config)
+    for node in (merged, *(merged[section] for section in _section_names())):
+        OmegaConf.set_readonly(node, None)  # which OmegaConf makes of a frozen dataclass
     for setting in settings:
         key, value, where = setting.key, setting.value, setting.where
         if value is None and key in _section_names():

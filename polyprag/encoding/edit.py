@@ -1,4 +1,4 @@
-"""Changing an encoding that is there: rows of new partitions join, rows of passages are forgotten.
+"""Changes to a finished encoding: rows of new partitions join, rows of passages are forgotten.
 
 Files of rows get new names, the manifest comes next, and what it no longer names is deleted last.
 So a stop at any moment leaves an encoding that is whole, and the same call does the rest.
@@ -15,10 +15,12 @@ import numpy as np
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import RunError
-from sharding.rows.part import forget, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import forget
 from sharding.storage.files import TEMPORARY_NAME, exists, join, list_names, remove
 
 ROWS = "rows"
+_ADD_AGAIN = "run `polyprag add RUN` again"
 _ROWS_FILE = re.compile(r"part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
 
 
@@ -47,12 +49,10 @@ def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingM
             raise RunError(
                 f"{directory}: the rows of partition {part.index}, from passage {part.first_id} on,"
                 f" can't follow: partition {expected[0]} from passage {expected[1]} on comes next; "
-                "run `polyprag add RUN` again, which finds what is missing"
+                f"{_ADD_AGAIN}, which finds what is missing"
             )
         if not exists(join(directory, part.file)):
-            raise RunError(
-                f"{join(directory, part.file)}: no such file; run `polyprag add RUN` again"
-            )
+            raise RunError(f"{join(directory, part.file)}: no such file; {_ADD_AGAIN}")
         there += (part,)
     num_passages = sum(part.num_passages for part in there)
     extended = replace(manifest, parts=there, num_passages=num_passages)
@@ -62,7 +62,7 @@ def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingM
     return extended
 
 
-def forget_rows(run_dir: str | Path, ids: Iterable[int]) -> None:
+def forget_encoded_rows(run_dir: str | Path, ids: Iterable[int]) -> None:
     """Zeroes the rows of passages; nothing happens where they are zero, or without an encoding.
 
     Args:

@@ -5,13 +5,12 @@ passages opens at once. Every file is checked against its checksum when it is fi
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -25,11 +24,9 @@ from polyprag.encoding.manifest import (
     Trained,
 )
 from polyprag.errors import FileError, RunError
-from sharding.rows.part import load_rows
+from sharding.rows.file import load_rows, map_rows
 from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
 from sharding.storage.urls import local_path
-
-__all__ = ["BaseModel", "Encoding", "EncodingManifest", "RowsPart", "encoding_dir", "save_encoding"]
 
 _EXPERTS_FILE = "experts.safetensors"
 _MAX_OPEN_PARTS = 512  # a process may hold some 65,000 maps in all
@@ -61,7 +58,7 @@ def save_encoding(
         expert_state: `ExpertPool.state_dict()`.
         base_model: `describe_base(model, config.model)`.
         num_sites: S of the rows.
-        parts: what `sharding.rows.part.save_rows` wrote under `directory`, in id order.
+        parts: what `sharding.rows.file.save_rows` wrote under `directory`, in id order.
         trained: steps and epochs.
 
     Returns:
@@ -95,7 +92,7 @@ class Encoding:
     """
 
     def __init__(self, directory: str | Path, config: Config, manifest: EncodingManifest) -> None:
-        """Uses `Encoding.load`."""
+        """Takes what `Encoding.load` has read."""
         self.config = config
         self.manifest = manifest
         self._directory = str(directory)
@@ -136,7 +133,7 @@ class Encoding:
             raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
 
     def check_base_model(self, base_model: BaseModel) -> None:
-        """Makes sure that a base model is the one that was encoded with.
+        """Checks that a base model is the one that the encoding was made with.
 
         Args:
             base_model: `describe_base` of the model that was loaded.
@@ -192,7 +189,7 @@ class Encoding:
                 rows, limit = load_rows(url, sha256=part.sha256).rows, _MAX_LOADED_PARTS
             else:
                 self._check(url, part.sha256)
-                rows, limit = _map_rows(Path(path)), _MAX_OPEN_PARTS
+                rows, limit = self._map(path), _MAX_OPEN_PARTS
             expected = (part.num_passages, self.manifest.num_sites, self.manifest.num_experts)
             if rows.shape != expected:
                 raise RunError(f"{url}: rows of shape {rows.shape}, not {expected}; {_DAMAGED}")
@@ -200,6 +197,12 @@ class Encoding:
                 self._open_parts.pop(next(iter(self._open_parts)))
             self._open_parts[position] = rows
         return self._open_parts[position]
+
+    def _map(self, path: str) -> npt.NDArray[np.float32]:
+        try:
+            return map_rows(path)
+        except ValueError as error:
+            raise RunError(f"{path}: not a file of routing rows ({error}); {_DAMAGED}") from error
 
     def _check(self, url: str, sha256: str) -> None:
         if url in self._checked:
@@ -209,19 +212,3 @@ class Encoding:
         if sha256_of(url) != sha256:
             raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")
         self._checked.add(url)
-
-
-def _map_rows(path: Path) -> npt.NDArray[np.float32]:
-    """Returns the tensor `rows` of a local safetensors file as a read-only memory map."""
-    try:
-        with safe_open(path, framework="numpy") as tensors:  # checks the whole header
-            if tensors.get_slice("rows").get_dtype() != "F32":
-                raise RunError(f"{path}: rows aren't float32; {_DAMAGED}")
-            shape = tuple(tensors.get_slice("rows").get_shape())
-    except SafetensorError as error:
-        raise RunError(f"{path}: not a file of routing rows ({error}); {_DAMAGED}") from error
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(header_bytes))
-    offset = 8 + header_bytes + int(header["rows"]["data_offsets"][0])
-    return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape)

@@ -18,7 +18,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from polyprag.answering.answerer import Answer, Answerer, Mode
+from polyprag.answering.answer import Answer
+from polyprag.answering.answerer import Answerer
+from polyprag.answering.modes import CONTROLS, Mode
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question, read_questions
 from sharding.storage.files import atomic_write, join, read_json
@@ -26,11 +28,10 @@ from sharding.storage.files import atomic_write, join, read_json
 _BARS = " ▁▂▃▄▅▆▇█"
 _SHOWN_SITES = 4
 _SHOWN_CHARACTERS = 100
-_CONTROLS = ("poly-wrong-row", "poly-uniform")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ShownQuestion:
     """A question with its answer and, for comparison, what the base model says alone."""
 
     question: Question
@@ -47,12 +48,12 @@ def report_run(
     picture: str | Path,
     console: Console | None = None,
 ) -> None:
-    """Prints an evaluation's table and three sample answers, and save its picture.
+    """Prints an evaluation's table and three sample answers, and saves its picture.
 
     Args:
         run_dir: the run that was evaluated; it answers the samples.
         config: see `Answerer.open`.
-        results_dir: where `polyprag.evaluation.evaluate.evaluate` wrote results.json.
+        results_dir: where `polyprag.evaluation.run.evaluate` wrote results.json.
         questions_path: what the samples are chosen from.
         picture: where the PNG goes.
         console: where to print; stdout by default.
@@ -74,7 +75,7 @@ def report_run(
 
 def sample_answers(
     answerer: Answerer, questions: Sequence[Question], *, num_samples: int = 3, mode: Mode = "poly"
-) -> list[Sample]:
+) -> list[ShownQuestion]:
     """Returns answers to questions spread evenly over a file, whatever their scores.
 
     Args:
@@ -90,7 +91,7 @@ def sample_answers(
     answers = answerer.answer(texts, mode=mode)
     closed = answerer.answer(texts, mode="closed")
     return [
-        Sample(question, answer, alone.text)
+        ShownQuestion(question, answer, alone.text)
         for question, answer, alone in zip(chosen, answers, closed, strict=True)
     ]
 
@@ -104,7 +105,7 @@ def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None
     for method, result in results.items():
         low, high = result["ci95"] or (None, None)
         table.add_row(
-            Text(method, style="dim" if method in _CONTROLS else ""),
+            Text(method, style="dim" if method in CONTROLS else ""),
             _percent(result["f1"]),
             "-" if low is None else f"{_percent(low)} to {_percent(high)}",
             _percent(result["em"]),
@@ -134,7 +135,7 @@ def mixture_bars(gates_SK: npt.NDArray[np.float32]) -> list[Text]:
     return lines
 
 
-def print_samples(samples: Sequence[Sample], console: Console) -> None:
+def print_samples(samples: Sequence[ShownQuestion], console: Console) -> None:
     """Prints each question, its answer, the passages behind it, and its mixture of experts."""
     for sample in samples:
         answer = sample.answer
@@ -156,13 +157,15 @@ def print_samples(samples: Sequence[Sample], console: Console) -> None:
 
 
 def save_picture(
-    path: str | Path, results: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample] = ()
+    path: str | Path,
+    results: Mapping[str, Mapping[str, Any]],
+    samples: Sequence[ShownQuestion] = (),
 ) -> None:
     """Saves a PNG: F1 with its 95 % interval a method, and the samples' mixtures as heat maps.
 
     Args:
         path: where the PNG goes; written by a rename.
-        results: what `polyprag.evaluation.evaluate.evaluate` returned.
+        results: what `polyprag.evaluation.run.evaluate` returned.
         samples: those with gates are drawn, sites by experts, red negative and blue positive.
     """
     from matplotlib.figure import Figure
@@ -197,7 +200,7 @@ def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
     means = [100 * result["f1"] for result in scored.values()]
     below = [100 * (result["f1"] - result["ci95"][0]) for result in scored.values()]
     above = [100 * (result["ci95"][1] - result["f1"]) for result in scored.values()]
-    colors = ["#b0b0b0" if name in _CONTROLS else "#3b6ea5" for name in names]
+    colors = ["#b0b0b0" if name in CONTROLS else "#3b6ea5" for name in names]
     errors = np.clip([below, above], 0, None) if names else None
     bars = axes.bar(names, means, color=colors, yerr=errors, capsize=4, ecolor="#303030")
     axes.bar_label(bars, fmt="%.1f", padding=2)
@@ -207,7 +210,7 @@ def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _wrapped(sample: Sample) -> str:
+def _wrapped(sample: ShownQuestion) -> str:
     text = _line(f"{sample.question.question} {sample.answer.text or '(nothing)'}")
     return "\n".join(textwrap.wrap(text, width=44, max_lines=3, placeholder=" ..."))
 

@@ -1,10 +1,10 @@
 """What a run still lacks after its corpus has grown, and the steps of `add` that mend it.
 
-Each step is seen to be done from the files alone: partitions that aren't augmented, partitions that
-the encoding has no rows of. So `add` that was stopped goes on where it was.
+The files alone show which steps are done: partitions that aren't augmented, partitions that the
+encoding has no rows of. So an `add` that was stopped goes on where it was.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from polyprag.augment.corpus import augment_corpus, describe
@@ -41,7 +41,7 @@ class Lacking:
 
 
 def what_is_lacking(run_dir: str) -> Lacking:
-    """Looks at a run's manifests.
+    """Returns what a run lacks, by its manifests.
 
     Raises:
         CorpusError, RunError: the corpus's or the encoding's can't be read, or they don't fit.
@@ -101,7 +101,7 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
     known = {name: value for name, value in recorded.items() if name != "endpoint"}
     if "endpoint" in recorded:
         known["base_url"] = recorded["endpoint"]
-    values = {**_values(config.augment), **known}
+    values = {**asdict(config.augment), **known}
     try:
         return replace(config, augment=AugmentConfig(**values))
     except TypeError as error:
@@ -158,7 +158,7 @@ def train_new_rows(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> int:
-    """Trains the rows of all partitions without rows, and let them join the encoding together.
+    """Trains the rows of all partitions without rows, which then join the encoding together.
 
     Args:
         run_dir: RUN, encoded; as workers see it.
@@ -187,7 +187,3 @@ def train_new_rows(
         release()
     extend_encoding(run_dir, parts)
     return total
-
-
-def _values(augment: AugmentConfig) -> dict[str, Any]:
-    return {name: getattr(augment, name) for name in augment.__dataclass_fields__}

@@ -1,4 +1,4 @@
-"""Remove passages from everything in a run: corpus, checkpoint, encoding, index and routing map.
+"""Passages removed from everything in a run: corpus, checkpoint, encoding, index and routing map.
 
 The corpus comes first: from then on no search gives the passages out, whatever the index still
 holds. Every step finds out by itself what is left to do, so the same call after a stop does the
@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config
-from polyprag.encoding.edit import forget_rows
-from polyprag.retrieval.building.run import build_index
+from polyprag.encoding.edit import forget_encoded_rows
+from polyprag.retrieval.building.index import build_index
 from polyprag.routed.map_file import remove_map
 from polyprag.run_dir import CORPUS, INDEX
 from sharding.change.removal import Removed, remove_passages
@@ -22,7 +22,7 @@ from sharding.task_pool import TaskPool
 _LOCK = ".lock"  # what a directory without an index may hold
 
 
-def remove(
+def remove_from_run(
     run_dir: str,
     ids: Collection[int],
     *,
@@ -51,7 +51,7 @@ def remove(
     removed = remove_passages(corpus_dir, ids, count=counts_of, cache=cache, pool=pool, show=show)
     remove_map(run_dir)  # fitted to the passages' questions; `polyprag distill` makes one without
     forget_in_checkpoint(run_dir, ids)
-    forget_rows(run_dir, ids)
+    forget_encoded_rows(run_dir, ids)
     if set(list_names(join(run_dir, INDEX))) - {_LOCK}:
         with show(removed.manifest.num_passages, "indexing", unit="passages") as advance:
             build_index(run_dir, config, advance)

@@ -1,7 +1,7 @@
 """One partition of new passages whose routing rows are to be trained, as a task for any worker.
 
-A task needs nothing from others and leaves one file of rows, named for all that decides what is in
-it. So a file that is there is done, be it of a command that was stopped.
+A task needs nothing from others and leaves one file of rows, whose name is a hash of all that
+decides what is in it. So a file that is there is done, even if its command was stopped.
 """
 
 import hashlib
@@ -27,7 +27,8 @@ from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.reader import records_in
 from sharding.errors import FileError
-from sharding.rows.part import RowPartition, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import RowPartition
 from sharding.storage.files import exists, join, sha256_of
 
 _DECIDING = (  # settings that rows depend on
@@ -97,7 +98,7 @@ def task_of(
 
 
 def train_partition(task: RowsTask) -> RowsDone:
-    """Trains a partition's rows and save them; what is saved already is kept.
+    """Trains a partition's rows and saves them; what is saved already is kept.
 
     A process loads the base model and the experts for its first task.
 

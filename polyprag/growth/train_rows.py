@@ -27,7 +27,7 @@ from polyprag.method.row_optimizer import RowAdam
 from sharding.corpus.passages import Record
 from sharding.rows.part import RowPartition, second_moment_shape
 
-Progress = Callable[[int, int], None]  # steps done, steps in all
+StepProgress = Callable[[int, int], None]  # steps done, steps in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class RowTrainer:
         *,
         partition: int,
         seed: int,
-        progress: Progress | None = None,
+        progress: StepProgress | None = None,
     ) -> TrainedRows:
         """Trains the rows of one partition; the result depends on the arguments only.
 
@@ -127,7 +127,7 @@ class RowTrainer:
         part: RowPartition,
         examples: Sequence[Sequence[Example]],
         seed: int,
-        progress: Progress | None,
+        progress: StepProgress | None,
     ) -> float | None:
         steps = self._config.add.steps
         sequence = np.random.SeedSequence(seed, spawn_key=(part.index,))

@@ -1,5 +1,6 @@
 """Loading the frozen base model and its tokenizer from a directory or the hub."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -39,11 +40,12 @@ def load_base(
     """
     if Path(config.path).is_dir():
         # A bar over the tensors of one local file.
-        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        no_bar: Callable[[], None] = hf_logging.disable_progress_bar
+        no_bar()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = load_tokenizer(config)
     try:
-        loaded, bad = load_model(
+        model, bad = load_model(
             AutoModelForCausalLM,
             config.path,
             revision=config.revision,
@@ -52,8 +54,7 @@ def load_base(
     except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     _check_weights(config, bad)
-    model = cast(PreTrainedModel, loaded)
-    return model.to(place).eval(), tokenizer  # type: ignore[arg-type]
+    return cast(PreTrainedModel, model.to(place).eval()), tokenizer
 
 
 def _check_weights(config: ModelConfig, bad: list[str]) -> None:

@@ -5,7 +5,7 @@ question alone with its answer. `passage`: each text alone, which is also what a
 questions comes as. `data.formats` chooses among them; PRAG uses the first two.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from polyprag.method.prompts import (
     render_prompt,
     uses_chat,
 )
+from polyprag.method.window import first_characters, longest_that_fits
 from sharding.corpus.passages import QA, Passage, Record
 
 IGNORED = -100  # the label of a token that has no loss
@@ -171,27 +172,32 @@ class ExampleMaker:
     def _qa_example(self, part: "_Part", qa: QA, prompt: list[int], answer: list[int]) -> Example:
         room = self._max_length - len(answer)
         if part.text and len(prompt) > room:
-            prompt = self._prompt_that_fits(qa.question, part.text, room=room)
+            prompt = self._cut_prompt(qa.question, part.text, whole=prompt, room=room)
         ids = (prompt + answer)[-self._max_length :]
         num_ignored = len(ids) - len(answer) if self._loss_on == "answer" else 0
         return _example(part.passage_id, ids, num_ignored=num_ignored)
 
-    def _prompt_that_fits(self, question: str, passage: Passage, *, room: int) -> list[int]:
-        """Returns the prompt's ids, the passage text cut at a word so that they are at most `room`.
+    def _cut_prompt(
+        self, question: str, passage: Passage, *, whole: list[int], room: int
+    ) -> list[int]:
+        """Returns the prompt's ids with the passage's text cut at a word, at most `room` of them.
 
-        It is known that the whole text doesn't fit.
+        Where question and title alone are longer, they are all that is left, and longer than that.
+
+        Args:
+            question: kept.
+            passage: whose title is kept.
+            whole: the ids of the prompt with the whole text.
+            room: how many ids there may be.
         """
         text = one_line(passage.text)
 
-        def ids_with(num_chars: int) -> list[int]:
-            cut = text[:num_chars]
-            if num_chars < len(text) and " " in cut and text[num_chars] != " ":
-                cut = cut.rpartition(" ")[0]
-            shown = structs.replace(passage, text=cut)
+        def ids_with(num_characters: int) -> list[int]:
+            shown = structs.replace(passage, text=first_characters(text, num_characters))
             prompt = render_prompt(self._tokenizer, question, passages=[shown], chat=self._chat)
             return prompt_ids(self._tokenizer, prompt, chat=self._chat)
 
-        return _longest_that_fits(ids_with, len(text), room)
+        return longest_that_fits(ids_with, len(text), room=room, whole=whole)
 
 
 class _Part(NamedTuple):
@@ -202,7 +208,7 @@ class _Part(NamedTuple):
     qa: QA | None
 
 
-def expand(
+def examples_of(
     record: Record,
     tokenizer: PreTrainedTokenizerBase,
     config: DataConfig,
@@ -224,20 +230,3 @@ def _example(passage_id: int, ids: list[int], *, num_ignored: int = 0) -> Exampl
 
 def _plain_text(passage: Passage) -> str:
     return passage_block(passage.title, passage.text).rstrip("\n")
-
-
-def _longest_that_fits(ids_with: Callable[[int], list[int]], too_many: int, room: int) -> list[int]:
-    """Returns `ids_with(n)` for the largest n that bisection finds with at most `room` ids.
-
-    The text is cut, not its tokens: tokens at the seam with the question depend on both sides.
-    """
-    fits = 0
-    best = ids_with(0)
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        ids = ids_with(middle)
-        if len(ids) <= room:
-            fits, best = middle, ids
-        else:
-            too_many = middle
-    return best

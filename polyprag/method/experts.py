@@ -197,7 +197,7 @@ class ExpertPool:
 def inject(
     model: nn.Module, experts: ExpertsConfig, router: RouterConfig, *, seed: int
 ) -> ExpertPool:
-    """Freezes a causal LM and put the expert pool beside its targeted Linears, in place.
+    """Freezes a causal LM and puts the expert pool beside its targeted Linears, in place.
 
     Targets are the Linears in numbered layers whose last name is in `experts.targets`. A starts
     Kaiming-uniform per expert (as LoRA does), B zero, so that the model starts as its base.

@@ -111,17 +111,13 @@ def all_prompt_ids(
     return [list(ids[:-1] if ids and ids[-1] == eos else ids) for ids in encoded]
 
 
-def completion_ids(
-    tokenizer: PreTrainedTokenizerBase, answer: str, *, chat: bool = False
-) -> list[int]:
-    """Returns the token ids of the answer as it follows the prompt, ended by EOS."""
-    return all_completion_ids(tokenizer, [answer], chat=chat)[0]
-
-
 def all_completion_ids(
     tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], *, chat: bool = False
 ) -> list[list[int]]:
-    """Returns `completion_ids` of each answer, by one call of the tokenizer."""
+    """Returns the token ids of each answer as it follows its prompt, ended by EOS.
+
+    The tokenizer is called once for all of them.
+    """
     if not answers:
         return []
     texts = [completion(answer, chat=chat) for answer in answers]

@@ -1,4 +1,8 @@
-"""Prompts that fit the model's window: passages are cut, last ones first; the question stays."""
+"""Texts cut to a budget of tokens: the longest start that fits, and prompts made so.
+
+The text is cut, not its tokens: tokens at the seam with what follows depend on both sides, so each
+length that is tried is tokenised as a whole. What fits is returned as token ids, as it was tried.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,22 +35,39 @@ def prompt_tokens(model_config: Any, max_new_tokens: int) -> int | None:
     return None if window is None else max(1, int(window) - max_new_tokens)
 
 
-def largest_fitting(fits: Callable[[int], bool], upper: int) -> int | None:
-    """Returns the largest n in [0, upper] that fits, by bisection; None when 0 doesn't.
+def longest_that_fits(
+    ids_of: Callable[[int], list[int]],
+    num_characters: int,
+    *,
+    room: int | None,
+    whole: list[int] | None = None,
+) -> list[int]:
+    """Returns the ids of the longest start of a text that fits, by bisection.
 
     Args:
-        fits: true up to some n and false above it.
-        upper: the first n tried.
+        ids_of: token ids of what has the first n characters of the text; the more, the longer.
+        num_characters: of the whole text, which is tried first.
+        room: tokens at most; None for any number.
+        whole: `ids_of(num_characters)`, where it is known.
+
+    Returns:
+        `ids_of(n)` for the largest n from 0 to `num_characters` that fits; `ids_of(0)`, which are
+        more than `room`, where none does.
     """
-    if fits(upper):
-        return upper
-    if not fits(0):
-        return None
-    low, high = 0, upper
-    while high - low > 1:
+    if whole is None:
+        whole = ids_of(num_characters)
+    if room is None or len(whole) <= room:
+        return whole
+    best = ids_of(0)
+    low, high = 0, num_characters
+    while high - low > 1 and len(best) <= room:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+        ids = ids_of(middle)
+        if len(ids) <= room:
+            low, best = middle, ids
+        else:
+            high = middle
+    return best
 
 
 def first_characters(text: str, num_characters: int) -> str:
@@ -77,8 +98,8 @@ def fit_prompt(
     passages: Sequence[TitledText] = (),
     max_tokens: int | None,
     chat: bool = False,
-) -> str:
-    """Returns the rendered prompt with as much of the passages as fits.
+) -> list[int]:
+    """Returns the token ids of the prompt with as much of the passages as fits.
 
     Args:
         tokenizer: the base model's.
@@ -91,20 +112,17 @@ def fit_prompt(
         QuestionTooLongError: the question alone is longer than `max_tokens`.
     """
 
-    def rendered(num_characters: int) -> str:
+    def ids_with(num_characters: int) -> list[int]:
         kept = first_passages(passages, num_characters)
-        return render_prompt(tokenizer, question, passages=kept, chat=chat)
-
-    def fits(num_characters: int) -> bool:
-        prompt = rendered(num_characters)
-        return max_tokens is None or len(prompt_ids(tokenizer, prompt, chat=chat)) <= max_tokens
+        prompt = render_prompt(tokenizer, question, passages=kept, chat=chat)
+        return prompt_ids(tokenizer, prompt, chat=chat)
 
     all_characters = sum(len(one_line(passage.text)) for passage in passages)
-    num_characters = largest_fitting(fits, all_characters)
-    if num_characters is None:
+    ids = longest_that_fits(ids_with, all_characters, room=max_tokens)
+    if max_tokens is not None and len(ids) > max_tokens:
         raise QuestionTooLongError(
             f"the question {question[:60]!r}... is longer than the {max_tokens} tokens that the "
             "model's window leaves for the prompt: ask a shorter one, lower "
             "generation.max_new_tokens, or use a model with a longer window"
         )
-    return rendered(num_characters)
+    return ids

@@ -15,6 +15,7 @@ import Stemmer
 from bm25s import stopwords as bm25s_stopwords
 
 from polyprag.errors import ConfigError, RunError
+from polyprag.retrieval.remedy import REMEDY
 
 _WORD = re.compile(r"\w+")
 _CACHED_WORDS = 1 << 18
@@ -80,12 +81,12 @@ class Analyzer:
         """
         words = settings.get("stopwords") if isinstance(settings, dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise RunError(f"{where}: not an analyzer's settings; run `polyprag index RUN` again")
+            raise RunError(f"{where}: not an analyzer's settings; {REMEDY}")
         stemmer = settings.get("stemmer")
         if stemmer is not None and stemmer not in Stemmer.algorithms():
             raise RunError(
                 f"{where}: needs the stemmer {stemmer!r}, which the installed PyStemmer lacks; "
-                "upgrade PyStemmer or run `polyprag index RUN` again"
+                f"upgrade PyStemmer or {REMEDY}"
             )
         return cls(stopwords=words, stemmer=stemmer)
 

@@ -1,4 +1,4 @@
-"""How an index stands to the corpus and the encoding that are beside it now."""
+"""Whether an index still fits the corpus and the encoding beside it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Self
 
 from polyprag.encoding.manifest import EncodingManifest, RowsPart
 from polyprag.retrieval.parts.manifest import IndexManifest
-from polyprag.retrieval.parts.segments import Span, span_of
+from polyprag.retrieval.parts.span import Span, span_of
 from polyprag.run_dir import CORPUS, ENCODING
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.storage.files import exists, join
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What became of the things that an index was built from.
+class Freshness:
+    """What has changed in the corpus and the encoding since an index was built from them.
 
     Attributes:
         changed: the names in RUN of what the index doesn't fit any more, so that it can't be used.

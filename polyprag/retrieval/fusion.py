@@ -21,7 +21,7 @@ class Ranking(NamedTuple):
     scores: npt.NDArray[np.float32]
 
 
-class Found(NamedTuple):
+class TopK(NamedTuple):
     """The rankings of Q queries as arrays, k wide.
 
     Attributes:
@@ -40,14 +40,14 @@ class Found(NamedTuple):
             for ids, scores, length in zip(self.ids, self.scores, lengths, strict=True)
         ]
 
-    def moved(self, first_id: int) -> "Found":
+    def moved(self, first_id: int) -> "TopK":
         """Returns the same with ids that count from another one than 0."""
-        return Found(
+        return TopK(
             np.where(self.ids < 0, -1, self.ids + first_id) if first_id else self.ids, self.scores
         )
 
 
-def found_of(rankings: Sequence[Ranking], *, k: int) -> Found:
+def top_k_of(rankings: Sequence[Ranking], *, k: int) -> TopK:
     """Rankings as arrays that are k wide, or as wide as the longest of them."""
     width = min(k, max((len(ranking.ids) for ranking in rankings), default=0))
     ids_Qk = np.full((len(rankings), width), -1, np.int64)
@@ -55,12 +55,12 @@ def found_of(rankings: Sequence[Ranking], *, k: int) -> Found:
     for ids_k, scores_k, ranking in zip(ids_Qk, scores_Qk, rankings, strict=True):
         length = min(len(ranking.ids), width)
         ids_k[:length], scores_k[:length] = ranking.ids[:length], ranking.scores[:length]
-    return Found(ids_Qk, scores_Qk)
+    return TopK(ids_Qk, scores_Qk)
 
 
 def best_of_candidates(
     ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], *, k: int
-) -> Found:
+) -> TopK:
     """Returns the best k of each query's candidates, equal scores in the order of their ids.
 
     Args:
@@ -70,7 +70,7 @@ def best_of_candidates(
     """
     is_whole = ids.shape[1] <= k and ids.size > 0 and ids.min() >= 0
     if is_whole and (scores[:, 1:] < scores[:, :-1]).all():  # sorted already, and no two are equal
-        return Found(ids, scores)
+        return TopK(ids, scores)
     missing = ids < 0
     if missing.any():
         scores = np.where(missing, np.float32(-np.inf), scores)
@@ -83,7 +83,7 @@ def best_of_candidates(
     if tied.any():
         order[tied] = np.lexsort((ids[tied], falling[tied]), axis=1)[:, : k + 1]
     order = order[:, :width]
-    return Found(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
+    return TopK(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
 
 
 def _best(falling: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
@@ -93,7 +93,7 @@ def _best(falling: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
     return np.take_along_axis(chosen, within, 1)
 
 
-def best_of_parts(parts: Sequence[Found], *, k: int) -> Found:
+def best_of_parts(parts: Sequence[TopK], *, k: int) -> TopK:
     """Returns the best k of what was found in parts that have no passage in common.
 
     Args:
@@ -105,7 +105,7 @@ def best_of_parts(parts: Sequence[Found], *, k: int) -> Found:
         return best_of_candidates(ids_Qc, np.concatenate([p.scores for p in parts], axis=1), k=k)
     ids_Qk, scores_Qk = parts[0]
     width = int(np.count_nonzero(ids_Qk >= 0, axis=1).max(initial=0))
-    return Found(ids_Qk[:, :width], scores_Qk[:, :width])
+    return TopK(ids_Qk[:, :width], scores_Qk[:, :width])
 
 
 def ranking_of(ids: npt.ArrayLike, scores: npt.ArrayLike, *, k: int) -> Ranking:

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from polyprag.config import Config
 from polyprag.retrieval.encoders.choice import saved_encoder
-from polyprag.retrieval.encoders.encoder import Encoder
+from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.parts.components import Component
-from polyprag.retrieval.parts.index_store import place_of
+from polyprag.retrieval.parts.index_store import index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
 
 
@@ -43,9 +43,9 @@ def query_encoder(run_dir: str | Path, config: Config) -> QueryEncoder:
         RunError: there is no index, or the encoder is damaged.
         ConfigError: the encoder's model can't be loaded.
     """
-    place = place_of(run_dir, cache_dir=config.data.cache_dir, cache_gb=config.data.cache_gb)
-    manifest = IndexManifest.load(place.url)
-    encoder = saved_encoder(place.local(_part(manifest)), gpu=config.index.gpu)
+    store = index_store_of(run_dir, cache_dir=config.data.cache_dir, cache_gb=config.data.cache_gb)
+    manifest = IndexManifest.load(store.url)
+    encoder = saved_encoder(store.local(_part(manifest)), gpu=config.index.gpu)
     return QueryEncoder(encoder_identity(manifest), encoder)
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from polyprag.errors import ConfigError
 from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
-from polyprag.retrieval.encoders.encoder import passage_text
+from polyprag.retrieval.encoders.interface import passage_text
 from polyprag.retrieval.fusion import Ranking, ranking_of
 from sharding.corpus.passages import Passage
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.retrieval.fusion import Found
+from polyprag.retrieval.fusion import TopK
 from polyprag.retrieval.parts.serving_rows import Rows
 from sharding.corpus.passages import Passage
 
@@ -58,8 +58,6 @@ class LazyPassages(Sequence[Passage]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 class SearchResult(Sequence[Hits]):
     """The hits of Q queries, as arrays and, one query at a time, as `Hits`.
@@ -69,7 +67,7 @@ class SearchResult(Sequence[Hits]):
         scores: (Q, k) float32, falling; -inf where fewer were found.
     """
 
-    def __init__(self, found: Found, rows: Rows | None, passage: Callable[[int], Passage]) -> None:
+    def __init__(self, found: TopK, rows: Rows | None, passage: Callable[[int], Passage]) -> None:
         """Takes the arrays, the index's rows, and what gives the passage of an id."""
         self.ids, self.scores = found
         self._rows, self._passage = rows, passage

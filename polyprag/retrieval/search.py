@@ -1,4 +1,4 @@
-"""Searching a run's index: ids, scores, routing rows and passages in one call.
+"""Searches a run's index: ids, scores, routing rows and passages in one call.
 
 N passages, k hits, S sites, K experts.
 """
@@ -14,29 +14,22 @@ import numpy.typing as npt
 from polyprag.config import RetrievalConfig
 from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.dense.search import DenseIndex
-from polyprag.retrieval.freshness import Standing, corpus_and_encoding
-from polyprag.retrieval.fusion import (
-    Found,
-    Ranking,
-    found_of,
-    reciprocal_rank_fusion,
-    weighted_fusion,
-)
+from polyprag.retrieval.freshness import Freshness, corpus_and_encoding
+from polyprag.retrieval.fusion import TopK, top_k_of
+from polyprag.retrieval.hybrid import hybrid_search
 from polyprag.retrieval.lexical.search import LexicalIndex
-from polyprag.retrieval.parts.components import REMEDY
-from polyprag.retrieval.parts.index_store import IndexPlace, place_of
+from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.passages import Passages, PassageStore
-from polyprag.retrieval.parts.segments import OpenSegment
-from polyprag.retrieval.parts.serving_rows import Rows, RowTable
+from polyprag.retrieval.parts.serving_rows import Rows, ServingRows
+from polyprag.retrieval.parts.span import OpenSegment
+from polyprag.retrieval.remedy import REMEDY
 from polyprag.retrieval.rerank import CrossEncoder, reranked
-from polyprag.retrieval.results import Hits, SearchResult
+from polyprag.retrieval.results import SearchResult
 from sharding.corpus.passages import Passage
 from sharding.storage.files import join
 
 METHODS = ("bm25", "dense", "hybrid")
-_FUSED_DEPTH = 100  # hits of each method that a hybrid search fuses at least
-_LARGEST_COSINE = 1.01  # what is beyond is an inner product of vectors that aren't of unit length
 
 
 class Index:
@@ -45,27 +38,27 @@ class Index:
     Passages that the corpus had lost by the time it was opened are never among its hits.
 
     Attributes:
-        standing: what became of the corpus and the encoding since it was built.
+        freshness: what has changed in the corpus and the encoding since it was built.
         removed: ids of passages that aren't there any more.
     """
 
     def __init__(
         self,
-        place: IndexPlace,
+        store: IndexStore,
         manifest: IndexManifest,
         *,
         parts: Sequence[Mapping[str, Sequence[Path]]],
-        standing: Standing,
+        freshness: Freshness,
         gpu: str,
         retrieval: RetrievalConfig,
     ) -> None:
         """Opens parts that are verified; use `Index.open`."""
-        self._place = place  # which keeps its parts from being deleted
+        self._store = store  # which keeps its parts from being deleted
         self._parts, self._gpu, self._retrieval = parts, gpu, retrieval
-        self.standing = standing
-        self.removed = frozenset((*manifest.removed, *standing.hidden))
+        self.freshness = freshness
+        self.removed = frozenset((*manifest.removed, *freshness.hidden))
         spans = [segment.span for segment in manifest.segments]
-        self._segments = [OpenSegment(span, span.positions(standing.hidden)) for span in spans]
+        self._segments = [OpenSegment(span, span.positions(freshness.hidden)) for span in spans]
         self._num_passages = manifest.num_passages
         self._passages = Passages(
             [
@@ -78,10 +71,10 @@ class Index:
         self._rows: Rows | None = None
         if manifest.has_rows:
             tables = [
-                RowTable.open(part["rows"][0], num_passages=span.num_passages)
+                ServingRows.open(part["rows"][0], num_passages=span.num_passages)
                 for part, span in zip(parts, spans, strict=True)
             ]
-            self._rows = Rows(tables, spans, hidden=standing.hidden)
+            self._rows = Rows(tables, spans, hidden=freshness.hidden)
         self._bm25: LexicalIndex | None = None
         self._dense: DenseIndex | None = None
         self._reranker: CrossEncoder | None = None
@@ -113,32 +106,32 @@ class Index:
         Raises:
             RunError: the index is missing or damaged, or of another corpus or encoding.
         """
-        place = place_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
-        manifest = IndexManifest.load(place.url)
+        store = index_store_of(run_dir, cache_dir=cache_dir, cache_gb=cache_gb)
+        manifest = IndexManifest.load(store.url)
         while True:
             try:
                 corpus, encoding = corpus_and_encoding(run_dir)
-                standing = Standing.of(manifest, corpus=corpus, encoding=encoding)
-                if standing.changed:
-                    source = join(run_dir, standing.changed[0])
-                    raise RunError(f"{source} has changed since {place.url} was built: {REMEDY}")
+                freshness = Freshness.of(manifest, corpus=corpus, encoding=encoding)
+                if freshness.changed:
+                    source = join(run_dir, freshness.changed[0])
+                    raise RunError(f"{source} has changed since {store.url} was built: {REMEDY}")
                 parts = [
                     {
-                        name: [place.local(component, whole=verify) for component in components]
+                        name: [store.local(component, whole=verify) for component in components]
                         for name, components in segment.components.items()
                     }
                     for segment in manifest.segments
                 ]
                 return cls(
-                    place,
+                    store,
                     manifest,
                     parts=parts,
-                    standing=standing,
+                    freshness=freshness,
                     gpu=gpu,
                     retrieval=retrieval or RetrievalConfig(),
                 )
             except RunError:
-                seen, manifest = manifest, IndexManifest.load(place.url)
+                seen, manifest = manifest, IndexManifest.load(store.url)
                 if manifest == seen:  # else a build has replaced it meanwhile
                     raise
 
@@ -174,8 +167,7 @@ class Index:
             raise ConfigError(
                 f"retrieval.method={method!r} can't be used: it must be one of {', '.join(METHODS)}"
             )
-        if k < 1:
-            raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
+        _check_k(k)
         if self._retrieval.reranker is None:
             return SearchResult(self._found(queries, k, method), self._rows, self.passage)
         reranker = self._opened_reranker(self._retrieval.reranker)
@@ -189,7 +181,7 @@ class Index:
             depth=depth,
             k=k,
         )
-        return SearchResult(found_of(rankings, k=k), self._rows, self.passage)
+        return SearchResult(top_k_of(rankings, k=k), self._rows, self.passage)
 
     def search_vectors(self, vectors: npt.NDArray[np.float32], *, k: int) -> SearchResult:
         """Finds the passages whose vectors are nearest to given ones, with their routing rows.
@@ -205,9 +197,8 @@ class Index:
             ConfigError: k is below 1, or the vectors are of another length.
             RunError: a part of the index is damaged.
         """
-        dense = self.opened_dense()
-        if k < 1:
-            raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")
+        dense = self._opened_dense()
+        _check_k(k)
         if vectors.ndim != 2 or vectors.shape[1] != dense.encoder.dims:
             raise ConfigError(
                 f"vectors of shape {vectors.shape} can't be searched: the index's encoder makes "
@@ -217,63 +208,15 @@ class Index:
         found = dense.search_vectors(queries, k=k, refine=self._retrieval.refine)
         return SearchResult(found, self._rows, self.passage)
 
-    def _found(self, queries: Sequence[str], k: int, method: str) -> Found:
+    def _found(self, queries: Sequence[str], k: int, method: str) -> TopK:
         if not queries:
-            return found_of([], k=k)
+            return top_k_of([], k=k)
         if method == "bm25":
             return self._opened_bm25().search(queries, k=k)
+        dense = self._opened_dense()
         if method == "dense":
-            return self.opened_dense().search(queries, k=k, refine=self._retrieval.refine)
-        depth = max(k, _FUSED_DEPTH)
-        dense, bm25 = self.opened_dense(), self._opened_bm25()
-        vectors_QD = dense.encoder.encode_queries(queries)
-        by_vector = dense.search_vectors(vectors_QD, k=depth, refine=self._retrieval.refine)
-        near = by_vector.rankings()
-        if self._retrieval.fusion == "rrf":
-            pairs = zip(bm25.search(queries, k=depth).rankings(), near, strict=True)
-            return found_of([reciprocal_rank_fusion(pair, k=k) for pair in pairs], k=k)
-        by_words, scored = bm25.search_and_score(queries, k=depth, also=[each.ids for each in near])
-        rankings = []
-        for vector_D, nearest, best, words_of_nearest in zip(
-            vectors_QD, near, by_words.rankings(), scored, strict=True
-        ):
-            other = ~np.isin(nearest.ids, best.ids)
-            ids = np.concatenate([best.ids, nearest.ids[other]])
-            words = np.concatenate([best.scores, words_of_nearest[other]])
-            rankings.append(self._weighted(ids, words, dense.scores(vector_D, ids), k))
-        return found_of(rankings, k=k)
-
-    def _weighted(
-        self,
-        ids: npt.NDArray[np.int64],
-        words: npt.NDArray[np.float32],
-        vectors: npt.NDArray[np.float32],
-        k: int,
-    ) -> Ranking:
-        """Returns the best k of candidates (m,) whose scores by both methods are known."""
-        share = self._retrieval.dense_weight
-        largest, smallest = vectors.max(initial=0.0), vectors.min(initial=0.0)
-        is_cosine = largest <= _LARGEST_COSINE and smallest >= -_LARGEST_COSINE
-        return weighted_fusion(
-            (Ranking(ids, words), Ranking(ids, vectors)),
-            weights=(1 - share, share),
-            minima=(0.0, -1.0 if is_cosine else float(smallest)),
-            k=k,
-        )
-
-    def get(self, ids: Sequence[int]) -> Hits:
-        """Given passages as hits, in their order, all with a score of 1.
-
-        Raises:
-            IndexError: there is no passage of such an id, or none any more.
-        """
-        wanted = np.asarray(ids, np.int64)
-        return Hits(
-            ids=wanted,
-            scores=np.ones(len(wanted), np.float32),
-            rows=self.rows_of(wanted),
-            passages=tuple(self.passage(i) for i in wanted.tolist()),
-        )
+            return dense.search(queries, k=k, refine=self._retrieval.refine)
+        return hybrid_search(queries, dense, self._opened_bm25(), k=k, retrieval=self._retrieval)
 
     def passage(self, passage_id: int) -> Passage:
         """Returns the passage of an id; `IndexError` where there is none, or none any more."""
@@ -315,7 +258,7 @@ class Index:
                 )
             return self._reranker
 
-    def opened_dense(self) -> DenseIndex:
+    def _opened_dense(self) -> DenseIndex:
         """Returns the dense index with its encoder, opened if need be."""
         with self._opening:
             if self._dense is None:
@@ -328,3 +271,8 @@ class Index:
                     nprobe=self._retrieval.nprobe,
                 )
             return self._dense
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"retrieval.top_k={k} can't be used: it must be at least 1")

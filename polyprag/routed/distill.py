@@ -1,4 +1,4 @@
-"""Distil a routing map from the corpus's own questions and their passages' routing rows.
+"""A routing map distilled from the corpus's own questions and their passages' routing rows.
 
 Each question that `augment` wrote is paired with the gates of the passage it asks about: what
 retrieval gives where it finds that passage (for 98 % of them, in the quickstart).
@@ -17,7 +17,7 @@ from polyprag.errors import RunError
 from polyprag.method.router import gates as gates_of_rows
 from polyprag.retrieval.query_encoder import query_encoder
 from polyprag.routed.map import fit_map, num_fitted_on
-from polyprag.routed.map_file import MadeOf, RouterSettings, save_map
+from polyprag.routed.map_file import MadeOf, MapSettings, save_map
 from polyprag.run_dir import CORPUS
 from sharding.corpus.reader import Corpus
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -30,7 +30,7 @@ _AT_A_TIME = 4096  # questions that are encoded at once
 
 @dataclass(frozen=True, slots=True)
 class Distilled:
-    """What came of it.
+    """What a distillation made.
 
     Attributes:
         settings: as saved.
@@ -39,7 +39,7 @@ class Distilled:
         num_without: passages with a row and without a question, of which the map knows nothing.
     """
 
-    settings: RouterSettings
+    settings: MapSettings
     num_parameters: int
     hidden: int
     num_without: int
@@ -53,7 +53,7 @@ def distill(
     epochs: int,
     show: ShowProgress = show_nothing,
 ) -> Distilled:
-    """Fits a map and write it to RUN/router.
+    """Fits a map and writes it to RUN/router.
 
     Args:
         run_dir: RUN: augmented, encoded and indexed.

@@ -158,7 +158,7 @@ def fit_map(
             optimizer.param_groups[0]["lr"] = _RATE * (1 - step / num_steps)
             loss = F.mse_loss(_forward(tensors, embedded_bD), wanted_bO)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
             step += 1
             progress(len(batch), float(loss.detach()))

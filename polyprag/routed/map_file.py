@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROUTER = "router"
 SETTINGS, WEIGHTS = "router.json", "router.safetensors"
-REMEDY = "run `polyprag distill RUN` again"
+DISTIL_AGAIN = "run `polyprag distill RUN` again"
 _FORMAT, _VERSION = "polyprag-router", 1
 
 
@@ -50,7 +50,7 @@ class MadeOf:
 
 
 @dataclass(frozen=True, slots=True)
-class RouterSettings:
+class MapSettings:
     """`router.json`.
 
     Attributes:
@@ -73,7 +73,7 @@ class RouterSettings:
 
     @classmethod
     def load(cls, directory: str) -> Self:
-        """Reads and check `router.json`.
+        """Reads and checks `router.json`.
 
         Raises:
             RunError: it isn't there, or says something that can't be.
@@ -89,7 +89,7 @@ class RouterSettings:
         try:
             return cls._parse(values)
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{url}: not a router's settings ({error}); {REMEDY}") from error
+            raise RunError(f"{url}: not a router's settings ({error}); {DISTIL_AGAIN}") from error
 
     @classmethod
     def _parse(cls, values: dict[str, Any]) -> Self:
@@ -105,7 +105,7 @@ class RouterSettings:
         return replace(parsed, made_of=made_of)
 
 
-def router_dir(run_dir: str | Path) -> str:
+def map_dir(run_dir: str | Path) -> str:
     """Returns `RUN/router`."""
     return join(run_dir, ROUTER)
 
@@ -117,13 +117,13 @@ def save_map(
     made_of: MadeOf,
     num_questions: int,
     num_passages: int,
-) -> RouterSettings:
-    """Writes a map in place of the one that is there; see `RouterSettings`."""
+) -> MapSettings:
+    """Writes a map in place of the one that is there; see `MapSettings`."""
     from safetensors.torch import save
 
-    directory = router_dir(run_dir)
+    directory = map_dir(run_dir)
     data = save(fitted.map.tensors())
-    settings = RouterSettings(
+    settings = MapSettings(
         made_of,
         fitted.map.num_sites,
         num_questions,
@@ -154,27 +154,27 @@ def load_map(run_dir: str | Path, *, made_of: MadeOf) -> "RoutingMap":
 
     from polyprag.routed.map import RoutingMap
 
-    directory = router_dir(run_dir)
-    settings = RouterSettings.load(directory)
+    directory = map_dir(run_dir)
+    settings = MapSettings.load(directory)
     for name in stale(settings, made_of):
         raise RunError(
             f"{join(directory, SETTINGS)}: {name} has changed since the map was made, so that it "
-            f"would mix the wrong experts; {REMEDY}"
+            f"would mix the wrong experts; {DISTIL_AGAIN}"
         )
     url = join(directory, WEIGHTS)
     try:
         data = read_bytes(url)
     except FileError as error:
-        raise RunError(f"{error}; {REMEDY}") from error
+        raise RunError(f"{error}; {DISTIL_AGAIN}") from error
     if hashlib.sha256(data).hexdigest() != settings.sha256:
-        raise RunError(f"{url}: SHA-256 differs from that in {SETTINGS}; {REMEDY}")
+        raise RunError(f"{url}: SHA-256 differs from that in {SETTINGS}; {DISTIL_AGAIN}")
     try:
         return RoutingMap(load(data), num_sites=settings.num_sites)
     except (SafetensorError, ValueError) as error:
-        raise RunError(f"{url}: not a routing map ({error}); {REMEDY}") from error
+        raise RunError(f"{url}: not a routing map ({error}); {DISTIL_AGAIN}") from error
 
 
-def stale(settings: RouterSettings, made_of: MadeOf) -> list[str]:
+def stale(settings: MapSettings, made_of: MadeOf) -> list[str]:
     """Returns what has changed since a map was made, in words."""
     of = settings.made_of
     changed = ["RUN/encoding"] if of.encoding != made_of.encoding else []
@@ -182,8 +182,8 @@ def stale(settings: RouterSettings, made_of: MadeOf) -> list[str]:
 
 
 def remove_map(run_dir: str | Path) -> bool:
-    """Deletes RUN/router, settings first; tell whether there was anything."""
-    directory = router_dir(run_dir)
+    """Deletes RUN/router, settings first; tells whether there was anything."""
+    directory = map_dir(run_dir)
     there = exists(directory)
     remove_directory(directory)
     return there

@@ -64,7 +64,7 @@ def verify_checkpoints(
     quick: bool,
     show: ShowProgress,
 ) -> None:
-    """Adds to what was found.
+    """Checks RUN/checkpoints and adds what is wrong to what was found.
 
     Args:
         found: of the run so far.

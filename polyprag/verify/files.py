@@ -65,7 +65,7 @@ def checksum_problem(url: str, *, sha256: str, remedy: str, advance: Advance) ->
         url: the file.
         sha256: what it must have, in hex.
         remedy: what to do.
-        advance: is told of the bytes that were read.
+        advance: called with the number of bytes that were read.
     """
     digest = hashlib.sha256()
     try:

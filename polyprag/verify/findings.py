@@ -1,4 +1,4 @@
-"""What a look at a run directory found, and how a stage's manifest is come by."""
+"""What verifying a run directory found, and reading a stage's manifest for it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class RunFindings:
-    """What came of it.
+    """What verifying a run directory found.
 
     Attributes:
         problems: all of them, in the order of a run's stages.
@@ -33,9 +33,9 @@ class RunFindings:
 def stage_manifest(
     found: RunFindings, stage: str, directory: str, load: Callable[[str], T | None]
 ) -> T | None:
-    """Returns a stage's manifest.
+    """Reads a stage's manifest; None where there is none, or none that can be read.
 
-    None where there is none or it is a problem, which is noted then.
+    A manifest that is missing beside files or is damaged becomes one of the problems found.
     """
     found.checked[stage] = None
     url = join(directory, MANIFEST_NAME)

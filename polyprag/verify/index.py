@@ -1,4 +1,4 @@
-"""Whether RUN/index is whole, of the corpus and encoding that are there, and of one piece."""
+"""Whether RUN/index is whole, and of the corpus and encoding that are there."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from polyprag.errors import FileError, PolypragError, RunError
-from polyprag.retrieval.freshness import Standing, corpus_and_encoding
-from polyprag.retrieval.parts.components import DIRECTORY_NAME, REMEDY, SUMMARY, Component
+from polyprag.retrieval.freshness import Freshness, corpus_and_encoding
+from polyprag.retrieval.parts.components import DIRECTORY_NAME, SUMMARY, Component
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.passages import PassageStore
-from polyprag.retrieval.parts.segments import Span
-from polyprag.retrieval.parts.serving_rows import RowTable
+from polyprag.retrieval.parts.serving_rows import ServingRows
+from polyprag.retrieval.parts.span import Span
+from polyprag.retrieval.remedy import REMEDY
 from polyprag.run_dir import INDEX
 from polyprag.verify.files import Advance, checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
@@ -65,10 +66,10 @@ def verify_index(
         for segment in manifest.segments:
             for name, divided in segment.components.items():
                 for part in divided:
-                    place = join(directory, part.directory)
-                    wrong = _component(place, part, quick, advance)
+                    part_url = join(directory, part.directory)
+                    wrong = _component(part_url, part, quick, advance)
                     if not wrong and not quick:
-                        wrong = _contents(place, name, segment.span, manifest.removed)
+                        wrong = _contents(part_url, name, segment.span, manifest.removed)
                     problems += wrong
     summary = _summary(manifest, corpus)
     if not quick and not problems:
@@ -101,23 +102,23 @@ def _summary(manifest: IndexManifest, corpus: CorpusManifest | None) -> str:
 
 
 def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
-    """Returns what the index was built from and is another now.
+    """Returns what the index was built from that has changed since.
 
-    A search refuses all but the last.
+    A search refuses all of it but removed passages.
     """
     try:
         corpus, encoding = corpus_and_encoding(run_dir)
     except PolypragError:
-        return []  # it is told of the corpus or the encoding
-    standing = Standing.of(manifest, corpus=corpus, encoding=encoding)
+        return []  # a problem of the corpus or the encoding, not of this
+    freshness = Freshness.of(manifest, corpus=corpus, encoding=encoding)
     wrong = [
         f"segments: {join(run_dir, name)} has changed since the index was built"
-        for name in standing.changed
+        for name in freshness.changed
     ]
-    if standing.hidden:
+    if freshness.hidden:
         wrong.append(
-            f"removed: its files hold {len(standing.hidden):,} passages that have been removed "
-            f"from the corpus since, {standing.hidden[0]} first"
+            f"removed: its files hold {len(freshness.hidden):,} passages that have been removed "
+            f"from the corpus since, {freshness.hidden[0]} first"
         )
     return wrong
 
@@ -158,7 +159,7 @@ def _contents(directory: str, name: str, span: Span, removed: list[int]) -> list
             )
             left = [i for i in (gone + span.first_id).tolist() if not store[i].is_removed]
         else:
-            rows = RowTable.open(Path(path), num_passages=span.num_passages).take(gone)
+            rows = ServingRows.open(Path(path), num_passages=span.num_passages).take(gone)
             left = (gone[np.any(rows, axis=(1, 2))] + span.first_id).tolist()
     except (RunError, FileError) as error:
         return [Problem(directory, str(error))]

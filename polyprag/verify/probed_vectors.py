@@ -13,8 +13,8 @@ from polyprag.config import RetrievalConfig
 from polyprag.retrieval.dense.embeddings import Embeddings
 from polyprag.retrieval.dense.faiss_index import VectorIndex
 from polyprag.retrieval.dense.search import DenseSegment
-from polyprag.retrieval.encoders.encoder import Encoder
-from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.encoders.interface import Encoder
+from polyprag.retrieval.parts.span import OpenSegment, Span
 from polyprag.verify.sample import SegmentSample
 from sharding.checks.problem import Problem
 
@@ -71,7 +71,7 @@ def wrong_vectors(
 def _unlike_encoder(
     sample: SegmentSample, vectors_mD: npt.NDArray[np.float32], encoder: Encoder
 ) -> Problem | None:
-    """Returns stored vectors that aren't what the encoder makes of the passages."""
+    """Returns a problem where stored vectors aren't what the encoder makes of the passages."""
     made_mD = encoder.encode_passages([(each.title, each.text) for each in sample.passages])
     if made_mD.shape[1] != vectors_mD.shape[1]:
         first = sample.segment.components["embeddings"][0]

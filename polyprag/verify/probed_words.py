@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polyprag.retrieval.lexical.bm25 import BM25Shard
+from polyprag.retrieval.lexical.bm25 import BM25Part
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import term_hash
-from polyprag.retrieval.parts.segments import OpenSegment
+from polyprag.retrieval.parts.span import OpenSegment
 from polyprag.verify.sample import SegmentSample
 from sharding.checks.problem import Problem
 from sharding.corpus.passages import Passage
@@ -22,7 +22,7 @@ class _Statistics:
     """What BM25's formula needs to know of all passages."""
 
     def __init__(self, samples: Sequence[SegmentSample]) -> None:
-        self.base = [BM25Shard.open(directory) for directory in samples[0].parts["bm25"]]
+        self.base = [BM25Part.open(directory) for directory in samples[0].parts["bm25"]]
         self.later = [
             [TermCounts.open(directory) for directory in sample.parts["bm25"]]
             for sample in samples[1:]
@@ -36,11 +36,11 @@ class _Statistics:
 
     def score(self, query: str, passage: Passage) -> float:
         """Returns what Lucene's formula gives a passage for a query."""
-        shard = self.base[0]
-        terms = shard.analyzer.terms
-        counts = Counter(terms(passage.title) * shard.title_weight + terms(passage.text))
-        length = counts.total() / (shard.mean_length or 1.0)
-        norm = shard.k1 * (1 - shard.b + shard.b * length)
+        part = self.base[0]
+        terms = part.analyzer.terms
+        counts = Counter(terms(passage.title) * part.title_weight + terms(passage.text))
+        length = counts.total() / (part.mean_length or 1.0)
+        norm = part.k1 * (1 - part.b + part.b * length)
         return sum(
             self._idf(term) * counts[term] / (norm + counts[term])
             for term in terms(query)
@@ -50,7 +50,7 @@ class _Statistics:
     def _idf(self, term: str) -> float:
         hashed = term_hash(term)
         num_passages = self.base[0].base_passages
-        num_with = sum(shard.num_with_term(hashed) for shard in self.base)
+        num_with = sum(part.num_with_term(hashed) for part in self.base)
         if not num_with:  # of later segments only: counted among all passages
             num_passages = self._num_passages
             num_with = sum(part.num_with_term(hashed) for parts in self.later for part in parts)
@@ -58,7 +58,7 @@ class _Statistics:
 
 
 def wrong_words(samples: Sequence[SegmentSample]) -> list[Problem]:
-    """Returns each passage is searched for by its title and the beginning of its text.
+    """Searches for each passage by its title and the beginning of its text.
 
     Args:
         samples: of all segments, the base's first.

@@ -14,10 +14,10 @@ from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import PolypragError
 from polyprag.retrieval.encoders.choice import saved_encoder, saved_kind
-from polyprag.retrieval.parts.index_store import IndexPlace, place_of
+from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.passages import PassageStore
-from polyprag.retrieval.parts.serving_rows import RowTable, rounding
+from polyprag.retrieval.parts.serving_rows import ServingRows, rounding
 from polyprag.run_dir import CORPUS, ENCODING, INDEX
 from polyprag.verify.probed_vectors import wrong_vectors
 from polyprag.verify.probed_words import wrong_words
@@ -50,30 +50,30 @@ def probe_index(
     """
     url = join(run_dir, INDEX)
     data = _cache_settings(run_dir)
-    # Keeps its parts while it lives.
-    place = place_of(run_dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
+    # It keeps its parts while it lives.
+    store = index_store_of(run_dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
     corpus = Corpus.open(join(run_dir, CORPUS)) if CORPUS in sound else None
     encoding = Encoding.load(run_dir) if ENCODING in sound else None
     problems: list[Problem] = []
     samples: list[SegmentSample] = []
     try:
-        parts = _local_parts(place, manifest, show)
+        parts = _local_parts(store, manifest, show)
         directory = parts[0]["encoder"][0]
         # The others take a model's time, or an endpoint's.
         encoder = saved_encoder(directory) if saved_kind(directory) == "lsa" else None
         for segment, local, ids in zip(
             manifest.segments, parts, sampled_ids(manifest), strict=True
         ):
-            store = PassageStore.open(
+            indexed = PassageStore.open(
                 local["passages"][0],
                 num_passages=segment.num_passages,
                 first_id=segment.first_id,
             )
-            stored = [store[i] for i in ids.tolist()]
+            stored = [indexed[i] for i in ids.tolist()]
             given = stored if corpus is None else [corpus.record(i).passage for i in ids.tolist()]
             sample = SegmentSample(url, segment, local, given)
             samples.append(sample)
-            problems += _wrong_passages(sample, store, stored)
+            problems += _wrong_passages(sample, indexed, stored)
             if encoding is not None and "rows" in local:
                 problems += _wrong_rows(sample, encoding)
             problems += wrong_vectors(
@@ -94,7 +94,7 @@ def _cache_settings(run_dir: str) -> DataConfig:
 
 
 def _local_parts(
-    place: IndexPlace, manifest: IndexManifest, show: ShowProgress
+    store: IndexStore, manifest: IndexManifest, show: ShowProgress
 ) -> list[dict[str, list[Path]]]:
     """Returns the local directories of each segment's components, by name."""
     parts: list[dict[str, list[Path]]] = []
@@ -104,14 +104,14 @@ def _local_parts(
             for name, components in segment.components.items():
                 local[name] = []
                 for component in components:
-                    local[name].append(place.local(component))
+                    local[name].append(store.local(component))
                     advance(1)
             parts.append(local)
     return parts
 
 
 def _wrong_passages(
-    sample: SegmentSample, store: PassageStore, stored: Sequence[Passage]
+    sample: SegmentSample, indexed: PassageStore, stored: Sequence[Passage]
 ) -> Iterator[Problem]:
     """Yields keys, titles and texts that aren't the corpus's, or aren't found."""
     wrong = [
@@ -123,7 +123,7 @@ def _wrong_passages(
         wrong = [
             (passage, "isn't found by its title and text")
             for passage in stored
-            if store.find(passage.title, passage.text) is None
+            if indexed.find(passage.title, passage.text) is None
         ]
     if wrong:
         passage, what = wrong[0]
@@ -151,7 +151,7 @@ def _difference(there: Passage, here: Passage) -> str | None:
 def _wrong_rows(sample: SegmentSample, encoding: Encoding) -> Iterator[Problem]:
     """Rows that are further from the encoding's than their format makes them."""
     (component,) = sample.segment.components["rows"]
-    table = RowTable.open(sample.parts["rows"][0], num_passages=sample.segment.num_passages)
+    table = ServingRows.open(sample.parts["rows"][0], num_passages=sample.segment.num_passages)
     ids, stored_mSK = sample.ids, table.take(sample.positions)
     trained_mSK = encoding.rows(ids)
     if stored_mSK.shape != trained_mSK.shape:

@@ -5,12 +5,12 @@ from polyprag.retrieval.freshness import corpus_and_encoding
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.query_encoder import encoder_identity
 from polyprag.routed.map_file import (
-    REMEDY,
+    DISTIL_AGAIN,
     SETTINGS,
     WEIGHTS,
     MadeOf,
-    RouterSettings,
-    router_dir,
+    MapSettings,
+    map_dir,
     stale,
 )
 from polyprag.run_dir import INDEX
@@ -33,27 +33,27 @@ def verify_router(
     Returns:
         The problems, and what was checked; None where there is no map.
     """
-    directory = router_dir(run_dir)
+    directory = map_dir(run_dir)
     url, weights = join(directory, SETTINGS), join(directory, WEIGHTS)
     sizes = sizes_in(directory)
     left = [name for name in sizes or () if TEMPORARY_NAME.fullmatch(name)]
     problems = leftovers(directory, left, what="a writer that was killed")
     if not exists(url):
         if exists(weights):
-            problems.append(Problem(url, f"{url}: no such file; {REMEDY}"))
+            problems.append(Problem(url, f"{url}: no such file; {DISTIL_AGAIN}"))
         return problems, "no settings" if problems else None
     try:
-        settings = RouterSettings.load(directory)
+        settings = MapSettings.load(directory)
     except PolypragError as error:
         return [*problems, Problem(url, str(error))], "no settings that can be read"
     for name in _stale(run_dir, settings):
-        problems.append(Problem(url, f"{url}: {name} has changed since; {REMEDY}"))
+        problems.append(Problem(url, f"{url}: {name} has changed since; {DISTIL_AGAIN}"))
     with show(settings.num_bytes, "router", unit="bytes") as advance:
         found = size_in(sizes, WEIGHTS, url=weights)
-        wrong = size_problem(weights, found, num_bytes=settings.num_bytes, remedy=REMEDY)
+        wrong = size_problem(weights, found, num_bytes=settings.num_bytes, remedy=DISTIL_AGAIN)
         if wrong is None and not quick:
             wrong = checksum_problem(
-                weights, sha256=settings.sha256, remedy=REMEDY, advance=advance
+                weights, sha256=settings.sha256, remedy=DISTIL_AGAIN, advance=advance
             )
     if wrong is not None:
         problems.append(wrong)
@@ -61,13 +61,13 @@ def verify_router(
     return problems, summary
 
 
-def _stale(run_dir: str, settings: RouterSettings) -> list[str]:
-    """Returns what the map was made of and is another now; nothing where that can't be read."""
+def _stale(run_dir: str, settings: MapSettings) -> list[str]:
+    """Returns what the map was made of that has changed since; nothing where that can't be read."""
     try:
         _, encoding = corpus_and_encoding(run_dir)
         index = IndexManifest.load(join(run_dir, INDEX))
     except PolypragError:
-        return []  # it is told of the encoding or the index
+        return []  # a problem of the encoding or the index, not of this
     if encoding is None:
         return []
     return stale(settings, MadeOf.of(encoding, encoder=encoder_identity(index)))

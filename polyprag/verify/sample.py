@@ -1,4 +1,4 @@
-"""Which passages of an index are looked up in its parts, and how a disagreement is told."""
+"""Which passages of an index are looked up in its parts, and how a disagreement is reported."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from polyprag.retrieval.parts.components import Component
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from polyprag.retrieval.remedy import REMEDY
 from sharding.checks.problem import Problem
 from sharding.corpus.passages import Passage
 from sharding.storage.files import join
@@ -56,7 +57,7 @@ class SegmentSample:
         return self.segment.components[name][at]
 
     def problem(self, component: Component, what: str, *, delete_too: str = "") -> Problem:
-        """Returns something wrong with a component whose files are as they were written.
+        """Reports a component that is wrong though its files are as they were written.
 
         Args:
             component: one of the segment's.
@@ -66,11 +67,11 @@ class SegmentSample:
         url = join(self.index_url, component.directory)
         both = f" and {join(self.index_url, delete_too)}" if delete_too else ""
         # Building keeps a part that is as it was written, so it must go first.
-        remedy = f"delete {url}{both} and run `polyprag index RUN` again"
+        remedy = f"delete {url}{both} and {REMEDY}"
         return Problem(url, f"{url}: {what}; {remedy}")
 
     def of_sample(self, num_wrong: int) -> str:
-        """Returns how many of the sample it is true of, for the end of a sentence."""
+        """Returns how many of the sample disagree, for the end of a sentence."""
         return f" ({num_wrong} of {len(self.passages)} passages looked up disagree)"
 
 

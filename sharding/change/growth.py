@@ -20,14 +20,13 @@ from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.ingest.bad_row import OnError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
-from sharding.ingest.field_map import FieldMap
-from sharding.ingest.packing import write_partitions
+from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
+from sharding.ingest.rows import FieldMap, OnError
 from sharding.ingest.sources import expand
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join, remove_directory

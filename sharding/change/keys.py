@@ -18,7 +18,7 @@ from sharding.corpus.passages import Passage, removed_key
 from sharding.corpus.reader import Corpus
 from sharding.corpus.tar import REMEDY, offsets_of, scan
 from sharding.errors import CorpusError
-from sharding.ingest.bodies import Hashes, bodies_of, hashes_of, key_hashes, text_hashes
+from sharding.ingest.splits import Hashes, bodies_of, hashes_of, key_hashes, text_hashes
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join
 from sharding.task_pool import InlinePool, TaskPool
@@ -35,7 +35,7 @@ class ShardKeys:
         partition: whose shard.
         keys: uint64 (n,), hashes of the keys; of a removed passage of what stands for its key.
         is_removed: bool (n,).
-        bodies: uint64 (n,), hashes of key, title and text as `ingest.bodies` writes them, if they
+        bodies: uint64 (n,), hashes of key, title and text as `ingest.splits` writes them, if they
             were asked for.
         texts: uint64 (n,), hashes of title and text, likewise.
         firsts: where keys end with #1, as that of a cut text's first passage does.

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from sharding.change.keys import FIRST, ShardKeys, all_keys, matches
 from sharding.corpus.reader import Corpus
-from sharding.ingest.bodies import Hashes, hashes_of
 from sharding.ingest.parse_task import SplitInfo
 from sharding.ingest.positions import bodies_at
+from sharding.ingest.splits import Hashes, hashes_of
 from sharding.shown_progress import ShowProgress
 from sharding.task_pool import TaskPool
 

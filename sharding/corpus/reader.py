@@ -23,6 +23,7 @@ from sharding.corpus.shard_index import (
 from sharding.corpus.tar import BLOCK, REMEDY, headers, member_name, offsets_of, scan
 from sharding.errors import CorpusError, FileError, corpus_errors
 from sharding.storage.files import join, read_bytes
+from sharding.storage.urls import is_local
 
 if TYPE_CHECKING:
     from sharding.storage.cache import LocalCache
@@ -75,7 +76,7 @@ class Corpus:
             CorpusError: the shard is missing or not what the manifest says.
         """
         url = self.url(partition)
-        if self.cache is not None:
+        if self.cache is not None and not is_local(url):
             with corpus_errors():
                 return self.cache.get(
                     url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY

@@ -8,7 +8,7 @@ has less than one and a half times `num_words`. So no passage is tiny, but for t
 import re
 from itertools import pairwise
 
-from sharding.ingest.parsed_rows import ParsedRows
+from sharding.ingest.rows import ParsedRows
 
 _WORD = re.compile(r"\S+")
 

@@ -14,17 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.ingest.bad_row import BadRow, OnError
-from sharding.ingest.bodies import Hashes, bodies_of, key_hashes, text_hashes
 from sharding.ingest.chunking import chunk_rows
-from sharding.ingest.field_map import FieldMap
 from sharding.ingest.formats.jsonl import parse_jsonl
 from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
 from sharding.ingest.formats.tsv import parse_tsv
-from sharding.ingest.parsed_rows import ParsedRows
+from sharding.ingest.rows import BadRow, FieldMap, OnError, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
-from sharding.ingest.split_file import Split, load_split, save_split
+from sharding.ingest.splits import (
+    Hashes,
+    Split,
+    bodies_of,
+    key_hashes,
+    load_split,
+    save_split,
+    text_hashes,
+)
 from sharding.storage.files import join, sha256_of
 
 
@@ -181,16 +186,24 @@ def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) ->
 
 def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], ParsedRows]]]:
     """Yields each slice's key, and how to parse it."""
-    from sharding.ingest.formats.arrow import parse_table, slices
+    fields, size = task.options.fields, task.split_bytes
+    found: Iterator[Any]
+    parse: Callable[[Any, FieldMap], ParsedRows]
+    if task.file.kind == "tar":
+        from sharding.ingest.formats import tar
 
-    fields = task.options.fields
-    found = slices(task.file, fields, row_group=task.row_group, slice_bytes=task.split_bytes)
-    for number, table in enumerate(found):
-        key = _key(task, [], [sha256, task.row_group, number, task.split_bytes])
-        if isinstance(table, BadRow):
-            yield key, partial(ParsedRows, stopped_at=table)
+        found, parse = tar.slices(task.file, slice_bytes=size), tar.parse_samples
+    else:
+        from sharding.ingest.formats import arrow
+
+        found = arrow.slices(task.file, fields, row_group=task.row_group, slice_bytes=size)
+        parse = arrow.parse_table
+    for number, part in enumerate(found):
+        key = _key(task, [], [sha256, task.row_group, number, size])
+        if isinstance(part, BadRow):
+            yield key, partial(ParsedRows, stopped_at=part)
         else:
-            yield key, partial(parse_table, table, fields)
+            yield key, partial(parse, part, fields)
 
 
 def _key(task: ParseTask, data: list[bytes], further: list[Any]) -> str:

@@ -8,10 +8,10 @@ from msgspec.json import decode
 from numpy.typing import NDArray
 
 from sharding.errors import CorpusError
-from sharding.ingest.bad_row import BadRow
 from sharding.ingest.parse_input import ParsedFile
 from sharding.ingest.parse_task import SplitInfo
-from sharding.ingest.split_file import Split, load_split
+from sharding.ingest.rows import BadRow
+from sharding.ingest.splits import Split, load_split
 
 
 class Place(NamedTuple):

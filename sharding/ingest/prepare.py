@@ -20,13 +20,12 @@ import numpy as np
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
-from sharding.ingest.bad_row import OnError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
-from sharding.ingest.field_map import FieldMap
-from sharding.ingest.packing import write_partitions
+from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions, SplitInfo
 from sharding.ingest.positions import error_at
+from sharding.ingest.rows import FieldMap, OnError
 from sharding.ingest.sources import SourceFile, expand
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import exists, join, remove_directory, sha256_of

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 from sharding.errors import CorpusError, FileError, corpus_errors
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
-_KINDS = {".jsonl": "jsonl", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow"}
+_KINDS = {
+    ".jsonl": "jsonl",
+    ".tsv": "tsv",
+    ".tar": "tar",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
 _COMPRESSIONS = (".gz", ".zst")
-KNOWN = ".jsonl, .tsv (either with .gz or .zst), .parquet or .arrow"
+KNOWN = ".jsonl, .tsv, .tar (each also with .gz or .zst), .tgz, .parquet or .arrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class SourceFile:
 
     Attributes:
         url: its path or URL.
-        kind: jsonl, tsv, parquet or arrow.
+        kind: jsonl, tsv, tar, parquet or arrow.
         compression: gz, zst or none.
         num_bytes: its size as it lies there; None where the server doesn't tell.
     """
@@ -125,11 +131,13 @@ def _file(url: str, num_bytes: int | None) -> SourceFile:
 
 def _kind(url: str) -> tuple[str, str | None] | None:
     """Kind and compression by the name's end, or None."""
+    if url.endswith(".tgz"):
+        return "tar", "gz"
     for compression in _COMPRESSIONS:
         base = url.removesuffix(compression)
         if base != url:
             kind = _KINDS.get(os.path.splitext(base)[1])
-            return (kind, compression[1:]) if kind in ("jsonl", "tsv") else None
+            return (kind, compression[1:]) if kind in ("jsonl", "tsv", "tar") else None
     kind = _KINDS.get(os.path.splitext(url)[1])
     return (kind, None) if kind else None
 

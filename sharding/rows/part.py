@@ -1,22 +1,12 @@
-"""A partition's slice of the routing table with its Adam moments, as one safetensors file.
+"""A partition's slice of the routing table with its Adam moments, in memory."""
 
-Reading and writing need one file and no communication: a row is only touched by the worker that
-streams its passage. Nothing is copied on the way: the arrays' memory is hashed and written as it
-lies there, and what is read stays where it was read to. Other threads run meanwhile.
-"""
-
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sharding.corpus.manifest import Partition
-from sharding.errors import FileError
-from sharding.rows.header import pack_header, parse_tensors
-from sharding.storage.array_files import read_buffer, write_buffers
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Int32Array = np.ndarray[Any, np.dtype[np.int32]]
@@ -92,7 +82,7 @@ def init_rows(
     shape = (partition.num_passages, sites, experts)
     rows = generator.standard_normal(shape, dtype=np.float32)
     rows *= np.float32(std)
-    return _without_moments(partition.index, partition.first_id, rows, second_moment)
+    return without_moments(partition.index, partition.first_id, rows, second_moment)
 
 
 def ids_with_state(part: RowPartition, ids: Sequence[int]) -> list[int]:
@@ -117,85 +107,16 @@ def _state(part: RowPartition) -> tuple[np.ndarray[Any, Any], ...]:
     return part.rows, part.exp_avg, part.exp_avg_sq, part.steps
 
 
-def save_rows(
-    url: str | Path, part: RowPartition, *, moments: bool = True, durable: bool = True
-) -> tuple[str, int]:
-    """Writes a partition's rows, atomically; equal rows give equal bytes.
-
-    Args:
-        url: the safetensors file.
-        part: what to write; nothing may change it meanwhile.
-        moments: whether the optimiser's state goes with it (a checkpoint) or not (an encoding).
-        durable: whether it must survive a power cut right after; else see
-            `sharding.storage.files.sync`.
-
-    Returns:
-        The file's SHA-256 in hex, and its bytes.
-    """
-    names = ("exp_avg", "exp_avg_sq", "rows", "steps") if moments else ("rows",)
-    arrays = {name: np.ascontiguousarray(getattr(part, name)) for name in names}
-    header = pack_header(arrays, index=part.index, first_id=part.first_id)
-    buffers: list[Any] = [header, *(arrays[name].reshape(-1).view(np.uint8).data for name in names)]
-    digest = hashlib.sha256()
-    for buffer in buffers:
-        digest.update(buffer)
-    write_buffers(url, buffers, durable=durable)
-    return digest.hexdigest(), sum(map(len, buffers))
-
-
-def load_rows(
-    url: str | Path, *, sha256: str | None = None, second_moment: str | None = None
-) -> RowPartition:
-    """Reads what `save_rows` wrote; without moments in the file they and the steps are zero.
-
-    Zero moments that nobody touches take no memory.
-
-    Args:
-        url: the safetensors file.
-        sha256: what its hash must be, when it is known.
-        second_moment: what must have, or is given, a second moment of its own: an "element", a
-            "site" or a "row"; None for whatever the file has, or else an element.
-
-    Returns:
-        The rows, in arrays of their own that may be changed.
-
-    Raises:
-        FileError: the file is missing or damaged, has another hash, its tensors don't fit, or its
-            second moments are of something else.
-    """
-    data = read_buffer(url)
-    if sha256 is not None and hashlib.sha256(data.data).hexdigest() != sha256:
-        raise FileError(f"{url}: SHA-256 differs from what was recorded; {_REMEDY}")
-    try:
-        index, first_id, tensors = parse_tensors(data)
-        if len(tensors) == 1:
-            return _without_moments(index, first_id, tensors["rows"], second_moment or "element")
-        part = RowPartition(index, first_id, **tensors)
-    except ValueError as error:
-        raise FileError(f"{url}: not a file of routing rows ({error}); {_REMEDY}") from error
-    if second_moment is not None:
-        expected = second_moment_shape(part.rows.shape, second_moment)
-        if part.exp_avg_sq.shape != expected:
-            raise FileError(
-                f"{url}: has second moments of shape {part.exp_avg_sq.shape}, and one for each "
-                f"{second_moment} would be {expected}: go on with the train.rows_second_moment "
-                "that it was trained with"
-            )
-    return part
-
-
-_REMEDY = "it is damaged: copy it again, or go back to an earlier checkpoint"
-
-
 def second_moment_shape(rows_shape: tuple[int, ...], second_moment: str) -> tuple[int, ...]:
     """Returns the second moments' shape: one an "element", "site" or "row" of (n, S, K) rows."""
     n, sites, experts = rows_shape
     return {"element": (n, sites, experts), "site": (n, sites, 1), "row": (n, 1, 1)}[second_moment]
 
 
-def _without_moments(
+def without_moments(
     index: int, first_id: int, rows: Float32Array, second_moment: str
 ) -> RowPartition:
+    """Returns rows with moments and steps of zero, which take no memory until they are touched."""
     # zeros, unlike zeros_like, leaves it to the system to fill pages when they are touched
     first = np.zeros(rows.shape, np.float32)
     second = np.zeros(second_moment_shape(rows.shape, second_moment), np.float32)

@@ -3,33 +3,30 @@
 A partition's rows and moments are loaded ahead of the lane that comes to it, and written behind the
 lane that has left it, by threads, while training goes on. So a table may be larger than any memory:
 what is held is two partitions a lane and a few that are on their way to the disk, besides copies of
-those being trained while a checkpoint is written. All lie in one block of memory (`row_arena.py`),
+those being trained while a checkpoint is written. All lie in one block of memory (`arena.py`),
 so a step is one gather and one update, however many partitions it touches.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sharding.corpus.manifest import Partition
-from sharding.rows.arena import Held, RowArena, copied
+from sharding.rows.arena import Held, RowArena, RowPlaces, copied
 from sharding.rows.part import Float32Array, RowPartition
-from sharding.rows.places import RowPlaces
-from sharding.rows.written import RowsWritten
+from sharding.rows.traffic import RowsWritten, RowTraffic
 from sharding.storage.closing import Closing
 
 S = TypeVar("S")  # what is known of a file of rows that was written
 
 LOOKAHEAD = 1  # partitions that each lane has loaded ahead
 MAX_WRITES = 8  # partitions on their way to a file that nobody reads any more
-THREADS = 4  # that load, and as many that write
 
 
 class RowOptimizer(Protocol):
@@ -93,23 +90,16 @@ class RowTable(Closing, Generic[S]):
         self._places = RowPlaces(partitions)
         self._largest = max((part.num_passages for part in partitions), default=1)
         self._shape, self._optimizer = shape, optimizer
-        self._load, self._save = load, save
         self._lookahead, self._max_writes = lookahead, max_writes
-        self._loads = ThreadPoolExecutor(THREADS, thread_name_prefix="rows-load")
-        self._writes = ThreadPoolExecutor(THREADS, thread_name_prefix="rows-write")
+        self._traffic = RowTraffic(load=load, save=save, place=self._place)
         self._orders: dict[int, Sequence[int]] = {}
         self._positions: dict[int, int] = {}
         self._arenas: list[RowArena] = []
         self._growing = Lock()
         self._active: dict[int, Held] = {}
         self._is_dirty = np.zeros(len(partitions), np.bool_)
-        self._loading: dict[int, Future[Held]] = {}
         self._leaving: dict[int, _Write[S]] = {}  # oldest first
-        self._latest: dict[int, Future[S] | S] = {}
-        self._written: RowsWritten[S] = RowsWritten()
         self._failed: deque[BaseException] = deque()
-        self._waited = 0.0
-        self._loaded_bytes = self._saved_bytes = 0
 
     def begin(
         self, orders: Mapping[int, Sequence[int]], positions: Mapping[int, int] | None = None
@@ -184,20 +174,20 @@ class RowTable(Closing, Generic[S]):
             return
         self._positions[lane] = position
         for index in order[before:position]:
-            held, loading = self._active.pop(index, None), self._loading.pop(index, None)
+            held = self._active.pop(index, None)
             self._places.drop(index)
             if held is not None and self._is_dirty[index]:
                 self._is_dirty[index] = False
-                self._leaving[index] = _Write(held, self._write(held.part, step))
+                self._leaving[index] = _Write(held, self._traffic.write(held.part, step))
             elif held is not None:
                 held.release()
-            elif loading is not None:  # it has no examples
-                loading.add_done_callback(_release)
+            else:  # it has no examples
+                self._traffic.drop_loaded(index)
         self._load_ahead(lane)
         self._collect()
         while len(self._leaving) > self._max_writes:
             oldest = next(iter(self._leaving.values()))
-            self._timed(oldest.future.exception)
+            self._traffic.wait(oldest.future.exception)
             self._collect()
 
     def checkpoint(self, step: int) -> RowsWritten[S]:
@@ -209,53 +199,41 @@ class RowTable(Closing, Generic[S]):
             step: global steps done.
         """
         for index in np.flatnonzero(self._is_dirty).tolist():
-            self._write(copied(self._active[index].part), step)
+            self._traffic.write(copied(self._active[index].part), step)
         self._is_dirty[:] = False
-        written, self._written = self._written, RowsWritten()
-        return written
+        return self._traffic.take_written()
 
     def read(self, index: int) -> RowPartition:
         """Returns a partition's rows as they were written last, not kept in memory; for any thread.
 
         Only what is in files counts: call `checkpoint` and wait for it first.
         """
-        return self._read(index, self._latest.get(index))
+        return self._traffic.read(index)
 
     def take_waited(self) -> float:
         """Returns the seconds that training waited for files of rows since the last call."""
-        waited, self._waited = self._waited, 0.0
-        return waited
+        return self._traffic.take_waited()
 
     def take_moved(self) -> tuple[int, int]:
         """Returns the bytes that came into memory and that went to files since the last call.
 
         Of what was loaded ahead, only partitions count that were then read.
         """
-        moved = self._loaded_bytes, self._saved_bytes
-        self._loaded_bytes = self._saved_bytes = 0
-        return moved
-
-    @property
-    def num_held(self) -> int:
-        """The partitions in memory now: read, loaded ahead, or on their way to a file."""
-        return len(self._active) + len(self._loading) + len(self._leaving)
+        return self._traffic.take_moved()
 
     def close(self) -> None:
         """Ends the threads; what is on its way to a file still gets there."""
-        self._loads.shutdown(wait=True, cancel_futures=True)
-        self._writes.shutdown(wait=True)
+        self._traffic.close()
 
     def _activate(self, index: int) -> None:
         """Waits until a partition is in memory, and takes it up."""
         self._load_soon(index)
         leaving = self._leaving.pop(index, None)
         if leaving is not None:
-            self._timed(leaving.future.result)
+            self._traffic.wait(leaving.future.result)
             self._take_up(index, leaving.held)
         else:
-            held = self._timed(self._loading.pop(index).result)
-            self._loaded_bytes += held.part.num_bytes
-            self._take_up(index, held)
+            self._take_up(index, self._traffic.take_loaded(index))
 
     def _take_up(self, index: int, held: Held) -> None:
         self._active[index] = held
@@ -286,24 +264,8 @@ class RowTable(Closing, Generic[S]):
 
     def _load_soon(self, index: int) -> None:
         """Has a partition loaded unless it is in memory, or still on its way out of it."""
-        if index in self._active or index in self._loading or index in self._leaving:
-            return
-        self._loading[index] = self._loads.submit(
-            lambda latest: self._place(self._read(index, latest)), self._latest.get(index)
-        )
-
-    def _read(self, index: int, latest: "Future[S] | S | None") -> RowPartition:
-        return self._load(index, latest.result() if isinstance(latest, Future) else latest)
-
-    def _write(self, part: RowPartition, step: int) -> "Future[S]":
-        future = self._writes.submit(self._save, part, step)
-        self._saved_bytes += part.num_bytes
-        self._latest[part.index] = future
-        before = self._written.files.get(part.index)
-        if before is not None:
-            self._written.superseded.append(before)
-        self._written.files[part.index] = future
-        return future
+        if index not in self._active and index not in self._leaving:
+            self._traffic.load_soon(index)
 
     def _collect(self) -> None:
         """Lets go of what has been written, unless its lane wants it again soon."""
@@ -316,8 +278,7 @@ class RowTable(Closing, Generic[S]):
                 self._failed.append(error)
                 leaving.held.release()
                 continue
-            if self._latest[index] is leaving.future:
-                self._latest[index] = leaving.future.result()  # much smaller than the future
+            self._traffic.note_written(index, leaving.future)
             if self._is_next(index):
                 self._take_up(index, leaving.held)
             else:
@@ -328,15 +289,3 @@ class RowTable(Closing, Generic[S]):
             index in order[self._positions[lane] : self._positions[lane] + 1 + self._lookahead]
             for lane, order in self._orders.items()
         )
-
-    def _timed(self, wait: Callable[[], Any]) -> Any:
-        started = monotonic()
-        try:
-            return wait()
-        finally:
-            self._waited += monotonic() - started
-
-
-def _release(loaded: "Future[Held]") -> None:
-    if not loaded.cancelled() and loaded.exception() is None:
-        loaded.result().release()

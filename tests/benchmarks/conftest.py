@@ -1,4 +1,4 @@
-"""The benchmarks' modules can be imported, as by each other."""
+"""The benchmarks' packages can be imported, as by their scripts."""
 
 import sys
 from collections.abc import Iterator

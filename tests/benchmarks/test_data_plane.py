@@ -1,10 +1,8 @@
 """The data plane's benchmark: its corpus is what it says, and a small run of it measures."""
 
 import csv
-import importlib.util
+import importlib
 import json
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -15,24 +13,16 @@ import pytest
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
 
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def corpus() -> ModuleType:
-    path = BENCHMARKS / "data_plane_corpus.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("data_plane.corpus")
 
 
 def measured(what: str, tsv: Path, directory: Path, **further: Any) -> dict[str, Any]:
     arguments = {"directory": str(directory), "tsv": str(tsv), "seed": 1, **further}
-    script = str(BENCHMARKS / "data_plane_case.py")
-    command = [sys.executable, script, "polyprag", what, json.dumps(arguments)]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run_module = importlib.import_module("harness.processes").run_module
+    run = run_module("data_plane.case", "polyprag", what, json.dumps(arguments))
     assert run.returncode == 0, run.stderr
     return dict(json.loads(run.stdout))
 

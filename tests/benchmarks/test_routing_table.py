@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharding.rows.part import load_rows
+from sharding.rows.file import load_rows
 
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 SITES, EXPERTS = 2, 3
 
 
 def module(name: str) -> Any:
-    return importlib.import_module(f"routing_table_{name}")
+    return importlib.import_module(f"routing_table.{name}")
 
 
 def small_stream(**changes: Any) -> Any:
@@ -107,8 +104,8 @@ CASE = {
 
 def run_case(name: str, directory: Path, **changes: Any) -> dict[str, Any]:
     arguments = json.dumps(CASE | {"directory": str(directory)} | changes)
-    script = str(BENCHMARKS / "routing_table_case.py")
-    run = subprocess.run([sys.executable, script, name, arguments], capture_output=True, text=True)
+    run_module = importlib.import_module("harness.processes").run_module
+    run = run_module("routing_table.case", name, arguments)
     assert run.returncode == 0, run.stderr
     return dict(json.loads(run.stdout))
 

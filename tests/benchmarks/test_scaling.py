@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,16 @@ from torch import distributed
 from cluster.plan.encode_plan import EncodePlan, plan_encoding
 from polyprag.config.files import load_config
 
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 TINY = {"passages": 3000, "lanes": 6, "fewer": [5, 3], "checkpoints": 2, "rounds": 2}
 
 
 def module(name: str) -> Any:
-    return importlib.import_module(f"scaling_{name}")
+    return importlib.import_module(f"scaling.{name}")
 
 
 def dry(part: str, **changes: Any) -> dict[str, Any]:
     told = json.dumps(TINY | {"lease_s": 1.0, "partition_size": 64} | changes)
-    command = [sys.executable, str(BENCHMARKS / "scaling_dry_run.py"), part, told]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent)
+    run = importlib.import_module("harness.processes").run_module("scaling.dry_run", part, told)
     assert run.returncode == 0, run.stderr
     return dict(json.loads(run.stdout.splitlines()[-1]))
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,8 @@ def _added_losses(run: Path) -> list[float]:
     start = np.zeros((len(records), pool.num_sites, pool.num_experts), np.float32)
     found = []
     for steps in ADD_STEPS:
-        config.add.steps = steps
-        trained = RowTrainer(model, pool, tokenizer, config).train(
+        of_steps = replace(config, add=replace(config.add, steps=steps))
+        trained = RowTrainer(model, pool, tokenizer, of_steps).train(
             records, start, partition=0, seed=0
         )
         found.append(float(trained.loss or 0.0))

@@ -26,14 +26,15 @@ from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity
 from cluster.plan.phase import Phase
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config, GenerationConfig, ModelConfig
-from polyprag.encoding.manifest import Trained, describe_base
-from polyprag.encoding.reader import RowsPart, encoding_dir, save_encoding
+from polyprag.encoding.manifest import RowsPart, Trained, describe_base
+from polyprag.encoding.reader import encoding_dir, save_encoding
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import inject
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.rows.part import init_rows, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import init_rows
 from sharding.storage.files import join, sha256_of
 from sharding.stream.plan import Cursor, LaneCursor
 

@@ -4,15 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.partitions import write_partition
 from sharding.corpus.passages import Passage, Record
-
-# A busy machine makes any single example slow; what a test may cost in all is bounded instead.
-settings.register_profile("sharding", deadline=None, max_examples=50)
-settings.load_profile("sharding")
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.config import IndexConfig
-from polyprag.retrieval.building.groups import Group, runs_of
-from polyprag.retrieval.building.parts import Parts
-from polyprag.retrieval.building.pieces import Filled
+from polyprag.retrieval.building.groups import Group, group_ranges
+from polyprag.retrieval.building.part_maker import PartMaker
+from polyprag.retrieval.building.work import Filled
 from polyprag.retrieval.dense.embeddings import Embeddings
 from polyprag.retrieval.dense.faiss_factory import (
     AUTO,
@@ -44,13 +44,13 @@ _EXACT_BELOW = 100_000  # passages of a later segment: see `_factory`
 
 
 class DenseBuild:
-    """What it takes to build a segment's FAISS indexes."""
+    """Builds the FAISS indexes of segments."""
 
-    def __init__(self, parts: Parts, config: IndexConfig, pool: TaskPool) -> None:
+    def __init__(self, parts: PartMaker, config: IndexConfig, pool: TaskPool) -> None:
         """Builds nothing yet.
 
         Args:
-            parts: of the index.
+            parts: makes those of the index.
             config: `factory` and `gpu`.
             pool: fills the indexes.
         """
@@ -64,7 +64,7 @@ class DenseBuild:
         removed: npt.NDArray[np.int64],
         is_base: bool,
     ) -> list[Component]:
-        """Returns the indexes, over consecutive passages, in place.
+        """Returns the indexes over consecutive passages, built where they aren't there.
 
         Args:
             groups: of the segment.
@@ -86,10 +86,10 @@ class DenseBuild:
         is_joined = is_joined_on_disk(kind)
         made_from = {"embeddings": named, "factory": factory, "removed": removed.tolist()}
         if is_joined:
-            runs, wanted = [[i] for i in range(len(groups))], [made_from]
+            ranges, wanted = [[i] for i in range(len(groups))], [made_from]
         else:
-            runs = runs_of(groups, max_passages=_PART)
-            wanted = [made_from | {"groups": run} for run in runs]
+            ranges = group_ranges(groups, max_passages=_PART)
+            wanted = [made_from | {"groups": numbers} for numbers in ranges]
         found = [self._parts.found("dense", **each) for each in wanted]
         whole = [component for component in found if component is not None]
         if len(whole) == len(wanted):
@@ -100,13 +100,13 @@ class DenseBuild:
             return self._opened(embeddings, starts[-1]).take(positions)
 
         trained = self._trained(kind, sample, live, factory, named)
-        pieces = []
-        for number, run in enumerate(runs):
-            first, end = starts[run[0]], starts[run[-1] + 1]
+        tasks = []
+        for at, numbers in enumerate(ranges):
+            first, end = starts[numbers[0]], starts[numbers[-1] + 1]
             inside = removed[(removed >= first) & (removed < end)].tolist()
             work = Filled(
                 trained,
-                tuple(embeddings[i] for i in run),
+                tuple(embeddings[i] for i in numbers),
                 first,
                 end - first,
                 tuple(inside),
@@ -114,22 +114,22 @@ class DenseBuild:
             )
             filled_from = {
                 "trained": trained.directory,
-                "embeddings": [named[i] for i in run],
+                "embeddings": [named[i] for i in numbers],
                 "first": first,
                 "removed": inside,
             }
-            pieces.append(
-                self._parts.piece("filled", work, num_passages=end - first, **filled_from)
+            tasks.append(
+                self._parts.task("filled", work, num_passages=end - first, **filled_from)
                 if is_joined
-                else self._parts.piece("dense", work, num_passages=end - first, **wanted[number])
+                else self._parts.task("dense", work, num_passages=end - first, **wanted[at])
             )
-        filled = self._parts.made(pieces, self._pool)
+        filled = self._parts.make_all(tasks, self._pool)
         if not is_joined:
             return filled
         return [self._joined(trained, filled, made_from, is_packed=twin is not None)]
 
     def _opened(self, embeddings: Sequence[Component], num_passages: int) -> Embeddings:
-        local = [self._parts.place.local(component) for component in embeddings]
+        local = [self._parts.store.local(component) for component in embeddings]
         return Embeddings.open(local, num_passages=num_passages)
 
     def _factory(self, num_vectors: int, dims: int, *, is_base: bool) -> str:
@@ -170,7 +170,7 @@ class DenseBuild:
 
         # A kind that needs no training is the same whatever it will be filled with.
         sampled = [] if kind.is_trained else [named, chosen.tolist()[-1:], count]
-        return self._parts.here("trained", write, factory=factory, dims=kind.d, sample=sampled)
+        return self._parts.make("trained", write, factory=factory, dims=kind.d, sample=sampled)
 
     def _joined(
         self,
@@ -181,10 +181,10 @@ class DenseBuild:
         is_packed: bool,
     ) -> Component:
         def write(directory: Path) -> None:
-            paths = [self._parts.place.local(component) / FILE for component in filled]
-            join_on_disk(directory / FILE, read_index(self._parts.place.local(trained)), paths)
+            paths = [self._parts.store.local(component) / FILE for component in filled]
+            join_on_disk(directory / FILE, read_index(self._parts.store.local(trained)), paths)
             if is_packed:
                 pack(directory / FILE)
             write_place(directory, first=0)
 
-        return self._parts.here("dense", write, **made_from)
+        return self._parts.make("dense", write, **made_from)

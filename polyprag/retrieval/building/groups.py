@@ -1,13 +1,13 @@
 """Groups of partitions: what one task of an index build reads, encodes and counts.
 
 Groups follow from the passages alone, not from who works on them, so a build that goes on with
-other workers finds the pieces that were finished.
+other workers finds the parts that were finished.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyprag.retrieval.parts.segments import Span, span_of
+from polyprag.retrieval.parts.span import Span, span_of
 from sharding.corpus.manifest import Partition
 
 _MIN_PASSAGES, _MAX_PASSAGES = 4096, 65536  # of a group: a task's memory, and its resume unit
@@ -44,15 +44,18 @@ def groups_of(partitions: Sequence[Partition]) -> list[Group]:
     return groups
 
 
-def runs_of(groups: Sequence[Group], *, max_passages: int) -> list[list[int]]:
-    """Yields runs of consecutive groups' numbers with at most so many passages, or one group."""
-    runs: list[list[int]] = []
+def group_ranges(groups: Sequence[Group], *, max_passages: int) -> list[list[int]]:
+    """Returns ranges of consecutive groups with at most so many passages each, or of one group.
+
+    A group goes by its number.
+    """
+    ranges: list[list[int]] = []
     count = 0
     for i, group in enumerate(groups):
-        if runs and count + group.span.num_passages <= max_passages:
-            runs[-1].append(i)
+        if ranges and count + group.span.num_passages <= max_passages:
+            ranges[-1].append(i)
         else:
-            runs.append([i])
+            ranges.append([i])
             count = 0
         count += group.span.num_passages
-    return runs
+    return ranges

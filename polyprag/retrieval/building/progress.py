@@ -17,7 +17,7 @@ class BuildProgress:
         self._done = 0
 
     def advance(self, num_passages: int) -> None:
-        """Takes note of passages that one part is done with."""
+        """Counts passages that one part is done with."""
         before = self._done // self._parts
         self._done += num_passages
         whole = self._done // self._parts - before

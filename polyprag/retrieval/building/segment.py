@@ -10,77 +10,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.config import Config
 from polyprag.encoding.manifest import EncodingManifest
-from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.building.dense import DenseBuild
-from polyprag.retrieval.building.groups import Group, groups_of, runs_of
-from polyprag.retrieval.building.parts import LAYOUT, Parts
-from polyprag.retrieval.building.pieces import (
-    BuildPlace,
-    Counts,
-    GroupSource,
-    Scores,
-    Texts,
-    Vectors,
-)
+from polyprag.retrieval.building.groups import Group, group_ranges, groups_of
+from polyprag.retrieval.building.part_maker import IndexLocation, PartMaker
 from polyprag.retrieval.building.progress import BuildProgress
-from polyprag.retrieval.encoders.choice import encoder_settings, fit_encoder, needs_sample
+from polyprag.retrieval.building.settings import Settings
+from polyprag.retrieval.building.work import Counts, GroupSource, Scores, Texts, Vectors
+from polyprag.retrieval.encoders.choice import fit_encoder, needs_sample
 from polyprag.retrieval.freshness import row_parts
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
 from polyprag.retrieval.parts.components import Component
-from polyprag.retrieval.parts.index_store import IndexPlace
+from polyprag.retrieval.parts.index_store import IndexStore
 from polyprag.retrieval.parts.manifest import Segment
 from polyprag.retrieval.parts.passages import PassageStore, join_passages
-from polyprag.retrieval.parts.segments import span_of
 from polyprag.retrieval.parts.serving_rows import write_rows
+from polyprag.retrieval.parts.span import Span, span_of
 from sharding.corpus.manifest import Partition
 from sharding.corpus.reader import Corpus
 from sharding.storage.files import read_json, write_json
 from sharding.task_pool import TaskPool
 
 _ROWS_AT_A_TIME = 1024
-_BM25_SHARD = 1 << 19  # passages: half a gigabyte for the task that scores them
+_BM25_PART = 1 << 19  # passages: half a gigabyte for the task that scores them
 _MAX_SAMPLE = 500_000  # evenly spaced passages that LSA is fitted on
 _DIGESTS = "groups.json"  # of each group's passages, beside them
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the contents of a base.
-
-    Attributes:
-        config: all settings.
-        analyzer: text to terms.
-        bm25: of BM25, as JSON values.
-        encoder: of the vectors, as JSON values.
-    """
-
-    config: Config
-    analyzer: Analyzer
-    bm25: dict[str, Any]
-    encoder: dict[str, Any]
-
-    @classmethod
-    def of(cls, config: Config) -> "Settings":
-        """Returns those of a config."""
-        index = config.index
-        bm25 = {"k1": index.bm25_k1, "b": index.bm25_b, "title_weight": index.bm25_title_weight}
-        analyzer = Analyzer.of_language(index.language)
-        return cls(config, analyzer, bm25, encoder_settings(config))
-
-    @property
-    def sha256(self) -> str:
-        """Another one for other contents."""
-        factory = self.config.index.factory
-        values = [LAYOUT, self.analyzer.settings, self.bm25, self.encoder, factory]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
 class Workers:
-    """Who makes the pieces.
+    """Who makes the parts.
 
     Attributes:
         pool: most of them.
@@ -92,12 +52,12 @@ class Workers:
 
 
 class SegmentBuild:
-    """What the builds of an index's segments have in common."""
+    """Builds the segments of one index."""
 
     def __init__(
         self,
         run_dir: str | Path,
-        place: IndexPlace,
+        store: IndexStore,
         settings: Settings,
         corpus: Corpus,
         encoding: EncodingManifest | None,
@@ -106,10 +66,10 @@ class SegmentBuild:
     ) -> None:
         """Builds nothing yet."""
         data = settings.config.data
-        self._run, self._place, self._settings = run_dir, place, settings
+        self._run, self._store, self._settings = run_dir, store, settings
         self._corpus, self._encoding, self._workers = corpus, encoding, workers
-        pieces_at = BuildPlace(str(run_dir), data.cache_dir, data.cache_gb)
-        self._parts = Parts(place, pieces_at, progress)
+        location = IndexLocation(str(run_dir), data.cache_dir, data.cache_gb)
+        self._parts = PartMaker(store, location, progress)
 
     def segment(self, partitions: Sequence[Partition], *, base: Segment | None) -> Segment:
         """Returns the segment over consecutive partitions, with its parts in place.
@@ -121,14 +81,14 @@ class SegmentBuild:
         span = span_of(partitions)
         groups = groups_of(partitions)
         passages = self._passages(partitions, groups)
-        local = self._place.local(passages)
-        store = PassageStore.open(local, num_passages=span.num_passages, first_id=span.first_id)
+        local = self._store.local(passages)
+        indexed = PassageStore.open(local, num_passages=span.num_passages, first_id=span.first_id)
         # Of the passages' contents, which augmenting the corpus doesn't change.
         digests = [str(digest) for digest in read_json(local / _DIGESTS)]
         components = {"passages": [passages]}
         components["bm25"] = self._bm25(groups, digests, is_base=base is None)
         if base is None:
-            components["encoder"] = [self._encoder(store, digests)]
+            components["encoder"] = [self._encoder(indexed, digests)]
         (encoder,) = (components if base is None else base.components)["encoder"]
         components["embeddings"] = self._embeddings(groups, digests, encoder)
         dense = DenseBuild(self._parts, self._settings.config.index, self._workers.pool)
@@ -141,7 +101,7 @@ class SegmentBuild:
         row_files = []
         if self._encoding is not None:
             row_files = [part.sha256 for part in row_parts(self._encoding, span)]
-            components["rows"] = [self._rows(store, row_files, self._encoding)]
+            components["rows"] = [self._rows(span, row_files, self._encoding)]
         shards = [partition.sha256 for partition in partitions]
         return Segment(span.first_id, span.num_passages, shards, row_files, components)
 
@@ -157,8 +117,8 @@ class SegmentBuild:
         if found is not None:
             self._parts.progress.advance(span.num_passages)
             return found
-        pieces = [
-            self._parts.piece(
+        tasks = [
+            self._parts.task(
                 "texts",
                 Texts(self._source(group)),
                 num_passages=group.span.num_passages,
@@ -167,11 +127,11 @@ class SegmentBuild:
             )
             for group in groups
         ]
-        texts = self._parts.made(pieces, self._workers.pool)
+        texts = self._parts.make_all(tasks, self._workers.pool)
 
         def write(directory: Path) -> None:
             stores = [
-                (self._place.local(component), group.span.num_passages)
+                (self._store.local(component), group.span.num_passages)
                 for component, group in zip(texts, groups, strict=True)
             ]
             join_passages(directory, stores)
@@ -184,7 +144,7 @@ class SegmentBuild:
             ]
             write_json(directory / _DIGESTS, digests)
 
-        return self._parts.here("passages", write, shards=shards)
+        return self._parts.make("passages", write, shards=shards)
 
     def _bm25(
         self, groups: Sequence[Group], digests: Sequence[str], *, is_base: bool
@@ -192,7 +152,7 @@ class SegmentBuild:
         analyzer, options = self._settings.analyzer.settings, self._settings.bm25
         weight = options["title_weight"]
         counted = [
-            self._parts.piece(
+            self._parts.task(
                 "counts",
                 Counts(self._source(group), analyzer, weight),
                 num_passages=group.span.num_passages,
@@ -203,28 +163,28 @@ class SegmentBuild:
             for group, digest in zip(groups, digests, strict=True)
         ]
         if not is_base:  # scored by the base's statistics and options, and made without them
-            return self._parts.made(counted, self._workers.pool)
-        named = [piece.directory for piece in counted]
+            return self._parts.make_all(counted, self._workers.pool)
+        named = [task.directory for task in counted]
         scoring = {"k1": options["k1"], "b": options["b"], "base": named}
-        runs = runs_of(groups, max_passages=_BM25_SHARD)
-        found = [self._parts.found("bm25", groups=run, **scoring) for run in runs]
+        ranges = group_ranges(groups, max_passages=_BM25_PART)
+        found = [self._parts.found("bm25", groups=numbers, **scoring) for numbers in ranges]
         whole = [component for component in found if component is not None]
-        if len(whole) == len(runs):
+        if len(whole) == len(ranges):
             self._parts.progress.advance(sum(group.span.num_passages for group in groups))
             return whole
-        counts = self._parts.made(counted, self._workers.pool)
+        counts = self._parts.make_all(counted, self._workers.pool)
 
         def write(directory: Path) -> None:
             TermStatistics.of(
-                TermCounts.open(self._place.local(component)) for component in counts
+                TermCounts.open(self._store.local(component)) for component in counts
             ).save(directory)
 
-        statistics = self._parts.here("statistics", write, counts=named)
-        pieces = [
-            self._parts.piece(
+        statistics = self._parts.make("statistics", write, counts=named)
+        tasks = [
+            self._parts.task(
                 "bm25",
                 Scores(
-                    tuple(counts[i] for i in run),
+                    tuple(counts[i] for i in numbers),
                     statistics,
                     analyzer,
                     weight,
@@ -232,37 +192,37 @@ class SegmentBuild:
                     options["b"],
                 ),
                 num_passages=0,  # they have been counted
-                groups=run,
+                groups=numbers,
                 **scoring,
             )
-            for run in runs
+            for numbers in ranges
         ]
-        return self._parts.made(pieces, self._workers.pool)
+        return self._parts.make_all(tasks, self._workers.pool)
 
-    def _encoder(self, store: PassageStore, digests: Sequence[str]) -> Component:
-        removed = store.span.positions(self._corpus.manifest.removed)
+    def _encoder(self, indexed: PassageStore, digests: Sequence[str]) -> Component:
+        removed = indexed.span.positions(self._corpus.manifest.removed)
         made_from: dict[str, Any] = {"encoder": self._settings.encoder}
         if needs_sample(self._settings.config):
             made_from |= {"passages": list(digests), "removed": removed.tolist()}
 
         def write(directory: Path) -> None:
-            live = np.setdiff1d(np.arange(len(store)), removed) + store.first_id
+            live = np.setdiff1d(np.arange(len(indexed)), removed) + indexed.first_id
             evenly = np.linspace(0, max(len(live) - 1, 0), min(len(live), _MAX_SAMPLE))
             sample = live[evenly.round().astype(np.int64)].tolist()
-            fit_encoder(directory, store.titled_texts(sample), self._settings.config)
+            fit_encoder(directory, indexed.titled_texts(sample), self._settings.config)
 
-        return self._parts.here("encoder", write, **made_from)
+        return self._parts.make("encoder", write, **made_from)
 
     def _embeddings(
         self, groups: Sequence[Group], digests: Sequence[str], encoder: Component
     ) -> list[Component]:
         gone = self._corpus.manifest.removed
-        pieces = []
+        tasks = []
         for group, digest in zip(groups, digests, strict=True):
             removed = group.span.positions(gone)
             ids = tuple((removed + group.span.first_id).tolist())
-            pieces.append(
-                self._parts.piece(
+            tasks.append(
+                self._parts.task(
                     "embeddings",
                     Vectors(self._source(group), encoder, self._settings.config.index.gpu, ids),
                     num_passages=group.span.num_passages,
@@ -271,12 +231,9 @@ class SegmentBuild:
                     encoder=encoder.directory,
                 )
             )
-        return self._parts.made(pieces, self._workers.encoding)
+        return self._parts.make_all(tasks, self._workers.encoding)
 
-    def _rows(
-        self, store: PassageStore, row_files: list[str], manifest: EncodingManifest
-    ) -> Component:
-        span = store.span
+    def _rows(self, span: Span, row_files: list[str], manifest: EncodingManifest) -> Component:
         shape = (span.num_passages, manifest.num_sites, manifest.num_experts)
         rows_format = self._settings.config.index.rows_format
         removed = span.positions(self._corpus.manifest.removed)
@@ -314,4 +271,4 @@ class SegmentBuild:
                 progress=self._parts.progress.advance,
             )
 
-        return self._parts.here("rows", write, **made_from)
+        return self._parts.make("rows", write, **made_from)

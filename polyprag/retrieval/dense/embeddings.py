@@ -1,4 +1,4 @@
-"""The passages' vectors as fp16 shards, one a group of partitions, memory-mapped.
+"""The passages' vectors as fp16 parts, one a group of partitions, memory-mapped.
 
 They outlive the FAISS index that is made of them: another `index.factory` is built without encoding
 anything again, and hits of an index that holds little of each vector are scored again by them.
@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
-from polyprag.retrieval.encoders.encoder import Encoder
-from polyprag.retrieval.parts.fp16_rows import take_half
+from polyprag.retrieval.encoders.interface import Encoder
+from polyprag.retrieval.parts.fp16_rows import gather_fp16
+from polyprag.retrieval.remedy import REMEDY
 
 _FILE = "vectors.npy"
 _CHUNK = 4096  # passages encoded at a time
 _A_THREAD = 1024  # candidates that are worth a thread: a tenth of a millisecond
-_REMEDY = "run `polyprag index RUN` again"
 
 
 def write_embeddings(
@@ -63,42 +63,42 @@ def write_embeddings(
 
 
 class Embeddings:
-    """The opened shards of a segment as one (n, D) array.
+    """The opened parts of a segment as one (n, D) array.
 
     Attributes:
         dims: D.
     """
 
-    def __init__(self, shards: Sequence[npt.NDArray[np.float16]]) -> None:
+    def __init__(self, parts: Sequence[npt.NDArray[np.float16]]) -> None:
         """Takes mapped (n_i, D) arrays in the order of the passages; `open` maps them."""
-        self._shards = tuple(shards)
-        self._ends = list(accumulate(len(shard) for shard in shards))
+        self._parts = tuple(parts)
+        self._ends = list(accumulate(len(part) for part in parts))
         self._firsts = np.array([0, *self._ends[:-1]], np.int64)
-        self._addresses = np.array([shard.ctypes.data for shard in shards], np.uintp)
-        self.dims = int(shards[0].shape[1])
+        self._addresses = np.array([part.ctypes.data for part in parts], np.uintp)
+        self.dims = int(parts[0].shape[1])
 
     @classmethod
     def open(cls, directories: Sequence[Path], *, num_passages: int) -> Self:
         """Maps what `write_embeddings` wrote for each group of a segment.
 
         Raises:
-            RunError: a shard is damaged, or they are of another number of passages.
+            RunError: a part is damaged, or they are of another number of passages.
         """
-        shards = []
+        parts = []
         for directory in directories:
             path = directory / _FILE
             try:
-                shard = np.load(path, mmap_mode="r", allow_pickle=False)
+                part = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
-                raise RunError(f"{path}: {error}; {_REMEDY}") from error
-            if shard.dtype != np.float16 or shard.ndim != 2:
-                raise RunError(f"{path}: {shard.dtype} of shape {shard.shape}; {_REMEDY}")
-            shards.append(np.asarray(shard))
-        opened = cls(shards)
-        if len(opened) != num_passages or any(s.shape[1] != opened.dims for s in shards):
+                raise RunError(f"{path}: {error}; {REMEDY}") from error
+            if part.dtype != np.float16 or part.ndim != 2:
+                raise RunError(f"{path}: {part.dtype} of shape {part.shape}; {REMEDY}")
+            parts.append(np.asarray(part))
+        opened = cls(parts)
+        if len(opened) != num_passages or any(s.shape[1] != opened.dims for s in parts):
             raise RunError(
                 f"{directories[0]}: the vectors of {len(opened)} passages, of "
-                f"{opened.dims} numbers, where {num_passages} are expected; {_REMEDY}"
+                f"{opened.dims} numbers, where {num_passages} are expected; {REMEDY}"
             )
         return opened
 
@@ -108,14 +108,14 @@ class Embeddings:
 
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the vectors (m, D) at positions (m,), in their order."""
-        if len(self._shards) == 1:
-            return take_half(self._shards[0], positions)
+        if len(self._parts) == 1:
+            return gather_fp16(self._parts[0], positions)
         vectors_mD = np.empty((len(positions), self.dims), np.float32)
         shard_of = np.searchsorted(self._ends, positions, side="right")
         for i in np.unique(shard_of).tolist():
             at = shard_of == i
-            first = self._ends[i] - len(self._shards[i])
-            vectors_mD[at] = take_half(self._shards[i], positions[at] - first)
+            first = self._ends[i] - len(self._parts[i])
+            vectors_mD[at] = gather_fp16(self._parts[i], positions[at] - first)
         return vectors_mD
 
     def scores(

@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.dense.faiss_factory import inverted_file, is_lossy, reason_of
+from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import read_json, write_json
 
 FILE = "vectors.faiss"
 _PLACE = "place.json"  # which of a segment's passages the vectors are of
 _POSITIONS = "positions.npy"  # of the vectors' passages, where not every passage has a vector
 _GPU_MAX_K = 2048  # the kernels' limit
-_REMEDY = "run `polyprag index RUN` again"
 _NO_POSITIONS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 _logger = logging.getLogger(__name__)
 
@@ -126,23 +126,21 @@ class VectorIndex:
         place = read_json(directory / _PLACE)
         first = place.get("first") if isinstance(place, dict) else None
         if type(first) is not int or not 0 <= first <= num_passages:
-            raise RunError(f"{directory / _PLACE}: not a place; {_REMEDY}")
+            raise RunError(f"{directory / _PLACE}: not a place; {REMEDY}")
         positions = _read_positions(directory / _POSITIONS, num_passages=num_passages)
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise RunError(
-                f"{path}: not a readable FAISS index; {_REMEDY} [{reason_of(error)}]"
+                f"{path}: not a readable FAISS index; {REMEDY} [{reason_of(error)}]"
             ) from error
         if index.d != dims or index.ntotal > num_passages:
             raise RunError(
                 f"{path}: {index.ntotal} vectors of {index.d} numbers where {num_passages} of "
-                f"{dims} are expected; {_REMEDY}"
+                f"{dims} are expected; {REMEDY}"
             )
         if positions is not None and len(positions) != index.ntotal:
-            raise RunError(
-                f"{path}: {index.ntotal} vectors of {len(positions)} passages; {_REMEDY}"
-            )
+            raise RunError(f"{path}: {index.ntotal} vectors of {len(positions)} passages; {REMEDY}")
         ivf, lossy = inverted_file(index), is_lossy(index)
         if ivf is not None:  # FAISS's default of one list finds little
             share = ivf.nlist // 32 if lossy else 0
@@ -191,15 +189,15 @@ def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] |
     try:
         positions: npt.NDArray[np.int64] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise RunError(f"{path}: {error}; {_REMEDY}") from error
+        raise RunError(f"{path}: {error}; {REMEDY}") from error
     bounded = np.concatenate([[-1], positions.ravel(), [num_passages]])
     if positions.dtype != np.int64 or not np.all(np.diff(bounded) > 0):
-        raise RunError(f"{path}: not the positions of {num_passages} passages or fewer; {_REMEDY}")
+        raise RunError(f"{path}: not the positions of {num_passages} passages or fewer; {REMEDY}")
     return positions
 
 
 def gpu_cloning() -> Any:
-    """Returns how an index goes to the GPUs: divided over all, by cuVS where FAISS has it."""
+    """Returns the options for moving an index to all GPUs: divided over them, by cuVS if there."""
     options = faiss.GpuMultipleClonerOptions()
     options.shard = True
     if "CUVS" in faiss.get_compile_options():

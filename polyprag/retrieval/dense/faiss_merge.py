@@ -111,7 +111,7 @@ def _inverted_file(index: Any) -> Any:
 
 
 def _outermost(index: Any) -> Any:
-    """Returns what holds an index's vectors, behind what turns them; as an address to compare."""
+    """Returns the address of what holds an index's vectors, inside its rotations, to compare it."""
     inner: Any = faiss.downcast_index(index)
     while isinstance(inner, faiss.IndexPreTransform):
         inner = faiss.downcast_index(inner.index)

@@ -17,12 +17,12 @@ from polyprag.errors import RunError
 from polyprag.retrieval.dense.embeddings import Embeddings
 from polyprag.retrieval.dense.faiss_index import VectorIndex
 from polyprag.retrieval.encoders.choice import saved_encoder
-from polyprag.retrieval.encoders.encoder import Encoder
-from polyprag.retrieval.fusion import Found, best_of_candidates
-from polyprag.retrieval.parts.segments import OpenSegment
+from polyprag.retrieval.encoders.interface import Encoder
+from polyprag.retrieval.fusion import TopK, best_of_candidates
+from polyprag.retrieval.parts.span import OpenSegment
+from polyprag.retrieval.remedy import REMEDY
 
 _CANDIDATES = 50  # of a lossy index are scored again at least
-_REMEDY = "run `polyprag index RUN` again"
 
 
 class DenseSegment:
@@ -126,7 +126,7 @@ class DenseIndex:
             if vectors.dims != encoder.dims:
                 raise RunError(
                     f"{embeddings[0]}: vectors of {vectors.dims} numbers where the encoder makes "
-                    f"{encoder.dims}; {_REMEDY}"
+                    f"{encoder.dims}; {REMEDY}"
                 )
             parts = [
                 VectorIndex.open(
@@ -141,11 +141,11 @@ class DenseIndex:
             opened.append(DenseSegment(parts, vectors, segment))
         return cls(encoder, opened)
 
-    def search(self, queries: Sequence[str], *, k: int, refine: int = 0) -> Found:
+    def search(self, queries: Sequence[str], *, k: int, refine: int = 0) -> TopK:
         """Returns the best k passages of each query; none where the encoder knows nothing in it."""
         return self.search_vectors(self.encoder.encode_queries(queries), k=k, refine=refine)
 
-    def search_vectors(self, queries: npt.NDArray[np.float32], *, k: int, refine: int = 0) -> Found:
+    def search_vectors(self, queries: npt.NDArray[np.float32], *, k: int, refine: int = 0) -> TopK:
         """Returns the best k passages of each query vector, none of a zero vector.
 
         Args:

@@ -16,12 +16,12 @@ import msgspec
 from polyprag.config import Config, IndexConfig, ModelConfig
 from polyprag.errors import ConfigError, FileError, RunError
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.encoders.encoder import Encoder, PrefixedEncoder, passage_text
+from polyprag.retrieval.encoders.interface import Encoder, PrefixedEncoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
+from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import read_json, write_json
 
 _FILE = "encoder.json"
-_REMEDY = "run `polyprag index RUN` again"
 
 # What the vectors depend on, by kind of encoder.
 _ALWAYS = ("encoder", "query_prefix", "passage_prefix")
@@ -152,7 +152,7 @@ def _read(directory: Path) -> _Saved:
     try:
         return msgspec.convert(read_json(path), _Saved)
     except (OSError, FileError, ConfigError, msgspec.ValidationError) as error:
-        raise RunError(f"{path}: damaged or of another version ({error}); {_REMEDY}") from error
+        raise RunError(f"{path}: damaged or of another version ({error}); {REMEDY}") from error
 
 
 def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
@@ -205,7 +205,7 @@ def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
     from polyprag.method.base_model import load_base
 
     if saved.model is None:
-        raise RunError(f"{directory / _FILE}: names no base model; {_REMEDY}")
+        raise RunError(f"{directory / _FILE}: names no base model; {REMEDY}")
     base: Any  # whose `base_model` transformers types as any torch module
     base, tokenizer = load_base(saved.model, device="cpu" if gpu == "never" else None)
     where = f"model.path={saved.model.path!r}"
@@ -217,7 +217,7 @@ def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
 def _saved_dims(saved: _Saved, directory: Path) -> int | None:
     dims = saved.fitted.get("dims")
     if dims is not None and (not isinstance(dims, int) or dims < 1):
-        raise RunError(f"{directory / _FILE}: vectors of {dims!r} numbers; {_REMEDY}")
+        raise RunError(f"{directory / _FILE}: vectors of {dims!r} numbers; {REMEDY}")
     return dims
 
 

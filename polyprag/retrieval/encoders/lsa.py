@@ -22,7 +22,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from polyprag.errors import CorpusError, RunError
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.encoders.encoder import unit_vectors
+from polyprag.retrieval.encoders.interface import unit_vectors
+from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import read_json
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "lsa.safetensors"
@@ -123,7 +124,7 @@ class LsaEncoder:
             weights = safetensors.numpy.load_file(directory / _WEIGHTS)
             idf, projection = weights["idf"], weights["projection"]
         except (OSError, SafetensorError, KeyError) as error:
-            raise RunError(f"{directory / _WEIGHTS}: not readable ({error}); {_REMEDY}") from error
+            raise RunError(f"{directory / _WEIGHTS}: not readable ({error}); {REMEDY}") from error
         if (
             not isinstance(terms, list)
             or not all(isinstance(term, str) for term in terms)
@@ -132,7 +133,7 @@ class LsaEncoder:
             or projection.ndim != 2
             or projection.shape[0] != len(terms)
         ):
-            raise RunError(f"{directory}: vocabulary and weights don't fit together; {_REMEDY}")
+            raise RunError(f"{directory}: vocabulary and weights don't fit together; {REMEDY}")
         return cls(analyzer, terms=terms, idf=idf, projection=projection)
 
 
@@ -160,4 +161,3 @@ _NO_TERMS = (
     "the passages have too few words to index: LSA needs at least two different ones that aren't "
     "stop words; check the corpus, or set index.language=none"
 )
-_REMEDY = "run `polyprag index RUN` again"

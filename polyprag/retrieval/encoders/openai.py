@@ -7,7 +7,7 @@ import numpy.typing as npt
 import openai
 
 from polyprag.endpoint import EndpointError, client_of, replies
-from polyprag.retrieval.encoders.encoder import unit_vectors
+from polyprag.retrieval.encoders.interface import unit_vectors
 
 _AT_ONCE = 4  # requests under way, of each process
 _MAX_RETRIES = 5  # of a request that failed on the way or met a limit; the client waits longer each

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError
-from polyprag.retrieval.encoders.encoder import unit_vectors
+from polyprag.retrieval.encoders.interface import unit_vectors
 
 if TYPE_CHECKING:
     import torch

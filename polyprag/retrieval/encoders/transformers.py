@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from polyprag.errors import ConfigError
 from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
-from polyprag.retrieval.encoders.encoder import passage_text
+from polyprag.retrieval.encoders.interface import passage_text
 from polyprag.retrieval.encoders.pooled_model import PooledModel, Pooling
 
 
@@ -132,7 +132,7 @@ def _load(path: str, pooling: Pooling, *, key: str, gpu: str) -> PooledModel:
 
 
 def _check_weights(where: str, bad: list[str], *, pooling: str) -> None:
-    """Many encoders were saved without BERT's pooler; that is none of the others' concern."""
+    """Refuses a model that lacks weights; BERT's pooler may be missing where it isn't used."""
     names = [name for name in bad if pooling == "pooler" or "pooler" not in name.split(".")]
     if names:
         raise ConfigError(

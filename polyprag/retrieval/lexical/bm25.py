@@ -1,9 +1,9 @@
 """BM25 (Lucene's variant) over titles and texts: finished scores, in bm25s's arrays, memory-mapped.
 
-A base is divided into shards of consecutive passages, each scored by the statistics of all, so the
-best of all shards together are exactly what one index would give. A shard is made by one task.
+A base is divided into parts of consecutive passages, each scored by the statistics of all, so the
+best of all parts together are exactly what one index would give. A part is made by one task.
 
-n passages of a shard, N of the base, V terms of the shard, T pairs of a term and a passage.
+n passages of a part, N of the base, V terms of the part, T pairs of a term and a passage.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ import numpy.typing as npt
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.fusion import Found
+from polyprag.retrieval.fusion import TopK
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import Hashes, column_of
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
+from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import read_json, write_json
 
 _SETTINGS = "settings.json"
 _HASHES = "hashes.npy"
 _A_THREAD = 1 << 21  # passages, over all queries, that are worth a thread: about a millisecond
-_REMEDY = "run `polyprag index RUN` again"
 
 
 def write_bm25(
@@ -39,11 +39,11 @@ def write_bm25(
     k1: float,
     b: float,
 ) -> None:
-    """Scores every term of every passage of a shard and writes it; holds 8 bytes a pair, T.
+    """Scores every term of every passage of a part and writes it; holds 8 bytes a pair, T.
 
     Args:
         directory: an existing, empty directory.
-        groups: the counts of the shard's passages, consecutive groups in their order.
+        groups: the counts of the part's passages, consecutive groups in their order.
         statistics: of the whole base.
         analyzer: that the terms were made with; saved with the index.
         title_weight: how often a title's terms were counted; saved with the index.
@@ -103,8 +103,8 @@ def idf(num_with_term: Any, num_passages: int) -> Any:
     return np.log(1 + (num_passages - num_with_term + 0.5) / (num_with_term + 0.5))
 
 
-class BM25Shard:
-    """An opened shard; only what a query touches is read from disk.
+class BM25Part:
+    """An opened part; only what a query touches is read from disk.
 
     Attributes:
         analyzer: text to terms, as it was built.
@@ -144,7 +144,7 @@ class BM25Shard:
         settings = read_json(directory / _SETTINGS)
         where = str(directory / _SETTINGS)
         if not isinstance(settings, dict):
-            raise RunError(f"{where}: not an object; {_REMEDY}")
+            raise RunError(f"{where}: not an object; {REMEDY}")
         analyzer = Analyzer.from_settings(settings.get("analyzer"), where=where)
         try:
             numbers = {name: float(settings[name]) for name in ("mean_length", "k1", "b")}
@@ -170,11 +170,9 @@ class BM25Shard:
                 and len(scores["indptr"]) == len(hashes) + 1
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise RunError(
-                f"{directory}: not a readable BM25 index ({error}); {_REMEDY}"
-            ) from error
+            raise RunError(f"{directory}: not a readable BM25 index ({error}); {REMEDY}") from error
         if not sound:
-            raise RunError(f"{directory}: its arrays don't fit together; {_REMEDY}")
+            raise RunError(f"{directory}: its arrays don't fit together; {REMEDY}")
         retriever.scores.update(scores)
         return cls(
             hashes,
@@ -202,7 +200,7 @@ class BM25Shard:
         hidden: npt.NDArray[np.int64],
         also: npt.NDArray[np.int64],
         also_starts: npt.NDArray[np.int64],
-    ) -> tuple[Found, npt.NDArray[np.float32]]:
+    ) -> tuple[TopK, npt.NDArray[np.float32]]:
         """Returns the best k passages of each of Q queries, those that have any of its terms.
 
         Args:
@@ -210,15 +208,15 @@ class BM25Shard:
                 often as it is repeated.
             starts: (Q + 1,) where each query's terms begin.
             k: at least 1.
-            hidden: positions in the shard that aren't found.
+            hidden: positions in the part that aren't found.
             also: positions (m,) of which the score is wanted, one query after the other; those
-                that lie outside of the shard are passed over.
+                that lie outside of the part are passed over.
             also_starts: (Q + 1,) where each query's begin.
 
         Returns:
-            Positions in the shard, and the scores (m,) of `also`, 0 where no term is shared.
+            Positions in the part, and the scores (m,) of `also`, 0 where no term is shared.
         """
-        from polyprag.retrieval.lexical.bm25_kernel import search_shard
+        from polyprag.retrieval.lexical.bm25_kernel import search_part
 
         at = np.searchsorted(self._hashes_V, hashes)
         known = at < len(self._hashes_V)
@@ -232,7 +230,7 @@ class BM25Shard:
         columns, ends = at[known], known_before[starts]
 
         def search(first: int, end: int) -> None:
-            search_shard(
+            search_part(
                 *pairs,
                 *(columns, ends, hidden, also, also_starts),
                 *(self.num_passages, first, end),
@@ -240,4 +238,4 @@ class BM25Shard:
             )
 
         in_threads(search, num_queries, at_least=-(-_A_THREAD // max(self.num_passages, 1)))
-        return Found(ids, scores), scores_of_also
+        return TopK(ids, scores), scores_of_also

@@ -1,4 +1,4 @@
-"""BM25's search of one shard as one loop: add up the finished scores, keep the best k.
+"""BM25's search of one part as one loop: add up the finished scores, keep the best k.
 
 A plain Python loop over bm25s's arrays that numba compiles when it is first used. bm25s has such
 loops too, but takes a query at a time from Python or all cores for all of them, knows nothing of
@@ -20,7 +20,7 @@ _Floats = npt.NDArray[np.float32]
 _BLOCK = 64  # passages that are looked at together
 
 
-def _search_shard(
+def _search_part(
     data: _Floats,
     indices: npt.NDArray[np.int32],
     indptr: _Ints,
@@ -89,4 +89,4 @@ def _search_shard(
         put_in_order(best, ids, count)
 
 
-search_shard: Any = machine_code(_search_shard)
+search_part: Any = machine_code(_search_part)

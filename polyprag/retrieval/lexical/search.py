@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import RunError
-from polyprag.retrieval.fusion import Found, best_of_parts, best_of_scores, found_of
-from polyprag.retrieval.lexical.bm25 import BM25Shard, idf
+from polyprag.retrieval.fusion import TopK, best_of_parts, best_of_scores, top_k_of
+from polyprag.retrieval.lexical.bm25 import BM25Part, idf
 from polyprag.retrieval.lexical.term_counts import CountedPassages, TermCounts
 from polyprag.retrieval.lexical.term_hashes import term_hash
-from polyprag.retrieval.parts.segments import OpenSegment
-
-_REMEDY = "run `polyprag index RUN` again"
+from polyprag.retrieval.parts.span import OpenSegment
+from polyprag.retrieval.remedy import REMEDY
 
 
 class LexicalIndex:
@@ -27,7 +26,7 @@ class LexicalIndex:
 
     def __init__(
         self,
-        base: Sequence[BM25Shard],
+        base: Sequence[BM25Part],
         later: Sequence[Sequence[CountedPassages]],
         *,
         segments: Sequence[OpenSegment],
@@ -48,7 +47,7 @@ class LexicalIndex:
         Raises:
             RunError: one is damaged, or of another number of passages.
         """
-        base = [BM25Shard.open(directory) for directory in directories[0]]
+        base = [BM25Part.open(directory) for directory in directories[0]]
         statistics = base[0]
         later = [
             [
@@ -63,20 +62,20 @@ class LexicalIndex:
             for parts in directories[1:]
         ]
         sizes = [
-            [shard.num_passages for shard in base],
+            [part.num_passages for part in base],
             *([part.num_passages for part in parts] for parts in later),
         ]
         for parts, found, segment in zip(directories, sizes, segments, strict=True):
             if sum(found) != segment.span.num_passages:
                 raise RunError(
                     f"{parts[0]}: of {sum(found)} passages where the segment has "
-                    f"{segment.span.num_passages}; {_REMEDY}"
+                    f"{segment.span.num_passages}; {REMEDY}"
                 )
         if statistics.base_passages != segments[0].span.num_passages:
-            raise RunError(f"{directories[0][0]}: scored by other passages' statistics; {_REMEDY}")
+            raise RunError(f"{directories[0][0]}: scored by other passages' statistics; {REMEDY}")
         return cls(base, later, segments=segments)
 
-    def search(self, queries: Sequence[str], *, k: int) -> Found:
+    def search(self, queries: Sequence[str], *, k: int) -> TopK:
         """Returns the best k passages that share a term with each query.
 
         Args:
@@ -88,7 +87,7 @@ class LexicalIndex:
 
     def search_and_score(
         self, queries: Sequence[str], *, k: int, also: Sequence[npt.NDArray[np.int64]]
-    ) -> tuple[Found, list[npt.NDArray[np.float32]]]:
+    ) -> tuple[TopK, list[npt.NDArray[np.float32]]]:
         """Returns the best k passages, as `search` finds them, and the scores of others.
 
         Args:
@@ -106,21 +105,21 @@ class LexicalIndex:
         ids = np.concatenate([np.zeros(0, np.int64), *also])
         ends = np.concatenate([[0], np.cumsum([len(each) for each in also])]).astype(np.int64)
         scores = np.zeros(len(ids), np.float32)
-        found: list[Found] = []
+        found: list[TopK] = []
         first = 0
         hidden = self._segments[0].hidden
-        for shard in self._base:
-            best, of_also = shard.search(
+        for part in self._base:
+            best, of_also = part.search(
                 hashes,
                 starts,
                 k=k,
-                hidden=_within(hidden, first, shard.num_passages),
+                hidden=_within(hidden, first, part.num_passages),
                 also=ids - first,
                 also_starts=ends,
             )
             scores += of_also
             found.append(best.moved(first))
-            first += shard.num_passages
+            first += part.num_passages
         of_each = [scores[first:end] for first, end in pairwise(ends.tolist())]
         if self._counted:
             found += self._later_best(terms, k, also, of_each)
@@ -132,7 +131,7 @@ class LexicalIndex:
         k: int,
         also: Sequence[npt.NDArray[np.int64]],
         scores_of_also: Sequence[npt.NDArray[np.float32]],
-    ) -> list[Found]:
+    ) -> list[TopK]:
         """Returns the best k of each part of the later segments; fills in the scores of `also`."""
         weights = {hashed: self._idf(hashed) for hashed in {one for each in terms for one in each}}
         weighed = [[(hashed, weights[hashed]) for hashed in each] for each in terms]
@@ -149,12 +148,12 @@ class LexicalIndex:
                     inside = (ids >= first_id) & (ids < first_id + part.num_passages)
                     scores[inside] = scores_n[ids[inside] - first_id]
                     rankings.append(best_of_scores(scores_n, k=k))
-                found.append(found_of(rankings, k=k).moved(first_id))
+                found.append(top_k_of(rankings, k=k).moved(first_id))
                 start += part.num_passages
         return found
 
     def _idf(self, hashed: int) -> float:
-        in_base = sum(shard.num_with_term(hashed) for shard in self._base)
+        in_base = sum(part.num_with_term(hashed) for part in self._base)
         if in_base:
             return float(idf(in_base, self._base[0].base_passages))
         in_later = sum(part.counts.num_with_term(hashed) for part in self._counted)

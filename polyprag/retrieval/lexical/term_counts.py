@@ -20,6 +20,7 @@ import numpy.typing as npt
 from polyprag.errors import RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.lexical.term_hashes import Hashes, column_of, term_hash
+from polyprag.retrieval.remedy import REMEDY
 
 _ARRAYS = {
     "hashes": np.uint64,
@@ -28,7 +29,6 @@ _ARRAYS = {
     "counts": np.int32,
     "lengths": np.int32,
 }
-_REMEDY = "run `polyprag index RUN` again"
 
 
 def weighted_terms(analyzer: Analyzer, title: str, text: str, *, title_weight: int) -> list[str]:
@@ -112,7 +112,7 @@ class TermCounts:
                 for name in _ARRAYS
             }
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{directory}: not readable ({error}); {_REMEDY}") from error
+            raise RunError(f"{directory}: not readable ({error}); {REMEDY}") from error
         opened = cls(**arrays)
         if (
             any(arrays[name].dtype != dtype for name, dtype in _ARRAYS.items())
@@ -120,7 +120,7 @@ class TermCounts:
             or opened.passages.shape != (opened.starts[-1],)
             or opened.counts.shape != opened.passages.shape
         ):
-            raise RunError(f"{directory}: its files don't fit together; {_REMEDY}")
+            raise RunError(f"{directory}: its files don't fit together; {REMEDY}")
         return opened
 
     @property
@@ -171,7 +171,7 @@ class CountedPassages:
             at = column_of(self.counts.hashes, hashed)
             if at is None:
                 continue
-            span = slice(int(self.counts.starts[at]), int(self.counts.starts[at + 1]))
-            having, counts = self.counts.passages[span], self.counts.counts[span]
+            pairs = slice(int(self.counts.starts[at]), int(self.counts.starts[at + 1]))
+            having, counts = self.counts.passages[pairs], self.counts.counts[pairs]
             scores_n[having] += np.float32(idf) * (counts / (self._norms_n[having] + counts))
         return scores_n

@@ -6,20 +6,15 @@ that was killed goes on with the parts it lacks, and a new encoding rebuilds the
 
 import hashlib
 import json
-import os
 import re
-import secrets
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from polyprag.errors import FileError, RunError
-from sharding.storage.files import read_json, sha256_of, write_json
-
-if TYPE_CHECKING:
-    from polyprag.retrieval.parts.index_store import IndexPlace
+from polyprag.retrieval.remedy import REMEDY as REMEDY  # local_copies takes it from here
+from sharding.storage.files import read_json, sha256_of
 
 _NAMES = (
     *("passages", "bm25", "encoder", "embeddings", "dense", "rows"),
@@ -98,44 +93,6 @@ def directory_name(name: str, made_from: Mapping[str, Any]) -> str:
     return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
-def keep_or_make(
-    place: "IndexPlace", name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
-) -> tuple[Component, bool]:
-    """Returns the component made from something: the one there if it is sound, else a new one.
-
-    Args:
-        place: RUN/index.
-        name: what kind of part it is.
-        made_from: JSON values that decide the component's contents.
-        write: fills an empty directory.
-
-    Returns:
-        The component, and whether it was there already.
-    """
-    directory = directory_name(name, made_from)
-    found = place.finished(directory)
-    if found is not None:
-        return found, True
-    temporary = place.scratch() / f".{directory}.{secrets.token_hex(4)}.tmp"
-    temporary.mkdir()
-    try:
-        write(temporary)
-        for path in temporary.iterdir():
-            _sync(path)
-        files = {
-            path.name: StoredFile(path.stat().st_size, sha256_of(path))
-            for path in sorted(temporary.iterdir())
-        }
-        component = Component(directory, files)
-        write_json(temporary / SUMMARY, asdict(component))
-        place.keep(temporary, component)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync(temporary.parent)
-    return component, False
-
-
 def read_summary(url: str | Path, directory: str) -> Component:
     """Returns a component from its `SUMMARY` file.
 
@@ -159,14 +116,3 @@ def whole_component(directory: Path) -> Component | None:
     except (RunError, FileError):
         return None
     return component
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-REMEDY = "run `polyprag index RUN` again"

@@ -76,7 +76,7 @@ def _gather(table: Any, positions: Any, taken: Any) -> bool:
 
 
 def _score(addresses: Any, firsts: Any, query: Any, positions: Any, scores: Any) -> None:
-    """The inner products (c,) of one query (D,) with candidates (c,); see `scores_of`."""
+    """Fills in the inner products (c,) of one query (D,) with candidates (c,); see `_best`."""
     num_dims, num_candidates = query.shape[0], positions.shape[0]
     places = np.empty(num_candidates, np.uintp)
     for c in range(num_candidates):
@@ -84,9 +84,9 @@ def _score(addresses: Any, firsts: Any, query: Any, positions: Any, scores: Any)
         if position < 0:
             places[c] = 0
             continue
-        shard = np.searchsorted(firsts, position, side="right") - 1
-        before = np.uintp((position - firsts[shard]) * num_dims * 2)
-        places[c] = addresses[shard] + before
+        part = np.searchsorted(firsts, position, side="right") - 1
+        before = np.uintp((position - firsts[part]) * num_dims * 2)
+        places[c] = addresses[part] + before
     for c in range(min(_AHEAD, num_candidates)):
         for byte in range(0, 2 * num_dims, _LINE):
             _prefetched(places[c] + np.uintp(byte))
@@ -126,8 +126,8 @@ def _best(
     """Finds the best k candidates of queries from `first` to `end`.
 
     Args:
-        addresses: of shards, C-contiguous (n_i, D) fp16 of finite numbers.
-        firsts: the position of each shard's first vector, rising from 0.
+        addresses: of parts, C-contiguous (n_i, D) fp16 of finite numbers.
+        firsts: the position of each part's first vector, rising from 0.
         queries: (Q, D) C-contiguous.
         positions: (Q, c) of each query's candidates, which must be there; negative for none.
         first: of the queries that are looked at.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def take_half(
+def gather_fp16(
     table: npt.NDArray[np.float16], positions: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Returns the rows of a table at positions, in their order.

@@ -1,4 +1,4 @@
-"""Where an index lies: in RUN/index on a local disk, or behind a URL with copies on a local disk.
+"""The store of an index's parts: RUN/index on a local disk, or behind a URL with local copies.
 
 Searching maps files into memory, so every part that is used is a local directory in the end.
 """
@@ -27,8 +27,8 @@ from sharding.storage.files import exists, join, list_sizes, remove, remove_dire
 from sharding.storage.urls import local_path
 
 
-class IndexPlace(Protocol):
-    """What building and searching want of a place."""
+class IndexStore(Protocol):
+    """What building and searching need of the place where an index is."""
 
     url: str  # RUN/index
 
@@ -57,8 +57,8 @@ class IndexPlace(Protocol):
         """
 
 
-def place_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> IndexPlace:
-    """RUN/index.
+def index_store_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> IndexStore:
+    """Returns the store of RUN/index.
 
     Args:
         run_dir: RUN, a path or URL.
@@ -67,11 +67,11 @@ def place_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: float) -> 
     """
     path = local_path(run_dir)
     if path is not None:
-        return LocalPlace(Path(path) / INDEX)
-    return RemotePlace(join(run_dir, INDEX), cache_in(cache_dir, max_gb=cache_gb))
+        return LocalIndexStore(Path(path) / INDEX)
+    return RemoteIndexStore(join(run_dir, INDEX), cache_in(cache_dir, max_gb=cache_gb))
 
 
-class LocalPlace:
+class LocalIndexStore:
     """An index in a directory."""
 
     def __init__(self, directory: Path) -> None:
@@ -79,23 +79,23 @@ class LocalPlace:
         self._held: dict[str, IO[bytes]] = {}  # the parts that are in use stay until it is garbage
 
     def finished(self, directory: str) -> Component | None:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         return whole_component(self._directory / directory)
 
     def scratch(self) -> Path:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         self._directory.mkdir(exist_ok=True)
         return self._directory
 
     def keep(self, built: Path, component: Component) -> None:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         target = self._directory / component.directory
         if target.exists():  # damaged, or `finished` had returned it
             shutil.rmtree(target)
         built.rename(target)
 
     def local(self, component: Component, *, whole: bool = False) -> Path:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         directory = self._directory / component.directory
         if component.directory not in self._held:
             file = hold_part(directory)
@@ -105,7 +105,7 @@ class LocalPlace:
         return directory
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         for file in self._held.values():
             file.close()
         self._held.clear()
@@ -116,14 +116,14 @@ class LocalPlace:
                         shutil.rmtree(path, ignore_errors=True)
 
 
-class RemotePlace:
+class RemoteIndexStore:
     """An index behind a URL; its parts are used through verified copies on this machine."""
 
     def __init__(self, url: str, cache: LocalCache) -> None:
         self.url, self._cache = url, cache
 
     def finished(self, directory: str) -> Component | None:
-        """See `IndexPlace`; sizes are compared here, checksums when a part is copied."""
+        """See `IndexStore`; sizes are compared here, checksums when a part is copied."""
         url = join(self.url, directory)
         if not exists(join(url, SUMMARY)):
             return None
@@ -137,26 +137,26 @@ class RemotePlace:
         return component if found == expected else None
 
     def scratch(self) -> Path:
-        """See `IndexPlace`: one for each run, on the disk of the copies."""
+        """See `IndexStore`: one for each run, on the disk of the copies."""
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         directory = self._cache.directories / f"build-{name}"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
     def keep(self, built: Path, component: Component) -> None:
-        """See `IndexPlace`; the summary, which says that a part is whole, is uploaded last."""
+        """See `IndexStore`; the summary, which says that a part is whole, is uploaded last."""
         url = join(self.url, component.directory)
         for name in [*component.files, SUMMARY]:
             upload(built / name, join(url, name))
         self._cache.add_directory(key_of(component), built)
 
     def local(self, component: Component, *, whole: bool = False) -> Path:
-        """See `IndexPlace`."""
+        """See `IndexStore`."""
         url = join(self.url, component.directory)
         return local_copy(self._cache, url, component, whole=whole)
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
-        """See `IndexPlace`; copies on this machine that are in use stay, as do their files."""
+        """See `IndexStore`; copies on this machine that are in use stay, as do their files."""
         for name in list_sizes(self.url):
             if name in kept or not DIRECTORY_NAME.fullmatch(name):
                 continue
@@ -169,7 +169,7 @@ class RemotePlace:
 
 
 @contextmanager
-def only_build(place: IndexPlace) -> Iterator[None]:
+def only_build(place: IndexStore) -> Iterator[None]:
     """Keeps two builds from removing each other's parts; the lock goes with the process.
 
     Of a remote index only builds on the same machine see each other.

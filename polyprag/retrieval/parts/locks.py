@@ -31,7 +31,7 @@ def hold_part(directory: Path) -> IO[bytes] | None:
 
 @contextmanager
 def unless_held(directory: Path) -> Iterator[bool]:
-    """Whether nobody holds a part, which stays so for the length of the block."""
+    """Tells whether nobody holds a part, and keeps it so for the length of the block."""
     descriptor = None
     free = True
     with suppress(OSError):

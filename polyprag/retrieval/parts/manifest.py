@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from polyprag.errors import RunError
-from polyprag.retrieval.parts.components import REMEDY, Component
-from polyprag.retrieval.parts.segments import Span
+from polyprag.retrieval.parts.components import Component
+from polyprag.retrieval.parts.span import Span
+from polyprag.retrieval.remedy import REMEDY
 from polyprag.versioned_json import read_versioned
 from sharding.storage.files import join, write_json
 

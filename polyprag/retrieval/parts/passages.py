@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import CorpusError, RunError
-from polyprag.retrieval.parts.segments import Span
+from polyprag.retrieval.parts.span import Span
+from polyprag.retrieval.remedy import REMEDY
 from sharding.corpus.passages import Passage
 
 _BLOB, _OFFSETS = "text.bin", "offsets.npy"
@@ -65,26 +66,26 @@ def write_passages(
         np.save(directory / name, values, allow_pickle=False)
 
 
-def join_passages(directory: Path, pieces: Sequence[tuple[Path, int]]) -> None:
+def join_passages(directory: Path, stores: Sequence[tuple[Path, int]]) -> None:
     """Writes one store of the passages of several; holds about 50 bytes a passage.
 
     Args:
         directory: an existing, empty directory.
-        pieces: directories that `write_passages` filled, of consecutive passages, and how many
+        stores: directories that `write_passages` filled, of consecutive passages, and how many
             passages each has.
     """
-    num_passages = sum(count for _, count in pieces)
+    num_passages = sum(count for _, count in stores)
     offsets = np.zeros(_FIELDS * num_passages + 1, dtype=np.int64)
     hashes, hashed_ids = [], []
     done = position = 0
     with open(directory / _BLOB, "wb") as blob:
-        for piece, count in pieces:
-            with open(piece / _BLOB, "rb") as source:
+        for store, count in stores:
+            with open(store / _BLOB, "rb") as source:
                 shutil.copyfileobj(source, blob, _COPIED_BYTES)
-            ends = np.load(piece / _OFFSETS, allow_pickle=False)[1:]
+            ends = np.load(store / _OFFSETS, allow_pickle=False)[1:]
             offsets[_FIELDS * done + 1 : _FIELDS * (done + count) + 1] = ends + position
-            hashes.append(np.load(piece / _HASHES, allow_pickle=False))
-            hashed_ids.append(np.load(piece / _HASHED_IDS, allow_pickle=False) + done)
+            hashes.append(np.load(store / _HASHES, allow_pickle=False))
+            hashed_ids.append(np.load(store / _HASHED_IDS, allow_pickle=False) + done)
             done += count
             position += int(ends[-1])
     all_hashes, all_ids = np.concatenate(hashes), np.concatenate(hashed_ids)
@@ -134,7 +135,7 @@ class PassageStore:
                 blob = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(
-                f"{directory}: not a readable passage store ({error}); {_REMEDY}"
+                f"{directory}: not a readable passage store ({error}); {REMEDY}"
             ) from error
         if (
             offsets.shape != (_FIELDS * num_passages + 1,)
@@ -142,7 +143,7 @@ class PassageStore:
             or hashed_ids.shape != (num_passages,)
             or offsets[-1] != len(blob)
         ):
-            raise RunError(f"{directory}: doesn't hold {num_passages} whole passages; {_REMEDY}")
+            raise RunError(f"{directory}: doesn't hold {num_passages} whole passages; {REMEDY}")
         return cls(blob, offsets=offsets, hashes=hashes, hashed_ids=hashed_ids, first_id=first_id)
 
     def __len__(self) -> int:
@@ -167,7 +168,7 @@ class PassageStore:
         try:
             fields = [self._blob[start:end].decode() for start, end in pairwise(bounds)]
         except UnicodeDecodeError as error:
-            raise RunError(f"passage {passage_id} of the index is damaged; {_REMEDY}") from error
+            raise RunError(f"passage {passage_id} of the index is damaged; {REMEDY}") from error
         return Passage(passage_id, *fields)
 
     def titled_texts(self, ids: Iterable[int] | None = None) -> Iterator[tuple[str, str]]:
@@ -227,6 +228,3 @@ def _plain(text: str) -> str:
 def _hash(title: str, text: str) -> np.uint64:
     data = f"{_plain(title)}\0{_plain(text)}".encode(errors="surrogatepass")
     return np.uint64(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"))
-
-
-_REMEDY = "run `polyprag index RUN` again"

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.retrieval.parts.fp16_rows import take_half
-from polyprag.retrieval.parts.segments import Span
+from polyprag.retrieval.parts.fp16_rows import gather_fp16
+from polyprag.retrieval.parts.span import Span
+from polyprag.retrieval.remedy import REMEDY
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ def rounding(rows_mSK: npt.NDArray[np.float32], rows_format: str) -> npt.NDArray
     return np.broadcast_to(steps_m11 * np.float32(0.5001), rows_mSK.shape)  # of a step: fp32's own
 
 
-class RowTable:
+class ServingRows:
     """The opened map of one segment."""
 
     def __init__(
@@ -107,7 +108,7 @@ class RowTable:
         self._table_nSK, self._scales_n = table_nSK, scales_n
 
     @classmethod
-    def open(cls, directory: Path, *, num_passages: int) -> "RowTable":
+    def open(cls, directory: Path, *, num_passages: int) -> "ServingRows":
         """Maps what `write_rows` wrote.
 
         Raises:
@@ -120,7 +121,7 @@ class RowTable:
             if table.dtype == np.int8:
                 scales = np.load(directory / _SCALES, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{path}: {error}; run `polyprag index RUN` again") from error
+            raise RunError(f"{path}: {error}; {REMEDY}") from error
         if (
             table.dtype not in (np.float16, np.int8)
             or table.ndim != 3
@@ -129,7 +130,7 @@ class RowTable:
         ):
             raise RunError(
                 f"{path}: {table.dtype} of shape {table.shape} where rows in fp16, or int8 with "
-                f"scales, of {num_passages} passages are expected; run `polyprag index RUN` again"
+                f"scales, of {num_passages} passages are expected; {REMEDY}"
             )
         return cls(np.asarray(table), scales)  # the memmap class costs a call an access
 
@@ -147,7 +148,7 @@ class RowTable:
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the rows (m, S, K) at positions (m,) of the segment, in their order."""
         if self._scales_n is None:
-            return take_half(self._table_nSK.view(np.float16), positions)
+            return gather_fp16(self._table_nSK.view(np.float16), positions)
         rows_mSK = self._table_nSK.take(positions, axis=0).astype(np.float32)
         rows_mSK *= self._scales_n[positions][:, None, None]
         return rows_mSK
@@ -186,7 +187,7 @@ class Rows:
     """
 
     def __init__(
-        self, tables: Sequence[RowTable], spans: Sequence[Span], *, hidden: Sequence[int] = ()
+        self, tables: Sequence[ServingRows], spans: Sequence[Span], *, hidden: Sequence[int] = ()
     ) -> None:
         """Takes each segment's rows and passages, and the ids of hidden passages.
 
@@ -197,7 +198,7 @@ class Rows:
         self._first_ids = np.array([span.first_id for span in spans])
         self.row_shape = tables[0].row_shape
         if any(table.row_shape != self.row_shape for table in tables):
-            raise RunError("segments have rows of different shapes; run `polyprag index RUN` again")
+            raise RunError(f"segments have rows of different shapes; {REMEDY}")
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the rows (m, S, K) of the ids (m,), in their order."""
@@ -241,7 +242,7 @@ class Rows:
 
     def _by_table(
         self, ids: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[RowTable, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    ) -> Iterator[tuple[ServingRows, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """For each table that has any of them: where in the ids (m,), and their positions in it."""
         segment_of = np.searchsorted(self._first_ids, ids, side="right") - 1
         segment_of[np.isin(ids, self._hidden)] = -1

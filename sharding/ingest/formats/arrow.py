@@ -5,9 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sharding.ingest.bad_row import BadRow
-from sharding.ingest.field_map import FieldMap
-from sharding.ingest.parsed_rows import ParsedRows, all_filled
+from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, all_filled
 from sharding.ingest.sources import SourceFile
 from sharding.storage.files import open_url
 

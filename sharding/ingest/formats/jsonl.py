@@ -8,11 +8,9 @@ from typing import Any
 
 import msgspec
 
-from sharding.ingest.bad_row import BadRow, bad_utf8
-from sharding.ingest.field_map import FieldMap
 from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.parsed_rows import ParsedRows, all_filled
+from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, all_filled, bad_utf8
 
 
 def parse_jsonl(block: LineBlock, fields: FieldMap) -> ParsedRows:

@@ -11,11 +11,9 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 
-from sharding.ingest.bad_row import BadRow, bad_utf8
-from sharding.ingest.field_map import FieldMap
 from sharding.ingest.formats.jsonl import numbered_lines
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.parsed_rows import ParsedRows, all_filled
+from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, all_filled, bad_utf8
 
 MAX_ROW_LINES = 256  # that a quoted field may span; past it a quote was left open
 

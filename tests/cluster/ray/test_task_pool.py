@@ -13,7 +13,7 @@ from polyprag.cli import main
 from polyprag.config import ClusterConfig, Config, IndexConfig
 from polyprag.errors import CorpusError, FileError, RunError
 from polyprag.retrieval.building import groups
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from sharding.ingest.prepare import prepare
 
 pytestmark = pytest.mark.slow

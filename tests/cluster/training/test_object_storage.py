@@ -17,7 +17,7 @@ from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
 from polyprag.encoding.reader import Encoding
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from sharding.ingest.prepare import prepare
 from sharding.storage.files import exists, join, list_names, read_bytes
 

@@ -16,7 +16,7 @@ from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
 from polyprag.method.base_model import load_base
 from polyprag.method.batching import pad_batch
-from polyprag.method.examples import Example, expand
+from polyprag.method.examples import Example, examples_of
 from polyprag.method.experts import inject
 from polyprag.method.loss import causal_loss_sum
 from polyprag.method.router import gates
@@ -80,7 +80,7 @@ def reference_losses(run: Path, config: Config, *, steps: int) -> list[float]:
         stream: list[Example] = []
         for index in plan.lane_order(lane, epoch=0):
             records = Corpus.open(run / "corpus").records(manifest.partitions[index])
-            examples = [e for r in records for e in expand(r, tokenizer, config.data)]
+            examples = [e for r in records for e in examples_of(r, tokenizer, config.data)]
             order = example_order(config.train.seed, 0, partition=index, num_examples=len(examples))
             stream += [examples[i] for i in order]
         lanes.append(stream)

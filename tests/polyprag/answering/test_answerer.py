@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from polyprag.answering.answerer import NOT_IN_CORPUS, WITHOUT_MAP, Answerer
+from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
 from polyprag.answering.controls import other_passages
 from polyprag.answering.generation import generate
+from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.questions import SourcePassage
 from polyprag.method.base_model import load_base
-from polyprag.method.prompts import qa_prompt
+from polyprag.method.prompts import all_prompt_ids, qa_prompt
 from polyprag.method.window import QuestionTooLongError
 from sharding.change.removal import remove_passages
 
@@ -55,7 +56,7 @@ def test_poly_mixes_the_rows_of_what_was_retrieved(
     texts = generate(
         answerer.model,
         answerer.tokenizer,
-        [qa_prompt(question) for question in QUESTIONS],
+        all_prompt_ids(answerer.tokenizer, [qa_prompt(question) for question in QUESTIONS]),
         config=config.generation,
         pool=answerer.pool,
         gates=torch.from_numpy(
@@ -68,10 +69,10 @@ def test_poly_mixes_the_rows_of_what_was_retrieved(
 def test_prompts_and_experts_of_each_mode(
     answerer: Answerer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[list[str], torch.Tensor | None]] = []
+    seen: list[tuple[list[list[int]], torch.Tensor | None]] = []
 
     def recording(
-        model: object, tokenizer: object, prompts: list[str], **settings: torch.Tensor | None
+        model: object, tokenizer: object, prompts: list[list[int]], **settings: torch.Tensor | None
     ) -> list[str]:
         seen.append((prompts, settings["gates"]))
         return ["x"] * len(prompts)
@@ -84,7 +85,8 @@ def test_prompts_and_experts_of_each_mode(
         seen.clear()
         answer = answerer.answer(QUESTIONS[:1], mode=mode, k=2)[0]
         prompts, gates = seen[0]
-        assert prompts == [with_passages if mode in ("rag", "combine") else alone]
+        expected = with_passages if mode in ("rag", "combine") else alone
+        assert prompts == all_prompt_ids(answerer.tokenizer, [expected])
         assert (gates is None) == (mode in ("closed", "rag"))
         assert (answer.hits is None) == (mode == "closed")
 
@@ -94,7 +96,7 @@ def test_closed_book_is_the_base_model_without_experts(
 ) -> None:
     _, config = encoded_run
     model, tokenizer = load_base(config.model)
-    prompts = [qa_prompt(question) for question in QUESTIONS]
+    prompts = all_prompt_ids(tokenizer, [qa_prompt(question) for question in QUESTIONS])
     expected = generate(model, tokenizer, prompts, config=config.generation)
     assert [a.text for a in answerer.answer(QUESTIONS, mode="closed")] == expected
 

@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from polyprag.answering.generation import NewlineEnds, end_token_ids, generate
 from polyprag.config import ExpertsConfig, GenerationConfig, RouterConfig
 from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.prompts import all_prompt_ids
 
 PROMPTS = ["Question: who?\nAnswer:", "x", "A much longer prompt than the others.\nAnswer:", "yes"]
 
@@ -53,7 +54,10 @@ def test_batches_of_any_size_equal_one_by_one_decoding(
     assert len(set(expected)) > 1
     for batch_size in (1, 3, 8):
         config = GenerationConfig(max_new_tokens=8, batch_size=batch_size)
-        assert generate(model, tokenizer, PROMPTS, config=config) == expected
+        assert (
+            generate(model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config)
+            == expected
+        )
 
 
 def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
@@ -68,14 +72,21 @@ def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     gates = torch.randn(len(PROMPTS), pool.num_sites, pool.num_experts, generator=generator)
     config = GenerationConfig(max_new_tokens=6, batch_size=3)
-    answers = generate(model, tokenizer, PROMPTS, config=config, pool=pool, gates=gates)
+    answers = generate(
+        model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config, pool=pool, gates=gates
+    )
     assert answers == [
         _greedy(model, tokenizer, prompt, max_new_tokens=6, pool=pool, gates_SK=gates[i])
         for i, prompt in enumerate(PROMPTS)
     ]
-    assert answers != generate(model, tokenizer, PROMPTS, config=config, pool=pool, gates=-gates)
+    assert answers != generate(
+        model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config, pool=pool, gates=-gates
+    )
     closed = [_greedy(model, tokenizer, prompt, max_new_tokens=6) for prompt in PROMPTS]
-    assert generate(model, tokenizer, PROMPTS, config=config, pool=pool) == closed
+    assert (
+        generate(model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config, pool=pool)
+        == closed
+    )
 
 
 def test_plain_answers_end_at_a_newline_and_chat_answers_do_not(
@@ -100,10 +111,12 @@ def test_plain_answers_end_at_a_newline_and_chat_answers_do_not(
 
     monkeypatch.setattr(model, "forward", saying)
     config = GenerationConfig(max_new_tokens=20)
-    assert generate(model, tokenizer, ["p"], config=config) == ["one"]
+    assert generate(model, tokenizer, all_prompt_ids(tokenizer, ["p"]), config=config) == ["one"]
     assert said == len(" one\n")
     said = 0
-    assert generate(model, tokenizer, ["p"], config=config, chat=True) == ["one\ntwo"]
+    assert generate(
+        model, tokenizer, all_prompt_ids(tokenizer, ["p"]), config=config, chat=True
+    ) == ["one\ntwo"]
     assert said == len(script) + 1
 
 
@@ -134,13 +147,19 @@ def test_gates_must_match_the_prompts(
 ) -> None:
     model, tokenizer = make_random_llama(), make_byte_tokenizer()
     with pytest.raises(ValueError, match="need the pool"):
-        generate(model, tokenizer, ["p"], config=GenerationConfig(), gates=torch.ones(1, 1, 1))
+        generate(
+            model,
+            tokenizer,
+            all_prompt_ids(tokenizer, ["p"]),
+            config=GenerationConfig(),
+            gates=torch.ones(1, 1, 1),
+        )
     pool = inject(model, ExpertsConfig(num=3), RouterConfig(), seed=0)
     with pytest.raises(ValueError, match="1 mixtures for 2 prompts"):
         generate(
             model,
             tokenizer,
-            ["p", "q"],
+            all_prompt_ids(tokenizer, ["p", "q"]),
             config=GenerationConfig(),
             pool=pool,
             gates=torch.ones(1, pool.num_sites, 3),

@@ -11,7 +11,7 @@ from polyprag.augment.prompt import (
     EMPTY,
     MalformedError,
     instruction,
-    parse,
+    parse_reply,
     write_with_retries,
 )
 from polyprag.config import AugmentConfig
@@ -40,7 +40,7 @@ def test_request_has_the_passage_and_the_numbers() -> None:
 
 def test_reply_is_found_among_words_and_fences_and_cut_to_the_number() -> None:
     text = f'Sure {{"a": 1}}:\n```json\n{json.dumps(REPLY)}\n```'
-    assert parse(text, num_rewrites=1, num_qas=2) == Augmentation(
+    assert parse_reply(text, num_rewrites=1, num_qas=2) == Augmentation(
         rewrites=("London is where Ada was born.",),
         qas=(
             QA("Where was Ada born?", "London", "Ada was born in London."),
@@ -65,13 +65,13 @@ def test_reply_is_found_among_words_and_fences_and_cut_to_the_number() -> None:
 )
 def test_unusable_replies_say_why(reply: str, problem: str) -> None:
     with pytest.raises(MalformedError, match=problem):
-        parse(reply, num_rewrites=1, num_qas=2)
+        parse_reply(reply, num_rewrites=1, num_qas=2)
 
 
 @given(st.text())
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     with pytest.raises(MalformedError):
-        parse(text, num_rewrites=1, num_qas=1)
+        parse_reply(text, num_rewrites=1, num_qas=1)
 
 
 def test_only_failed_passages_are_asked_for_again() -> None:
@@ -86,7 +86,7 @@ def test_only_failed_passages_are_asked_for_again() -> None:
     config = AugmentConfig(num_rewrites=1, num_qas=2, max_retries=3)
     written = write_with_retries(passages, complete, config)
     assert asked == [(0, [0, 1, 2]), (1, [1, 2]), (2, [1, 2]), (3, [2])]
-    assert written[0] == written[1] == parse(good, num_rewrites=1, num_qas=2)
+    assert written[0] == written[1] == parse_reply(good, num_rewrites=1, num_qas=2)
     assert written[2] == EMPTY
 
     asked.clear()

@@ -36,6 +36,14 @@ def test_defaults_are_the_dataclasses() -> None:
     assert load_config() == Config()
 
 
+def test_a_merged_config_is_frozen_in_every_section() -> None:
+    config = load_config(overrides=["train.epochs=2"])
+    for of in (config, *vars(config).values()):
+        name = dataclasses.fields(of)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(of, name, getattr(of, name))
+
+
 def test_later_files_and_then_overrides_win(tmp_path: Path) -> None:
     first = write(tmp_path / "a.yaml", "train: {epochs: 2, seed: 5, rows_lr: 1e-2}\n")
     second = write(tmp_path / "b.yaml", "train:\n  epochs: 3\ndata:\n  lanes: 12\n")

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from polyprag.config import Config, ExpertsConfig
-from polyprag.encoding.edit import extend_encoding, forget_rows
+from polyprag.encoding.edit import extend_encoding, forget_encoded_rows
 from polyprag.encoding.manifest import BaseModel, EncodingManifest, RowsPart, Trained
 from polyprag.encoding.reader import Encoding, encoding_dir, save_encoding
 from polyprag.errors import RunError
-from sharding.rows.part import RowPartition, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import RowPartition
 
 KilledAfter = Callable[[int, Callable[[], object]], bool]
 S, K, SIZES = 2, 3, (3, 2, 4)
@@ -82,7 +83,7 @@ def test_parts_that_can_not_follow_are_refused(run: Path) -> None:
 
 def test_forgotten_rows_are_zero_and_only_their_files_change(run: Path) -> None:
     before = EncodingManifest.load(encoding_dir(run))
-    forget_rows(run, [7, 4, 4])  # 7 is of a partition that has no rows yet
+    forget_encoded_rows(run, [7, 4, 4])  # 7 is of a partition that has no rows yet
     manifest = EncodingManifest.load(encoding_dir(run))
     assert manifest.parts[0] == before.parts[0]
     assert manifest.parts[1].file != before.parts[1].file
@@ -96,20 +97,20 @@ def test_forgotten_rows_are_zero_and_only_their_files_change(run: Path) -> None:
         *(f"encoding/{part.file}" for part in manifest.parts),
     }
     after = files(run)
-    forget_rows(run, [4])
+    forget_encoded_rows(run, [4])
     assert files(run) == after
 
 
 def test_rows_that_add_has_begun_with_stay(run: Path) -> None:
     begun = save_part(run, 2, name="part-00002-0123456789ab")
     stale = save_part(run, 0, name="part-00000-0123456789ab")
-    forget_rows(run, [0])
+    forget_encoded_rows(run, [0])
     assert (run / "encoding" / begun.file).exists()
     assert not (run / "encoding" / stale.file).exists()
 
 
 def test_without_an_encoding_there_is_nothing_to_forget(tmp_path: Path) -> None:
-    forget_rows(tmp_path, [0])
+    forget_encoded_rows(tmp_path, [0])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,7 +136,7 @@ def test_killed_at_any_step_it_is_whole_and_the_same_calls_do_the_rest(
         part = save_part(copy, 2, joint=False)
 
         def edit(copy: Path = copy, part: RowsPart = part) -> None:
-            forget_rows(copy, [1, 3])
+            forget_encoded_rows(copy, [1, 3])
             extend_encoding(copy, [part])
 
         killed = killed_after(survives, edit)

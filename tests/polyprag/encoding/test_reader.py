@@ -18,7 +18,8 @@ from polyprag.encoding.manifest import BaseModel, EncodingManifest, RowsPart, Tr
 from polyprag.encoding.reader import Encoding, encoding_dir, save_encoding
 from polyprag.errors import RunError
 from polyprag.method.experts import inject
-from sharding.rows.part import RowPartition, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import RowPartition
 from sharding.storage.files import sha256_of
 
 S, K, SIZES = 6, 4, (3, 3, 1)

@@ -16,7 +16,7 @@ from polyprag.answering.answerer import Answerer
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question
 from polyprag.evaluation.report import (
-    Sample,
+    ShownQuestion,
     mixture_bars,
     print_samples,
     report_run,
@@ -49,7 +49,7 @@ RESULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def samples(encoded_run: tuple[Path, Config]) -> list[Sample]:
+def samples(encoded_run: tuple[Path, Config]) -> list[ShownQuestion]:
     run, config = encoded_run
     answerer = Answerer.open(run, config, modes=["poly", "closed"])
     questions = [
@@ -76,7 +76,7 @@ def test_table_has_percent_intervals_counts_and_gaps() -> None:
     assert wrong.count(" - ") == 6
 
 
-def test_samples_are_spread_over_the_file(samples: list[Sample]) -> None:
+def test_samples_are_spread_over_the_file(samples: list[ShownQuestion]) -> None:
     assert [sample.question.id for sample in samples] == ["1", "4", "7"]
     assert all(sample.answer.mode == "poly" for sample in samples)
 
@@ -90,7 +90,9 @@ def test_bars_follow_the_size_of_the_gates() -> None:
     assert mixture_bars(np.zeros((1, 2), dtype=np.float32))[0].plain.endswith("  ")
 
 
-def test_samples_show_passages_and_mixtures_and_take_text_literally(samples: list[Sample]) -> None:
+def test_samples_show_passages_and_mixtures_and_take_text_literally(
+    samples: list[ShownQuestion],
+) -> None:
     console = Console(file=io.StringIO(), width=120, force_terminal=False)
     print_samples(samples, console)
     file = console.file
@@ -102,7 +104,7 @@ def test_samples_show_passages_and_mixtures_and_take_text_literally(samples: lis
     assert any(unicodedata.name(letter, "").endswith("EIGHTHS BLOCK") for letter in text)
 
 
-def test_control_characters_never_reach_the_terminal(samples: list[Sample]) -> None:
+def test_control_characters_never_reach_the_terminal(samples: list[ShownQuestion]) -> None:
     hostile = replace(samples[0], closed_book="\x1b[2Jgone\x07\u202e")
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
     print_samples([hostile], console)
@@ -112,7 +114,9 @@ def test_control_characters_never_reach_the_terminal(samples: list[Sample]) -> N
     assert not {"\x07", "\u202e"} & set(file.getvalue()) and "\x1b[2J" not in file.getvalue()
 
 
-def test_picture_is_a_png_with_and_without_samples(tmp_path: Path, samples: list[Sample]) -> None:
+def test_picture_is_a_png_with_and_without_samples(
+    tmp_path: Path, samples: list[ShownQuestion]
+) -> None:
     for name, shown in (("with", samples), ("without", [])):
         path = tmp_path / f"{name}.png"
         save_picture(path, RESULTS, shown)

@@ -21,7 +21,7 @@ from polyprag.config.files import load_config, save_config
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
 from polyprag.growth.extend import augment_settings, row_tasks, train_new_rows, what_is_lacking
-from polyprag.growth.remove import remove
+from polyprag.growth.remove import remove_from_run
 from polyprag.growth.rows_task import train_partition
 from polyprag.retrieval.search import Index
 from polyprag.verify.findings import RunFindings
@@ -173,7 +173,7 @@ def test_rows_that_a_stopped_command_trained_are_kept_if_they_are_of_the_same(
     assert train_partition(first).part == done.part
     longer = load_config(overrides=["add.steps=4"], run_dir=grown)
     assert row_tasks(str(grown), longer)[0].file != first.file
-    remove(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
+    remove_from_run(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
     assert row_tasks(str(grown), config)[0].file != first.file
     assert row_tasks(str(grown), config)[1] == second
 
@@ -181,10 +181,10 @@ def test_rows_that_a_stopped_command_trained_are_kept_if_they_are_of_the_same(
 def test_removed_passages_of_new_partitions_have_no_row(grown: Path) -> None:
     config = load_config(overrides=["add.init=random"], run_dir=grown)
     ids = [11, 14]  # of the last partition all
-    remove(str(grown), ids, config=config, forget_in_checkpoint=forget_rows)
+    remove_from_run(str(grown), ids, config=config, forget_in_checkpoint=forget_rows)
     train_new_rows(str(grown), config)
     assert [bool(row.any()) for row in rows_of(grown)[10:]] == [True, False, True, True, False]
-    remove(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
+    remove_from_run(str(grown), [10], config=config, forget_in_checkpoint=forget_rows)
     assert not rows_of(grown)[10].any()
     assert polyprag("index", grown).exit_code == 0
     assert [problem.message for problem in verify(grown).problems] == []

@@ -17,7 +17,7 @@ from polyprag.cli import main
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
 from polyprag.encoding.reader import Encoding
-from polyprag.growth.remove import remove
+from polyprag.growth.remove import remove_from_run
 from polyprag.retrieval.search import Index
 from polyprag.verify.run import verify_run
 from sharding.corpus.manifest import CorpusManifest
@@ -200,7 +200,7 @@ def test_killed_at_any_step_the_same_command_finishes_it(
         shutil.copytree(run, copy)
 
         def command(copy: Path = copy) -> object:
-            return remove(str(copy), ids, config=config, forget_in_checkpoint=forget_rows)
+            return remove_from_run(str(copy), ids, config=config, forget_in_checkpoint=forget_rows)
 
         killed = killed_after(survives, command)
         if set(CorpusManifest.load(copy / "corpus").removed) == set(ids):

@@ -1,6 +1,7 @@
 """Rows against a frozen pool: a plain torch.optim.Adam, one passage at a time, is the reference."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerB
 
 from polyprag.config import AddConfig, Config, DataConfig, ExpertsConfig, TrainConfig
 from polyprag.growth.train_rows import RowTrainer, _turns
-from polyprag.method.examples import expand
+from polyprag.method.examples import examples_of
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.router import gates as gates_of
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, tombstone
@@ -70,7 +71,7 @@ def test_each_row_is_what_adam_finds_for_its_passage_alone(
         RECORDS, start, partition=1, seed=0, progress=lambda *call: calls.append(call)
     )
     for at in (0, 1, 3):
-        examples = expand(RECORDS[at], tokenizer, config.data, loss_on="answer")
+        examples = examples_of(RECORDS[at], tokenizer, config.data, loss_on="answer")
         row = torch.tensor(start[at : at + 1], requires_grad=True)
         adam = torch.optim.Adam([row], lr=0.2)
         for step in range(STEPS):  # 3 examples a step: all of them
@@ -97,7 +98,7 @@ def test_the_same_partition_gives_the_same_bits_and_the_experts_stay(
     base: tuple[PreTrainedModel, ExpertPool, PreTrainedTokenizerBase], config: Config
 ) -> None:
     model, pool, tokenizer = base
-    config.add.examples_per_step = 1
+    config = replace(config, add=replace(config.add, examples_per_step=1))
     start, experts = start_of(RECORDS, pool), pool.state_dict()
     before = start.copy()
     trainer = RowTrainer(model, pool, tokenizer, config)
@@ -121,8 +122,8 @@ def test_rows_learn_from_zero(
     zeros = np.zeros_like(start_of(RECORDS, pool))
     losses = []
     for steps in (1, 60):
-        config.add.steps = steps
-        trained = RowTrainer(model, pool, tokenizer, config).train(
+        of_steps = replace(config, add=replace(config.add, steps=steps))
+        trained = RowTrainer(model, pool, tokenizer, of_steps).train(
             RECORDS, zeros, partition=0, seed=0
         )
         losses.append(trained.loss)
@@ -138,7 +139,11 @@ def test_moments_have_the_shape_that_joint_training_goes_on_with(
     second_moment: str,
 ) -> None:
     model, pool, tokenizer = base
-    config.train.rows_second_moment, config.add.steps = second_moment, 1
+    config = replace(
+        config,
+        train=replace(config.train, rows_second_moment=second_moment),
+        add=replace(config.add, steps=1),
+    )
     start = start_of(RECORDS, pool)
     part = (
         RowTrainer(model, pool, tokenizer, config).train(RECORDS, start, partition=0, seed=0).part

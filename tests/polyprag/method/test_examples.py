@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import DataConfig
-from polyprag.method.examples import Example, ExampleMaker, count_examples, expand, num_examples
+from polyprag.method.examples import (
+    Example,
+    ExampleMaker,
+    count_examples,
+    examples_of,
+    num_examples,
+)
 from polyprag.method.prompts import qa_prompt
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 
@@ -36,7 +42,7 @@ def tokenizer(make_byte_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
 def test_every_text_with_every_question_then_every_question_alone(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    examples = expand(AUGMENTED, tokenizer, DataConfig())
+    examples = examples_of(AUGMENTED, tokenizer, DataConfig())
     expected = [
         f"Passage: Ada Lovelace. {text}\nQuestion: {qa.question}\nAnswer: {qa.answer}<eos>"
         for text in (PASSAGE.text, "The English mathematician Ada.")
@@ -70,7 +76,7 @@ def test_every_text_with_every_question_then_every_question_alone(
 def test_without_questions_each_text_comes_alone_with_loss_on_all_of_it(
     tokenizer: PreTrainedTokenizerBase, record: Record, expected: list[str]
 ) -> None:
-    examples = expand(record, tokenizer, DataConfig(), loss_on="answer")
+    examples = examples_of(record, tokenizer, DataConfig(), loss_on="answer")
     assert texts(tokenizer, examples) == expected
     for example in examples:
         assert np.array_equal(example.labels, example.input_ids)
@@ -90,7 +96,7 @@ def test_counts_foretell_what_expand_makes(
     qas = tuple(QA(f"Q{i}?", f"a{i}", f"a{i}.") for i in range(num_qas))
     record = Record(PASSAGE, Augmentation(("Again.",) * num_rewrites, qas))
     counts = count_examples(record)
-    examples = expand(record, tokenizer, DataConfig(formats=formats))
+    examples = examples_of(record, tokenizer, DataConfig(formats=formats))
     assert num_examples(counts | {"other": 1}, formats) == len(examples)
 
 
@@ -128,7 +134,7 @@ def test_any_examples_are_made_together_as_they_are_made_one_by_one(
 def test_threads_may_share_a_tokenizer_whose_file_truncates_and_pads(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    alone = texts(tokenizer, expand(AUGMENTED, tokenizer, DataConfig()))
+    alone = texts(tokenizer, examples_of(AUGMENTED, tokenizer, DataConfig()))
     tokenizer.backend_tokenizer.enable_truncation(5)
     tokenizer.backend_tokenizer.enable_padding(length=600)
     maker = ExampleMaker(tokenizer, DataConfig())
@@ -142,7 +148,7 @@ def test_threads_may_share_a_tokenizer_whose_file_truncates_and_pads(
 
 
 def test_formats_choose_what_a_passage_is_trained_with(tokenizer: PreTrainedTokenizerBase) -> None:
-    examples = expand(AUGMENTED, tokenizer, DataConfig(formats=["passage", "qa"]))
+    examples = examples_of(AUGMENTED, tokenizer, DataConfig(formats=["passage", "qa"]))
     assert texts(tokenizer, examples) == [
         f"Passage: Ada Lovelace. {PASSAGE.text}<eos>",
         "Passage: Ada Lovelace. The English mathematician Ada.<eos>",
@@ -153,10 +159,10 @@ def test_formats_choose_what_a_passage_is_trained_with(tokenizer: PreTrainedToke
 def test_loss_on_answer_leaves_out_everything_before_it(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    everything = expand(AUGMENTED, tokenizer, DataConfig(), loss_on="all")
+    everything = examples_of(AUGMENTED, tokenizer, DataConfig(), loss_on="all")
     for example in everything:
         assert np.array_equal(example.labels, example.input_ids)
-    answers = expand(AUGMENTED, tokenizer, DataConfig(), loss_on="answer")
+    answers = examples_of(AUGMENTED, tokenizer, DataConfig(), loss_on="answer")
     for example, qa in zip(answers, QAS * 3, strict=True):
         counted = example.labels != -100
         assert tokenizer.decode(example.input_ids[counted].tolist()) == f" {qa.answer}<eos>"
@@ -177,7 +183,7 @@ def test_too_long_passages_lose_their_end_and_keep_question_and_answer(
     passage = Passage(id=0, key="k", title="T", text=" ".join(words))
     record = Record(passage, Augmentation((), QAS))
     config = DataConfig(max_length=max_length)
-    for example, qa in zip(expand(record, tokenizer, config)[:3], QAS, strict=True):
+    for example, qa in zip(examples_of(record, tokenizer, config)[:3], QAS, strict=True):
         text = tokenizer.decode(example.input_ids.tolist())
         ending = f"\n{qa_prompt(qa.question)} {qa.answer}<eos>"
         assert len(example) <= max_length and text.endswith(ending)
@@ -193,7 +199,7 @@ def test_too_long_passages_lose_their_end_and_keep_question_and_answer(
 
 def test_one_endless_word_is_cut_inside(tokenizer: PreTrainedTokenizerBase) -> None:
     record = Record(Passage(id=0, key="k", title="T", text="x" * 500), Augmentation((), QAS[:1]))
-    example = expand(record, tokenizer, DataConfig(max_length=100))[0]
+    example = examples_of(record, tokenizer, DataConfig(max_length=100))[0]
     assert len(example) == 100
     ending = "\nQuestion: Who was Ada?\nAnswer: a mathematician<eos>"
     assert tokenizer.decode(example.input_ids.tolist()).endswith(f"x{ending}")
@@ -205,14 +211,14 @@ def test_a_question_too_long_by_itself_keeps_its_end_and_the_answer(
     qa = QA("Who? " * 100, "Ada", "Ada.")
     record = Record(PASSAGE, Augmentation((), (qa,)))
     for loss_on in ("all", "answer"):
-        for example in expand(record, tokenizer, DataConfig(max_length=32), loss_on=loss_on):
+        for example in examples_of(record, tokenizer, DataConfig(max_length=32), loss_on=loss_on):
             assert len(example) == 32
             text = tokenizer.decode(example.input_ids.tolist())
             assert text.endswith("Who?\nAnswer: Ada<eos>")
 
 
 def test_a_long_plain_passage_is_cut_and_still_ends(tokenizer: PreTrainedTokenizerBase) -> None:
-    example = expand(Record(PASSAGE), tokenizer, DataConfig(max_length=20))[0]
+    example = examples_of(Record(PASSAGE), tokenizer, DataConfig(max_length=20))[0]
     assert tokenizer.decode(example.input_ids.tolist()) == "Passage: Ada Lovela<eos>"
 
 
@@ -221,7 +227,9 @@ def test_chat_examples_use_the_template_that_answering_uses(
 ) -> None:
     tokenizer.chat_template = "[{{ messages[0]['content'] }}]>"
     by_style = {
-        style: texts(tokenizer, expand(AUGMENTED, tokenizer, DataConfig(), prompt_style=style))[-1]
+        style: texts(
+            tokenizer, examples_of(AUGMENTED, tokenizer, DataConfig(), prompt_style=style)
+        )[-1]
         for style in ("auto", "plain")
     }
     assert by_style["auto"] == "[Question: What name?\nAnswer:]>Ada<eos>"

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from polyprag.errors import ConfigError
 from polyprag.method.prompts import (
+    all_completion_ids,
     completion,
-    completion_ids,
     passage_block,
     prompt_ids,
     qa_prompt,
@@ -70,7 +70,7 @@ def test_ids_of_prompt_and_completion_join_to_the_ids_of_the_whole(
 ) -> None:
     tokenizer = make_byte_tokenizer()
     prompt = qa_prompt("Who?")
-    joined = prompt_ids(tokenizer, prompt) + completion_ids(tokenizer, "Ada")
+    joined = prompt_ids(tokenizer, prompt) + all_completion_ids(tokenizer, ["Ada"])[0]
     assert joined == [*tokenizer(f"{prompt} Ada")["input_ids"], tokenizer.eos_token_id]
 
 
@@ -85,5 +85,5 @@ def test_bos_comes_once_and_a_prompt_never_ends_with_eos(
     ids = prompt_ids(tokenizer, "Who?")
     assert ids[0] == bos and ids.count(bos) == 1 and eos not in ids
     assert bos not in prompt_ids(tokenizer, "Who?", chat=True), "the template writes its own"
-    assert completion_ids(tokenizer, "Ada").count(eos) == 1
-    assert bos not in completion_ids(tokenizer, "Ada")
+    assert all_completion_ids(tokenizer, ["Ada"])[0].count(eos) == 1
+    assert bos not in all_completion_ids(tokenizer, ["Ada"])[0]

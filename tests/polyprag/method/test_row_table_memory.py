@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharding.rows.part import load_rows
+from sharding.rows.file import load_rows
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,8 @@ import numpy as np
 from polyprag.method.row_optimizer import RowAdam
 from sharding.corpus.manifest import Partition
 from sharding.rows.table import RowTable
-from sharding.rows.part import init_rows, load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
+from sharding.rows.part import init_rows
 
 kind, directory, num, size, sites, experts, room = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 adam = RowAdam(lr=0.1)

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from polyprag.method.prompts import render_prompt
+from polyprag.method.prompts import prompt_ids, render_prompt
 from polyprag.method.window import (
     QuestionTooLongError,
     first_characters,
     fit_prompt,
-    largest_fitting,
+    longest_that_fits,
     prompt_tokens,
 )
 from sharding.corpus.passages import Passage
@@ -21,10 +21,30 @@ FIRST = Passage(id=0, key="a", title="First", text="one two three four five six"
 SECOND = Passage(id=1, key="b", title="Second", text="seven eight nine ten")
 
 
-@given(st.integers(0, 50), st.integers(0, 50))
-def test_bisection_finds_what_a_scan_finds(threshold: int, upper: int) -> None:
-    assert largest_fitting(lambda n: n <= threshold, upper) == min(threshold, upper)
-    assert largest_fitting(lambda n: False, upper) is None
+@given(
+    widths=st.lists(st.integers(0, 3), max_size=50),
+    prefix=st.integers(0, 5),
+    room=st.none() | st.integers(0, 60),
+    is_known=st.booleans(),
+)
+def test_bisection_finds_what_a_scan_finds(
+    widths: list[int], prefix: int, room: int | None, is_known: bool
+) -> None:
+    """Characters of any number of tokens behind some that always stay."""
+    tried: list[int] = []
+
+    def ids_of(num_characters: int) -> list[int]:
+        tried.append(num_characters)
+        return list(range(prefix + sum(widths[:num_characters])))
+
+    fitting = [n for n in range(len(widths) + 1) if room is None or len(ids_of(n)) <= room]
+    expected = ids_of(fitting[-1] if fitting else 0)
+    whole = ids_of(len(widths)) if is_known else None
+    tried.clear()
+    found = longest_that_fits(ids_of, len(widths), room=room, whole=whole)
+    assert found == expected
+    assert not widths or len(tried) == len(set(tried)), "nothing is tokenised twice"
+    assert not (is_known and widths and len(widths) in tried)
 
 
 def test_cuts_fall_between_words_where_there_are_any() -> None:
@@ -40,7 +60,7 @@ def test_what_fits_is_not_touched(
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
 ) -> None:
     tokenizer = make_byte_tokenizer()
-    whole = render_prompt(tokenizer, "Who?", passages=[FIRST, SECOND])
+    whole = prompt_ids(tokenizer, render_prompt(tokenizer, "Who?", passages=[FIRST, SECOND]))
     for limit in (None, len(whole)):
         assert fit_prompt(tokenizer, "Who?", passages=[FIRST, SECOND], max_tokens=limit) == whole
 
@@ -52,13 +72,15 @@ def test_the_question_stays_and_the_last_passages_go_first(
     asked = render_prompt(tokenizer, "Who?")
     whole = render_prompt(tokenizer, "Who?", passages=[FIRST, SECOND])
     for limit in range(len(asked), len(whole)):
-        prompt = fit_prompt(tokenizer, "Who?", passages=[FIRST, SECOND], max_tokens=limit)
-        assert len(prompt) <= limit
+        ids = fit_prompt(tokenizer, "Who?", passages=[FIRST, SECOND], max_tokens=limit)
+        assert len(ids) <= limit
+        prompt = tokenizer.decode(ids)
+        assert ids == prompt_ids(tokenizer, prompt), "as the cut text is tokenised"
         assert prompt.endswith(asked)
         if "Second" in prompt:
             assert FIRST.text in prompt
     shorter = fit_prompt(tokenizer, "Who?", passages=[FIRST, SECOND], max_tokens=len(whole) - 1)
-    assert "seven eight nine\n" in shorter
+    assert "seven eight nine\n" in tokenizer.decode(shorter)
 
 
 def test_a_question_longer_than_the_window_is_refused(

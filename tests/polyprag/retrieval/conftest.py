@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from polyprag.config import Config, ExpertsConfig, IndexConfig
-from polyprag.encoding.manifest import Trained
-from polyprag.encoding.reader import BaseModel, RowsPart, encoding_dir, save_encoding
+from polyprag.encoding.manifest import BaseModel, RowsPart, Trained
+from polyprag.encoding.reader import encoding_dir, save_encoding
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.lexical.bm25 import write_bm25
 from polyprag.retrieval.lexical.term_counts import TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.rows.part import RowPartition, save_rows
+from sharding.rows.file import save_rows
+from sharding.rows.part import RowPartition
 from sharding.storage.files import join
 
 PLACES = ("Vienna", "Oslo", "Łódź", "Kyoto", "Québec")
@@ -53,33 +54,33 @@ def files_in() -> Callable[[Path], dict[str, bytes]]:
 
 @pytest.fixture(scope="session")
 def write_bm25_parts() -> Callable[..., list[Path]]:
-    """Write a base's BM25 shards from (title, text) pairs, divided into so many."""
+    """Write a base's BM25 parts from (title, text) pairs, divided into so many."""
 
     def write(
         directory: Path,
         titled_texts: list[tuple[str, str]],
         *,
-        num_shards: int = 1,
+        num_parts: int = 1,
         title_weight: int = 2,
         k1: float = 0.9,
         b: float = 0.4,
     ) -> list[Path]:
         analyzer = Analyzer.of_language("english")
         groups = []
-        for i, chunk in enumerate(np.array_split(np.arange(len(titled_texts)), 2 * num_shards)):
+        for i, chunk in enumerate(np.array_split(np.arange(len(titled_texts)), 2 * num_parts)):
             counts = directory / f"counts-{i}"
             counts.mkdir(parents=True)
             texts = (titled_texts[at] for at in chunk.tolist())
             write_term_counts(counts, texts, analyzer=analyzer, title_weight=title_weight)
             groups.append(TermCounts.open(counts))
         statistics = TermStatistics.of(groups)
-        shards = []
-        for i in range(num_shards):
-            shard = directory / f"shard-{i}"
-            shard.mkdir()
+        parts = []
+        for i in range(num_parts):
+            part = directory / f"part-{i}"
+            part.mkdir()
             two = groups[2 * i : 2 * i + 2]
             write_bm25(
-                shard,
+                part,
                 two,
                 statistics,
                 analyzer=analyzer,
@@ -87,8 +88,8 @@ def write_bm25_parts() -> Callable[..., list[Path]]:
                 k1=k1,
                 b=b,
             )
-            shards.append(shard)
-        return shards
+            parts.append(part)
+        return parts
 
     return write
 

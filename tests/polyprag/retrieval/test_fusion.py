@@ -10,9 +10,9 @@ from polyprag.retrieval.fusion import (
     best_of_candidates,
     best_of_parts,
     best_of_scores,
-    found_of,
     ranking_of,
     reciprocal_rank_fusion,
+    top_k_of,
     weighted_fusion,
 )
 
@@ -35,8 +35,8 @@ def test_the_best_of_parts_are_the_best_of_all(scores: list[int], k: int) -> Non
     all_scores = np.array(scores, np.float32)
     middle = len(scores) // 2
     first, second = (best_of_scores(part, k=k) for part in np.split(all_scores, [middle]))
-    parts = [found_of([first], k=k), found_of([second], k=k).moved(middle)]
-    expected = found_of([best_of_scores(all_scores, k=k)], k=k)
+    parts = [top_k_of([first], k=k), top_k_of([second], k=k).moved(middle)]
+    expected = top_k_of([best_of_scores(all_scores, k=k)], k=k)
     for found in (best_of_parts(parts, k=k), best_of_parts([expected], k=k)):
         assert found.ids.tolist() == expected.ids.tolist()
         assert found.scores.tolist() == expected.scores.tolist()

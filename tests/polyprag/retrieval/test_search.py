@@ -73,19 +73,11 @@ def test_k_above_the_corpus_and_queries_without_words_are_fine(
     assert list(index.search([], k=1, method=method)) == []
 
 
-def test_get_returns_given_passages_in_their_order(indexed_run: IndexedRun) -> None:
-    run, rows_NSK = indexed_run
-    hits = Index.open(run).get([9, 3])
-    assert [passage.id for passage in hits.passages] == hits.ids.tolist() == [9, 3]
-    assert hits.rows is not None
-    np.testing.assert_allclose(hits.rows, rows_NSK[[9, 3]], rtol=1e-3)
-
-
 @pytest.mark.parametrize("ids", [[-1], [40], [0, 41]])
 def test_unknown_ids_are_an_index_error(indexed_run: IndexedRun, ids: list[int]) -> None:
     index = Index.open(indexed_run[0])
     with pytest.raises(IndexError):
-        index.get(ids)
+        [index.passage(i) for i in ids]
     with pytest.raises(IndexError):
         index.rows_of(ids)
 

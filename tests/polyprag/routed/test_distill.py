@@ -22,8 +22,8 @@ from polyprag.config.files import save_config
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
-from polyprag.method.prompts import qa_prompt
-from polyprag.retrieval.building.run import build_index
+from polyprag.method.prompts import all_prompt_ids, qa_prompt
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.query_encoder import query_encoder
 from polyprag.retrieval.search import Index
 from polyprag.routed.distill import distill
@@ -133,7 +133,7 @@ def test_routed_answers_are_the_experts_mixed_by_the_map_and_nothing_is_searched
     texts = generate(
         answerer.model,
         answerer.tokenizer,
-        [qa_prompt(question) for question in QUESTIONS],
+        all_prompt_ids(answerer.tokenizer, [qa_prompt(question) for question in QUESTIONS]),
         config=config.generation,
         pool=answerer.pool,
         gates=torch.from_numpy(gates),

@@ -21,7 +21,7 @@ from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.building import dense as build_dense
 from polyprag.retrieval.building import groups
 from polyprag.retrieval.building import segment as build_segment
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.lexical.term_counts import write_term_counts
 from polyprag.retrieval.parts.components import SUMMARY, Component, StoredFile
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
@@ -78,7 +78,7 @@ def divided() -> Iterator[None]:
     """Parts of two or four partitions of 24."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(groups, "_MIN_PASSAGES", 48)
-        patch.setattr(build_segment, "_BM25_SHARD", 96)
+        patch.setattr(build_segment, "_BM25_PART", 96)
         patch.setattr(build_dense, "_PART", 96)
         yield
 

@@ -22,7 +22,7 @@ from sharding.change.growth import append_passages
 from sharding.change.removal import remove_passages
 from sharding.checks.problem import mend
 from sharding.corpus.manifest import CorpusManifest
-from sharding.rows.part import load_rows, save_rows
+from sharding.rows.file import load_rows, save_rows
 from sharding.storage.files import sha256_of
 
 

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharding.ingest import duplicates
-from sharding.ingest.bodies import hashes_of, key_hashes, text_hashes
 from sharding.ingest.duplicates import find_duplicates, repeated
 from sharding.ingest.parse_task import SplitInfo
+from sharding.ingest.splits import hashes_of, key_hashes, text_hashes
 
 
 @given(

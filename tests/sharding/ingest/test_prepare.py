@@ -21,9 +21,9 @@ from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import to_json
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.ingest import pack_task, parse_task
+from sharding.ingest import pack, parse_task
 from sharding.ingest.prepare import prepare
-from sharding.ingest.split_file import save_split
+from sharding.ingest.splits import save_split
 from sharding.shown_progress import Advance
 from sharding.storage.files import list_names, sha256_of
 from sharding.task_pool import ProcessPool
@@ -365,7 +365,7 @@ def test_a_killed_run_is_continued_with_what_it_wrote(
         packed.append(url.rsplit("/", 1)[-1])
 
     monkeypatch.setattr(parse_task, "save_split", save)
-    monkeypatch.setattr(pack_task, "write_json", note)
+    monkeypatch.setattr(pack, "write_json", note)
     prepare([source], tmp_path / "c", partition_size=8, split_bytes=2000)
     assert damaged in saved and splits & set(saved) == {damaged}
     assert len(splits | set(saved)) > len(splits) or pattern == "packed-*"
@@ -397,7 +397,7 @@ def test_a_shard_that_was_damaged_since_a_stop_is_written_again(
         def map(self, function: Any, tasks: Any, *, num_bytes: Any = None) -> Any:
             for result in map(function, tasks):
                 yield result
-                if function is pack_task.pack and next(calls) == 1:
+                if function is pack.write_pack and next(calls) == 1:
                     raise KeyboardInterrupt
 
     options: dict[str, Any] = {"partition_size": 1, "split_bytes": 50}

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, IndexConfig
 from polyprag.errors import CorpusError, RunError
-from polyprag.retrieval.building.run import build_index
-from polyprag.retrieval.parts.index_store import LocalPlace
+from polyprag.retrieval.building.index import build_index
+from polyprag.retrieval.parts.index_store import LocalIndexStore
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.search import METHODS, Index
 from sharding.change.growth import append_passages
@@ -110,8 +110,6 @@ def check_searches(run: GrowingRun, index: Index) -> None:
     for i in run.removed:
         with pytest.raises(IndexError):
             index.passage(i)
-        with pytest.raises(IndexError):
-            index.get([i])
     rows = index.rows_of(sorted(run.removed))
     assert rows is not None and not rows.any()
 
@@ -147,15 +145,15 @@ def test_growing_adds_a_segment_and_rewrites_nothing(grown: GrowingRun) -> None:
         grown.grow(count)
         index = Index.open(grown.run)  # of what was there before
         assert index.num_passages == grown.num_passages - count
-        assert index.standing.num_newer == count
-        assert "polyprag index" in str(index.standing.note)
+        assert index.freshness.num_newer == count
+        assert "polyprag index" in str(index.freshness.note)
         assert index.search([own_word(grown.num_passages - 1)], k=1)[0].ids.tolist() == []
         build_index(grown.run, CONFIG)
         assert before.items() <= directories(grown.run).items()
         before = directories(grown.run)
     manifest = IndexManifest.load(grown.run / "index")
     assert [segment.num_passages for segment in manifest.segments] == [10, 3, 6]
-    assert Index.open(grown.run).standing.note is None
+    assert Index.open(grown.run).freshness.note is None
     check_equals_scratch(grown)
 
 
@@ -236,7 +234,7 @@ def test_partitions_without_rows_wait_for_them(grown: GrowingRun) -> None:
     shutil.copytree(encoding, grown.run / "encoding")
     manifest = build_index(grown.run, CONFIG)
     assert manifest.num_passages == 10
-    assert Index.open(grown.run).standing.num_newer == 3
+    assert Index.open(grown.run).freshness.num_newer == 3
 
 
 def test_an_index_opens_after_a_removal_and_hides_what_was_removed(grown: GrowingRun) -> None:
@@ -249,11 +247,11 @@ def test_an_index_opens_after_a_removal_and_hides_what_was_removed(grown: Growin
             grown.add_encoding(grown.run)
         index = Index.open(grown.run)
         assert index.removed == {2, 11}
-        assert "2 removed" in str(index.standing.note)
+        assert "2 removed" in str(index.freshness.note)
         assert all(index.find(p.title, p.text) is None for p in texts.values())
         check_searches(grown, index)
     build_index(grown.run, CONFIG)
-    assert Index.open(grown.run).standing.note is None
+    assert Index.open(grown.run).freshness.note is None
     check_equals_scratch(grown)
 
 
@@ -327,14 +325,14 @@ def test_an_index_that_is_replaced_while_it_is_opened_opens(
 ) -> None:
     grown.grow(3)
     build_index(grown.run, CONFIG)
-    local, first = LocalPlace.local, [True]
+    local, first = LocalIndexStore.local, [True]
 
     def replacing(*args: Any, **kwargs: Any) -> Path:
         if first.pop() if first else False:
             build_index(grown.run, CONFIG, compact=True)
         return local(*args, **kwargs)
 
-    monkeypatch.setattr(LocalPlace, "local", replacing)
+    monkeypatch.setattr(LocalIndexStore, "local", replacing)
     check_searches(grown, Index.open(grown.run))
     assert len(IndexManifest.load(grown.run / "index").segments) == 1
 
@@ -363,8 +361,8 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         return wrapped
 
     for cls, name in (
-        (LocalPlace, "keep"),
-        (LocalPlace, "remove_others"),
+        (LocalIndexStore, "keep"),
+        (LocalIndexStore, "remove_others"),
         (IndexManifest, "save"),
     ):
         monkeypatch.setattr(cls, name, crashing(getattr(cls, name)))
@@ -422,9 +420,9 @@ def test_a_build_that_is_killed_for_good_is_finished_by_the_next(grown: GrowingR
     grown.remove(3)
     script = (
         "import os, sys; from polyprag.config import Config, IndexConfig\n"
-        "from polyprag.retrieval.building import pieces\n"
-        "from polyprag.retrieval.building.run import build_index\n"
-        "pieces.write_embeddings = lambda *_, **__: os._exit(9)\n"
+        "from polyprag.retrieval.building import work\n"
+        "from polyprag.retrieval.building.index import build_index\n"
+        "work.write_embeddings = lambda *_, **__: os._exit(9)\n"
         "build_index(sys.argv[1], Config(index=IndexConfig(lsa_dims=8)))\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(grown.run)])

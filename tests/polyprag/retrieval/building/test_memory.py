@@ -29,10 +29,10 @@ from pathlib import Path
 from polyprag.config import Config, IndexConfig
 from polyprag.retrieval.building import dense as build_dense
 from polyprag.retrieval.building import segment as build_segment
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 
 # What steps may hold is meant for millions of passages; so that a few thousand reach it already:
-build_segment._BM25_SHARD = build_segment._MAX_SAMPLE = build_dense._MIN_SAMPLE = 4096
+build_segment._BM25_PART = build_segment._MAX_SAMPLE = build_dense._MIN_SAMPLE = 4096
 config = Config(index=IndexConfig(factory="IVF32,SQfp16"))
 # First a small one: libraries are loaded, machine code is there.
 warm, run = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""An index whose pieces are made apart, by any workers, finds what one made at once finds."""
+"""An index whose parts any workers make finds what one that is made at once finds."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from polyprag.config import Config, IndexConfig
 from polyprag.retrieval.building import dense as build_dense
 from polyprag.retrieval.building import groups
 from polyprag.retrieval.building import segment as build_segment
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.search import METHODS, Index
 from sharding.task_pool import InlinePool, ProcessPool, TaskPool
 
@@ -23,10 +23,10 @@ MakeRun = Callable[[Path], Path]
 
 @pytest.fixture
 def many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every partition of 12 passages is a group, two make a shard of BM25 or a part of vectors."""
+    """Every partition of 12 passages is a group, two make a part of BM25 or of vectors."""
     monkeypatch.setattr(groups, "_MIN_PASSAGES", 1)
     monkeypatch.setattr(groups, "_MAX_PASSAGES", 12)
-    monkeypatch.setattr(build_segment, "_BM25_SHARD", 24)
+    monkeypatch.setattr(build_segment, "_BM25_PART", 24)
     monkeypatch.setattr(build_dense, "_PART", 24)
 
 
@@ -60,7 +60,7 @@ class StoppedByTheSecond(InlinePool):
     def map(self, function: Any, tasks: Any, **options: Any) -> Iterator[Any]:
         made = getattr(self, "made", 0)
         for task in tasks:
-            if task.place.open().finished(task.directory) is None:
+            if task.location.open().finished(task.directory) is None:
                 made = self.made = made + 1
                 if made > 1:
                     raise KeyboardInterrupt
@@ -72,7 +72,7 @@ def parts_of(run: Path) -> dict[str, int]:
     return {name: len(components) for name, components in base.components.items()}
 
 
-def test_pieces_of_groups_give_what_one_group_gives(
+def test_parts_of_groups_give_what_one_group_gives(
     tmp_path: Path,
     indexed_run: tuple[Path, np.ndarray],
     make_corpus_run: MakeRun,
@@ -115,7 +115,7 @@ def test_inverted_files_are_joined_over_groups(
             assert score == pytest.approx(scores[i], abs=2e-3)
 
 
-def test_a_build_that_is_stopped_goes_on_with_the_next_piece(
+def test_a_build_that_is_stopped_goes_on_with_the_next_part(
     tmp_path: Path, make_corpus_run: MakeRun, many_groups: None
 ) -> None:
     run = make_corpus_run(tmp_path / "run")

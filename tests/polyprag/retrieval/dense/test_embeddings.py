@@ -10,20 +10,20 @@ SIZES = (3, 1, 40)
 
 
 @pytest.fixture(params=[1, 7, 64, 300])
-def shards(request: pytest.FixtureRequest) -> list[npt.NDArray[np.float16]]:
+def parts(request: pytest.FixtureRequest) -> list[npt.NDArray[np.float16]]:
     generator = np.random.default_rng(request.param)
     return [generator.standard_normal((size, request.param)).astype(np.float16) for size in SIZES]
 
 
 @pytest.mark.parametrize("num_queries", [0, 1, 300])
 def test_scores_are_inner_products_with_the_vectors_at_the_positions(
-    shards: list[npt.NDArray[np.float16]], num_queries: int
+    parts: list[npt.NDArray[np.float16]], num_queries: int
 ) -> None:
-    vectors = np.concatenate(shards).astype(np.float32)
+    vectors = np.concatenate(parts).astype(np.float32)
     generator = np.random.default_rng(0)
     queries = generator.standard_normal((num_queries, vectors.shape[1]), dtype=np.float32)
     positions = generator.integers(-1, len(vectors), (num_queries, 50))
-    found = Embeddings(shards).scores(queries, positions)
+    found = Embeddings(parts).scores(queries, positions)
     exact = np.einsum("qcd,qd->qc", vectors.astype(np.float64)[positions], queries)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found[positions < 0], -np.inf)
@@ -34,9 +34,9 @@ def test_scores_are_inner_products_with_the_vectors_at_the_positions(
 @pytest.mark.parametrize("k", [1, 5, 60])
 @pytest.mark.parametrize("num_queries", [0, 1, 300])
 def test_the_best_candidates_equal_sorting_their_scores(
-    shards: list[npt.NDArray[np.float16]], num_queries: int, k: int
+    parts: list[npt.NDArray[np.float16]], num_queries: int, k: int
 ) -> None:
-    embeddings, count = Embeddings([*shards, *shards]), 2 * sum(SIZES)  # every vector twice
+    embeddings, count = Embeddings([*parts, *parts]), 2 * sum(SIZES)  # every vector twice
     generator = np.random.default_rng(1)
     queries = generator.standard_normal((num_queries, embeddings.dims), dtype=np.float32)
     candidates = generator.permuted(np.tile(np.arange(count), (num_queries, 1)), axis=1)[:, :50]

@@ -8,7 +8,7 @@ from polyprag.retrieval.dense.faiss_factory import empty_index
 from polyprag.retrieval.dense.faiss_index import VectorIndex, fill, write_index, write_place
 from polyprag.retrieval.dense.faiss_training import trained_index
 from polyprag.retrieval.dense.search import DenseSegment
-from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.parts.span import OpenSegment, Span
 
 DIMS, FIRST_ID = 16, 1000
 HIDDEN = np.array([3, 40])

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBas
 
 from polyprag.config import Config, IndexConfig, ModelConfig
 from polyprag.errors import ConfigError
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.encoders.choice import fit_encoder
 from polyprag.retrieval.encoders.sentence import SentenceEncoder
 from polyprag.retrieval.search import Index

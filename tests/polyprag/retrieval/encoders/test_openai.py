@@ -11,7 +11,7 @@ import pytest
 
 from polyprag.config import Config, IndexConfig
 from polyprag.errors import ConfigError, PolypragError
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.encoders.choice import fit_encoder, saved_encoder
 from polyprag.retrieval.encoders.openai import EndpointError, OpenAIEncoder
 from polyprag.retrieval.search import Index

@@ -25,7 +25,7 @@ from transformers import (
 
 from polyprag.config import Config, IndexConfig
 from polyprag.errors import ConfigError
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.encoders.choice import fit_encoder, saved_encoder
 from polyprag.retrieval.encoders.pooled_model import Pooling
 from polyprag.retrieval.encoders.transformers import TransformersEncoder

@@ -12,9 +12,9 @@ from polyprag.errors import RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.fusion import Ranking
 from polyprag.retrieval.lexical.search import LexicalIndex
-from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.parts.span import OpenSegment, Span
 
-POPQA = Path(__file__).resolve().parents[3] / "examples" / "popqa"
+POPQA = Path(__file__).resolve().parents[4] / "examples" / "popqa"
 Build = Callable[..., LexicalIndex]
 QUERIES = (
     "Which composer was born in Oslo?",
@@ -24,9 +24,9 @@ QUERIES = (
 )
 
 
-def opened(shards: list[Path], num_passages: int) -> LexicalIndex:
+def opened(parts: list[Path], num_passages: int) -> LexicalIndex:
     whole = OpenSegment(Span(0, num_passages), np.zeros(0, np.int64))
-    return LexicalIndex.open([shards], [whole])
+    return LexicalIndex.open([parts], [whole])
 
 
 def ranked(index: LexicalIndex, query: str, *, k: int) -> Ranking:
@@ -68,7 +68,7 @@ def bm25_by_the_book(
     ("k1", "b", "title_weight"), [(0.9, 0.4, 2), (1.2, 0.75, 1), (2.0, 0.0, 3)]
 )
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("num_shards", [1, 4])
+@pytest.mark.parametrize("num_parts", [1, 4])
 def test_ranking_equals_the_formula(
     build: Build,
     tmp_path: Path,
@@ -77,9 +77,9 @@ def test_ranking_equals_the_formula(
     k1: float,
     b: float,
     title_weight: int,
-    num_shards: int,
+    num_parts: int,
 ) -> None:
-    options = {"k1": k1, "b": b, "title_weight": title_weight, "num_shards": num_shards}
+    options = {"k1": k1, "b": b, "title_weight": title_weight, "num_parts": num_parts}
     index = build(tmp_path / "bm25", titled_texts, **options)
     expected = np.array(bm25_by_the_book(titled_texts, query, k1, b, title_weight), np.float32)
     found = ranked(index, query, k=40)
@@ -154,8 +154,8 @@ def test_building_again_gives_the_same_bytes(
 ) -> None:
     build(tmp_path / "one", titled_texts)
     build(tmp_path / "two", titled_texts)
-    for path in (tmp_path / "one" / "shard-0").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / "shard-0" / path.name).read_bytes(), (
+    for path in (tmp_path / "one" / "part-0").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / "part-0" / path.name).read_bytes(), (
             path.name
         )
 
@@ -164,7 +164,7 @@ def test_shards_find_what_one_index_finds(
     tmp_path: Path, titled_texts: list[tuple[str, str]], build: Build
 ) -> None:
     whole = build(tmp_path / "one", titled_texts)
-    divided = build(tmp_path / "five", titled_texts, num_shards=5)
+    divided = build(tmp_path / "five", titled_texts, num_parts=5)
     for query in (*QUERIES, "born there for 12 years", "the of and"):
         for k in (1, 3, 40):
             one, other = ranked(whole, query, k=k), ranked(divided, query, k=k)
@@ -175,15 +175,15 @@ def test_shards_find_what_one_index_finds(
 def test_a_shard_with_other_statistics_is_refused(
     tmp_path: Path, build: Build, write_bm25_parts: Callable[..., list[Path]]
 ) -> None:
-    shards = write_bm25_parts(tmp_path / "four", [("", "apple")] * 8, num_shards=2)
+    parts = write_bm25_parts(tmp_path / "four", [("", "apple")] * 8, num_parts=2)
     with pytest.raises(RunError, match="other passages' statistics"):
-        opened(shards[:1], 4)
+        opened(parts[:1], 4)
 
 
 def test_an_index_of_another_number_of_passages_is_refused(build: Build, tmp_path: Path) -> None:
     build(tmp_path / "bm25", [("A", "apple"), ("B", "pear")])
     with pytest.raises(RunError, match="polyprag index RUN"):
-        opened([tmp_path / "bm25" / "shard-0"], 3)
+        opened([tmp_path / "bm25" / "part-0"], 3)
 
 
 @pytest.mark.parametrize(
@@ -197,15 +197,15 @@ def test_an_index_of_another_number_of_passages_is_refused(build: Build, tmp_pat
 )
 def test_a_truncated_file_is_a_run_error(build: Build, tmp_path: Path, name: str) -> None:
     build(tmp_path / "bm25", [("A", "apple"), ("B", "pear")])
-    path = tmp_path / "bm25" / "shard-0" / name
+    path = tmp_path / "bm25" / "part-0" / name
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(RunError, match="polyprag index RUN"):
-        opened([tmp_path / "bm25" / "shard-0"], 2)
+        opened([tmp_path / "bm25" / "part-0"], 2)
 
 
 def test_pickled_arrays_are_refused(build: Build, tmp_path: Path) -> None:
     build(tmp_path / "bm25", [("A", "apple"), ("B", "pear")])
-    path = tmp_path / "bm25" / "shard-0" / "data.csc.index.npy"
+    path = tmp_path / "bm25" / "part-0" / "data.csc.index.npy"
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(RunError, match="polyprag index RUN"):
-        opened([tmp_path / "bm25" / "shard-0"], 2)
+        opened([tmp_path / "bm25" / "part-0"], 2)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from polyprag.errors import RunError
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.lexical.bm25 import BM25Shard, idf
+from polyprag.retrieval.lexical.bm25 import BM25Part, idf
 from polyprag.retrieval.lexical.search import LexicalIndex
 from polyprag.retrieval.lexical.term_counts import CountedPassages, TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_hashes import term_hash
-from polyprag.retrieval.parts.segments import OpenSegment, Span
+from polyprag.retrieval.parts.span import OpenSegment, Span
 
 ANALYZER = Analyzer.of_language("english")
 WORDS = ("oslo", "kyoto", "painter", "sailor", "north", "violin", "dvorak", "granite")
@@ -53,8 +53,8 @@ def test_scores_by_their_own_statistics_are_those_of_bm25s(
     write_bm25_parts: Write, titled_texts: TitledTexts, query: str, k1: float, b: float
 ) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        (shard,) = write_bm25_parts(Path(temporary) / "base", titled_texts, k1=k1, b=b)
-        index = BM25Shard.open(shard)
+        (part,) = write_bm25_parts(Path(temporary) / "base", titled_texts, k1=k1, b=b)
+        index = BM25Part.open(part)
         counts = TermCounts.open(counts_of(Path(temporary) / "counts", titled_texts))
         later = CountedPassages(counts, mean_length=index.mean_length, k1=k1, b=b)
         hashes = [term_hash(term) for term in ANALYZER.terms(query)]
@@ -80,7 +80,7 @@ def test_later_segments_are_scored_on_the_scale_of_the_base(
     again = [*titled_texts, *[("Oslo", "oslo oslo oslo")] * 50]
     index = LexicalIndex.open(
         [
-            write_bm25_parts(tmp_path / "a", titled_texts, num_shards=3),
+            write_bm25_parts(tmp_path / "a", titled_texts, num_parts=3),
             [counts_of(tmp_path / "b", again[:25]), counts_of(tmp_path / "c", again[25:])],
         ],
         open_segments(40, 90),
@@ -115,7 +115,7 @@ def test_hidden_passages_are_not_found(tmp_path: Path, write_bm25_parts: Write) 
     passages = [("", "zinc"), ("", "zinc zinc"), ("", "zinc")]
     hidden = np.array([1])
     segments = [OpenSegment(Span(0, 3), hidden), OpenSegment(Span(3, 3), hidden)]
-    base = write_bm25_parts(tmp_path / "base", passages, num_shards=2)
+    base = write_bm25_parts(tmp_path / "base", passages, num_parts=2)
     index = LexicalIndex.open([base, [counts_of(tmp_path / "later", passages)]], segments)
     assert sorted(index.search(["zinc"], k=2).ids[0].tolist()) == [0, 2]
     assert sorted(index.search(["zinc"], k=9).ids[0].tolist()) == [0, 2, 3, 5]

@@ -11,7 +11,7 @@ import pytest
 from polyprag.augment.corpus import augment_corpus, counts_of
 from polyprag.config import Config, DataConfig, IndexConfig
 from polyprag.errors import RunError
-from polyprag.retrieval.building.run import build_index
+from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.parts.components import Component, StoredFile
 from polyprag.retrieval.parts.local_copies import local_copy
 from polyprag.retrieval.search import Index

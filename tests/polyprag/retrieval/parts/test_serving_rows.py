@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.retrieval.parts.segments import Span
-from polyprag.retrieval.parts.serving_rows import Rows, RowTable, write_rows
+from polyprag.retrieval.parts.serving_rows import Rows, ServingRows, write_rows
+from polyprag.retrieval.parts.span import Span
 
 
-def table_of(directory: Path, rows_nSK: np.ndarray, rows_format: str = "fp16") -> RowTable:
+def table_of(directory: Path, rows_nSK: np.ndarray, rows_format: str = "fp16") -> ServingRows:
     write_rows(
         directory,
         lambda ids: rows_nSK[ids - 100],
@@ -23,7 +23,7 @@ def table_of(directory: Path, rows_nSK: np.ndarray, rows_format: str = "fp16") -
         chunk=3,
         progress=lambda _: None,
     )
-    return RowTable.open(directory, num_passages=len(rows_nSK))
+    return ServingRows.open(directory, num_passages=len(rows_nSK))
 
 
 def test_rows_come_in_the_order_that_is_asked_for_to_fp16_precision(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_int8_rows_without_their_scales_are_a_run_error(
     table_of(tmp_path, np.ones((5, 1, 2), np.float32), "int8")
     damage(tmp_path / "scales.npy")
     with pytest.raises(RunError, match="polyprag index RUN"):
-        RowTable.open(tmp_path, num_passages=5)
+        ServingRows.open(tmp_path, num_passages=5)
 
 
 def test_rows_of_another_shape_are_a_run_error(tmp_path: Path) -> None:
@@ -146,4 +146,4 @@ def test_rows_of_another_shape_are_a_run_error(tmp_path: Path) -> None:
 def test_a_table_of_another_number_of_passages_is_a_run_error(tmp_path: Path) -> None:
     table_of(tmp_path, np.zeros((5, 1, 2), np.float32))
     with pytest.raises(RunError, match="polyprag index RUN"):
-        RowTable.open(tmp_path, num_passages=6)
+        ServingRows.open(tmp_path, num_passages=6)

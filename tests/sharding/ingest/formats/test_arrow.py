@@ -10,8 +10,8 @@ import pytest
 
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.ingest.field_map import FieldMap
 from sharding.ingest.prepare import prepare
+from sharding.ingest.rows import FieldMap
 
 
 def read(source: Path, tmp_path: Path, **options: Any) -> list[tuple[str, str, str]]:

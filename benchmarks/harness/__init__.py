@@ -1,0 +1,1 @@
+"""What several benchmarks share: their options, goals, tables, JSON and processes."""

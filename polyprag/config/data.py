@@ -1,0 +1,51 @@
+"""How passages become examples, and who writes about them what they are trained with."""
+
+from dataclasses import dataclass, field
+
+from polyprag.config.checks import one_of, require, require_at_least_one, require_none_negative
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How passages become partitions, lanes and microbatches."""
+
+    partition_size: int = 256  # passages in a partition (one tar shard)
+    lanes: int = 8  # canonical slots of the global batch; bounds the number of workers
+    microbatch: int = 4  # examples that a lane adds to one global step
+    max_length: int = 512  # tokens; longer examples lose the end of their passage
+    prefetch: int = 2  # microbatches that a lane reads ahead
+    cache_dir: str | None = None  # what is read of a remote run; none: ~/.cache/polyprag
+    cache_gb: float = 20.0  # all that is kept there, unless it is in use; 0 keeps nothing
+    # What a passage is trained with: passage_qa (each text with each question), qa (each question
+    # alone), passage (each text alone). A passage without questions comes as its texts in any case.
+    formats: list[str] = field(default_factory=lambda: ["passage_qa", "qa"])
+
+    def __post_init__(self) -> None:
+        require(bool(self.formats), "data.formats", self.formats, "a list of one or more formats")
+        for name in self.formats:
+            one_of("data.formats", name, ("passage_qa", "qa", "passage"))
+        require_at_least_one(self, "data", "partition_size", "lanes", "microbatch", "prefetch")
+        require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 (no cache) or more")
+        require(self.max_length >= 16, "data.max_length", self.max_length, "at least 16 tokens")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Who writes the rewrites and question-answer pairs, and how many (PRAG: 1 and 3)."""
+
+    backend: str = "rules"  # rules | hf | openai
+    num_rewrites: int = 1
+    num_qas: int = 3
+    model: str | None = None  # hf: path or hub name (default model.path); openai: model name
+    base_url: str | None = None  # openai: endpoint
+    api_key_env: str = "OPENAI_API_KEY"
+    batch_size: int = 8
+    max_new_tokens: int = 512
+    max_retries: int = 3
+    temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        one_of("augment.backend", self.backend, ("rules", "hf", "openai"))
+        require_none_negative(self, "augment", "num_rewrites", "num_qas", "max_retries")
+        require_at_least_one(self, "augment", "batch_size", "max_new_tokens")
+        require(self.temperature >= 0, "augment.temperature", self.temperature, "0 or more")

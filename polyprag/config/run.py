@@ -1,0 +1,46 @@
+"""The settings of a whole run, one section a concern."""
+
+from dataclasses import dataclass, field
+
+from polyprag.config.checks import require
+from polyprag.config.cluster import ClusterConfig, LogConfig
+from polyprag.config.data import AugmentConfig, DataConfig
+from polyprag.config.generation import GenerationConfig
+from polyprag.config.model import ExpertsConfig, ModelConfig, RouterConfig
+from polyprag.config.retrieval import IndexConfig, RetrievalConfig
+from polyprag.config.training import AddConfig, CheckpointConfig, DeepSpeedConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
+    router: RouterConfig = field(default_factory=RouterConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    add: AddConfig = field(default_factory=AddConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+
+    def __post_init__(self) -> None:
+        require(
+            self.router.top_k <= self.experts.num,
+            "router.top_k",
+            self.router.top_k,
+            f"at most experts.num={self.experts.num}",
+        )
+        require(
+            self.cluster.workers <= self.data.lanes,
+            "cluster.workers",
+            self.cluster.workers,
+            f"at most data.lanes={self.data.lanes}, as every worker needs a lane: use fewer "
+            "workers, or more lanes (chosen before the first checkpoint)",
+        )

@@ -1,0 +1,227 @@
+"""The evaluation loop on a small run with random weights, recomputed from its own predictions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from polyprag.answering.answer import Answer
+from polyprag.answering.answerer import Answerer
+from polyprag.answering.modes import WITHOUT_MAP
+from polyprag.config import Config
+from polyprag.errors import ConfigError, RunError
+from polyprag.evaluation.metrics import score
+from polyprag.evaluation.run import LATENCY_SAMPLE, evaluate, parse_methods
+
+PASSAGES = {
+    "Anna": "Anna Smith was born in Oslo in 1900.",
+    "Hugo": "Hugo Smith was born in Lyon in 1970.",
+    "Elsewhere": "A passage that the corpus doesn't have.",
+}
+
+
+def _question(number: int, titles: list[str], **extra: Any) -> dict[str, Any]:
+    passages = [{"title": t, "text": PASSAGES[t], "is_supporting": True} for t in titles]
+    passages.append({"title": "Boris", "text": "Distraction.", "is_supporting": False})
+    return {
+        "id": f"q{number}",
+        "question": f"Where was {titles[0] if titles else 'Edith'} born, {number}?",
+        "answers": ["Oslo", "Lyon"],
+        "passages": passages,
+        **extra,
+    }
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
+    records = [
+        _question(0, ["Anna"], property="place of birth"),
+        _question(1, ["Hugo"]),
+        _question(2, ["Anna", "Hugo"]),
+        _question(3, ["Anna", "Elsewhere"]),
+        _question(4, []),
+    ]
+    path.write_text("\n".join(json.dumps(record) for record in records))
+    return path
+
+
+def _predictions(directory: Path, method: str) -> list[dict[str, Any]]:
+    lines = (directory / f"predictions-{method}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_results_are_those_of_the_predictions_for_every_method(
+    encoded_run: tuple[Path, Config], questions: Path, tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    told: list[tuple[str, int, int]] = []
+    out = tmp_path / "out"
+    results = evaluate(
+        run,
+        config,
+        questions_path=questions,
+        methods=WITHOUT_MAP,
+        out_dir=out,
+        top_k=2,
+        progress=lambda *each: told.append(each),
+    )
+    assert json.loads((out / "results.json").read_text()) == results
+    assert list(results) == list(WITHOUT_MAP)
+    assert told == [(method, 5, 5) for method in WITHOUT_MAP]
+    for method, result in results.items():
+        predictions = _predictions(out, method)
+        assert [each["id"] for each in predictions] == ["q0", "q1", "q2", "q3", "q4"]
+        for each in predictions:
+            scores = score(each["prediction"], each["answers"])
+            assert (each["f1"], each["em"], each["contains"]) == (
+                scores.f1,
+                scores.em,
+                scores.contains,
+            )
+            assert len(each["passages"]) == (0 if method == "closed" else 2)
+        for name in ("f1", "em", "contains"):
+            assert result[name] == pytest.approx(np.mean([each[name] for each in predictions]))
+        low, high = result["ci95"]
+        assert 0 <= low <= result["f1"] <= high <= 1
+        assert (result["n"], result["n_missing"], result["n_latency"]) == (5, 0, 5)
+        assert 0 < result["latency_ms_p50"] <= result["latency_ms_p95"]
+        assert (result["gold_retrieved"] is None) == (method == "closed")
+    assert _predictions(out, "poly")[0]["extra"] == {"property": "place of birth"}
+    assert _predictions(out, "poly")[0]["passages"][0] == {
+        "id": 0,
+        "key": "p0",
+        "title": "Anna",
+        "score": pytest.approx(_predictions(out, "rag")[0]["passages"][0]["score"]),
+    }
+    about = json.loads((out / "evaluation.json").read_text())
+    assert about["num_questions"] == 5 and about["top_k"] == 2
+    assert not list(out.glob(".*")), "a temporary file was left"
+
+
+def test_gold_passages_replace_retrieval_and_missing_ones_are_counted(
+    encoded_run: tuple[Path, Config], questions: Path, tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    results = evaluate(
+        run,
+        config,
+        questions_path=questions,
+        methods=("closed", "rag", "poly", "poly-wrong-row"),
+        out_dir=tmp_path,
+        gold_passages=True,
+    )
+    counts = {method: (each["n"], each["n_missing"]) for method, each in results.items()}
+    assert counts == {
+        "closed": (5, 0),
+        "rag": (4, 1),
+        "poly": (3, 2),
+        "poly-wrong-row": (3, 2),
+    }
+    shown = {each["id"]: each["passages"] for each in _predictions(tmp_path, "rag")}
+    assert [passage["title"] for passage in shown["q3"]] == ["Anna", "Elsewhere"]
+    mixed = {each["id"]: each["passages"] for each in _predictions(tmp_path, "poly")}
+    assert {name: [p["id"] for p in found] for name, found in mixed.items()} == {
+        "q0": [0],
+        "q1": [7],
+        "q2": [0, 7],
+    }
+
+
+def test_wrong_rows_avoid_gold_passages_that_were_not_retrieved(
+    encoded_run: tuple[Path, Config],
+    questions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, config = encoded_run
+    seen: list[set[int]] = []
+
+    def recording(question: str, *, barred: set[int], num_wanted: int, **_: Any) -> Any:
+        seen.append(barred)
+        return np.arange(num_wanted, dtype=np.int64)
+
+    monkeypatch.setattr("polyprag.answering.answerer.other_passages", recording)
+    evaluate(
+        run,
+        config,
+        questions_path=questions,
+        methods=("poly-wrong-row",),
+        out_dir=tmp_path,
+        top_k=1,
+        limit=3,
+    )
+    assert seen[:3] == [{0}, {7}, {0, 7}]
+
+
+def test_latency_is_of_single_requests_on_a_bounded_sample(
+    encoded_run: tuple[Path, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = encoded_run
+    path = tmp_path / "many.jsonl"
+    path.write_text("\n".join(json.dumps(_question(i, ["Anna"])) for i in range(50)))
+    answerer = Answerer.open(run, config, modes=["closed"])
+    sizes: list[int] = []
+    answer = answerer.answer
+
+    def counting(texts: list[str], **settings: Any) -> list[Answer]:
+        sizes.append(len(texts))
+        return answer(texts, **settings)
+
+    monkeypatch.setattr(answerer, "answer", counting)
+    results = evaluate(
+        run,
+        config,
+        questions_path=path,
+        methods=("closed",),
+        out_dir=tmp_path / "out",
+        answerer=answerer,
+    )
+    assert sizes == [32, 18, 1, 1] + [1] * LATENCY_SAMPLE  # chunks of 8 batches of 4, warm-up
+    assert results["closed"]["n_latency"] == LATENCY_SAMPLE
+
+
+def test_gold_passages_need_supporting_ones(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    path = tmp_path / "bare.jsonl"
+    path.write_text(json.dumps(_question(0, [])))
+    with pytest.raises(RunError, match="is_supporting"):
+        evaluate(
+            run,
+            config,
+            questions_path=path,
+            methods=("closed", "rag"),
+            out_dir=tmp_path,
+            gold_passages=True,
+        )
+
+
+def test_scores_are_null_when_every_question_is_missing(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    path = tmp_path / "foreign.jsonl"
+    path.write_text(json.dumps(_question(0, ["Elsewhere"])))
+    results = evaluate(
+        run,
+        config,
+        questions_path=path,
+        methods=("poly",),
+        out_dir=tmp_path / "out",
+        gold_passages=True,
+    )
+    assert results["poly"]["f1"] is None and results["poly"]["ci95"] is None
+    assert (results["poly"]["n"], results["poly"]["n_missing"]) == (0, 1)
+    assert (tmp_path / "out" / "predictions-poly.jsonl").read_text() == ""
+
+
+def test_method_names_are_parsed_and_unknown_ones_get_the_nearest() -> None:
+    assert parse_methods("closed, poly,closed,") == ("closed", "poly")
+    with pytest.raises(ConfigError, match="did you mean 'poly-wrong-row'"):
+        parse_methods("poly-wrong-rows")
+    with pytest.raises(ConfigError, match="names no method"):
+        parse_methods(" ,")
