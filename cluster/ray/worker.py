@@ -20,8 +20,7 @@ from cluster.record.run_id import run_id_of
 from cluster.record.sinks.prometheus import PrometheusSink
 from polyprag.config import Config
 from polyprag.errors import FileError
-from sharding.storage.files import join
-from sharding.storage.remote import upload
+from sharding.storage.files import join, upload
 from sharding.storage.urls import local_path
 
 _LOG = logging.getLogger(__name__)

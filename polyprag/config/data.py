@@ -15,7 +15,7 @@ class DataConfig:
     max_length: int = 512  # tokens; longer examples lose the end of their passage
     prefetch: int = 2  # microbatches that a lane reads ahead
     cache_dir: str | None = None  # what is read of a remote run; none: ~/.cache/polyprag
-    cache_gb: float = 20.0  # a machine's shards there, and its index parts, each; 0 keeps no shards
+    cache_gb: float = 20.0  # all that is kept there, unless it is in use; 0 keeps nothing
     # What a passage is trained with: passage_qa (each text with each question), qa (each question
     # alone), passage (each text alone). A passage without questions comes as its texts in any case.
     formats: list[str] = field(default_factory=lambda: ["passage_qa", "qa"])

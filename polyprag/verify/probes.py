@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from polyprag.config import DataConfig
+from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import PolypragError
 from polyprag.retrieval.encoders.choice import saved_encoder, saved_kind
@@ -26,7 +28,6 @@ from sharding.corpus.reader import Corpus
 from sharding.shown_progress import ShowProgress
 from sharding.storage.files import join
 
-_COPIES_GB = 20.0  # of remote parts that nobody uses; `data.cache_gb` as it is by default
 _SHOWN = 40  # characters of a text
 
 
@@ -48,8 +49,9 @@ def probe_index(
         What disagrees, one problem a component, and how many passages were looked up.
     """
     url = join(run_dir, INDEX)
+    data = _cache_settings(run_dir)
     # It keeps its parts while it lives.
-    store = index_store_of(run_dir, cache_dir=None, cache_gb=_COPIES_GB)
+    store = index_store_of(run_dir, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
     corpus = Corpus.open(join(run_dir, CORPUS)) if CORPUS in sound else None
     encoding = Encoding.load(run_dir) if ENCODING in sound else None
     problems: list[Problem] = []
@@ -81,6 +83,14 @@ def probe_index(
     except PolypragError as error:
         problems.append(Problem(url, str(error)))
     return problems, sum(len(sample.passages) for sample in samples)
+
+
+def _cache_settings(run_dir: str) -> DataConfig:
+    """Returns `data` of the run's config: another bound would throw out what its commands keep."""
+    try:
+        return load_config(run_dir=run_dir).data
+    except PolypragError:
+        return DataConfig()
 
 
 def _local_parts(

@@ -23,7 +23,7 @@ from sharding.corpus.rewrite import replace_shards
 from sharding.errors import CorpusError
 from sharding.ingest.prepare import WORK_DIR
 from sharding.shown_progress import ShowProgress, show_nothing
-from sharding.storage.cache import ShardCache
+from sharding.storage.cache import LocalCache
 from sharding.storage.files import join, remove_directory
 from sharding.task_pool import InlinePool, TaskPool
 
@@ -58,7 +58,7 @@ def remove_passages(
     ids: Iterable[int],
     *,
     count: Callable[[Record], dict[str, int]],
-    cache: ShardCache | None = None,
+    cache: LocalCache | None = None,
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> Removed:

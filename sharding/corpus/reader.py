@@ -26,7 +26,7 @@ from sharding.storage.files import join, read_bytes
 from sharding.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from sharding.storage.cache import ShardCache
+    from sharding.storage.cache import LocalCache
 
 _INDEXES_KEPT = 256  # 20 bytes a passage
 
@@ -47,7 +47,7 @@ class Corpus:
         directory: str | Path,
         manifest: CorpusManifest,
         *,
-        cache: "ShardCache | None" = None,
+        cache: "LocalCache | None" = None,
     ) -> None:
         """Reads nothing yet; `Corpus.open` reads the manifest itself."""
         self.directory = str(directory)
@@ -57,7 +57,7 @@ class Corpus:
         self._index = lru_cache(_INDEXES_KEPT)(self._load_or_make_index)
 
     @classmethod
-    def open(cls, directory: str | Path, *, cache: "ShardCache | None" = None) -> "Corpus":
+    def open(cls, directory: str | Path, *, cache: "LocalCache | None" = None) -> "Corpus":
         """Opens a corpus that `polyprag prepare` has made.
 
         Raises:

@@ -14,7 +14,7 @@ from sharding.corpus.tar import member_name
 if TYPE_CHECKING:
     from webdataset import DataPipeline
 
-    from sharding.storage.cache import ShardCache
+    from sharding.storage.cache import LocalCache
 
 
 def open_pipeline(
@@ -22,7 +22,7 @@ def open_pipeline(
     *,
     shuffle: int = 0,
     seed: int = 0,
-    cache: "ShardCache | None" = None,
+    cache: "LocalCache | None" = None,
 ) -> "DataPipeline":
     """Returns a pipeline that gives the passages of a corpus, shard by shard.
 
@@ -68,7 +68,7 @@ class _Source:
 
     directory: str
     manifest: CorpusManifest
-    cache: "ShardCache | None"
+    cache: "LocalCache | None"
 
     def shards(self) -> Iterator[int]:
         """Yields the partitions' numbers."""

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sharding.storage.files import atomic_write, open_url, size_of
-from sharding.storage.urls import local_path
+from sharding.storage.files import atomic_write, open_url
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -31,9 +30,6 @@ def write_buffers(
         FileError: as of `atomic_write`.
     """
     with atomic_write(url, durable=durable) as file:
-        if local_path(url) is None:
-            file.writelines(buffers)
-            return
         left = [view for buffer in buffers if len(view := memoryview(buffer))]
         while left:
             count = os.writev(file.fileno(), left)
@@ -50,6 +46,6 @@ def read_buffer(url: str | Path) -> Bytes:
         FileError: as of `open_url`.
     """
     with open_url(url) as file:
-        size = os.fstat(file.fileno()).st_size if local_path(url) is not None else size_of(url)
-        buffer = np.empty(size, np.uint8)
+        buffer = np.empty(file.seek(0, os.SEEK_END), np.uint8)
+        file.seek(0)
         return buffer[: file.readinto(buffer)]  # type: ignore[attr-defined]

@@ -4,13 +4,11 @@ Every file of a run is opened here, so that URLs that run commands are refused, 
 storage are repeated, and nobody meets half of a file: in one place each.
 """
 
-import errno
 import hashlib
 import io
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,19 +16,8 @@ from typing import IO, Any
 
 from sharding.errors import FileError
 from sharding.storage.decoding import decode, line_of
-from sharding.storage.remote import (
-    changed_remote,
-    create_remote,
-    info,
-    list_remote,
-    newest_remote,
-    open_remote,
-    read_remote,
-    remote_size,
-    remove_remote,
-    write_remote,
-)
-from sharding.storage.urls import local_path
+from sharding.storage.local import sync_directory
+from sharding.storage.store import store_of
 
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a killed `atomic_write` leaves
 
@@ -55,9 +42,8 @@ def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
     """
     if mode not in ("r", "rb"):
         raise ValueError(f"mode {mode!r}: files are read here and written by atomic_write")
-    path = local_path(url)
     try:
-        binary = open_remote(url) if path is None else open(path, "rb")  # noqa: SIM115
+        binary = store_of(url).open()
     except OSError as error:
         raise _cannot_read(url, error) from error
     return binary if mode == "rb" else io.TextIOWrapper(binary, encoding="utf-8")
@@ -74,16 +60,8 @@ def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -
     Raises:
         FileError: as of `open_url`.
     """
-    path = local_path(url)
     try:
-        if path is None:
-            return read_remote(url, offset=offset, length=length)
-        with open(path, "rb") as file:
-            file.seek(offset)
-            if length is None:
-                return file.read()
-            # Python reserves what is asked for, which a damaged manifest may say.
-            return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
+        return store_of(url).read(offset=offset, length=length)
     except OSError as error:
         raise _cannot_read(url, error) from error
 
@@ -94,51 +72,35 @@ def size_of(url: str | Path) -> int:
     Raises:
         FileError: as of `open_url`.
     """
-    path = local_path(url)
     try:
-        return remote_size(url) if path is None else os.path.getsize(path)
+        return store_of(url).size()
     except OSError as error:
         raise _cannot_read(url, error) from error
 
 
 def exists(url: str | Path) -> bool:
     """Returns whether there is a file or directory of that name."""
-    path = local_path(url)
-    if path is not None:
-        return os.path.exists(path)
-    try:
-        info(url)
-    except FileNotFoundError:
-        return False
-    return True
+    return store_of(url).exists()
 
 
 def list_sizes(url: str | Path) -> dict[str, int]:
     """Returns the bytes of what lies in a directory by its name, sorted.
 
-    None when there is no directory.
+    Nothing when there is no directory.
 
     Raises:
         FileError: the storage refuses, or can't list, as http(s):// can't.
     """
-    path = local_path(url)
-    if path is None:
-        return list_remote(url)
-    if not os.path.isdir(path):
-        return {}
-    with os.scandir(path) as entries:
-        return dict(sorted((entry.name, entry.stat().st_size) for entry in entries))
+    return store_of(url).list_sizes()
 
 
 def list_names(url: str | Path) -> list[str]:
-    """Returns the sorted names of what lies in a directory.
+    """Returns the sorted names of what lies in a directory; none when there is no such directory.
 
-    None when there is no such directory.
+    Raises:
+        FileError: as of `list_sizes`.
     """
-    path = local_path(url)
-    if path is not None:
-        return sorted(os.listdir(path)) if os.path.isdir(path) else []
-    return list(list_sizes(url))
+    return store_of(url).list_names()
 
 
 def newest_change(url: str | Path) -> float | None:
@@ -150,13 +112,7 @@ def newest_change(url: str | Path) -> float | None:
     Raises:
         FileError: as of `list_sizes`.
     """
-    path = local_path(url)
-    if path is None:
-        return newest_remote(url)
-    if not os.path.isdir(path):
-        return 0.0
-    with os.scandir(path) as entries:
-        return max((entry.stat().st_mtime for entry in entries if entry.is_file()), default=0.0)
+    return store_of(url).newest_change()
 
 
 def changed_at(url: str | Path) -> float | None:
@@ -165,30 +121,23 @@ def changed_at(url: str | Path) -> float | None:
     Raises:
         FileError: the storage refuses.
     """
-    path = local_path(url)
     with suppress(FileNotFoundError):
-        return changed_remote(url) if path is None else os.stat(path).st_mtime
+        return store_of(url).changed_at()
     return None
 
 
 def remove(url: str | Path) -> None:
     """Deletes a file; nothing happens when it isn't there."""
-    path = local_path(url)
     with suppress(FileNotFoundError):
-        if path is not None:
-            os.remove(path)
-        else:
-            remove_remote(url)
+        store_of(url).remove()
 
 
 def remove_directory(url: str | Path) -> None:
     """Deletes the files in a directory, and it; nothing happens when it isn't there."""
     for name in list_names(url):
         remove(join(url, name))
-    path = local_path(url)
-    if path is not None:
-        with suppress(FileNotFoundError):
-            os.rmdir(path)
+    with suppress(FileNotFoundError):
+        store_of(url).remove_empty_directory()
 
 
 def _cannot_read(url: str | Path, error: OSError) -> FileError:
@@ -225,37 +174,8 @@ def atomic_write(url: str | Path, mode: str = "wb", *, durable: bool = True) -> 
     Raises:
         FileError: the place can't be written to, or only read, as http(s)://.
     """
-    path = local_path(url)
-    if path is None:
-        with write_remote(url, mode) as file:
-            yield file
-        return
-    parent, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(parent, _temporary_name(name))
-    encoding = None if "b" in mode else "utf-8"
-    try:
-        try:
-            file = open(temporary, mode, encoding=encoding)  # noqa: SIM115 - closed further down
-        except FileNotFoundError:
-            os.makedirs(parent, exist_ok=True)
-            file = open(temporary, mode, encoding=encoding)  # noqa: SIM115
-    except OSError as error:
-        raise _cannot_write(url, error) from error
-    try:
-        with file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(FileNotFoundError):
-            os.remove(temporary)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _cannot_write(url, error) from error
-        raise
-    if durable:
-        _sync_directory(parent)
+    with store_of(url).write(mode, durable=durable) as file:
+        yield file
 
 
 def create(url: str | Path, data: bytes) -> bool:
@@ -267,35 +187,16 @@ def create(url: str | Path, data: bytes) -> bool:
     Raises:
         FileError: the place can't be written to.
     """
-    path = local_path(url)
-    if path is None:
-        return create_remote(url, data)
-    parent, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(parent, _temporary_name(name))
-    try:
-        with atomic_write(temporary) as file:
-            file.write(data)
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise _cannot_write(url, error) from error
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(temporary)
-    _sync_directory(parent)
-    return True
+    return store_of(url).create(data)
 
 
-def _cannot_write(url: str | Path, error: OSError) -> FileError:
-    return FileError(
-        f"{url}: can't be written: {error.strerror}; make room, mend the permissions or choose "
-        "another directory"
-    )
+def upload(path: str | Path, url: str | Path) -> None:
+    """Copies a file of this machine to another name, where it appears whole or not at all.
 
-
-def _temporary_name(name: str) -> str:
-    return f".{name}.{secrets.token_hex(4)}.tmp"
+    Raises:
+        FileError: the storage refused, or failed in every try.
+    """
+    store_of(url).upload(os.fspath(path))
 
 
 def sync(urls: Iterable[str | Path]) -> None:
@@ -304,24 +205,14 @@ def sync(urls: Iterable[str | Path]) -> None:
     Raises:
         FileError: one isn't there, or the disk has failed or is full.
     """
-    paths = {path for url in urls if (path := local_path(url)) is not None}
-    for path in sorted(paths):
-        with open_url(path) as file:
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                raise _cannot_write(path, error) from error
-    for parent in sorted({os.path.dirname(os.path.abspath(path)) for path in paths}):
-        _sync_directory(parent)
-
-
-def _sync_directory(path: str) -> None:
-    """Makes a rename in a directory durable (a rename is only as durable as its directory)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    directories = set()
+    for url in sorted({os.fspath(url) for url in urls}):
+        try:
+            directories.add(store_of(url).sync())
+        except OSError as error:
+            raise _cannot_read(url, error) from error
+    for directory in sorted(filter(None, directories)):
+        sync_directory(directory)
 
 
 def download(url: str | Path, path: str | Path) -> None:

@@ -1,7 +1,7 @@
-"""Asking remote storage again, in one place: backoff for what passes, one clear error for the rest.
+"""Retries for remote storage, in one place: backoff for what passes, one clear error for the rest.
 
 fsspec's file systems raise their own libraries' errors, which mustn't be imported here (none need
-be installed), so an error is judged by its HTTP status, S3 code, errno and the names of its class.
+be installed), so an error is judged by its HTTP status, S3 code, errno and class names.
 """
 
 import errno
@@ -17,7 +17,7 @@ from sharding.errors import FileError, StorageError
 T = TypeVar("T")
 
 NUM_TRIES = 6
-# Doubles with each try, to some 16 s in all, with as much jitter as it began with.
+# Doubles with each try, to some 16 s in all; jitter of up to the first wait is added to each.
 FIRST_WAIT_S = 0.5
 
 _PRECONDITION_FAILED = 412
@@ -78,15 +78,19 @@ class ShortReadError(OSError):
     """Fewer bytes came than the file holds; another try may bring them all."""
 
 
-def ask(url: str | Path, question: Callable[[], T]) -> T:
-    """Calls a file system, again after a pause where the failure is one that passes.
+def with_retries(url: str | Path, call: Callable[[], T]) -> T:
+    """Calls a file system, and calls again after a pause if the failure is one that passes.
 
     Args:
-        url: what is asked for, named in errors.
-        question: the call; may be made several times.
+        url: what the call is about, for errors.
+        call: a request; may be made several times.
+
+    Returns:
+        What the call returned.
 
     Raises:
-        FileError: the storage refused, or failed in every try; says which and what to do.
+        StorageError: it failed in every try.
+        FileError: the storage refused; says why, and what to do.
         FileNotFoundError: there is no such file or bucket.
     """
     tries = Retrying(
@@ -96,7 +100,7 @@ def ask(url: str | Path, question: Callable[[], T]) -> T:
         reraise=True,
     )
     try:
-        return tries(question)
+        return tries(call)
     except (FileNotFoundError, IsADirectoryError, NotImplementedError) as error:
         if is_transient(error) or _status(error) in (401, 403):
             raise storage_error(url, error) from error
@@ -110,8 +114,8 @@ def ask(url: str | Path, question: Callable[[], T]) -> T:
 def is_transient(error: BaseException) -> bool:
     """Returns whether the same call may well succeed a little later.
 
-    The outermost link of the chain that tells decides: behind aiohttp's "payload isn't complete"
-    stands its parser's 400, which is no answer of the server.
+    The outermost error of the chain that says anything decides: the cause of aiohttp's "payload
+    isn't complete" is its parser's 400, which isn't an answer of the server.
     """
     for link in _chain(error):
         names = {parent.__name__ for parent in type(link).__mro__}
@@ -133,7 +137,7 @@ def is_already_there(error: BaseException) -> bool:
 
 
 def storage_error(url: str | Path, error: BaseException) -> FileError:
-    """Returns what to tell the user of a call that failed for good."""
+    """Returns the user's error for a call that failed for good."""
     text, status, code = os.fspath(url), _status(error), _code(error)
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = f"{code}: {reason}" if code and code not in reason and not code.isdigit() else reason
@@ -160,7 +164,7 @@ def storage_error(url: str | Path, error: BaseException) -> FileError:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yields the error and those behind it; s3fs and fsspec wrap what the network raised."""
+    """Yields the error and its causes; s3fs and fsspec wrap what the network raised."""
     link: BaseException | None = error
     for _ in range(8):
         if link is None:
@@ -170,13 +174,13 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """Returns the HTTP status of the answer, where there was one."""
+    """Returns the HTTP status of the answer, if there was one."""
     found = (_status_of(link) for link in _chain(error))
     return next((status for status in found if status is not None), None)
 
 
 def _code(error: BaseException) -> str | None:
-    """S3's name for what was wrong."""
+    """Returns S3's name for the error, if it has one."""
     return next((code for link in _chain(error) if (code := _code_of(link))), None)
 
 

@@ -4,8 +4,7 @@ import os
 import tempfile
 
 from cluster.record.metrics import StepMetrics
-from sharding.storage.files import join
-from sharding.storage.remote import upload
+from sharding.storage.files import join, upload
 from sharding.storage.urls import local_path
 
 TENSORBOARD_DIRECTORY = "tensorboard"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polyprag.errors import FileError, RunError
-from polyprag.retrieval.remedy import REMEDY as REMEDY  # local_copies takes it from here
+from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.decoding import decode
 from sharding.storage.files import read_bytes, sha256_of
 from sharding.storage.versioned import Natural, Sha256, Stored

@@ -19,12 +19,11 @@ from polyprag.retrieval.parts.components import (
     read_summary,
     whole_component,
 )
-from polyprag.retrieval.parts.local_copies import PartCopies
+from polyprag.retrieval.parts.local_copies import key_of, local_copy
 from polyprag.retrieval.parts.locks import hold_part, unless_held
 from polyprag.run_dir import INDEX
-from sharding.storage.cache import default_cache_dir
-from sharding.storage.files import exists, join, list_sizes, remove, remove_directory
-from sharding.storage.remote import upload
+from sharding.storage.cache import LocalCache, cache_in
+from sharding.storage.files import exists, join, list_sizes, remove, remove_directory, upload
 from sharding.storage.urls import local_path
 
 
@@ -69,8 +68,7 @@ def index_store_of(run_dir: str | Path, *, cache_dir: str | None, cache_gb: floa
     path = local_path(run_dir)
     if path is not None:
         return LocalIndexStore(Path(path) / INDEX)
-    root = Path(cache_dir or default_cache_dir()) / "index"
-    return RemoteIndexStore(join(run_dir, INDEX), PartCopies(root, max_bytes=int(cache_gb * 1e9)))
+    return RemoteIndexStore(join(run_dir, INDEX), cache_in(cache_dir, max_gb=cache_gb))
 
 
 class LocalIndexStore:
@@ -121,8 +119,8 @@ class LocalIndexStore:
 class RemoteIndexStore:
     """An index behind a URL; its parts are used through verified copies on this machine."""
 
-    def __init__(self, url: str, copies: PartCopies) -> None:
-        self.url, self._copies = url, copies
+    def __init__(self, url: str, cache: LocalCache) -> None:
+        self.url, self._cache = url, cache
 
     def finished(self, directory: str) -> Component | None:
         """See `IndexStore`; sizes are compared here, checksums when a part is copied."""
@@ -141,7 +139,7 @@ class RemoteIndexStore:
     def scratch(self) -> Path:
         """See `IndexStore`: one for each run, on the disk of the copies."""
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
-        directory = self._copies.root / f"build-{name}"
+        directory = self._cache.directories / f"build-{name}"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
@@ -150,11 +148,12 @@ class RemoteIndexStore:
         url = join(self.url, component.directory)
         for name in [*component.files, SUMMARY]:
             upload(built / name, join(url, name))
-        self._copies.add(built, component)
+        self._cache.add_directory(key_of(component), built)
 
     def local(self, component: Component, *, whole: bool = False) -> Path:
         """See `IndexStore`."""
-        return self._copies.get(join(self.url, component.directory), component, whole=whole)
+        url = join(self.url, component.directory)
+        return local_copy(self._cache, url, component, whole=whole)
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
         """See `IndexStore`; copies on this machine that are in use stay, as do their files."""
@@ -163,7 +162,7 @@ class RemoteIndexStore:
                 continue
             url = join(self.url, name)
             with suppress(RunError, FileError):  # what a removed passage has left goes here too
-                self._copies.forget(read_summary(join(url, SUMMARY), name))
+                self._cache.drop_directory(key_of(read_summary(join(url, SUMMARY), name)))
             remove(join(url, SUMMARY))  # first: without it the rest isn't a part any more
             remove_directory(url)
         shutil.rmtree(self.scratch(), ignore_errors=True)

@@ -35,8 +35,7 @@ from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import Passage
 from sharding.ingest.prepare import prepare
 from sharding.shown_progress import show_nothing
-from sharding.storage.files import join, sha256_of
-from sharding.storage.remote import upload
+from sharding.storage.files import join, sha256_of, upload
 
 AddEncoding = Callable[..., np.ndarray]
 Change = Callable[[Path, np.ndarray], None]

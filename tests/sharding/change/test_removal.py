@@ -19,7 +19,7 @@ from sharding.corpus.partitions import write_partition
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, tombstone
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.storage.cache import ShardCache
+from sharding.storage.cache import LocalCache
 from sharding.storage.files import list_names
 from sharding.stream.epoch import WorkerStream
 from sharding.stream.plan import Cursor
@@ -168,7 +168,7 @@ def test_a_removal_killed_at_any_step_is_finished_by_the_same_call(
 
 
 def test_copies_in_the_local_cache_go_too(tmp_path: Path, corpus_dir: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", max_bytes=1 << 20)
+    cache = LocalCache(tmp_path / "cache", max_bytes=1 << 20)
     for partition in CorpusManifest.load(corpus_dir).partitions:
         url = f"file://{corpus_dir}/{partition.file}"
         cache.get(url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy="")
@@ -177,7 +177,7 @@ def test_copies_in_the_local_cache_go_too(tmp_path: Path, corpus_dir: Path) -> N
     assert not holding(tmp_path / "cache", 5)
     assert holding(tmp_path / "cache", 0)
     left = [path for path in (tmp_path / "cache" / "shards").rglob("*") if len(path.name) == 64]
-    size = int((tmp_path / "cache" / "shards" / "size").read_text())
+    size = int((tmp_path / "cache" / "size").read_text())
     assert size == sum(path.stat().st_size for path in left)
 
 

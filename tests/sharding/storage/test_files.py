@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sharding.errors import FileError, StorageError
 from sharding.storage import retry
+from sharding.storage.array_files import read_buffer, write_buffers
 from sharding.storage.files import (
     TEMPORARY_NAME,
     atomic_write,
@@ -31,6 +32,7 @@ from sharding.storage.files import (
     remove,
     sha256_of,
     size_of,
+    upload,
     write_json,
 )
 from sharding.storage.ranged import RangedFile
@@ -69,6 +71,22 @@ def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(directory: str
     with open_url(url) as file:
         assert file.read() == b"old"
     assert list_names(directory) == ["file.bin"]
+
+
+def test_a_file_of_this_machine_goes_to_any_place(directory: str, tmp_path: Path) -> None:
+    source = tmp_path / "log"
+    source.write_bytes(b"line\n" * 1000)
+    url = join(directory, "logs", "copy")
+    for _ in range(2):
+        upload(source, url)
+        assert read_bytes(url) == source.read_bytes()
+    assert list_names(join(directory, "logs")) == ["copy"]
+
+
+def test_buffers_are_written_and_read_back_as_one_file(directory: str) -> None:
+    url = join(directory, "arrays")
+    write_buffers(url, [b"head", memoryview(b""), memoryview(bytes(range(200)) * 100)])
+    assert bytes(read_buffer(url)) == b"head" + bytes(range(200)) * 100
 
 
 def test_a_file_is_not_seen_before_its_block_ends(tmp_path: Path) -> None:
@@ -398,7 +416,7 @@ def test_errors_that_are_no_storage_s_are_left_alone() -> None:
         raise KeyError("a bug")
 
     with pytest.raises(KeyError):
-        retry.ask("s3://bucket/a", bug)
+        retry.with_retries("s3://bucket/a", bug)
 
 
 @pytest.mark.parametrize(

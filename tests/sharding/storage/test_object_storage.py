@@ -18,7 +18,7 @@ from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError, FileError, StorageError
 from sharding.ingest.prepare import prepare
 from sharding.storage import retry
-from sharding.storage.cache import ShardCache
+from sharding.storage.cache import LocalCache
 from sharding.storage.files import (
     atomic_write,
     exists,
@@ -243,7 +243,7 @@ def test_shards_come_from_the_cache_the_second_time(
 ) -> None:
     corpus_url = join(s3, "run", "corpus")
     prepare([source(join(s3, "in.jsonl"))], corpus_url, partition_size=4)
-    corpus = Corpus.open(corpus_url, cache=ShardCache(tmp_path / "cache", max_bytes=1 << 20))
+    corpus = Corpus.open(corpus_url, cache=LocalCache(tmp_path / "cache", max_bytes=1 << 20))
     first = list(corpus.iterate())
     assert [record.passage.key for record in first] == [f"k{i}" for i in range(10)]
     faults.requests = []
@@ -275,6 +275,6 @@ def test_a_shard_that_was_changed_on_s3_is_named(
     )
     shard = manifest.partitions[1].file
     write(join(s3, "corpus", shard), b"x" * manifest.partitions[1].num_bytes)
-    corpus = Corpus.open(join(s3, "corpus"), cache=ShardCache(tmp_path / "c", max_bytes=1 << 20))
+    corpus = Corpus.open(join(s3, "corpus"), cache=LocalCache(tmp_path / "c", max_bytes=1 << 20))
     with pytest.raises(CorpusError, match=shard):
         list(corpus.iterate())

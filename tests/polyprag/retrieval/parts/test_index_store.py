@@ -13,12 +13,20 @@ from polyprag.config import Config, DataConfig, IndexConfig
 from polyprag.errors import RunError
 from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.parts.components import Component, StoredFile
-from polyprag.retrieval.parts.local_copies import PartCopies
+from polyprag.retrieval.parts.local_copies import local_copy
 from polyprag.retrieval.search import Index
 from sharding.change.growth import append_passages
 from sharding.change.removal import remove_passages
-from sharding.storage.files import atomic_write, join, list_names, read_bytes, remove, sha256_of
-from sharding.storage.remote import upload
+from sharding.storage.cache import LocalCache
+from sharding.storage.files import (
+    atomic_write,
+    join,
+    list_names,
+    read_bytes,
+    remove,
+    sha256_of,
+    upload,
+)
 
 MakeRun = Callable[[Path], Path]
 AddEncoding = Callable[..., np.ndarray]
@@ -167,13 +175,13 @@ def part(url: str, letter: str) -> Component:
 def test_unused_copies_go_and_used_ones_stay(tmp_path: Path) -> None:
     url = f"memory://copies/{tmp_path.name}"
     parts = {letter: part(url, letter) for letter in "abcd"}
-    using, other = (PartCopies(tmp_path / "copies", max_bytes=150) for _ in range(2))
-    first = using.get(join(url, "a"), parts["a"])
-    second = using.get(join(url, "b"), parts["b"])
-    third = other.get(join(url, "c"), parts["c"])
+    using, other = (LocalCache(tmp_path / "copies", max_bytes=150) for _ in range(2))
+    first = local_copy(using, join(url, "a"), parts["a"])
+    second = local_copy(using, join(url, "b"), parts["b"])
+    third = local_copy(other, join(url, "c"), parts["c"])
     assert first.is_dir() and second.is_dir()  # more than the bound, and all in use
     del using
-    fourth = other.get(join(url, "d"), parts["d"])
+    fourth = local_copy(other, join(url, "d"), parts["d"])
     assert not first.exists() and not second.exists()
     assert (third / "data.bin").read_bytes() == b"c" * 100
     assert (fourth / "data.bin").read_bytes() == b"d" * 100
@@ -182,11 +190,11 @@ def test_unused_copies_go_and_used_ones_stay(tmp_path: Path) -> None:
 def test_a_copy_serves_without_the_storage(tmp_path: Path) -> None:
     url = f"memory://copies/{tmp_path.name}"
     component = part(url, "a")
-    PartCopies(tmp_path / "copies", max_bytes=1000).get(join(url, "a"), component)
+    local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), component)
     remove(join(url, "a", "data.bin"))
-    again = PartCopies(tmp_path / "copies", max_bytes=1000).get(join(url, "a"), component)
+    again = local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), component)
     assert (again / "data.bin").read_bytes() == b"a" * 100
     shutil.rmtree(tmp_path / "copies")
     (tmp_path / "copies").write_text("")
     with pytest.raises(RunError, match=r"data\.cache_dir"):
-        PartCopies(tmp_path / "copies", max_bytes=1000).get(join(url, "a"), component)
+        local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), component)

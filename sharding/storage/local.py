@@ -1,0 +1,156 @@
+"""A file or directory on this machine's own file system."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from sharding.errors import FileError
+
+
+class LocalStore:
+    """See `sharding.storage.store.Store`."""
+
+    def __init__(self, url: str | Path, path: str) -> None:
+        """Touches nothing.
+
+        Args:
+            url: how errors name the file.
+            path: where it is.
+        """
+        self._url, self._path = url, path
+
+    def open(self) -> IO[bytes]:
+        """See `Store`."""
+        return open(self._path, "rb")
+
+    def read(self, *, offset: int, length: int | None) -> bytes:
+        """See `Store`."""
+        with open(self._path, "rb") as file:
+            file.seek(offset)
+            if length is None:
+                return file.read()
+            # Python reserves what is asked for, which a damaged manifest may say.
+            return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
+
+    def size(self) -> int:
+        """See `Store`."""
+        return os.path.getsize(self._path)
+
+    def exists(self) -> bool:
+        """See `Store`."""
+        return os.path.exists(self._path)
+
+    def list_sizes(self) -> dict[str, int]:
+        """See `Store`."""
+        if not os.path.isdir(self._path):
+            return {}
+        with os.scandir(self._path) as entries:
+            return dict(sorted((entry.name, entry.stat().st_size) for entry in entries))
+
+    def list_names(self) -> list[str]:
+        """See `Store`; asks for no file's size, which takes longer than the names."""
+        return sorted(os.listdir(self._path)) if os.path.isdir(self._path) else []
+
+    def newest_change(self) -> float | None:
+        """See `Store`."""
+        if not os.path.isdir(self._path):
+            return 0.0
+        with os.scandir(self._path) as entries:
+            return max((entry.stat().st_mtime for entry in entries if entry.is_file()), default=0.0)
+
+    def changed_at(self) -> float | None:
+        """See `Store`."""
+        return os.stat(self._path).st_mtime
+
+    def remove(self) -> None:
+        """See `Store`."""
+        os.remove(self._path)
+
+    def remove_empty_directory(self) -> None:
+        """See `Store`."""
+        os.rmdir(self._path)
+
+    @contextmanager
+    def write(self, mode: str, *, durable: bool) -> Iterator[IO[Any]]:
+        """See `Store`: to a hidden temporary name beside the file, which is renamed at the end."""
+        parent, temporary = self._parent_and_temporary()
+        encoding = None if "b" in mode else "utf-8"
+        try:
+            try:
+                file = open(temporary, mode, encoding=encoding)  # noqa: SIM115 - closed further down
+            except FileNotFoundError:
+                os.makedirs(parent, exist_ok=True)
+                file = open(temporary, mode, encoding=encoding)  # noqa: SIM115
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        try:
+            with file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+        except BaseException as error:
+            with suppress(FileNotFoundError):
+                os.remove(temporary)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self._cannot_write(error) from error
+            raise
+        if durable:
+            sync_directory(parent)
+
+    def create(self, data: bytes) -> bool:
+        """See `Store`: a whole temporary file is linked to the name, which fails if it is there."""
+        parent, temporary = self._parent_and_temporary()
+        try:
+            with LocalStore(temporary, temporary).write("wb", durable=True) as file:
+                file.write(data)
+            os.link(temporary, self._path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        finally:
+            with suppress(FileNotFoundError):
+                os.remove(temporary)
+        sync_directory(parent)
+        return True
+
+    def upload(self, path: str) -> None:
+        """See `Store`."""
+        with open(path, "rb") as source, self.write("wb", durable=True) as target:
+            shutil.copyfileobj(source, target)
+
+    def sync(self) -> str | None:
+        """See `Store`."""
+        with open(self._path, "rb") as file:
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise self._cannot_write(error) from error
+        return os.path.dirname(os.path.abspath(self._path))
+
+    def _parent_and_temporary(self) -> tuple[str, str]:
+        """Returns the file's directory, and a temporary name in it that nobody else has."""
+        parent, name = os.path.split(os.path.abspath(self._path))
+        return parent, os.path.join(parent, f".{name}.{secrets.token_hex(4)}.tmp")
+
+    def _cannot_write(self, error: OSError) -> FileError:
+        return FileError(
+            f"{self._url}: can't be written: {error.strerror}; make room, mend the permissions or "
+            "choose another directory"
+        )
+
+
+def sync_directory(path: str) -> None:
+    """Makes a rename in a directory durable (a rename is only as durable as its directory)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
