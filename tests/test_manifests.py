@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
-from cluster.plan.phase import Phase
+from cluster.plan.phases import Phase
 from polyprag.encoding.manifest import BaseModel, EncodingManifest, ExpertsFile, RowsPart, Trained
 from polyprag.errors import RunError
 from polyprag.retrieval.parts.components import Component, StoredFile
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
-from polyprag.routed.map_file import RouterSettings
+from polyprag.routed.map_file import MapSettings
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.errors import CorpusError, PolypragError
 from sharding.stream.plan import Cursor, LaneCursor
@@ -134,7 +134,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     }
     document = json.dumps(values).encode()
     return Kind(
-        RouterSettings.load, "router.json", document, RunError, "run `polyprag distill RUN`"
+        MapSettings.load, "router.json", document, RunError, "run `polyprag distill RUN`"
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from msgspec import structs
 from safetensors.torch import load_file, save_file
 
 from cluster.checkpoints.manifest import CheckpointManifest
@@ -180,15 +181,15 @@ def _other_experts(run: Path) -> None:
     state = load_file(path)
     save_file({name: tensor + 1 for name, tensor in state.items()}, path)
     manifest = EncodingManifest.load(run / "encoding")
-    experts = replace(manifest.experts, sha256=sha256_of(path))
-    replace(manifest, experts=experts).save(run / "encoding")
+    experts = structs.replace(manifest.experts, sha256=sha256_of(path))
+    structs.replace(manifest, experts=experts).save(run / "encoding")
 
 
 def _fewer_rows(run: Path) -> None:
     manifest = EncodingManifest.load(run / "encoding")
     parts = manifest.parts[:-1]
     num_passages = sum(part.num_passages for part in parts)
-    replace(manifest, parts=parts, num_passages=num_passages).save(run / "encoding")
+    structs.replace(manifest, parts=parts, num_passages=num_passages).save(run / "encoding")
 
 
 @pytest.mark.parametrize("change", [_other_experts, _fewer_rows])
