@@ -1,6 +1,6 @@
 # Every target brings .venv up to date first; nothing outside this folder is changed.
 #   make quickstart   install, encode real passages, answer from the weights
-#   make test         all tests            (make test ARGS="-m 'not slow' -x")
+#   make test         all tests            (make test ARGS="-m 'not slow' -x"; in TEST_WORKERS processes, 2)
 #   make lint         ruff, mypy --strict, import-linter, codespell
 #   make docs         write docs/cli.md anew, check every link in the documents
 #   make bench        the benchmarks, with the libraries that they compare with (in .venv-rivals)
@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+TEST_WORKERS ?= 2
 
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 RIVALS := .venv-rivals
@@ -45,8 +46,9 @@ install-gpu: $(STAMP)
 quickstart: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh
 
+# A file's tests stay in one process, which starts what they share (a Ray, a server) once.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
