@@ -14,10 +14,10 @@ from polyprag.retrieval.parts.serving_rows import ServingRows
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
 from polyprag.run_dir import INDEX
-from polyprag.verify.files import Advance, checksum_problem, size_in, size_problem, sizes_in
+from polyprag.verify.files import checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.shown_progress import ShowProgress
+from sharding.shown_progress import Advance, ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, exists, join
 from sharding.storage.urls import local_path
 

@@ -32,7 +32,12 @@ from polyprag.retrieval.dense.faiss_index import (
     write_index,
     write_place,
 )
-from polyprag.retrieval.dense.faiss_merge import is_joined_on_disk, join_on_disk, pack, plain_twin
+from polyprag.retrieval.dense.faiss_merge import (
+    is_joined_on_disk,
+    join_on_disk,
+    pack_codes,
+    plain_twin,
+)
 from polyprag.retrieval.dense.faiss_training import trained_index
 from polyprag.retrieval.parts.part import IndexPart
 from sharding.task_pool import TaskPool
@@ -184,7 +189,7 @@ class DenseBuild:
             paths = [self._parts.store.local(part) / FILE for part in filled]
             join_on_disk(directory / FILE, read_index(self._parts.store.local(trained)), paths)
             if is_packed:
-                pack(directory / FILE)
+                pack_codes(directory / FILE)
             write_place(directory, first=0)
 
         return self._parts.make("dense", write, **made_from)

@@ -17,7 +17,7 @@ from polyprag.retrieval.building.groups import Group, group_ranges, groups_of
 from polyprag.retrieval.building.part_maker import IndexLocation, PartMaker
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.building.settings import Settings
-from polyprag.retrieval.building.work import Counts, GroupSource, Scores, Texts, Vectors
+from polyprag.retrieval.building.work import BM25Scores, Counts, GroupSource, Texts, Vectors
 from polyprag.retrieval.encoders.choice import fit_encoder, needs_sample
 from polyprag.retrieval.freshness import row_parts
 from polyprag.retrieval.lexical.term_counts import TermCounts
@@ -182,7 +182,7 @@ class SegmentBuild:
         tasks = [
             self._parts.task(
                 "bm25",
-                Scores(
+                BM25Scores(
                     tuple(counts[i] for i in numbers),
                     statistics,
                     analyzer,

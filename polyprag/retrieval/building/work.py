@@ -92,7 +92,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class BM25Scores:
     """A part of a base's BM25 index."""
 
     counts: tuple[IndexPart, ...]

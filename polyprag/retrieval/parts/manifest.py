@@ -27,9 +27,9 @@ class Segment(Stored, frozen=True):
         num_passages: how many they are.
         shards: SHA-256 of the corpus's shards that it was built from, in order.
         row_files: SHA-256 of the encoding's files that hold its rows, in order; none without one.
-        parts: by name, passages, bm25, embeddings, dense, and rows where there was an encoding;
+        parts: by name: passages, bm25, embeddings, dense, and rows where there was an encoding;
             the base's encoder too. Each is divided into one or more over consecutive passages.
-            The file calls them `components`.
+            In the file they are `components`.
     """
 
     first_id: Natural

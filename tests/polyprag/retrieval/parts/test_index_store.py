@@ -174,7 +174,7 @@ def uploaded_part(url: str, letter: str) -> IndexPart:
 
 def test_unused_copies_go_and_used_ones_stay(tmp_path: Path) -> None:
     url = f"memory://copies/{tmp_path.name}"
-    parts = {letter: part(url, letter) for letter in "abcd"}
+    parts = {letter: uploaded_part(url, letter) for letter in "abcd"}
     using, other = (LocalCache(tmp_path / "copies", max_bytes=150) for _ in range(2))
     first = local_copy(using, join(url, "a"), parts["a"])
     second = local_copy(using, join(url, "b"), parts["b"])
