@@ -1,4 +1,4 @@
-"""A public name means one thing: no two modules define a class, function or constant of one name."""
+"""A public name means one thing: no two modules define the same class, function or constant."""
 
 import ast
 from collections import defaultdict
