@@ -17,6 +17,26 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
+FOLDERS = ("sharding", "polyprag", "cluster", "benchmarks", "tests", "docs", "examples")
+_FILE = re.compile(r"(?<![\w./-])(?:[\w-]+/)*[\w-]+\.py\b")
+_PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
+_DOTTED = re.compile(r"(?<![\w./-])(?:sharding|polyprag|cluster)(?:\.[A-Za-z]\w*)+")
+_IMPORTED = re.compile(r"^from ((?:sharding|polyprag|cluster)[\w.]*) import (.+)$", re.MULTILINE)
+_WAS = re.compile(r"^\| [^|]+\|", re.MULTILINE)  # the changelog's first columns: earlier names
+
+
+def is_defined(dotted: str) -> bool:
+    """Whether there is such a module, or such a name in one; nothing is imported for it."""
+    path, names = ROOT, dotted.split(".")
+    while names and (path / names[0]).is_dir():
+        path /= names.pop(0)
+    is_module = bool(names) and (path / f"{names[0]}.py").exists()
+    path /= f"{names.pop(0)}.py" if is_module else "__init__.py"
+    if not names:
+        return True
+    defined = rf"^(?:(?:class |def )?|from .* import .*\b){names[0]}\b"
+    return re.search(defined, path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
 
 def anchors(document: Path) -> set[str]:
     """The anchors that GitHub gives a document's headings."""
@@ -47,6 +67,28 @@ def test_links_lead_to_files_and_headings(document: Path) -> None:
         if not file.exists() or not (is_heading or anchor in anchors(file)):
             broken.append(target)
     assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_a_document_names_are_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    files = [f"/{f.relative_to(ROOT)}" for name in FOLDERS for f in (ROOT / name).rglob("*.py")]
+    # They may be named from inside their package or room, as in `training/loop.py`.
+    wrong = {name for name in _FILE.findall(text) if not any(f.endswith(f"/{name}") for f in files)}
+    paths = set(_PATH.findall(text)) - set(shipped_configs())
+    assert wrong | {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_names_in_a_document_are_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    if document.name == "CHANGELOG.md":
+        text = _WAS.sub("|", text)
+    names = {name for name in _DOTTED.findall(text) if not name.endswith((".md", ".idx"))}
+    names |= {
+        f"{module}.{name}" for module, line in _IMPORTED.findall(text) for name in line.split(", ")
+    }
+    assert {name for name in names - set(flatten(Config())) if not is_defined(name)} == set()
 
 
 def test_cli_page_is_what_the_commands_say() -> None:

@@ -14,8 +14,8 @@ from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
 from polyprag.encoding.manifest import BaseModel, EncodingManifest, ExpertsFile, RowsPart, Trained
 from polyprag.errors import RunError
-from polyprag.retrieval.parts.components import Component, StoredFile
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from polyprag.retrieval.parts.part import IndexPart, StoredFile
 from polyprag.routed.map_file import MapSettings
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.errors import CorpusError, PolypragError
@@ -61,7 +61,7 @@ INDEX = IndexManifest(
             3,
             [SHA],
             [SHA],
-            {n: [Component(f"{n}-0123456789ab", {"x.bin": StoredFile(3, SHA)})] for n in NAMES},
+            {n: [IndexPart(f"{n}-0123456789ab", {"x.bin": StoredFile(3, SHA)})] for n in NAMES},
         ),
     ),
 )
@@ -133,9 +133,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "sha256": SHA,
     }
     document = json.dumps(values).encode()
-    return Kind(
-        MapSettings.load, "router.json", document, RunError, "run `polyprag distill RUN`"
-    )
+    return Kind(MapSettings.load, "router.json", document, RunError, "run `polyprag distill RUN`")
 
 
 # Objects with any keys, and those with any values besides.

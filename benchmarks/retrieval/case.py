@@ -27,9 +27,9 @@ from polyprag.retrieval.dense.faiss_factory import empty_index, factory_for, inv
 from polyprag.retrieval.dense.faiss_index import VectorIndex
 from polyprag.retrieval.dense.search import DenseIndex, DenseSegment
 from polyprag.retrieval.freshness import Freshness
-from polyprag.retrieval.parts.components import Component, whole_component
 from polyprag.retrieval.parts.index_store import LocalIndexStore
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from polyprag.retrieval.parts.part import IndexPart, whole_part
 from polyprag.retrieval.parts.passages import write_passages
 from polyprag.retrieval.parts.serving_rows import write_rows
 from polyprag.retrieval.parts.span import OpenSegment, Span
@@ -63,17 +63,17 @@ def groups_in(directory: Path) -> list[Group]:
     return groups
 
 
-def embeddings_in(directory: Path) -> list[Component]:
+def embeddings_in(directory: Path) -> list[IndexPart]:
     """The embeddings of each group."""
     names = json.loads((directory / "embeddings.json").read_text())
-    found = [whole_component(directory / "run" / "index" / name) for name in names]
-    return [component for component in found if component is not None]
+    found = [whole_part(directory / "run" / "index" / name) for name in names]
+    return [part for part in found if part is not None]
 
 
 def opened_embeddings(directory: Path, size: int) -> Embeddings:
     """The embeddings, mapped."""
     store = store_in(directory)
-    local = [store.local(component) for component in embeddings_in(directory)]
+    local = [store.local(part) for part in embeddings_in(directory)]
     return Embeddings.open(local, num_passages=size)
 
 
@@ -109,9 +109,9 @@ def vectors(directory: Path, *, size: int, queries: int) -> dict[str, Any]:
         def write(path: Path, chunk: npt.NDArray[np.float16] = chunk) -> None:
             np.save(path / "vectors.npy", chunk)
 
-        component = keep_or_make(store, "embeddings", made_from={"n": number}, write=write)
+        part = keep_or_make(store, "embeddings", made_from={"n": number}, write=write)
         sizes.append(len(chunk))
-        names.append(component.directory)
+        names.append(part.directory)
     (directory / "sizes.json").write_text(json.dumps(sizes))
     (directory / "embeddings.json").write_text(json.dumps(names))
     embeddings = opened_embeddings(directory, size)
@@ -141,9 +141,9 @@ def build_polyprag(directory: Path, *, size: int) -> dict[str, Any]:
         groups_in(directory), embeddings_in(directory), removed=NOBODY, is_base=True
     )
     seconds = time.perf_counter() - started
-    names = [component.directory for component in made]
+    names = [part.directory for part in made]
     (directory / "dense.json").write_text(json.dumps(names))
-    size_of = sum(file.num_bytes for component in made for file in component.files.values())
+    size_of = sum(file.num_bytes for part in made for file in part.files.values())
     return {
         "seconds": seconds,
         "peak_mib": memory.peak_mib(),

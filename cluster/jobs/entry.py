@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 FINAL = (0, 2, 130, 143)
-FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
 
 
 def run(command: Sequence[str], *, retries: int) -> int:
@@ -45,7 +45,7 @@ def run(command: Sequence[str], *, retries: int) -> int:
         code = running.wait()
         if stopped or code in FINAL or attempt == retries:
             break
-        wait = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S)
+        wait = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
         print(
             f"polyprag ended with status {code}; try {attempt + 2} begins in {wait:.0f} s",
             file=sys.stderr,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from polyprag.config import ModelConfig
 from polyprag.errors import RunError
 from sharding.storage.files import join, sha256_of
-from sharding.storage.versioned import FileKind, Natural, Positive, Sha256, Stored, Values, require
+from sharding.storage.versioned import (
+    FileKind,
+    Natural,
+    Positive,
+    Sha256,
+    Stored,
+    Values,
+    require_field,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +89,9 @@ class EncodingManifest(Stored, frozen=True):
 
     def check(self) -> None:
         """Raises `ValueError` naming the field that can't be."""
-        require("/" not in self.experts.file, "experts.file", "a name with no directory in it")
+        require_field(
+            "/" not in self.experts.file, "experts.file", "a name with no directory in it"
+        )
         next_id = 0
         for position, part in enumerate(self.parts):
             where = f"parts[{position}]"
@@ -94,7 +104,7 @@ class EncodingManifest(Stored, frozen=True):
             if part.first_id != next_id:
                 raise ValueError(f"{where}.first_id must be {next_id}")
             next_id += part.num_passages
-        require(self.num_passages == next_id, "num_passages", f"the parts' sum, {next_id}")
+        require_field(self.num_passages == next_id, "num_passages", f"the parts' sum, {next_id}")
 
 
 def _with_joint(values: Values) -> Values:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from polyprag.config import Config
 from polyprag.retrieval.encoders.choice import saved_encoder
 from polyprag.retrieval.encoders.interface import Encoder
-from polyprag.retrieval.parts.components import Component
 from polyprag.retrieval.parts.index_store import index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
+from polyprag.retrieval.parts.part import IndexPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def encoder_identity(manifest: IndexManifest) -> str:
     return _part(manifest).directory  # its name follows from all that the encoder was made of
 
 
-def _part(manifest: IndexManifest) -> Component:
+def _part(manifest: IndexManifest) -> IndexPart:
     """Returns the part of the index that has the encoder, which is the base's."""
-    (encoder,) = manifest.segments[0].components["encoder"]
+    (encoder,) = manifest.segments[0].parts["encoder"]
     return encoder

@@ -117,8 +117,8 @@ class Index:
                     raise RunError(f"{source} has changed since {store.url} was built: {REMEDY}")
                 parts = [
                     {
-                        name: [store.local(component, whole=verify) for component in components]
-                        for name, components in segment.components.items()
+                        name: [store.local(part, whole=verify) for part in divided]
+                        for name, divided in segment.parts.items()
                     }
                     for segment in manifest.segments
                 ]

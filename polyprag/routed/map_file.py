@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.errors import FileError, RunError
 from sharding.storage.files import atomic_write, exists, join, read_bytes, remove_directory
-from sharding.storage.versioned import FileKind, Positive, Sha256, Stored, require
+from sharding.storage.versioned import FileKind, Positive, Sha256, Stored, require_field
 
 if TYPE_CHECKING:
     from polyprag.routed.map import Fitted, RoutingMap
@@ -75,7 +75,7 @@ class MapSettings(Stored, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raises `ValueError` naming the field that can't be."""
-        require(self.cosine is None or isfinite(self.cosine), "cosine", "finite or null")
+        require_field(self.cosine is None or isfinite(self.cosine), "cosine", "finite or null")
 
 
 _SETTINGS_FILE = FileKind(

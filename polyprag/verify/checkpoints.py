@@ -16,7 +16,7 @@ CHECKPOINTS = "checkpoints"
 _FROM_START = "copy it from elsewhere, or delete the directory to train from the start"
 
 
-class StateFile(Protocol):
+class CheckpointFile(Protocol):
     """A file of a checkpoint."""
 
     @property
@@ -44,11 +44,11 @@ class Checkpoint(Protocol):
         """The settings and the corpus that it belongs to."""
 
     @property
-    def experts(self) -> StateFile:
+    def experts(self) -> CheckpointFile:
         """The experts and their moments."""
 
     @property
-    def rows(self) -> Mapping[int, StateFile]:
+    def rows(self) -> Mapping[int, CheckpointFile]:
         """By partition."""
 
     def kept(self, directory: str) -> set[str]:

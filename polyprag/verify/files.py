@@ -1,14 +1,14 @@
 """Files that a manifest names by size and checksum."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from polyprag.errors import FileError
 from sharding.checks.problem import Problem
+from sharding.shown_progress import Advance
 from sharding.storage.files import list_sizes, open_url, size_of
 
 _BLOCK = 4 << 20
-Advance = Callable[[int], object]
 
 
 def sizes_in(directory: str) -> dict[str, int] | None:

@@ -7,17 +7,17 @@ import numpy as np
 
 from polyprag.errors import FileError, PolypragError, RunError
 from polyprag.retrieval.freshness import Freshness, corpus_and_encoding
-from polyprag.retrieval.parts.components import DIRECTORY_NAME, SUMMARY, Component
 from polyprag.retrieval.parts.manifest import IndexManifest
+from polyprag.retrieval.parts.part import DIRECTORY_NAME, SUMMARY, IndexPart
 from polyprag.retrieval.parts.passages import PassageStore
 from polyprag.retrieval.parts.serving_rows import ServingRows
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
 from polyprag.run_dir import INDEX
-from polyprag.verify.files import Advance, checksum_problem, size_in, size_problem, sizes_in
+from polyprag.verify.files import checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.shown_progress import ShowProgress
+from sharding.shown_progress import Advance, ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, exists, join
 from sharding.storage.urls import local_path
 
@@ -60,14 +60,14 @@ def verify_index(
     if corpus is not None and manifest.num_passages > corpus.num_passages:
         what = f"num_passages is {manifest.num_passages} where the corpus has {corpus.num_passages}"
         problems.append(Problem(url, f"{url}: {what}; {REMEDY}"))
-    parts = manifest.components
+    parts = manifest.parts
     total = sum(file.num_bytes for part in parts for file in part.files.values())
     with show(total, INDEX, unit="bytes") as advance:
         for segment in manifest.segments:
-            for name, divided in segment.components.items():
+            for name, divided in segment.parts.items():
                 for part in divided:
                     part_url = join(directory, part.directory)
-                    wrong = _component(part_url, part, quick, advance)
+                    wrong = _wrong_files(part_url, part, quick, advance)
                     if not wrong and not quick:
                         wrong = _contents(part_url, name, segment.span, manifest.removed)
                     problems += wrong
@@ -98,7 +98,7 @@ def _summary(manifest: IndexManifest, corpus: CorpusManifest | None) -> str:
         count += f" of {corpus.num_passages:,}"  # it has grown: an index of the first ones works
     segments = len(manifest.segments)
     within = f" in {segments} segments" if segments > 1 else ""
-    return f"{count} passages{within}, {', '.join(sorted(manifest.segments[0].components))}"
+    return f"{count} passages{within}, {', '.join(sorted(manifest.segments[0].parts))}"
 
 
 def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
@@ -123,7 +123,7 @@ def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
     return wrong
 
 
-def _component(directory: str, part: Component, quick: bool, advance: Advance) -> list[Problem]:
+def _wrong_files(directory: str, part: IndexPart, quick: bool, advance: Advance) -> list[Problem]:
     """Returns what is wrong with a part's files."""
     problems = []
     sizes = sizes_in(directory)

@@ -37,7 +37,7 @@ def wrong_vectors(
         removed: ascending positions in the segment that have no vector.
     """
     num_passages = sample.segment.num_passages
-    embeddings = Embeddings.open(sample.parts["embeddings"], num_passages=num_passages)
+    embeddings = Embeddings.open(sample.directories["embeddings"], num_passages=num_passages)
     vectors_mD = embeddings.take(sample.positions)
     if encoder is not None and sample.passages:
         problem = _unlike_encoder(sample, vectors_mD, encoder)
@@ -45,26 +45,26 @@ def wrong_vectors(
             return [problem]  # FAISS's vectors can't be held against these
     indexes = [
         VectorIndex.open(directory, num_passages=num_passages, dims=embeddings.dims, gpu="never")
-        for directory in sample.parts["dense"]
+        for directory in sample.directories["dense"]
     ]
-    components = sample.segment.components["dense"]
+    parts = sample.segment.parts["dense"]
     # Without an encoder it isn't known which of the two has the right ones.
     delete_too = "" if encoder is not None else "embeddings-*"
     ends = np.cumsum([index.num_vectors for index in indexes])
     if ends[-1] != num_passages - len(removed):
         what = f"{ends[-1]} vectors where {num_passages - len(removed)} passages have one"
-        return [sample.problem(components[0], f"FAISS holds {what}", delete_too=delete_too)]
+        return [sample.problem(parts[0], f"FAISS holds {what}", delete_too=delete_too)]
     # The indexes are of consecutive passages, and removed ones are in none.
     ranks_m = sample.positions - np.searchsorted(removed, sample.positions)
     index_of_m = np.searchsorted(ends, ranks_m, side="right")
     problems = []
-    for number, (index, component) in enumerate(zip(indexes, components, strict=True)):
+    for number, (index, part) in enumerate(zip(indexes, parts, strict=True)):
         mine = (index_of_m == number) & vectors_mD.any(axis=1)
         if mine.any():
             asked = _Asked(sample.ids[mine], vectors_mD[mine], embeddings, sample.segment.span)
             wrong = asked.wrong_in(index)
             if wrong is not None:
-                problems.append(sample.problem(component, wrong, delete_too=delete_too))
+                problems.append(sample.problem(part, wrong, delete_too=delete_too))
     return problems
 
 
@@ -74,7 +74,7 @@ def _unlike_encoder(
     """Returns a problem where stored vectors aren't what the encoder makes of the passages."""
     made_mD = encoder.encode_passages([(each.title, each.text) for each in sample.passages])
     if made_mD.shape[1] != vectors_mD.shape[1]:
-        first = sample.segment.components["embeddings"][0]
+        first = sample.segment.parts["embeddings"][0]
         what = f"vectors of {vectors_mD.shape[1]} numbers where the encoder makes {encoder.dims}"
         return sample.problem(first, what, delete_too="dense-*")
     lengths_m = np.linalg.norm(vectors_mD, axis=1) * np.linalg.norm(made_mD, axis=1)
@@ -85,13 +85,13 @@ def _unlike_encoder(
     if not len(wrong):
         return None
     first_id = int(sample.ids[wrong[0]])
-    sizes = [_num_vectors(directory) for directory in sample.parts["embeddings"]]
+    sizes = [_num_vectors(directory) for directory in sample.directories["embeddings"]]
     what = (
         f"passage {first_id} has a vector whose cosine with what the encoder makes of its text is "
         f"{cosines_m[wrong[0]]:.3f} and not 1{sample.of_sample(len(wrong))}"
     )
-    component = sample.component("embeddings", first_id, sizes=sizes)
-    return sample.problem(component, what, delete_too="dense-*")
+    part = sample.part("embeddings", first_id, sizes=sizes)
+    return sample.problem(part, what, delete_too="dense-*")
 
 
 def _num_vectors(embeddings: Path) -> int:

@@ -22,15 +22,15 @@ class _Statistics:
     """What BM25's formula needs to know of all passages."""
 
     def __init__(self, samples: Sequence[SegmentSample]) -> None:
-        self.base = [BM25Part.open(directory) for directory in samples[0].parts["bm25"]]
+        self.base = [BM25Part.open(directory) for directory in samples[0].directories["bm25"]]
         self.later = [
-            [TermCounts.open(directory) for directory in sample.parts["bm25"]]
+            [TermCounts.open(directory) for directory in sample.directories["bm25"]]
             for sample in samples[1:]
         ]
         self._num_passages = sum(sample.segment.num_passages for sample in samples)
 
     def sizes(self, number: int) -> list[int]:
-        """Passages of each BM25 component of a segment."""
+        """Passages of each BM25 part of a segment."""
         parts = self.base if number == 0 else self.later[number - 1]
         return [part.num_passages for part in parts]
 
@@ -69,7 +69,7 @@ def wrong_words(samples: Sequence[SegmentSample]) -> list[Problem]:
     """
     nobody = np.zeros(0, np.int64)
     index = LexicalIndex.open(
-        [sample.parts["bm25"] for sample in samples],
+        [sample.directories["bm25"] for sample in samples],
         [OpenSegment(sample.segment.span, nobody) for sample in samples],
     )
     statistics = _Statistics(samples)
@@ -91,10 +91,10 @@ def wrong_words(samples: Sequence[SegmentSample]) -> list[Problem]:
         if len(wrong):
             at = mine.start + wrong[0]
             passage = passages[at]
-            component = sample.component("bm25", passage.id, sizes=statistics.sizes(number))
+            part = sample.part("bm25", passage.id, sizes=statistics.sizes(number))
             what = (
                 f"passage {passage.id} scores {found_m[at]:.4f} for its own first words, which "
                 f"give {expected_m[at]:.4f}{sample.of_sample(len(wrong))}"
             )
-            problems.append(sample.problem(component, what))
+            problems.append(sample.problem(part, what))
     return problems

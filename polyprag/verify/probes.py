@@ -46,7 +46,7 @@ def probe_index(
         show: shows how far it is.
 
     Returns:
-        What disagrees, one problem a component, and how many passages were looked up.
+        What disagrees, one problem a part, and how many passages were looked up.
     """
     url = join(run_dir, INDEX)
     data = _cache_settings(run_dir)
@@ -96,15 +96,15 @@ def _cache_settings(run_dir: str) -> DataConfig:
 def _local_parts(
     store: IndexStore, manifest: IndexManifest, show: ShowProgress
 ) -> list[dict[str, list[Path]]]:
-    """Returns the local directories of each segment's components, by name."""
+    """Returns the local directories of each segment's parts, by name."""
     parts: list[dict[str, list[Path]]] = []
-    with show(len(manifest.components), "sample of the index", unit="parts") as advance:
+    with show(len(manifest.parts), "sample of the index", unit="parts") as advance:
         for segment in manifest.segments:
             local: dict[str, list[Path]] = {}
-            for name, components in segment.components.items():
+            for name, divided in segment.parts.items():
                 local[name] = []
-                for component in components:
-                    local[name].append(store.local(component))
+                for part in divided:
+                    local[name].append(store.local(part))
                     advance(1)
             parts.append(local)
     return parts
@@ -127,9 +127,9 @@ def _wrong_passages(
         ]
     if wrong:
         passage, what = wrong[0]
-        (component,) = sample.segment.components["passages"]
+        (part,) = sample.segment.parts["passages"]
         what = f"passage {passage.id} {what}{sample.of_sample(len(wrong))}"
-        yield sample.problem(component, what)
+        yield sample.problem(part, what)
 
 
 def _difference(there: Passage, here: Passage) -> str | None:
@@ -150,13 +150,15 @@ def _difference(there: Passage, here: Passage) -> str | None:
 
 def _wrong_rows(sample: SegmentSample, encoding: Encoding) -> Iterator[Problem]:
     """Rows that are further from the encoding's than their format makes them."""
-    (component,) = sample.segment.components["rows"]
-    table = ServingRows.open(sample.parts["rows"][0], num_passages=sample.segment.num_passages)
+    (part,) = sample.segment.parts["rows"]
+    table = ServingRows.open(
+        sample.directories["rows"][0], num_passages=sample.segment.num_passages
+    )
     ids, stored_mSK = sample.ids, table.take(sample.positions)
     trained_mSK = encoding.rows(ids)
     if stored_mSK.shape != trained_mSK.shape:
         what = f"rows have shape {table.row_shape} where the encoding's are of "
-        yield sample.problem(component, what + str(trained_mSK.shape[1:]))
+        yield sample.problem(part, what + str(trained_mSK.shape[1:]))
         return
     excess_mSK = np.abs(stored_mSK - trained_mSK) - rounding(trained_mSK, table.rows_format)
     (wrong,) = np.nonzero(excess_mSK.max(axis=(1, 2)) > 0)
@@ -167,4 +169,4 @@ def _wrong_rows(sample: SegmentSample, encoding: Encoding) -> Iterator[Problem]:
             f"passage {ids[first]} has {stored_mSK[first, site, expert]:.4f} at site {site} and "
             f"expert {expert} where the encoding has {trained_mSK[first, site, expert]:.4f}"
         )
-        yield sample.problem(component, what + sample.of_sample(len(wrong)))
+        yield sample.problem(part, what + sample.of_sample(len(wrong)))

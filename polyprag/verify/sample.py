@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.retrieval.parts.components import Component
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from polyprag.retrieval.parts.part import IndexPart
 from polyprag.retrieval.remedy import REMEDY
 from sharding.checks.problem import Problem
 from sharding.corpus.passages import Passage
@@ -25,13 +25,13 @@ class SegmentSample:
     Attributes:
         index_url: RUN/index.
         segment: whose they are.
-        parts: the local directories of the segment's components, by name.
+        directories: those of the segment's parts on this machine, by the parts' names.
         passages: as the corpus has them where it is there, else as the index has them; ascending.
     """
 
     index_url: str
     segment: Segment
-    parts: Mapping[str, Sequence[Path]]
+    directories: Mapping[str, Sequence[Path]]
     passages: Sequence[Passage]
 
     @property
@@ -44,27 +44,27 @@ class SegmentSample:
         """Of the passages in the segment, (m,)."""
         return self.ids - self.segment.first_id
 
-    def component(self, name: str, passage_id: int, *, sizes: Sequence[int]) -> Component:
-        """Returns the component that has a passage.
+    def part(self, name: str, passage_id: int, *, sizes: Sequence[int]) -> IndexPart:
+        """Returns the part of a kind that has a passage.
 
         Args:
-            name: what kind of component it is.
+            name: passages, bm25 or another kind.
             passage_id: one of the segment's.
-            sizes: passages of each of its components of that kind.
+            sizes: passages of each of the segment's parts of that kind.
         """
         ends = np.cumsum(sizes)
         at = int(np.searchsorted(ends, passage_id - self.segment.first_id, side="right"))
-        return self.segment.components[name][at]
+        return self.segment.parts[name][at]
 
-    def problem(self, component: Component, what: str, *, delete_too: str = "") -> Problem:
-        """Reports a component that is wrong though its files are as they were written.
+    def problem(self, part: IndexPart, what: str, *, delete_too: str = "") -> Problem:
+        """Reports a part that is wrong though its files are as they were written.
 
         Args:
-            component: one of the segment's.
+            part: one of the segment's.
             what: is wrong; names the passage, what it should have and what it has.
             delete_too: what else in RUN/index is to be made again with it.
         """
-        url = join(self.index_url, component.directory)
+        url = join(self.index_url, part.directory)
         both = f" and {join(self.index_url, delete_too)}" if delete_too else ""
         # Building keeps a part that is as it was written, so it must go first.
         remedy = f"delete {url}{both} and {REMEDY}"

@@ -16,7 +16,7 @@ from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.passages import Passage, removed_key
 from sharding.corpus.reader import Corpus
-from sharding.corpus.tar import REMEDY, offsets_of, scan
+from sharding.corpus.tar import SHARD_REMEDY, offsets_of, scan
 from sharding.errors import CorpusError
 from sharding.ingest.splits import Hashes, bodies_of, hashes_of, key_hashes, text_hashes
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -81,7 +81,7 @@ def keys_in_shard(
             rows = [_decode(view[start:end]) for start, end in bounds]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorpusError(
-            f"{url}: holds a record that can't be read ({error}); {REMEDY}"
+            f"{url}: holds a record that can't be read ({error}); {SHARD_REMEDY}"
         ) from error
     keys = [row.key for row in rows]
     titles, texts = [row.title for row in rows], [row.text for row in rows]

@@ -16,7 +16,7 @@ from msgspec import structs
 from sharding.checks.shard import problems_in
 from sharding.corpus.manifest import MANIFEST_NAME, SHARD_NAME, CorpusManifest, Partition
 from sharding.corpus.passages import Record, from_json
-from sharding.corpus.tar import BLOCK, REMEDY, offsets_of, scan
+from sharding.corpus.tar import BLOCK, SHARD_REMEDY, offsets_of, scan
 from sharding.errors import CorpusError, FileError
 from sharding.storage.files import atomic_write, exists, join, read_bytes
 
@@ -68,11 +68,11 @@ def look_at(shard: ShardFile) -> FoundShard | str:
     named = SHARD_NAME.fullmatch(shard.name)
     try:
         if named is None:
-            raise CorpusError(f"{url}: isn't named as a shard is; {REMEDY}")
+            raise CorpusError(f"{url}: isn't named as a shard is; {SHARD_REMEDY}")
         data = read_bytes(url)
         sha256 = hashlib.sha256(data).hexdigest()
         if not sha256.startswith(named[2]):
-            raise CorpusError(f"{url}: has another SHA-256 than its name says; {REMEDY}")
+            raise CorpusError(f"{url}: has another SHA-256 than its name says; {SHARD_REMEDY}")
         first_id, num_passages = _extent(data, url)
         found = Partition(
             int(named[1]), first_id, num_passages, shard.name, len(data), sha256, False, {}
@@ -112,7 +112,7 @@ def _extent(data: bytes, url: str) -> tuple[int, int]:
         num_members += 1
         at += BLOCK + -(-size // BLOCK) * BLOCK
     if num_members == 0:
-        raise CorpusError(f"{url}: not a shard of polyprag's; {REMEDY}")
+        raise CorpusError(f"{url}: not a shard of polyprag's; {SHARD_REMEDY}")
     return first_id, num_members
 
 

@@ -11,7 +11,7 @@ from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.passages import Record, from_json, to_json
 from sharding.corpus.shard_index import index_from_shard, index_length, index_name, save_index
-from sharding.corpus.tar import REMEDY, member_name, offsets_of, scan
+from sharding.corpus.tar import SHARD_REMEDY, member_name, offsets_of, scan
 from sharding.errors import CorpusError, FileError
 from sharding.storage.files import join, read_bytes
 
@@ -81,7 +81,7 @@ def inspect_shard(task: ShardTask) -> ShardFindings:
     if found:
         shown = [Problem(url, message) for message in found[:_SHOWN]]
         if len(found) > _SHOWN:
-            more = f"{url}: {len(found) - _SHOWN} more of its members are wrong; {REMEDY}"
+            more = f"{url}: {len(found) - _SHOWN} more of its members are wrong; {SHARD_REMEDY}"
             shown.append(Problem(url, more))
         return ShardFindings(part, shown)
     differs = task.count is not None and part.augmented and +counts != +Counter(part.counts)
@@ -131,14 +131,14 @@ def problems_in(
             yield str(error)
             continue
         if record.passage.id != passage_id:
-            yield f"{member}: holds passage {record.passage.id}; {REMEDY}"
+            yield f"{member}: holds passage {record.passage.id}; {SHARD_REMEDY}"
         elif to_json(record) != data[start:end]:
             yield (
                 f"{member}: isn't written as polyprag writes it (a field that comes twice, spaces "
-                f"or escapes); {REMEDY}"
+                f"or escapes); {SHARD_REMEDY}"
             )
         elif record.passage.is_removed and record.augmentation is not None:
-            yield f"{member}: has an augmentation, and its passage is removed; {REMEDY}"
+            yield f"{member}: has an augmentation, and its passage is removed; {SHARD_REMEDY}"
         else:
             if count is not None and counts is not None:
                 counts.update(count(record))
@@ -157,8 +157,8 @@ def _first_of(url: str, partition: Partition, *, num_bytes: int) -> str | None:
 def _with_member(what: str, first: str | None) -> str:
     """Words what is wrong with a shard, and the first damage in it where that can be seen."""
     if first is None:
-        return f"{what}; {REMEDY}"
-    return f"{what} ({first.removesuffix(f'; {REMEDY}')}); {REMEDY}"
+        return f"{what}; {SHARD_REMEDY}"
+    return f"{what} ({first.removesuffix(f'; {SHARD_REMEDY}')}); {SHARD_REMEDY}"
 
 
 def _index_size(task: ShardTask) -> Iterator[Problem]:

@@ -12,7 +12,15 @@ from msgspec import field
 from sharding.corpus.tar import MAX_ID
 from sharding.errors import CorpusError, corpus_errors
 from sharding.storage.files import join
-from sharding.storage.versioned import FileKind, Natural, Positive, Sha256, Stored, Values, require
+from sharding.storage.versioned import (
+    FileKind,
+    Natural,
+    Positive,
+    Sha256,
+    Stored,
+    Values,
+    require_field,
+)
 
 MANIFEST_NAME = "manifest.json"
 SHARD_NAME = re.compile(r"part-([0-9]{5,})-([0-9a-f]{12})\.tar")
@@ -37,8 +45,8 @@ class Partition(Stored, frozen=True):
         name = SHARD_NAME.fullmatch(self.file)
         if name is None:
             raise ValueError("file must be part-<index>-<hash>.tar, with no directory in it")
-        require(int(name[1]) == self.index, "file", f"named for partition {self.index}")
-        require(self.sha256.startswith(name[2]), "file", "named for its sha256")
+        require_field(int(name[1]) == self.index, "file", f"named for partition {self.index}")
+        require_field(self.sha256.startswith(name[2]), "file", "named for its sha256")
 
 
 class CorpusManifest(Stored, frozen=True):

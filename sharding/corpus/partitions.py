@@ -11,7 +11,7 @@ from pathlib import Path
 from sharding.corpus.manifest import SHARD_NAME, CorpusManifest, Partition
 from sharding.corpus.passages import Record, to_json
 from sharding.corpus.shard_index import index_name, index_of, save_index
-from sharding.corpus.tar import REMEDY, pack
+from sharding.corpus.tar import SHARD_REMEDY, pack_shard
 from sharding.errors import corpus_errors
 from sharding.storage.files import TEMPORARY_NAME, atomic_write, join, list_names, remove
 from sharding.storage.verified import read_verified
@@ -52,7 +52,7 @@ def write_shard(
                 f"partition {index}: ids must be consecutive, and this isn't passage {passage_id}: "
                 f"{document[:40]!r}"
             )
-    data, sizes = pack(first_id, documents)
+    data, sizes = pack_shard(first_id, documents)
     sha256 = hashlib.sha256(data).hexdigest()
     name = f"part-{index:05d}-{sha256[:12]}.tar"
     with atomic_write(join(corpus_dir, name)) as file:
@@ -99,7 +99,7 @@ def read_shard(url: str, partition: Partition) -> bytes:
     """
     with corpus_errors():
         return read_verified(
-            url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY
+            url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=SHARD_REMEDY
         )
 
 

@@ -20,7 +20,7 @@ from sharding.corpus.shard_index import (
     load_index,
     save_index,
 )
-from sharding.corpus.tar import BLOCK, REMEDY, headers, member_name, offsets_of, scan
+from sharding.corpus.tar import BLOCK, SHARD_REMEDY, headers, member_name, offsets_of, scan
 from sharding.errors import CorpusError, FileError, corpus_errors
 from sharding.storage.files import join, read_bytes
 from sharding.storage.urls import is_local
@@ -79,7 +79,7 @@ class Corpus:
         if self.cache is not None and not is_local(url):
             with corpus_errors():
                 return self.cache.get(
-                    url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=REMEDY
+                    url, sha256=partition.sha256, num_bytes=partition.num_bytes, remedy=SHARD_REMEDY
                 )
         return read_shard(url, partition)
 
@@ -114,7 +114,9 @@ class Corpus:
             document = _document(url, index, passage_id, partition.first_id)
         if document is None:
             name = member_name(passage_id)
-            raise CorpusError(f"{url}, member {name}: isn't what the shard had before; {REMEDY}")
+            raise CorpusError(
+                f"{url}, member {name}: isn't what the shard had before; {SHARD_REMEDY}"
+            )
         return _record(document, passage_id, url=url)
 
     def iterate(
@@ -196,5 +198,5 @@ def _record(document: bytes | memoryview, passage_id: int, *, url: str) -> Recor
     where = f"{url}, member {member_name(passage_id)}"
     record = from_json(document, where=where)
     if record.passage.id != passage_id:
-        raise CorpusError(f"{where}: holds passage {record.passage.id}; {REMEDY}")
+        raise CorpusError(f"{where}: holds passage {record.passage.id}; {SHARD_REMEDY}")
     return record

@@ -71,7 +71,7 @@ def index_of(data: bytes | bytearray, sizes: Int64Array, *, sha256: str) -> Shar
 
     Args:
         data: the whole shard.
-        sizes: int64 (n,), what `tar.scan` found or `tar.pack` made.
+        sizes: int64 (n,), what `tar.scan` found or `tar.pack_shard` made.
         sha256: the shard's, in hex.
     """
     offsets = offsets_of(sizes)

@@ -20,7 +20,7 @@ END_BYTES = 2 * BLOCK  # zeros
 MAX_MEMBER_BYTES = 64 << 20  # of one JSON document
 MAX_ID = 10**12 - 1  # twelve digits
 
-REMEDY = "it is damaged or was changed: copy it again, or prepare the corpus again"
+SHARD_REMEDY = "it is damaged or was changed: copy it again, or prepare the corpus again"
 
 Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 Uint8Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -69,7 +69,7 @@ def shard_bytes(sizes: Int64Array) -> int:
     return int((BLOCK + _padded(sizes)).sum()) + END_BYTES
 
 
-def pack(first_id: int, documents: Sequence[bytes]) -> tuple[bytearray, Int64Array]:
+def pack_shard(first_id: int, documents: Sequence[bytes]) -> tuple[bytearray, Int64Array]:
     """Returns a whole shard.
 
     Args:
@@ -136,14 +136,14 @@ def scan(data: bytes, *, first_id: int, num_members: int, where: str) -> Int64Ar
         missing = member_name(first_id + len(found))
         raise CorpusError(
             f"{where}: holds {len(found)} members where the manifest says {num_members}, and is "
-            f"cut before {missing}; {REMEDY}"
+            f"cut before {missing}; {SHARD_REMEDY}"
         )
     if len(data) < shard_bytes(sizes):
         last = member_name(first_id + num_members - 1)
-        raise CorpusError(f"{where}: is cut in or after its last member, {last}; {REMEDY}")
+        raise CorpusError(f"{where}: is cut in or after its last member, {last}; {SHARD_REMEDY}")
     if len(data) > shard_bytes(sizes) or any(data[-END_BYTES:]):
         raise CorpusError(
-            f"{where}: holds more than the {num_members} members of the manifest; {REMEDY}"
+            f"{where}: holds more than the {num_members} members of the manifest; {SHARD_REMEDY}"
         )
     return sizes
 
@@ -195,12 +195,12 @@ def _what_is_wrong(header: bytes, first_id: int, index: int) -> str:
     expected = member_name(first_id + index)
     if header[257:262] != b"ustar":
         found = "no more of them" if not any(header) else "something else"
-        return f": not a readable tar after {index} members, there is {found}; {REMEDY}"
+        return f": not a readable tar after {index} members, there is {found}; {SHARD_REMEDY}"
     if header[156:157] != b"0":
-        return f", member {name!r}: must be a plain file; {REMEDY}"
+        return f", member {name!r}: must be a plain file; {SHARD_REMEDY}"
     if name != expected:
-        return f", member {name!r}: expected {expected}; {REMEDY}"
-    return f", member {name!r}: has another header than polyprag writes; {REMEDY}"
+        return f", member {name!r}: expected {expected}; {SHARD_REMEDY}"
+    return f", member {name!r}: has another header than polyprag writes; {SHARD_REMEDY}"
 
 
 def _template() -> Uint8Array:

@@ -192,11 +192,11 @@ def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], Pa
     if task.file.kind == "tar":
         from sharding.ingest.formats import tar
 
-        found, parse = tar.slices(task.file, slice_bytes=size), tar.parse_samples
+        found, parse = tar.sample_slices(task.file, slice_bytes=size), tar.parse_samples
     else:
         from sharding.ingest.formats import arrow
 
-        found = arrow.slices(task.file, fields, row_group=task.row_group, slice_bytes=size)
+        found = arrow.row_slices(task.file, fields, row_group=task.row_group, slice_bytes=size)
         parse = arrow.parse_table
     for number, part in enumerate(found):
         key = _key(task, [], [sha256, task.row_group, number, size])

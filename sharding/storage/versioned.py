@@ -159,7 +159,7 @@ class FileKind(Generic[T]):
                 raise ValueError(f"Object missing required field `{each.encode_name}`")
 
 
-def require(ok: bool, name: str, allowed: str) -> None:
+def require_field(ok: bool, name: str, allowed: str) -> None:
     """Raises `ValueError` that a field must be something else, unless all is well."""
     if not ok:
         raise ValueError(f"{name} must be {allowed}")

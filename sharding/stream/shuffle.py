@@ -1,9 +1,10 @@
 """A partition's examples in their shuffled order, made piece by piece when they are wanted."""
 
 from collections.abc import Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sharding.corpus.manifest import Partition
 from sharding.corpus.passages import Record
@@ -12,7 +13,6 @@ from sharding.errors import CorpusError
 from sharding.stream.plan import example_order
 
 T = TypeVar("T")
-Int32Array = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class Expander(Protocol[T]):
@@ -68,8 +68,8 @@ class ShuffledPartition(Generic[T]):
         order = example_order(seed, epoch, partition=partition.index, num_examples=num_examples)
         record_of = np.repeat(np.arange(len(counts)), counts)[order]
         number = order - (np.cumsum(counts) - counts)[record_of]
-        self._record_of: Int32Array = record_of.astype(np.int32)
-        self._number: Int32Array = number.astype(np.int32)
+        self._record_of: NDArray[np.int32] = record_of.astype(np.int32)
+        self._number: NDArray[np.int32] = number.astype(np.int32)
 
     def examples(self, start: int, stop: int) -> list[T]:
         """Returns the examples from `start` up to `stop` in the shuffled order."""

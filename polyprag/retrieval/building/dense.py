@@ -32,9 +32,14 @@ from polyprag.retrieval.dense.faiss_index import (
     write_index,
     write_place,
 )
-from polyprag.retrieval.dense.faiss_merge import is_joined_on_disk, join_on_disk, pack, plain_twin
+from polyprag.retrieval.dense.faiss_merge import (
+    is_joined_on_disk,
+    join_on_disk,
+    pack_codes,
+    plain_twin,
+)
 from polyprag.retrieval.dense.faiss_training import trained_index
-from polyprag.retrieval.parts.components import Component
+from polyprag.retrieval.parts.part import IndexPart
 from sharding.task_pool import TaskPool
 
 _PART = 1 << 20  # passages of a part that FAISS can't join with others
@@ -59,11 +64,11 @@ class DenseBuild:
     def indexes(
         self,
         groups: Sequence[Group],
-        embeddings: Sequence[Component],
+        embeddings: Sequence[IndexPart],
         *,
         removed: npt.NDArray[np.int64],
         is_base: bool,
-    ) -> list[Component]:
+    ) -> list[IndexPart]:
         """Returns the indexes over consecutive passages, built where they aren't there.
 
         Args:
@@ -77,7 +82,7 @@ class DenseBuild:
         """
         sizes = [group.span.num_passages for group in groups]
         starts = [0, *accumulate(sizes)]
-        named = [component.directory for component in embeddings]
+        named = [part.directory for part in embeddings]
         dims = self._opened(embeddings[:1], sizes[0]).dims
         live = np.setdiff1d(np.arange(starts[-1]), removed)
         factory = self._factory(len(live), dims, is_base=is_base)
@@ -91,7 +96,7 @@ class DenseBuild:
             ranges = group_ranges(groups, max_passages=_PART)
             wanted = [made_from | {"groups": numbers} for numbers in ranges]
         found = [self._parts.found("dense", **each) for each in wanted]
-        whole = [component for component in found if component is not None]
+        whole = [part for part in found if part is not None]
         if len(whole) == len(wanted):
             self._parts.progress.advance(starts[-1])
             return whole
@@ -128,8 +133,8 @@ class DenseBuild:
             return filled
         return [self._joined(trained, filled, made_from, is_packed=twin is not None)]
 
-    def _opened(self, embeddings: Sequence[Component], num_passages: int) -> Embeddings:
-        local = [self._parts.store.local(component) for component in embeddings]
+    def _opened(self, embeddings: Sequence[IndexPart], num_passages: int) -> Embeddings:
+        local = [self._parts.store.local(part) for part in embeddings]
         return Embeddings.open(local, num_passages=num_passages)
 
     def _factory(self, num_vectors: int, dims: int, *, is_base: bool) -> str:
@@ -153,7 +158,7 @@ class DenseBuild:
         live: npt.NDArray[np.int64],
         factory: str,
         named: list[str],
-    ) -> Component:
+    ) -> IndexPart:
         ivf = inverted_file(kind)
         wanted = max(_MIN_SAMPLE, 0 if ivf is None else _SAMPLE_A_LIST * ivf.nlist)
         count = 0 if kind.is_trained else min(len(live), wanted)
@@ -174,17 +179,17 @@ class DenseBuild:
 
     def _joined(
         self,
-        trained: Component,
-        filled: Sequence[Component],
+        trained: IndexPart,
+        filled: Sequence[IndexPart],
         made_from: dict[str, Any],
         *,
         is_packed: bool,
-    ) -> Component:
+    ) -> IndexPart:
         def write(directory: Path) -> None:
-            paths = [self._parts.store.local(component) / FILE for component in filled]
+            paths = [self._parts.store.local(part) / FILE for part in filled]
             join_on_disk(directory / FILE, read_index(self._parts.store.local(trained)), paths)
             if is_packed:
-                pack(directory / FILE)
+                pack_codes(directory / FILE)
             write_place(directory, first=0)
 
         return self._parts.make("dense", write, **made_from)

@@ -105,7 +105,7 @@ def build_index(
             manifest.save(store.url)
         # Readers keep the version that they opened, unless a passage must be gone from all files.
         forgets = previous is not None and manifest.removed != previous.removed
-        kept = {component.directory for component in manifest.components}
+        kept = {part.directory for part in manifest.parts}
         store.remove_others(kept, even_held=forgets)
     return manifest
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import msgspec
 
 from polyprag.retrieval.building.progress import BuildProgress
-from polyprag.retrieval.parts.components import SUMMARY, Component, StoredFile, directory_name
 from polyprag.retrieval.parts.index_store import IndexStore, index_store_of
+from polyprag.retrieval.parts.part import SUMMARY, IndexPart, StoredFile, directory_name
 from sharding.storage.files import sha256_of, write_json
 from sharding.task_pool import TaskPool
 
@@ -25,7 +25,7 @@ LAYOUT = 4  # of the parts' files; raise it with any change, so that old parts a
 
 def keep_or_make(
     store: IndexStore, name: str, *, made_from: Mapping[str, Any], write: Callable[[Path], None]
-) -> Component:
+) -> IndexPart:
     """Returns the part made from something: the one there if it is sound, else a new one.
 
     Args:
@@ -48,14 +48,14 @@ def keep_or_make(
             path.name: StoredFile(path.stat().st_size, sha256_of(path))
             for path in sorted(temporary.iterdir())
         }
-        component = Component(directory, files)
-        write_json(temporary / SUMMARY, msgspec.to_builtins(component))
-        store.keep(temporary, component)
+        part = IndexPart(directory, files)
+        write_json(temporary / SUMMARY, msgspec.to_builtins(part))
+        store.keep(temporary, part)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync(temporary.parent)
-    return component
+    return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class PartTask:
         return directory_name(self.name, self.made_from)
 
 
-def make_part(task: PartTask) -> Component:
+def make_part(task: PartTask) -> IndexPart:
     """Does a task; runs in any process."""
     store = task.location.open()
     return keep_or_make(
@@ -131,7 +131,7 @@ class PartMaker:
         """
         self.store, self.progress, self._location = store, progress, location
 
-    def found(self, name: str, **made_from: Any) -> Component | None:
+    def found(self, name: str, **made_from: Any) -> IndexPart | None:
         """Returns a part if it is there.
 
         Args:
@@ -140,7 +140,7 @@ class PartMaker:
         """
         return self.store.finished(directory_name(name, _with_layout(made_from)))
 
-    def make(self, name: str, write: Callable[[Path], None], **made_from: Any) -> Component:
+    def make(self, name: str, write: Callable[[Path], None], **made_from: Any) -> IndexPart:
         """Returns a part that this process makes unless it is there.
 
         Args:
@@ -154,12 +154,12 @@ class PartMaker:
         """Returns the task of making a part; see `PartTask`."""
         return PartTask(self._location, name, _with_layout(made_from), work, num_passages)
 
-    def make_all(self, tasks: Sequence[PartTask], pool: TaskPool) -> list[Component]:
+    def make_all(self, tasks: Sequence[PartTask], pool: TaskPool) -> list[IndexPart]:
         """Returns the parts of all tasks, made in parallel where they aren't there."""
         made = []
-        for task, component in zip(tasks, pool.map(make_part, tasks), strict=True):
+        for task, part in zip(tasks, pool.map(make_part, tasks), strict=True):
             self.progress.advance(task.num_passages)
-            made.append(component)
+            made.append(part)
         return made
 
 

@@ -17,14 +17,14 @@ from polyprag.retrieval.building.groups import Group, group_ranges, groups_of
 from polyprag.retrieval.building.part_maker import IndexLocation, PartMaker
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.building.settings import Settings
-from polyprag.retrieval.building.work import Counts, GroupSource, Scores, Texts, Vectors
+from polyprag.retrieval.building.work import BM25Scores, Counts, GroupSource, Texts, Vectors
 from polyprag.retrieval.encoders.choice import fit_encoder, needs_sample
 from polyprag.retrieval.freshness import row_parts
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
-from polyprag.retrieval.parts.components import Component
 from polyprag.retrieval.parts.index_store import IndexStore
 from polyprag.retrieval.parts.manifest import Segment
+from polyprag.retrieval.parts.part import IndexPart
 from polyprag.retrieval.parts.passages import PassageStore, join_passages
 from polyprag.retrieval.parts.serving_rows import write_rows
 from polyprag.retrieval.parts.span import Span, span_of
@@ -86,32 +86,32 @@ class SegmentBuild:
         indexed = PassageStore.open(local, num_passages=span.num_passages, first_id=span.first_id)
         # Of the passages' contents, which augmenting the corpus doesn't change.
         digests = [str(digest) for digest in read_json(local / _DIGESTS)]
-        components = {"passages": [passages]}
-        components["bm25"] = self._bm25(groups, digests, is_base=base is None)
+        parts = {"passages": [passages]}
+        parts["bm25"] = self._bm25(groups, digests, is_base=base is None)
         if base is None:
-            components["encoder"] = [self._encoder(indexed, digests)]
-        (encoder,) = (components if base is None else base.components)["encoder"]
-        components["embeddings"] = self._embeddings(groups, digests, encoder)
+            parts["encoder"] = [self._encoder(indexed, digests)]
+        (encoder,) = (parts if base is None else base.parts)["encoder"]
+        parts["embeddings"] = self._embeddings(groups, digests, encoder)
         dense = DenseBuild(self._parts, self._settings.config.index, self._workers.pool)
-        components["dense"] = dense.indexes(
+        parts["dense"] = dense.indexes(
             groups,
-            components["embeddings"],
+            parts["embeddings"],
             removed=span.positions(self._corpus.manifest.removed),
             is_base=base is None,
         )
         row_files = []
         if self._encoding is not None:
             row_files = [part.sha256 for part in row_parts(self._encoding, span)]
-            components["rows"] = [self._rows(span, row_files, self._encoding)]
+            parts["rows"] = [self._rows(span, row_files, self._encoding)]
         shards = [partition.sha256 for partition in partitions]
-        return Segment(span.first_id, span.num_passages, shards, row_files, components)
+        return Segment(span.first_id, span.num_passages, shards, row_files, parts)
 
     def _source(self, group: Group) -> GroupSource:
         data = self._settings.config.data
         manifest = structs.replace(self._corpus.manifest, partitions=group.partitions)
         return GroupSource(self._corpus.directory, manifest, data.cache_dir, data.cache_gb)
 
-    def _passages(self, partitions: Sequence[Partition], groups: Sequence[Group]) -> Component:
+    def _passages(self, partitions: Sequence[Partition], groups: Sequence[Group]) -> IndexPart:
         shards = [partition.sha256 for partition in partitions]
         span = span_of(partitions)
         found = self._parts.found("passages", shards=shards)
@@ -132,13 +132,11 @@ class SegmentBuild:
 
         def write(directory: Path) -> None:
             stores = [
-                (self._store.local(component), group.span.num_passages)
-                for component, group in zip(texts, groups, strict=True)
+                (self._store.local(part), group.span.num_passages)
+                for part, group in zip(texts, groups, strict=True)
             ]
             join_passages(directory, stores)
-            contents = [
-                {name: file.sha256 for name, file in component.files.items()} for component in texts
-            ]
+            contents = [{name: file.sha256 for name, file in part.files.items()} for part in texts]
             digests = [
                 hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
                 for files in contents
@@ -149,7 +147,7 @@ class SegmentBuild:
 
     def _bm25(
         self, groups: Sequence[Group], digests: Sequence[str], *, is_base: bool
-    ) -> list[Component]:
+    ) -> list[IndexPart]:
         analyzer, options = self._settings.analyzer.settings, self._settings.bm25
         weight = options["title_weight"]
         counted = [
@@ -169,22 +167,22 @@ class SegmentBuild:
         scoring = {"k1": options["k1"], "b": options["b"], "base": named}
         ranges = group_ranges(groups, max_passages=_BM25_PART)
         found = [self._parts.found("bm25", groups=numbers, **scoring) for numbers in ranges]
-        whole = [component for component in found if component is not None]
+        whole = [part for part in found if part is not None]
         if len(whole) == len(ranges):
             self._parts.progress.advance(sum(group.span.num_passages for group in groups))
             return whole
         counts = self._parts.make_all(counted, self._workers.pool)
 
         def write(directory: Path) -> None:
-            TermStatistics.of(
-                TermCounts.open(self._store.local(component)) for component in counts
-            ).save(directory)
+            TermStatistics.of(TermCounts.open(self._store.local(part)) for part in counts).save(
+                directory
+            )
 
         statistics = self._parts.make("statistics", write, counts=named)
         tasks = [
             self._parts.task(
                 "bm25",
-                Scores(
+                BM25Scores(
                     tuple(counts[i] for i in numbers),
                     statistics,
                     analyzer,
@@ -200,7 +198,7 @@ class SegmentBuild:
         ]
         return self._parts.make_all(tasks, self._workers.pool)
 
-    def _encoder(self, indexed: PassageStore, digests: Sequence[str]) -> Component:
+    def _encoder(self, indexed: PassageStore, digests: Sequence[str]) -> IndexPart:
         removed = indexed.span.positions(self._corpus.manifest.removed)
         made_from: dict[str, Any] = {"encoder": self._settings.encoder}
         if needs_sample(self._settings.config):
@@ -215,8 +213,8 @@ class SegmentBuild:
         return self._parts.make("encoder", write, **made_from)
 
     def _embeddings(
-        self, groups: Sequence[Group], digests: Sequence[str], encoder: Component
-    ) -> list[Component]:
+        self, groups: Sequence[Group], digests: Sequence[str], encoder: IndexPart
+    ) -> list[IndexPart]:
         gone = self._corpus.manifest.removed
         tasks = []
         for group, digest in zip(groups, digests, strict=True):
@@ -234,7 +232,7 @@ class SegmentBuild:
             )
         return self._parts.make_all(tasks, self._workers.encoding)
 
-    def _rows(self, span: Span, row_files: list[str], manifest: EncodingManifest) -> Component:
+    def _rows(self, span: Span, row_files: list[str], manifest: EncodingManifest) -> IndexPart:
         shape = (span.num_passages, manifest.num_sites, manifest.num_experts)
         rows_format = self._settings.config.index.rows_format
         removed = span.positions(self._corpus.manifest.removed)

@@ -18,8 +18,8 @@ from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.lexical.bm25 import write_bm25
 from polyprag.retrieval.lexical.term_counts import TermCounts, write_term_counts
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
-from polyprag.retrieval.parts.components import Component
 from polyprag.retrieval.parts.index_store import IndexStore
+from polyprag.retrieval.parts.part import IndexPart
 from polyprag.retrieval.parts.passages import write_passages
 from polyprag.retrieval.parts.span import Span
 from sharding.corpus.manifest import CorpusManifest
@@ -92,11 +92,11 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class BM25Scores:
     """A part of a base's BM25 index."""
 
-    counts: tuple[Component, ...]
-    statistics: Component
+    counts: tuple[IndexPart, ...]
+    statistics: IndexPart
     analyzer_settings: dict[str, Any]
     title_weight: int
     k1: float
@@ -106,7 +106,7 @@ class Scores:
         """See `Work`."""
         write_bm25(
             directory,
-            [TermCounts.open(store.local(component)) for component in self.counts],
+            [TermCounts.open(store.local(part)) for part in self.counts],
             TermStatistics.open(store.local(self.statistics)),
             analyzer=Analyzer.from_settings(self.analyzer_settings, where="index.language"),
             title_weight=self.title_weight,
@@ -120,7 +120,7 @@ class Vectors:
     """The embeddings of a group."""
 
     source: GroupSource
-    encoder: Component
+    encoder: IndexPart
     gpu: str
     removed: tuple[int, ...]  # ids of its passages that get no vector
 
@@ -157,8 +157,8 @@ class Filled:
         is_joined: whether it will be joined with others: then its ids are positions in the segment.
     """
 
-    trained: Component
-    embeddings: tuple[Component, ...]
+    trained: IndexPart
+    embeddings: tuple[IndexPart, ...]
     first: int
     num_passages: int
     removed: tuple[int, ...]
@@ -167,7 +167,7 @@ class Filled:
     def write(self, directory: Path, store: IndexStore) -> None:
         """See `Work`."""
         embeddings = Embeddings.open(
-            [store.local(component) for component in self.embeddings],
+            [store.local(part) for part in self.embeddings],
             num_passages=self.num_passages,
         )
         live = np.setdiff1d(

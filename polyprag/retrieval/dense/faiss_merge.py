@@ -87,7 +87,7 @@ def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
                 file.write(faiss.rev_swig_ptr(each.get_ids(number), size).tobytes())
 
 
-def pack(path: Path) -> None:
+def pack_codes(path: Path) -> None:
     """Turns a file of a `plain_twin` into one of its fast-scan index; holds that in memory."""
     plain = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     packed: Any = faiss.IndexIVFPQFastScan(_inverted_file(plain))

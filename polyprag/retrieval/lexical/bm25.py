@@ -19,7 +19,7 @@ from polyprag.numba_kernels import in_threads
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.fusion import TopK
 from polyprag.retrieval.lexical.term_counts import TermCounts
-from polyprag.retrieval.lexical.term_hashes import Hashes, column_of
+from polyprag.retrieval.lexical.term_hashes import TermHashes, column_of
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import read_json, write_json
@@ -118,7 +118,7 @@ class BM25Part:
 
     def __init__(
         self,
-        hashes_V: Hashes,
+        hashes_V: TermHashes,
         retriever: Any,
         analyzer: Analyzer,
         *,
@@ -193,7 +193,7 @@ class BM25Part:
 
     def search(
         self,
-        hashes: Hashes,
+        hashes: TermHashes,
         starts: npt.NDArray[np.int64],
         *,
         k: int,

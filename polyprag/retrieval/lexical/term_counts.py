@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from polyprag.errors import RunError
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.lexical.term_hashes import Hashes, column_of, term_hash
+from polyprag.retrieval.lexical.term_hashes import TermHashes, column_of, term_hash
 from polyprag.retrieval.remedy import REMEDY
 
 _ARRAYS = {
@@ -91,7 +91,7 @@ class TermCounts:
         lengths: (n,) int32, terms of each passage.
     """
 
-    hashes: Hashes
+    hashes: TermHashes
     starts: npt.NDArray[np.int64]
     passages: npt.NDArray[np.int32]
     counts: npt.NDArray[np.int32]

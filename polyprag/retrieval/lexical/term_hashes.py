@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-Hashes = npt.NDArray[np.uint64]
+TermHashes = npt.NDArray[np.uint64]
 
 
 @functools.lru_cache(1 << 16)
@@ -20,7 +20,7 @@ def term_hash(term: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def column_of(vocabulary: Hashes, wanted: int) -> int | None:
+def column_of(vocabulary: TermHashes, wanted: int) -> int | None:
     """Returns where a hash is in a sorted vocabulary (V,); None where it isn't."""
     at = int(np.searchsorted(vocabulary, np.uint64(wanted)))
     return at if at < len(vocabulary) and int(vocabulary[at]) == wanted else None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.retrieval.lexical.term_counts import TermCounts
-from polyprag.retrieval.lexical.term_hashes import Hashes
+from polyprag.retrieval.lexical.term_hashes import TermHashes
 from sharding.storage.files import read_json, write_json
 
 _TERMS_AT_ONCE = 1 << 25  # of several groups, 16 bytes each, that are merged at a time
@@ -31,13 +31,13 @@ class TermStatistics:
 
     num_passages: int
     mean_length: float
-    hashes: Hashes
+    hashes: TermHashes
     num_with: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, groups: Iterable[TermCounts]) -> Self:
         """Adds up the groups of a base; memory is bounded by its vocabulary."""
-        waiting: list[tuple[Hashes, npt.NDArray[np.int64]]] = []
+        waiting: list[tuple[TermHashes, npt.NDArray[np.int64]]] = []
         num_passages = num_terms = num_waiting = 0
         for counts in groups:
             num_passages += counts.num_passages
@@ -71,8 +71,8 @@ class TermStatistics:
 
 
 def _added(
-    parts: list[tuple[Hashes, npt.NDArray[np.int64]]],
-) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    parts: list[tuple[TermHashes, npt.NDArray[np.int64]]],
+) -> tuple[TermHashes, npt.NDArray[np.int64]]:
     """Returns the union of several vocabularies, and the sums of their terms' counts."""
     hashes = np.concatenate([part for part, _ in parts])
     num_with = np.concatenate([counts for _, counts in parts])

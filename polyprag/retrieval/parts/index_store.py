@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from polyprag.errors import FileError, RunError
-from polyprag.retrieval.parts.components import (
-    DIRECTORY_NAME,
-    SUMMARY,
-    Component,
-    read_summary,
-    whole_component,
-)
 from polyprag.retrieval.parts.local_copies import key_of, local_copy
 from polyprag.retrieval.parts.locks import hold_part, unless_held
+from polyprag.retrieval.parts.part import (
+    DIRECTORY_NAME,
+    SUMMARY,
+    IndexPart,
+    read_summary,
+    whole_part,
+)
 from polyprag.run_dir import INDEX
 from sharding.storage.cache import LocalCache, cache_in
 from sharding.storage.files import exists, join, list_sizes, remove, remove_directory, upload
@@ -32,17 +32,17 @@ class IndexStore(Protocol):
 
     url: str  # RUN/index
 
-    def finished(self, directory: str) -> Component | None:
-        """Returns the sound component of that directory name, if there is one."""
+    def finished(self, directory: str) -> IndexPart | None:
+        """Returns the sound part of that directory name, if there is one."""
 
     def scratch(self) -> Path:
-        """Returns a local directory in which a component can be built; made if need be."""
+        """Returns a local directory in which a part can be built; made if need be."""
 
-    def keep(self, built: Path, component: Component) -> None:
-        """Takes a component over that was built in a directory inside `scratch`."""
+    def keep(self, built: Path, part: IndexPart) -> None:
+        """Takes a part over that was built in a directory inside `scratch`."""
 
-    def local(self, component: Component, *, whole: bool = False) -> Path:
-        """Returns the local directory of a component's files, which have been verified.
+    def local(self, part: IndexPart, *, whole: bool = False) -> Path:
+        """Returns the local directory of a part's files, which have been verified.
 
         Raises:
             RunError: a file is missing, truncated or changed.
@@ -78,30 +78,30 @@ class LocalIndexStore:
         self.url, self._directory = str(directory), directory
         self._held: dict[str, IO[bytes]] = {}  # the parts that are in use stay until it is garbage
 
-    def finished(self, directory: str) -> Component | None:
+    def finished(self, directory: str) -> IndexPart | None:
         """See `IndexStore`."""
-        return whole_component(self._directory / directory)
+        return whole_part(self._directory / directory)
 
     def scratch(self) -> Path:
         """See `IndexStore`."""
         self._directory.mkdir(exist_ok=True)
         return self._directory
 
-    def keep(self, built: Path, component: Component) -> None:
+    def keep(self, built: Path, part: IndexPart) -> None:
         """See `IndexStore`."""
-        target = self._directory / component.directory
+        target = self._directory / part.directory
         if target.exists():  # damaged, or `finished` had returned it
             shutil.rmtree(target)
         built.rename(target)
 
-    def local(self, component: Component, *, whole: bool = False) -> Path:
+    def local(self, part: IndexPart, *, whole: bool = False) -> Path:
         """See `IndexStore`."""
-        directory = self._directory / component.directory
-        if component.directory not in self._held:
+        directory = self._directory / part.directory
+        if part.directory not in self._held:
             file = hold_part(directory)
             if file is not None:
-                self._held[component.directory] = file
-        component.verify(directory, whole=whole)
+                self._held[part.directory] = file
+        part.verify(directory, whole=whole)
         return directory
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
@@ -122,19 +122,19 @@ class RemoteIndexStore:
     def __init__(self, url: str, cache: LocalCache) -> None:
         self.url, self._cache = url, cache
 
-    def finished(self, directory: str) -> Component | None:
+    def finished(self, directory: str) -> IndexPart | None:
         """See `IndexStore`; sizes are compared here, checksums when a part is copied."""
         url = join(self.url, directory)
         if not exists(join(url, SUMMARY)):
             return None
         try:
-            component = read_summary(join(url, SUMMARY), directory)
+            part = read_summary(join(url, SUMMARY), directory)
             sizes = list_sizes(url)
         except (RunError, FileError):
             return None
-        found = {name: sizes.get(name) for name in component.files}
-        expected = {name: file.num_bytes for name, file in component.files.items()}
-        return component if found == expected else None
+        found = {name: sizes.get(name) for name in part.files}
+        expected = {name: file.num_bytes for name, file in part.files.items()}
+        return part if found == expected else None
 
     def scratch(self) -> Path:
         """See `IndexStore`: one for each run, on the disk of the copies."""
@@ -143,17 +143,17 @@ class RemoteIndexStore:
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
-    def keep(self, built: Path, component: Component) -> None:
+    def keep(self, built: Path, part: IndexPart) -> None:
         """See `IndexStore`; the summary, which says that a part is whole, is uploaded last."""
-        url = join(self.url, component.directory)
-        for name in [*component.files, SUMMARY]:
+        url = join(self.url, part.directory)
+        for name in [*part.files, SUMMARY]:
             upload(built / name, join(url, name))
-        self._cache.add_directory(key_of(component), built)
+        self._cache.add_directory(key_of(part), built)
 
-    def local(self, component: Component, *, whole: bool = False) -> Path:
+    def local(self, part: IndexPart, *, whole: bool = False) -> Path:
         """See `IndexStore`."""
-        url = join(self.url, component.directory)
-        return local_copy(self._cache, url, component, whole=whole)
+        url = join(self.url, part.directory)
+        return local_copy(self._cache, url, part, whole=whole)
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
         """See `IndexStore`; copies on this machine that are in use stay, as do their files."""

@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from polyprag.errors import FileError, RunError
-from polyprag.retrieval.parts.components import Component
+from polyprag.retrieval.parts.part import IndexPart
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.cache import LocalCache
 from sharding.storage.files import download, join
 
 
-def local_copy(cache: LocalCache, url: str, component: Component, *, whole: bool = False) -> Path:
+def local_copy(cache: LocalCache, url: str, part: IndexPart, *, whole: bool = False) -> Path:
     """Returns a part's local directory; it is downloaded unless a sound copy is there.
 
     It stays until the cache object is garbage.
@@ -24,7 +24,7 @@ def local_copy(cache: LocalCache, url: str, component: Component, *, whole: bool
     Args:
         cache: this machine's.
         url: of the part's directory.
-        component: its files.
+        part: its files.
         whole: whether the checksums of large files are verified even if the copy was there.
 
     Raises:
@@ -34,21 +34,21 @@ def local_copy(cache: LocalCache, url: str, component: Component, *, whole: bool
 
     def is_sound(directory: Path) -> bool:
         try:
-            component.verify(directory, whole=whole)
+            part.verify(directory, whole=whole)
         except RunError:
             return False
         return True
 
     def fill(directory: Path) -> None:
-        for name in component.files:
+        for name in part.files:
             try:
                 download(join(url, name), directory / name)
             except FileError as error:
                 raise RunError(f"{error}; or {REMEDY}") from error
-        component.verify(directory, whole=True, shown=url)
+        part.verify(directory, whole=True, shown=url)
 
     try:
-        return cache.use_directory(key_of(component), is_sound=is_sound, fill=fill)
+        return cache.use_directory(key_of(part), is_sound=is_sound, fill=fill)
     except OSError as error:
         raise RunError(
             f"{cache.directories}: can't hold a copy of {url} ({error.strerror or error}); make "
@@ -56,7 +56,7 @@ def local_copy(cache: LocalCache, url: str, component: Component, *, whole: bool
         ) from error
 
 
-def key_of(component: Component) -> str:
+def key_of(part: IndexPart) -> str:
     """Returns the key of a part's copy: the same files have the same."""
-    files = json.dumps(msgspec.to_builtins(component.files), sort_keys=True)
+    files = json.dumps(msgspec.to_builtins(part.files), sort_keys=True)
     return hashlib.sha256(files.encode()).hexdigest()[:32]

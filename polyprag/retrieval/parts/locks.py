@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from polyprag.retrieval.parts.components import SUMMARY
+from polyprag.retrieval.parts.part import SUMMARY
 
 
 def hold_part(directory: Path) -> IO[bytes] | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from polyprag.errors import RunError
-from polyprag.retrieval.parts.components import Component
+from polyprag.retrieval.parts.part import IndexPart
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import join
@@ -27,16 +27,16 @@ class Segment(Stored, frozen=True):
         num_passages: how many they are.
         shards: SHA-256 of the corpus's shards that it was built from, in order.
         row_files: SHA-256 of the encoding's files that hold its rows, in order; none without one.
-        components: by name: passages, bm25, embeddings, dense, and rows where there was an
-            encoding; the base's encoder too. Each is divided into one directory or more, over
-            consecutive passages.
+        parts: by name: passages, bm25, embeddings, dense, and rows where there was an encoding;
+            the base's encoder too. Each is divided into one or more over consecutive passages.
+            In the file they are `components`.
     """
 
     first_id: Natural
     num_passages: Positive
     shards: Annotated[list[Sha256], _SOME]
     row_files: list[Sha256]
-    components: dict[str, Annotated[list[Component], _SOME]]
+    parts: dict[str, Annotated[list[IndexPart], _SOME]] = msgspec.field(name="components")
 
     @property
     def span(self) -> Span:
@@ -69,13 +69,13 @@ class IndexManifest(Stored, frozen=True, kw_only=True):
         return self.experts_sha256 is not None
 
     @property
-    def components(self) -> list[Component]:
+    def parts(self) -> list[IndexPart]:
         """The parts of all segments."""
         return [
-            component
+            part
             for segment in self.segments
-            for components in segment.components.values()
-            for component in components
+            for divided in segment.parts.values()
+            for part in divided
         ]
 
     def save(self, index_dir: str | Path) -> None:
@@ -98,17 +98,17 @@ class IndexManifest(Stored, frozen=True, kw_only=True):
             where = f"segments[{i}]"
             needed = {*_NEEDED} | ({"rows"} if self.has_rows else set())
             needed |= set() if i else {"encoder"}
-            if segment.components.keys() != needed:
+            if segment.parts.keys() != needed:
                 raise ValueError(f"{where}.components must be {', '.join(sorted(needed))}")
             if bool(segment.row_files) != self.has_rows:
                 raise ValueError(f"{where}.row_files and experts_sha256 don't fit together")
             if segment.first_id != next_id:
                 raise ValueError(f"{where}.first_id must be {next_id}")
             next_id += segment.num_passages
-            for name, components in segment.components.items():
-                for j, component in enumerate(components):
+            for name, divided in segment.parts.items():
+                for j, part in enumerate(divided):
                     try:
-                        component.check()
+                        part.check()
                     except ValueError as error:
                         wrong = f"{where}.components.{name}[{j}].{error}"
                         raise ValueError(wrong) from None

@@ -26,7 +26,7 @@ def num_row_groups(file: SourceFile) -> int:
         return 1
 
 
-def slices(
+def row_slices(
     file: SourceFile, fields: FieldMap, *, row_group: int | None, slice_bytes: int
 ) -> Iterator["pa.Table | BadRow"]:
     """Yields a file's rows in slices of at least `slice_bytes` of memory, the last one excepted.

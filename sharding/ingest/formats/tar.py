@@ -18,7 +18,7 @@ from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, bad_utf8, checked
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 
-MAX_MEMBER_BYTES = 16 << 20  # as of a line
+MAX_SOURCE_MEMBER_BYTES = 16 << 20  # as of a line
 _READ = ("json", "txt", "title")
 _META = re.compile(r"__[^/]*__($|/)")  # what webdataset skips
 
@@ -46,7 +46,7 @@ class _Unusable:
     detail: str
 
 
-def slices(file: SourceFile, *, slice_bytes: int) -> Iterator[list[Sample] | BadRow]:
+def sample_slices(file: SourceFile, *, slice_bytes: int) -> Iterator[list[Sample] | BadRow]:
     """Yields a shard's samples in lists of at least `slice_bytes` of members, the last excepted.
 
     Args:
@@ -168,8 +168,8 @@ def _members(file: SourceFile) -> Iterator[tuple[str, bytes | _Unusable]]:
                 yield name, b""
             elif not info.isreg() or info.issparse():
                 yield name, _Unusable("not a plain file", f"its .{suffix} member is a link or so")
-            elif not 0 <= info.size <= MAX_MEMBER_BYTES:
-                what = f"its .{suffix} member has more than {MAX_MEMBER_BYTES} bytes"
+            elif not 0 <= info.size <= MAX_SOURCE_MEMBER_BYTES:
+                what = f"its .{suffix} member has more than {MAX_SOURCE_MEMBER_BYTES} bytes"
                 yield name, _Unusable("member too large", what)
             else:
                 opened = archive.extractfile(info)
@@ -212,7 +212,7 @@ class _ForwardStream(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= 2 * MAX_MEMBER_BYTES:  # of a header that goes on in its data
+        if not 0 <= size <= 2 * MAX_SOURCE_MEMBER_BYTES:  # of a header that goes on in its data
             raise _DamagedError(f"a header of {size} bytes")
         parts = []
         while size and (taken := self._take(size)):

@@ -10,7 +10,7 @@ import pytest
 _ENTRY = """
 import sys
 from cluster.jobs import entry as job_entry
-job_entry.FIRST_WAIT_S = 0.01
+job_entry.FIRST_PAUSE_S = 0.01
 sys.exit(job_entry.run([sys.executable, "-c", sys.argv[2]], retries=int(sys.argv[1])))
 """
 

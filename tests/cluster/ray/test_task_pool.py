@@ -96,7 +96,7 @@ def test_an_index_made_on_ray_is_that_of_one_process(
     pool = RayPool(2)
     one = build_index(tmp_path / "one", config)
     assert build_index(tmp_path / "ray", config, pool=pool, encoding_pool=pool) == one
-    assert len(one.segments[0].components["embeddings"]) == 5
+    assert len(one.segments[0].parts["embeddings"]) == 5
     assert index_contents(tmp_path / "ray") == index_contents(tmp_path / "one")
 
 

@@ -147,7 +147,7 @@ def test_a_changed_byte_is_noticed(own_run: Path) -> None:
 def test_large_files_are_hashed_only_when_asked(
     own_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyprag.retrieval.parts.components.SMALL_FILE", 0)
+    monkeypatch.setattr("polyprag.retrieval.parts.part.SMALL_FILE", 0)
     path = next((own_run / "index").glob("rows-*/rows.npy"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -23,8 +23,8 @@ from polyprag.retrieval.building import groups
 from polyprag.retrieval.building import segment as build_segment
 from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.lexical.term_counts import write_term_counts
-from polyprag.retrieval.parts.components import SUMMARY, Component, StoredFile
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
+from polyprag.retrieval.parts.part import SUMMARY, IndexPart, StoredFile
 from polyprag.retrieval.parts.passages import PassageStore, write_passages
 from polyprag.verify.index import verify_index
 from polyprag.verify.sample import sampled_ids
@@ -107,12 +107,12 @@ def verify(run: Path | str, sound: tuple[str, ...] = ("corpus", "encoding")) -> 
     return problems
 
 
-def other_order(segment: Segment, part: Component, name: str) -> np.ndarray:
+def other_order(segment: Segment, part: IndexPart, name: str) -> np.ndarray:
     """Positions in a part of a segment, those of living passages moved on by one."""
     sizes = {"embeddings": 48, "bm25": 96, "dense": 96}
-    is_divided = len(segment.components[name]) > 1
+    is_divided = len(segment.parts[name]) > 1
     size = sizes[name] if is_divided else segment.num_passages
-    first = size * [each.directory for each in segment.components[name]].index(part.directory)
+    first = size * [each.directory for each in segment.parts[name]].index(part.directory)
     gone = [i - segment.first_id - first for i in REMOVED]
     order = np.arange(size)
     living = np.setdiff1d(order, gone)
@@ -120,14 +120,14 @@ def other_order(segment: Segment, part: Component, name: str) -> np.ndarray:
     return order
 
 
-def swap(run: Path, number: int, name: str, at: int, change: Change) -> Component:
+def swap(run: Path, number: int, name: str, at: int, change: Change) -> IndexPart:
     """Changes a part of a segment, and then writes what is said of its files to fit it."""
     manifest = IndexManifest.load(run / "index")
     segment = manifest.segments[number]
-    part = segment.components[name][at]
+    part = segment.parts[name][at]
     directory = run / "index" / part.directory
     change(directory, other_order(segment, part, name))
-    changed = Component(
+    changed = IndexPart(
         part.directory,
         {
             file: StoredFile((directory / file).stat().st_size, sha256_of(directory / file))
@@ -141,10 +141,10 @@ def swap(run: Path, number: int, name: str, at: int, change: Change) -> Componen
         for file, stored in changed.files.items()
     }
     (directory / SUMMARY).write_text(json.dumps(summary))
-    parts = list(segment.components[name])
+    parts = list(segment.parts[name])
     parts[at] = changed
     segments = list(manifest.segments)
-    segments[number] = structs.replace(segment, components=segment.components | {name: parts})
+    segments[number] = structs.replace(segment, parts=segment.parts | {name: parts})
     structs.replace(manifest, segments=tuple(segments)).save(run / "index")
     return changed
 
@@ -158,7 +158,7 @@ def array_in(file: str) -> Change:
 
 def passages_of(run: Path, number: int) -> list[Passage]:
     segment = IndexManifest.load(run / "index").segments[number]
-    (part,) = segment.components["passages"]
+    (part,) = segment.parts["passages"]
     store = PassageStore.open(
         run / "index" / part.directory,
         num_passages=segment.num_passages,
@@ -220,8 +220,7 @@ def test_a_sound_index_agrees_with_itself(sound_run: Path) -> None:
     manifest = IndexManifest.load(sound_run / "index")
     assert manifest.removed == list(REMOVED)
     counts = [
-        {name: len(parts) for name, parts in segment.components.items()}
-        for segment in manifest.segments
+        {name: len(parts) for name, parts in segment.parts.items()} for segment in manifest.segments
     ]
     one = {"passages": 1, "rows": 1, "bm25": 1, "embeddings": 1, "dense": 1}
     assert counts == [one | {"encoder": 1, "bm25": 3, "embeddings": 6, "dense": 3}, one]

@@ -34,7 +34,7 @@ from sharding.corpus.partitions import write_partition
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, to_json
 from sharding.corpus.reader import Corpus
 from sharding.corpus.shard_index import index_name, index_of
-from sharding.corpus.tar import Int64Array, pack
+from sharding.corpus.tar import Int64Array, pack_shard
 from sharding.errors import CorpusError
 from sharding.stream.epoch import WorkerStream
 
@@ -392,7 +392,7 @@ def sealed(
     files = {k: v for k, v in place.files.items() if k not in (name, index_name(name))}
     if index != "none":
         old = bytes_of(place.files, name)
-        sizes = pack(0, documents(old))[1] if sizes is None else sizes
+        sizes = pack_shard(0, documents(old))[1] if sizes is None else sizes
         source = old if index == "old" else data + bytes(max(0, len(old) - len(data)))
         files[index_name(renamed)] = index_of(source, sizes, sha256=sha256).to_bytes()
     return files | {renamed: data, MANIFEST_NAME: json.dumps(values).encode()}
@@ -600,7 +600,7 @@ def test_forged_records(place: Place) -> None:
     first_id = SIZES[0]
     for variant in record_variants(originals[1]):
         changed = [originals[0], variant, originals[2]]
-        packed, sizes = pack(first_id, changed)
+        packed, sizes = pack_shard(first_id, changed)
         data = bytes(packed)
         reading = plain_reading(place, name, data)
         if reading is not None and [r.passage.id for r in reading] != list(range(len(RECORDS))):
@@ -720,7 +720,7 @@ def test_manifests_of_other_versions_and_forms(
 def test_partitions_that_overlap_are_refused_even_if_their_shards_do_too(place: Place) -> None:
     """Two partitions with the same ids, both with true checksums."""
     values = place.manifest()
-    data, _ = pack(4, [to_json(with_id(RECORDS[i + 1], i)) for i in (4, 5, 6)])
+    data, _ = pack_shard(4, [to_json(with_id(RECORDS[i + 1], i)) for i in (4, 5, 6)])
     files = sealed(place, place.shards[1], bytes(data), index="none")
     forged = json.loads(bytes_of(files, MANIFEST_NAME))
     forged["partitions"][1]["first_id"] = 4

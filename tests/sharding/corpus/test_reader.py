@@ -15,7 +15,7 @@ from sharding.corpus.partitions import write_partition
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, to_json
 from sharding.corpus.reader import Corpus
 from sharding.corpus.shard_index import index_name
-from sharding.corpus.tar import pack
+from sharding.corpus.tar import pack_shard
 from sharding.errors import CorpusError, FileError, StorageError
 
 MakeCorpus = Callable[..., CorpusManifest]
@@ -245,7 +245,7 @@ def test_what_is_no_record_is_refused_by_shard_and_member(
 ) -> None:
     documents = [to_json(record) for record in RECORDS[5:10]]
     documents[2] = document
-    hostile, partition = with_shard(corpus, bytes(pack(5, documents)[0]))
+    hostile, partition = with_shard(corpus, bytes(pack_shard(5, documents)[0]))
     for read in (lambda: hostile.records(partition), lambda: hostile.record(7)):
         with pytest.raises(
             CorpusError, match=rf"{partition.file}, member 000000000007\.json: .*{named}"

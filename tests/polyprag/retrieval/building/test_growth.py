@@ -195,7 +195,7 @@ def test_new_rows_rebuild_their_own_segment_alone(grown: GrowingRun) -> None:
         Index.open(grown.run)
     second = build_index(grown.run, CONFIG)
     base, later = (
-        [name for name in one.components if one.components[name] != other.components[name]]
+        [name for name in one.parts if one.parts[name] != other.parts[name]]
         for one, other in zip(first.segments, second.segments, strict=True)
     )
     assert (base, later) == ([], ["rows"])
@@ -219,7 +219,7 @@ def test_another_format_of_rows_rebuilds_the_rows_alone(grown: GrowingRun) -> No
     exact = Index.open(grown.run).rows_of(range(13))
     second = build_index(grown.run, Config(index=IndexConfig(lsa_dims=8, rows_format="int8")))
     for one, other in zip(first.segments, second.segments, strict=True):
-        assert [n for n in one.components if one.components[n] != other.components[n]] == ["rows"]
+        assert [n for n in one.parts if one.parts[n] != other.parts[n]] == ["rows"]
     rows = Index.open(grown.run).rows_of(range(13))
     assert exact is not None and rows is not None
     largest = np.abs(exact).max(axis=(1, 2), keepdims=True)
@@ -260,7 +260,7 @@ def test_the_row_of_a_removed_passage_is_zero_even_where_the_encoding_still_has_
 ) -> None:
     grown.remove(2, encoding_too=False)
     manifest = build_index(grown.run, CONFIG)
-    directory = grown.run / "index" / manifest.segments[0].components["rows"][0].directory
+    directory = grown.run / "index" / manifest.segments[0].parts["rows"][0].directory
     rows_NSK = np.load(directory / "rows.npy")
     assert [i for i in range(10) if not rows_NSK[i].any()] == [2]
 
@@ -405,7 +405,7 @@ def test_a_build_that_is_killed_anywhere_leaves_a_usable_index_and_is_finished_b
         del index  # which holds its parts
         gc.collect()
         assert build_index(grown.run, CONFIG, compact=change == "compact") == expected
-        kept = {component.directory for component in expected.components}
+        kept = {part.directory for part in expected.parts}
         assert {path.name for path in (grown.run / "index").iterdir()} == {
             *kept,
             ".lock",

@@ -50,7 +50,7 @@ def test_two_builds_of_the_same_passages_give_the_same_bytes(
     first = build_index(make_corpus_run(tmp_path / "one"), CONFIG)
     second = build_index(make_corpus_run(tmp_path / "two"), CONFIG)
     for name in ("passages", "bm25", "dense"):
-        one, other = (manifest.segments[0].components[name] for manifest in (first, second))
+        one, other = (manifest.segments[0].parts[name] for manifest in (first, second))
         assert one == other
 
 
@@ -211,7 +211,7 @@ def test_readers_keep_the_version_that_they_opened(
     first = build_index(run, CONFIG)
     index = Index.open(run)  # BM25 and the dense index are opened by the first search with them
     second = build_index(run, Config(index=IndexConfig(lsa_dims=8, bm25_k1=2.0)))
-    old, new = ({part.directory for part in each.components} for each in (first, second))
+    old, new = ({part.directory for part in each.parts} for each in (first, second))
     there = {path.name for path in (run / "index").iterdir() if path.is_dir()}
     assert there == old | new
     expected = make_corpus_run(tmp_path / "other")

@@ -69,7 +69,7 @@ class StoppedByTheSecond(InlinePool):
 
 def parts_of(run: Path) -> dict[str, int]:
     (base,) = build_index(run, CONFIG).segments
-    return {name: len(components) for name, components in base.components.items()}
+    return {name: len(parts) for name, parts in base.parts.items()}
 
 
 def test_parts_of_groups_give_what_one_group_gives(
@@ -103,7 +103,7 @@ def test_inverted_files_are_joined_over_groups(
     config = replace(CONFIG, index=replace(CONFIG.index, factory=factory))
     run = make_corpus_run(tmp_path / "run")
     (base,) = build_index(run, config).segments
-    assert len(base.components["dense"]) == 1
+    assert len(base.parts["dense"]) == 1
     everything = Index.open(run).search(QUERIES[:3], k=40, method="dense")
     # Both lists are searched in the end: 40 of 40 are found, scored by the fp16 embeddings.
     exact = make_corpus_run(tmp_path / "exact")
@@ -144,7 +144,7 @@ def test_another_factory_encodes_nothing_again(
     (after,) = build_index(
         run, replace(CONFIG, index=replace(CONFIG.index, factory="IVF2,Flat"))
     ).segments
-    changed = [n for n in before.components if before.components[n] != after.components[n]]
+    changed = [n for n in before.parts if before.parts[n] != after.parts[n]]
     assert changed == ["dense"]
 
 

@@ -9,7 +9,12 @@ import pytest
 from polyprag.errors import RunError
 from polyprag.retrieval.dense import faiss_merge
 from polyprag.retrieval.dense.faiss_factory import empty_index, inverted_file
-from polyprag.retrieval.dense.faiss_merge import is_joined_on_disk, join_on_disk, pack, plain_twin
+from polyprag.retrieval.dense.faiss_merge import (
+    is_joined_on_disk,
+    join_on_disk,
+    pack_codes,
+    plain_twin,
+)
 
 DIMS, COUNT = 16, 3000
 ON_DISK = (
@@ -82,7 +87,7 @@ def test_fast_scan_is_joined_as_its_twin(tmp_path: Path, factory: str) -> None:
         paths.append(tmp_path / f"part-{number}.faiss")
         faiss.write_index(part, str(paths[-1]))
     join_on_disk(tmp_path / "joined.faiss", twin, paths)
-    pack(tmp_path / "joined.faiss")
+    pack_codes(tmp_path / "joined.faiss")
     whole = empty_index(DIMS, factory)
     whole.train(vectors(0))
     whole.add(vectors(0))

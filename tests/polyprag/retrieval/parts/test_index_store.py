@@ -12,8 +12,8 @@ from polyprag.augment.corpus import augment_corpus, counts_of
 from polyprag.config import Config, DataConfig, IndexConfig
 from polyprag.errors import RunError
 from polyprag.retrieval.building.index import build_index
-from polyprag.retrieval.parts.components import Component, StoredFile
 from polyprag.retrieval.parts.local_copies import local_copy
+from polyprag.retrieval.parts.part import IndexPart, StoredFile
 from polyprag.retrieval.search import Index
 from sharding.change.growth import append_passages
 from sharding.change.removal import remove_passages
@@ -73,7 +73,7 @@ def test_building_again_makes_only_what_is_missing(
 ) -> None:
     url, _ = remote_run
     first = build_index(url, config_of(tmp_path / "one"))
-    bm25 = join(url, "index", first.segments[0].components["bm25"][0].directory)
+    bm25 = join(url, "index", first.segments[0].parts["bm25"][0].directory)
     lost = next(name for name in list_names(bm25) if name != "component.json")
     remove(join(bm25, lost))
     kept = {name: sha256_of(join(bm25, name)) for name in list_names(bm25)}
@@ -90,10 +90,10 @@ def test_parts_of_an_earlier_index_go(remote_run: tuple[str, Path], tmp_path: Pa
     first = build_index(url, config_of(tmp_path / "cache"))
     second = build_index(url, config_of(tmp_path / "cache", bm25_title_weight=3))
     assert (
-        first.segments[0].components["bm25"][0].directory
-        != second.segments[0].components["bm25"][0].directory
+        first.segments[0].parts["bm25"][0].directory
+        != second.segments[0].parts["bm25"][0].directory
     )
-    kept = {component.directory for component in second.components}
+    kept = {part.directory for part in second.parts}
     assert set(list_names(join(url, "index"))) == {*kept, "manifest.json"}
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_copy_is_fetched_again_and_a_damaged_part_is_named(
     index = Index.open(url, cache_dir=str(tmp_path / "cache"))
     assert index.passage(39).title == "Jara 39"
 
-    part = join(url, "index", manifest.segments[0].components["passages"][0].directory, "text.bin")
+    part = join(url, "index", manifest.segments[0].parts["passages"][0].directory, "text.bin")
     data = read_bytes(part)
     with atomic_write(part) as file:
         file.write(data[:-1] + b"?")
@@ -156,7 +156,7 @@ def test_a_remote_index_grows_and_forgets(
     remove_passages(join(url, "corpus"), [40], count=counts_of)
     third = build_index(url, config)
     assert third.segments[0] == first.segments[0]
-    kept = {component.directory for component in third.components}
+    kept = {part.directory for part in third.parts}
     assert set(list_names(join(url, "index"))) == {*kept, "manifest.json"}
     index = Index.open(url, cache_dir=str(tmp_path / "cache"))
     assert index.search(["Zinnia the botanist"], k=1)[0].ids.tolist() == []
@@ -164,17 +164,17 @@ def test_a_remote_index_grows_and_forgets(
         assert not path.is_file() or b"Zinnia" not in path.read_bytes()
 
 
-def part(url: str, letter: str) -> Component:
+def uploaded_part(url: str, letter: str) -> IndexPart:
     """A part of one file of 100 bytes, behind a URL."""
     with atomic_write(join(url, letter, "data.bin")) as file:
         file.write(letter.encode() * 100)
     sha256 = sha256_of(join(url, letter, "data.bin"))
-    return Component(f"rows-{ord(letter):012x}", {"data.bin": StoredFile(100, sha256)})
+    return IndexPart(f"rows-{ord(letter):012x}", {"data.bin": StoredFile(100, sha256)})
 
 
 def test_unused_copies_go_and_used_ones_stay(tmp_path: Path) -> None:
     url = f"memory://copies/{tmp_path.name}"
-    parts = {letter: part(url, letter) for letter in "abcd"}
+    parts = {letter: uploaded_part(url, letter) for letter in "abcd"}
     using, other = (LocalCache(tmp_path / "copies", max_bytes=150) for _ in range(2))
     first = local_copy(using, join(url, "a"), parts["a"])
     second = local_copy(using, join(url, "b"), parts["b"])
@@ -189,12 +189,12 @@ def test_unused_copies_go_and_used_ones_stay(tmp_path: Path) -> None:
 
 def test_a_copy_serves_without_the_storage(tmp_path: Path) -> None:
     url = f"memory://copies/{tmp_path.name}"
-    component = part(url, "a")
-    local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), component)
+    part = uploaded_part(url, "a")
+    local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), part)
     remove(join(url, "a", "data.bin"))
-    again = local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), component)
+    again = local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), part)
     assert (again / "data.bin").read_bytes() == b"a" * 100
     shutil.rmtree(tmp_path / "copies")
     (tmp_path / "copies").write_text("")
     with pytest.raises(RunError, match=r"data\.cache_dir"):
-        local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), component)
+        local_copy(LocalCache(tmp_path / "copies", max_bytes=1000), join(url, "a"), part)

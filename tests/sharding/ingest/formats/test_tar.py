@@ -165,9 +165,9 @@ def test_a_bad_sample_stops_by_its_key_or_is_counted(
     bad: list[tuple[tarfile.TarInfo, bytes]],
     message: str,
 ) -> None:
-    monkeypatch.setattr(tar_format, "MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(tar_format, "MAX_SOURCE_MEMBER_BYTES", 1000)
     if len(bad[0][1]) > 2000:
-        monkeypatch.setattr(tar_format, "MAX_MEMBER_BYTES", 1 << 20)
+        monkeypatch.setattr(tar_format, "MAX_SOURCE_MEMBER_BYTES", 1 << 20)
     path = write(tmp_path / "x.tar", [passage("a.json"), *bad, passage("b.json")])
     for split_bytes in (1, 1 << 20):
         with pytest.raises(CorpusError, match=rf"x\.tar:2: {message}.*--on-error skip"):

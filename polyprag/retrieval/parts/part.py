@@ -36,7 +36,7 @@ class StoredFile(Stored, frozen=True):
     sha256: Sha256
 
 
-class Component(Stored, frozen=True):
+class IndexPart(Stored, frozen=True):
     """A part's directory in the index, and its files by name."""
 
     directory: str
@@ -75,36 +75,36 @@ class Component(Stored, frozen=True):
 
 
 def directory_name(name: str, made_from: Mapping[str, Any]) -> str:
-    """Returns the directory of the component of a kind that is made from these JSON values."""
+    """Returns the directory of a kind of part that is made from these JSON values."""
     key = json.dumps({"name": name, **made_from}, sort_keys=True)
     return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
-def read_summary(url: str | Path, directory: str) -> Component:
-    """Returns a component from its `SUMMARY` file.
+def read_summary(url: str | Path, directory: str) -> IndexPart:
+    """Returns a part from its `SUMMARY` file.
 
     Raises:
-        RunError: it isn't of a component of that directory name.
+        RunError: it isn't of the part of that directory.
         FileError: it can't be read.
     """
     data = read_bytes(url)
     try:
-        component = decode(data, Component)
-        component.check()
+        part = decode(data, IndexPart)
+        part.check()
     except ValueError as error:
         raise RunError(f"{url}: not a part of an index ({error}); {REMEDY}") from error
-    if component.directory != directory:
-        raise RunError(f"{url}: is of {component.directory}; {REMEDY}")
-    return component
+    if part.directory != directory:
+        raise RunError(f"{url}: is of {part.directory}; {REMEDY}")
+    return part
 
 
-def whole_component(directory: Path) -> Component | None:
-    """Returns the component in a local directory, if it is sound."""
+def whole_part(directory: Path) -> IndexPart | None:
+    """Returns the part in a local directory, if it is sound."""
     if not (directory / SUMMARY).is_file():
         return None
     try:
-        component = read_summary(directory / SUMMARY, directory.name)
-        component.verify(directory)
+        part = read_summary(directory / SUMMARY, directory.name)
+        part.verify(directory)
     except (RunError, FileError):
         return None
-    return component
+    return part
