@@ -1,5 +1,6 @@
 """Writes docs/cli.md from the commands' own help: `make docs`."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -33,4 +34,4 @@ def _sections(command: click.Command, context: click.Context) -> list[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    Path(sys.argv[1] if len(sys.argv) > 1 else PAGE).write_text(page(), encoding="utf-8")
