@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from polyprag.config import Config
 from polyprag.config.files import load_config
 from sharding.ingest.prepare import prepare
 
+PRELOADED = ["torch", "transformers", "deepspeed", "numba", "cluster.training.train_encoding"]
 PEOPLE = [
     ("Ada Lind", "Oslo", "painter", 1901),
     ("Boris Mak", "Lima", "chemist", 1912),
@@ -221,14 +224,22 @@ def polyprag() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def _worker(rank: int, world_size: int, port: int, task: Callable[..., None], args: Any) -> None:
+def _worker(
+    rank: int,
+    world_size: int,
+    port: int,
+    environment: dict[str, str],
+    task: Callable[..., None],
+    args: Any,
+) -> None:
+    os.environ.clear()  # the server's are those of the first test
+    os.environ.update(environment)
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(world_size),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
-        DS_ACCELERATOR="cpu",
     )
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=world_size)
@@ -244,7 +255,15 @@ def _worker(rank: int, world_size: int, port: int, task: Callable[..., None], ar
 
 
 def _spawn(task: Callable[..., None], *args: Any, world_size: int) -> None:
-    mp.spawn(_worker, (world_size, free_port(), task, args), nprocs=world_size)
+    # Forked from one process that has imported everything: a worker's imports take seconds.
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    with patch.dict(os.environ, DS_ACCELERATOR="cpu"):  # which DeepSpeed reads when it is imported
+        mp.start_processes(
+            _worker,
+            (world_size, free_port(), dict(os.environ), task, args),
+            nprocs=world_size,
+            start_method="forkserver",
+        )
 
 
 @pytest.fixture
