@@ -32,7 +32,7 @@ _SETTINGS = (
 )
 _EPOCHS = 4  # of 36 steps each
 _EPOCHS_OF_KILLS, _EPOCHS_OF_KILLS_QUICK = 24, 2
-_EPOCHS_OF_ELASTIC, _EPOCHS_OF_ELASTIC_QUICK = 30, 12
+_EPOCHS_OF_ELASTIC, _EPOCHS_OF_ELASTIC_QUICK = 30, 8
 _DEATHS = ("worker", "node", "driver", "node dies")
 _LIMIT_S = 1500.0  # for one scenario
 _RUN_MIB = 48  # of the disk that is filled

@@ -96,12 +96,14 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
 
 
 @pytest.mark.slow
-def test_one_worker_on_ray_gives_the_losses_of_two(workplace: Any) -> None:
-    alone = workplace.copy("alone")
-    for place, workers in ((workplace, 2), (alone, 1)):
-        done = encode(place, f"cluster.workers={workers}")
-        assert done.returncode == 0, done.stderr
-        assert "steps" in done.stderr  # the progress lines
+def test_two_workers_on_ray_give_the_losses_of_one_process(
+    workplace: Any, straight_run: Any
+) -> None:
+    done = encode(workplace, "cluster.workers=2")
+    assert done.returncode == 0, done.stderr
+    assert "steps" in done.stderr  # the progress lines
+    assert {line["world_size"] for line in workplace.metrics()} == {2}
+    alone = straight_run(world_size=1)
     np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=5e-4)
 
 
