@@ -189,7 +189,7 @@ def start_head() -> Iterator[Callable[..., str]]:
 
 
 def _wait_for(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):
@@ -204,7 +204,7 @@ def polyprag() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a command line, with further environment variables; none of a Ray that is up here."""
 
     def run(
-        *arguments: str, timeout: float = 240.0, environment: Mapping[str, str] | None = None
+        *arguments: str, timeout: float = 900.0, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         outside = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         return subprocess.run(

@@ -30,7 +30,7 @@ def polyprag(directory: Path, *arguments: str) -> str:
         [str(Path(sys.executable).with_name("polyprag")), *arguments],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         env={**outside, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1"},
         cwd=directory,
         check=False,

@@ -68,6 +68,6 @@ def test_an_error_in_a_thread_is_the_callers(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_forked_process_has_threads_of_its_own() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.stdout.split() == ["10", "0"], done.stderr

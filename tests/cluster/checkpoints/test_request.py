@@ -16,7 +16,7 @@ from polyprag.config.files import load_config
 
 
 def waits_for(reader: RequestReader, request: Request) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while reader.pending() is not request:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -69,7 +69,7 @@ def test_what_comes_after_the_question_waits_for_the_next_answer(tmp_path: Path)
         first = asking(tmp_path, Request.CHECKPOINT, results)
         waits_for(reader, Request.CHECKPOINT)
         later = asking(tmp_path, Request.STOP, results)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(list((tmp_path / "requests").iterdir())) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -94,7 +94,7 @@ def test_requests_to_another_command_and_damaged_ones_are_deleted(tmp_path: Path
     stale = asking(tmp_path, Request.STOP, results, lease=2)
     with RequestReader(str(tmp_path), lease=3) as reader:
         stale.join()  # its file is gone: the command that it was for is, too
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while list((tmp_path / "requests").iterdir()):
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -43,7 +43,7 @@ def test_failures_are_tried_again_and_mistakes_are_not(
     tmp_path: Path, then: str, tries: int, code: int
 ) -> None:
     file = tmp_path / "tries"
-    done = subprocess.run(entry(3, counting(file, then)), timeout=60, check=False)
+    done = subprocess.run(entry(3, counting(file, then)), timeout=240, check=False)
     assert done.returncode == code
     assert len(file.read_text().splitlines()) == tries
 

@@ -40,7 +40,7 @@ def test_encode_as_a_job_is_attached_to_stopped_and_gone_on_with(
     other = polyprag("submit", "index", str(workplace.run), *at)
     assert other.returncode == 2 and f"the job {job} works on it" in other.stderr
 
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not (workplace.run / "checkpoints" / "manifest.json").exists():
         assert time.monotonic() < deadline
         logs = polyprag("jobs", "logs", job, *at).stdout
@@ -95,7 +95,7 @@ def test_package_is_the_code_and_the_configs_that_are_named(tmp_path: Path) -> N
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert "epochs: 3" in shown.stdout

@@ -71,7 +71,7 @@ def test_token_of_a_local_cluster_is_readable_to_its_user_only(tmp_path: Path) -
         env={**outside, "HOME": str(home)},
         check=True,
         capture_output=True,
-        timeout=240,
+        timeout=900,
     )
     token = home / ".ray" / "auth_token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600

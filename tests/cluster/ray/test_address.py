@@ -39,7 +39,7 @@ def polyprag(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProces
         [COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         env={**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1", **env},
         check=False,
     )

@@ -45,7 +45,7 @@ def test_sigterm_asks_the_workers_to_stop_at_a_checkpoint(tmp_path: Path) -> Non
         RequestReader(str(tmp_path), lease=5) as reader,
     ):
         running.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while reader.pending() is not Request.STOP:
             assert time.monotonic() < deadline
             time.sleep(0.05)

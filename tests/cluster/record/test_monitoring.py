@@ -22,7 +22,7 @@ def encode(place: Any, *more: str) -> None:
         [COMMAND, "encode", str(place.run), *place.overrides(), "cluster.workers=2", *more],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         env={
             **os.environ,
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

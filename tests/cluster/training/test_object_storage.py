@@ -111,7 +111,7 @@ def test_the_commands_work_on_s3_with_two_ray_workers(
             [COMMAND, *arguments],
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
             env=environment,
             check=False,
         )

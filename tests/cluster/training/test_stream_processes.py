@@ -144,7 +144,7 @@ def stream_with_kills(
                 order[0].send_signal(signal.SIGKILL)
                 time.sleep(dice.uniform(0.0, 0.03))  # the others go on for a little
             else:
-                assert [worker.wait(timeout=60) for worker in workers] == [0] * world_size
+                assert [worker.wait(timeout=240) for worker in workers] == [0] * world_size
         finally:
             for worker in workers:
                 worker.kill()
@@ -161,7 +161,7 @@ def stream_with_kills(
 
 def wait_for_steps(num: int, out: Path, workers: list[subprocess.Popen[bytes]]) -> None:
     """Until some worker has written so many steps."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while all(path.read_bytes().count(b"\n") < num for path in out.glob("examples-*.jsonl")):
         assert time.monotonic() < deadline
         assert all(worker.poll() is None for worker in workers), "a worker ended by itself"
