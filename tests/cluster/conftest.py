@@ -254,21 +254,30 @@ def _worker(
     os._exit(0)
 
 
-def _spawn(task: Callable[..., None], *args: Any, world_size: int) -> None:
+def _spawn(
+    task: Callable[..., None], *args: Any, world_size: int, within_s: float = 1200.0
+) -> None:
     # Forked from one process that has imported everything: a worker's imports take seconds.
     multiprocessing.set_forkserver_preload(PRELOADED)
     with patch.dict(os.environ, DS_ACCELERATOR="cpu"):  # which DeepSpeed reads when it is imported
-        mp.start_processes(
+        group = mp.start_processes(
             _worker,
             (world_size, free_port(), dict(os.environ), task, args),
             nprocs=world_size,
+            join=False,
             start_method="forkserver",
         )
+    deadline = time.monotonic() + within_s
+    while not group.join(timeout=1.0):
+        if time.monotonic() > deadline:
+            for process in group.processes:
+                process.kill()
+            raise AssertionError(f"the workers were still there after {within_s} s")
 
 
 @pytest.fixture
 def spawn() -> Callable[..., None]:
-    """Runs `task(*args)` in every process of a group; an error in one fails the call."""
+    """Runs `task(*args)` in every process of a group; an error in one, or a hang, fails the call."""
     return _spawn
 
 

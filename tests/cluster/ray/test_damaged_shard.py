@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,21 +54,6 @@ def train_and_tell(run: Path, overrides: list[str], shard: Path, damage: str) ->
     )
 
 
-def in_time(spawn: Callable[..., None], *args: Any) -> None:
-    """Runs workers, and ends them when they hang."""
-    waiter = multiprocessing.get_context("fork").Process(
-        target=spawn, args=args, kwargs={"world_size": WORLD_SIZE}
-    )
-    waiter.start()
-    waiter.join(MAX_SECONDS)
-    hangs = waiter.is_alive()
-    if hangs:
-        waiter.terminate()
-        waiter.join()
-    assert not hangs, f"the workers were still there after {MAX_SECONDS} s"
-    assert waiter.exitcode == 0
-
-
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 def test_all_workers_end_with_the_shards_name_and_the_checkpoint_is_whole(
     workplace: Any, spawn: Callable[..., None], damage: str
@@ -83,7 +67,11 @@ def test_all_workers_end_with_the_shards_name_and_the_checkpoint_is_whole(
     # The partition that one lane, of one worker, reads last.
     last = plan.lane_order(1, epoch=0)[-1]
     shard = run / "corpus" / corpus.partitions[last].file
-    in_time(spawn, train_and_tell, run, overrides, shard, damage)
+    spawn(
+        *(train_and_tell, run, overrides, shard, damage),
+        world_size=WORLD_SIZE,
+        within_s=MAX_SECONDS,
+    )
 
     ends = [json.loads((run / f"ended-{rank}.json").read_text()) for rank in range(WORLD_SIZE)]
     assert all(shard.name in end.get("message", "") for end in ends), ends
