@@ -277,7 +277,7 @@ def _spawn(
 
 @pytest.fixture
 def spawn() -> Callable[..., None]:
-    """Runs `task(*args)` in every process of a group; an error in one, or a hang, fails the call."""
+    """Runs `task(*args)` in every process of a group; an error in one, or a hang, is raised."""
     return _spawn
 
 
