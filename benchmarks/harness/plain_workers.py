@@ -43,7 +43,7 @@ def encode_here(run: Path, config: Config, *, first_step: int = 0, first_epoch: 
     os.environ["DS_ACCELERATOR"] = "cpu"
     from torch import distributed
 
-    from cluster.training.loop import train_encoding
+    from cluster.training.train_encoding import train_encoding
 
     if not distributed.is_initialized():  # it stays: DeepSpeed can't be given a second one
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
