@@ -47,7 +47,7 @@ quickstart: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh
 
 # A file's tests stay in one process, which starts what they share (a Ray, a server) once. In the order of the
-# folders, since the file that takes longest, benchmarks/test_chaos.py, is of the first.
+# folders, since the file that takes longest, tests/benchmarks/test_chaos.py, is of the first.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
