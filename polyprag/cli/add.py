@@ -18,7 +18,7 @@ from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, w
 
 if TYPE_CHECKING:
     from polyprag.config import Config
-    from sharding.ingest.rows import OnError
+    from sharding.ingest.rows import OnError, Quoting
     from sharding.task_pool import TaskPool
 
 _ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model
@@ -61,7 +61,13 @@ class OpenPool(Protocol):
     default="stop",
     show_default=True,
     help="At a passage that can't be used, or whose id RUN has with another text: stop with its "
-    "file and line, or leave it out and count it.",
+    "file and line, or leave it out and count it. A damaged file always stops.",
+)
+@click.option(
+    "--quoting",
+    type=click.Choice(["csv", "none"]),
+    help="What a quote is in TSV files: `csv`, where a field may be quoted and span lines, or "
+    "`none`, a character like any other.",
 )
 @config_option
 def command(
@@ -73,6 +79,7 @@ def command(
     chunk_words: int | None,
     drop_duplicates: bool | None,
     on_error: "OnError",
+    quoting: "Quoting | None",
     configs: tuple[str, ...],
 ) -> None:
     """Add passages to RUN: to its corpus, encoding and index.
@@ -118,6 +125,7 @@ def command(
                 "chunk_words": chunk_words,
                 "drop_duplicates": drop_duplicates,
                 "on_error": on_error,
+                "quoting": quoting,
             }
             _append(place(run), [place(source) for source in sources], options, work)
         _augment_and_train(place(run), config, work)

@@ -15,7 +15,7 @@ from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.ingest.rows import OnError
+    from sharding.ingest.rows import OnError, Quoting
 
 
 @click.command("prepare")
@@ -49,7 +49,15 @@ if TYPE_CHECKING:
     default="stop",
     show_default=True,
     help="At a passage that can't be used: stop with its file and line, or leave it out and "
-    "count it.",
+    "count it. A damaged file always stops.",
+)
+@click.option(
+    "--quoting",
+    type=click.Choice(["csv", "none"]),
+    default="csv",
+    show_default=True,
+    help="What a quote is in TSV files: `csv`, where a field may be quoted and span lines, or "
+    "`none`, a character like any other.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace another corpus that is in RUN.")
 @config_option
@@ -62,6 +70,7 @@ def command(
     chunk_words: int | None,
     drop_duplicates: bool,
     on_error: "OnError",
+    quoting: "Quoting",
     overwrite: bool,
     configs: tuple[str, ...],
 ) -> None:
@@ -111,6 +120,7 @@ def command(
             chunk_words=chunk_words,
             drop_duplicates=drop_duplicates,
             on_error=on_error,
+            quoting=quoting,
             overwrite=overwrite,
             pool=pool,
             show=progress,

@@ -27,7 +27,7 @@ from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
-from sharding.ingest.rows import FieldMap, OnError
+from sharding.ingest.rows import FieldMap, OnError, Quoting
 from sharding.ingest.sources import expand
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join, remove_directory
@@ -61,6 +61,7 @@ def append_passages(
     chunk_words: int | None = None,
     drop_duplicates: bool | None = None,
     on_error: OnError = "stop",
+    quoting: Quoting | None = None,
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
     split_bytes: int = SPLIT_BYTES,
@@ -79,6 +80,7 @@ def append_passages(
             one of the corpus or of these files.
         on_error: whether a bad row, an id that comes twice or an id of the corpus with another
             title or text is an error, or is left out and counted.
+        quoting: what a quote is in TSV files; by default as the corpus was prepared.
         pool: who does the work; this process, by default.
         show: shows the stages.
         split_bytes: bytes of input after which work is saved.
@@ -97,6 +99,8 @@ def append_passages(
         corpus, fields=fields, chunk_words=chunk_words, drop_duplicates=drop_duplicates
     )
     options = replace(options, on_error=on_error)
+    if quoting is not None:
+        options = replace(options, quoting=quoting)
     work_dir = join(corpus_dir, WORK_DIR)
     files = expand([str(source) for source in sources])
     parsed = parse_input(
@@ -157,8 +161,11 @@ def _options(
     before = corpus.manifest.options
     try:
         had = FieldMap(**before.get("fields", {}))
+        had_quoting = before.get("quoting", "csv")
         had_words, had_drop = before.get("chunk_words"), before.get("drop_duplicates", False)
         if not (had_words is None or type(had_words) is int) or type(had_drop) is not bool:
+            raise TypeError
+        if had_quoting not in ("csv", "none"):
             raise TypeError
     except TypeError as error:
         raise CorpusError(
@@ -167,7 +174,7 @@ def _options(
         ) from error
     words = had_words if chunk_words is None else chunk_words or None
     drop = had_drop if drop_duplicates is None else drop_duplicates
-    return ParseOptions(fields or had, words, drop)
+    return ParseOptions(fields or had, words, drop, quoting=had_quoting)
 
 
 def _changed(corpus: Corpus, parsed: Sequence[ParsedFile], known: Known) -> CorpusError:

@@ -18,7 +18,7 @@ from sharding.ingest.chunking import chunk_rows
 from sharding.ingest.formats.jsonl import parse_jsonl
 from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
 from sharding.ingest.formats.tsv import parse_tsv
-from sharding.ingest.rows import BadRow, FieldMap, OnError, ParsedRows
+from sharding.ingest.rows import BadRow, FieldMap, OnError, ParsedRows, Quoting
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 from sharding.ingest.splits import (
@@ -42,12 +42,14 @@ class ParseOptions:
         chunk_words: words of a passage that a text is cut into; None leaves texts whole.
         drop_duplicates: whether of equal titles and texts only the first stays.
         on_error: whether a bad row is an error or is left out.
+        quoting: what a quote is in TSV files; see `parse_tsv`.
     """
 
     fields: FieldMap = field(default_factory=FieldMap)
     chunk_words: int | None = None
     drop_duplicates: bool = False
     on_error: OnError = "stop"
+    quoting: Quoting = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +182,11 @@ def _parse_text(task: ParseTask) -> tuple[list[SplitInfo], str | None]:
 def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) -> SplitInfo:
     what = [block.header, block.data]
     key = _key(task, what, [block.lines_before, block.is_last, block.fault])
-    read = parse_tsv if task.file.kind == "tsv" else parse_jsonl
-    return _split(task, key, lambda: read(block, task.options.fields), position)
+    options = task.options
+    read = partial(parse_jsonl, block, options.fields)
+    if task.file.kind == "tsv":
+        read = partial(parse_tsv, block, options.fields, quoting=options.quoting)
+    return _split(task, key, read, position)
 
 
 def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], ParsedRows]]]:
@@ -201,7 +206,7 @@ def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], Pa
     for number, part in enumerate(found):
         key = _key(task, [], [sha256, task.row_group, number, size])
         if isinstance(part, BadRow):
-            yield key, partial(ParsedRows, stopped_at=part)
+            yield key, partial(ParsedRows, stopped_at=part, unread_from=part)
         else:
             yield key, partial(parse, part, fields)
 

@@ -25,7 +25,7 @@ from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions, SplitInfo
 from sharding.ingest.positions import error_at
-from sharding.ingest.rows import FieldMap, OnError
+from sharding.ingest.rows import FieldMap, OnError, Quoting
 from sharding.ingest.sources import SourceFile, expand
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import exists, join, remove_directory, sha256_of
@@ -43,6 +43,7 @@ def prepare(
     chunk_words: int | None = None,
     drop_duplicates: bool = False,
     on_error: OnError = "stop",
+    quoting: Quoting = "csv",
     overwrite: bool = False,
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
@@ -62,7 +63,8 @@ def prepare(
         chunk_words: cuts longer texts into passages of about as many words; see `chunking`.
         drop_duplicates: whether of passages with equal title and text only the first stays.
         on_error: whether a bad row, or an id that was there before, is an error or is left out and
-            counted.
+            counted; a damaged file is always an error.
+        quoting: what a quote is in TSV files; see `parse_tsv`.
         overwrite: whether another corpus in that directory may be replaced.
         pool: who does the work; this process, by default.
         show: shows the stages.
@@ -80,7 +82,7 @@ def prepare(
     if not sources:
         raise CorpusError("no corpus file was named; give at least one")
     files = expand([str(source) for source in sources])
-    options = ParseOptions(fields or FieldMap(), chunk_words, drop_duplicates, on_error)
+    options = ParseOptions(fields or FieldMap(), chunk_words, drop_duplicates, on_error, quoting)
     pool = pool or InlinePool()
     corpus_dir = str(corpus_dir)
     if exists(join(corpus_dir, MANIFEST_NAME)) and not overwrite:
@@ -122,7 +124,8 @@ def _check_same(
 ) -> None:
     """Refuses when the corpus that is there isn't the one asked for."""
     now = _described(options)
-    different = [name for name in now if manifest.options.get(name) != now[name]]
+    before = {"quoting": "csv"} | manifest.options  # which earlier versions had no choice of
+    different = [name for name in now if before.get(name) != now[name]]
     bad_rows = sum(n for reason, n in manifest.skipped.items() if reason != "duplicate text")
     had = manifest.source_sha256
     if had[: len(hashes)] == hashes and len(had) > len(hashes):
@@ -138,7 +141,7 @@ def _check_same(
         what = f"with data.partition_size={manifest.partition_size}"
     elif different:
         name = different[0]
-        what = f"with {name}={manifest.options.get(name)!r}, and this is {now[name]!r}"
+        what = f"with {name}={before.get(name)!r}, and this is {now[name]!r}"
     elif bad_rows and options.on_error == "stop":
         what = f"with --on-error skip, which left out {bad_rows} lines"
     else:

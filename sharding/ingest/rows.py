@@ -6,12 +6,24 @@ from typing import Any, Literal
 from sharding.errors import CorpusError
 
 OnError = Literal["stop", "skip"]
+Quoting = Literal["csv", "none"]
 
-# Reasons that leave nothing of the file to read, and what to do about each.
+_COPY_AGAIN = "copy the file again, or write it again: nothing behind the damage can be read"
+# Reasons that leave the file, or the rest of it, unread, and what to do about each.
 _FATAL = {
     "wrong header": "give a file in DPR's format, name its columns with --map, or use JSON lines",
     "missing column": "name the file's own columns with --map",
-    "not readable": "copy the file again, or write it again",
+    "not readable": _COPY_AGAIN,
+    "truncated file": _COPY_AGAIN,
+    "truncated gzip": _COPY_AGAIN,
+    "damaged gzip": _COPY_AGAIN,
+    "truncated zstd": _COPY_AGAIN,
+    "damaged zstd": _COPY_AGAIN,
+}
+_LEAVE_OUT = "mend the file, or leave such lines out with --on-error skip"
+_REMEDIES = {
+    "bad CSV": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
+    "open quote": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
 }
 
 
@@ -31,14 +43,13 @@ class BadRow:
 
     @property
     def is_fatal(self) -> bool:
-        """Whether the file can't be read at all, so that leaving rows out doesn't help."""
+        """Whether the rest of the file can't be read, so that leaving rows out doesn't help."""
         return self.reason in _FATAL
 
     def error(self, file: str, *, lines_before: int = 0) -> CorpusError:
         """Returns the error for a row whose `line` counts from the line behind `lines_before`."""
         what = f"{self.reason}: {self.detail}" if self.detail else self.reason
-        remedy = "mend the file, or leave such lines out with --on-error skip"
-        remedy = _FATAL.get(self.reason, remedy)
+        remedy = (_FATAL | _REMEDIES).get(self.reason, _LEAVE_OUT)
         return CorpusError(f"{file}:{lines_before + self.line}: {what}; {remedy}")
 
 
@@ -96,7 +107,8 @@ class ParsedRows:
         lines: each row's line, from 1 at the block's begin.
         num_lines: that the block spans.
         skipped: rows left out, by reason.
-        stopped_at: the bad row that ended the reading.
+        stopped_at: the bad row that ended the reading: the first.
+        unread_from: the bad row behind which the file can't be read.
         open_at: byte at which a row begins whose quoted field goes on behind the block.
     """
 
@@ -107,6 +119,7 @@ class ParsedRows:
     num_lines: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     stopped_at: BadRow | None = None
+    unread_from: BadRow | None = None
     open_at: int | None = None
 
     def add(self, row: "tuple[int, dict[str, Any]] | BadRow", fields: FieldMap) -> None:
@@ -124,12 +137,18 @@ class ParsedRows:
     def _bad(self, row: BadRow) -> None:
         if self.stopped_at is None:
             self.stopped_at = row
+        if row.is_fatal:
+            self.unread_from = row
         self.skipped[row.reason] = self.skipped.get(row.reason, 0) + 1
 
     def settle(self, on_error: OnError) -> "ParsedRows":
-        """Forgets what stopped the reading where bad rows are only counted."""
-        if on_error == "skip" and self.stopped_at and not self.stopped_at.is_fatal:
-            self.stopped_at = None
+        """Forgets what stopped the reading where bad rows are only counted.
+
+        What makes the rest of a file unreadable stops it all the same: nobody knows how many rows
+        are lost behind it.
+        """
+        if on_error == "skip":
+            self.stopped_at = self.unread_from
         return self
 
 

@@ -1,5 +1,6 @@
 """Read the passages of Parquet and Arrow files: what tables and Hugging Face datasets lie in."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from sharding.ingest.sources import SourceFile
 from sharding.storage.files import open_url
 
 _BATCH_ROWS = 4096
+_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"  # of all that Arrow has written since 2019
 
 
 def num_row_groups(file: SourceFile) -> int:
@@ -38,10 +40,11 @@ def row_slices(
         slice_bytes: what a slice is to take.
 
     Yields:
-        Tables; a `BadRow` ends them where the file is damaged or lacks a column.
+        Tables; a `BadRow`, whose line counts from the last table, ends them where the file is
+        damaged or lacks a column.
     """
     held: list[pa.RecordBatch] = []
-    num_rows = num_bytes = 0
+    num_bytes = 0
     try:
         with open_url(file.url) as opened:
             names, batches = _open(opened, file, row_group, fields.names())
@@ -55,9 +58,9 @@ def row_slices(
                 num_bytes += batch.nbytes
                 if num_bytes >= slice_bytes:
                     yield pa.Table.from_batches(held)
-                    num_rows += sum(part.num_rows for part in held)
                     held, num_bytes = [], 0
     except (pa.ArrowException, OSError) as error:
+        num_rows = sum(part.num_rows for part in held)
         yield BadRow(num_rows + 1, "not readable", f"{file.kind}: {error}")
         return
     if held:
@@ -77,12 +80,25 @@ def _open(
         return table.schema_arrow.names, batches
     try:
         stream = pa.ipc.open_stream(opened)
-        return stream.schema.names, (batch.select(wanted) for batch in stream)
+        return stream.schema.names, _whole_stream(opened, stream, wanted)
     except pa.ArrowInvalid:  # not a stream, as `datasets` writes, but a file of Arrow's own format
         opened.seek(0)
         table = pa.ipc.open_file(opened)
         numbers = range(table.num_record_batches)
         return table.schema.names, (table.get_batch(number).select(wanted) for number in numbers)
+
+
+def _whole_stream(opened: Any, stream: Any, wanted: list[str]) -> Iterator[Any]:
+    """Yields a stream's batches.
+
+    Raises:
+        pa.ArrowInvalid: the mark of its end is missing. Arrow itself takes a stream that was cut
+            between two batches for a whole one.
+    """
+    yield from (batch.select(wanted) for batch in stream)
+    opened.seek(-len(_STREAM_END), os.SEEK_END)
+    if opened.read() != _STREAM_END:
+        raise pa.ArrowInvalid("the stream's end is missing")
 
 
 def parse_table(table: "pa.Table", fields: FieldMap) -> ParsedRows:

@@ -72,7 +72,8 @@ def _rows(block: LineBlock, fields: FieldMap) -> Iterator[tuple[int, dict[str, A
         except UnicodeDecodeError as error:
             yield bad_utf8(number, error)
         except (ValueError, RecursionError) as error:
-            yield BadRow(number, "bad JSON", str(error))
+            reason = "truncated file" if block.is_cut(line) else "bad JSON"
+            yield BadRow(number, reason, str(error))
         else:
             if isinstance(values, dict):
                 yield number, values

@@ -36,6 +36,13 @@ class LineBlock:
     fault: tuple[str, str] | None = None
     num_read: int = 0
 
+    def is_cut(self, line: bytes) -> bool:
+        """Returns whether a bad line is the file's last, and its end is missing.
+
+        So ends a copy that was broken off, and nobody knows how many rows it lacks.
+        """
+        return self.is_last and self.fault is None and not line.endswith(b"\n")
+
 
 def line_blocks(file: SourceFile, source: SourceBytes, *, block_bytes: int) -> Iterator[LineBlock]:
     """Cuts a file into blocks; at least one comes, if only to say that the file is empty.

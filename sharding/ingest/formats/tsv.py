@@ -9,23 +9,36 @@ import csv
 import io
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
 from sharding.ingest.formats.jsonl import numbered_lines
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, all_filled, bad_utf8
+from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, Quoting, all_filled, bad_utf8
 
 MAX_ROW_LINES = 256  # that a quoted field may span; past it a quote was left open
+_CSV = {
+    "csv": {"delimiter": "\t", "strict": True},
+    "none": {"delimiter": "\t", "strict": True, "quoting": csv.QUOTE_NONE},
+}
 
 _Lines = Iterator[tuple[int, bytes] | BadRow]
 
 
-def parse_tsv(block: LineBlock, fields: FieldMap) -> ParsedRows:
-    """Returns the passages of a block; the file's header says which column is which."""
+def parse_tsv(block: LineBlock, fields: FieldMap, *, quoting: Quoting = "csv") -> ParsedRows:
+    """Returns the passages of a block; the file's header says which column is which.
+
+    Args:
+        block: lines of a TSV file.
+        fields: the names of the columns.
+        quoting: `csv` where a field that begins with a quote ends at the next single one; `none`
+            where quotes are characters like any other.
+    """
     columns = _columns(block.header, fields)
     if isinstance(columns, BadRow):
-        return ParsedRows(num_lines=block.lines_before, stopped_at=columns)
-    return _fast(block, columns, fields) or _careful(block, columns, fields)
+        return ParsedRows(num_lines=block.lines_before, stopped_at=columns, unread_from=columns)
+    found = _fast(block, columns, fields, quoting=quoting)
+    return found or _careful(block, columns, fields, quoting=quoting)
 
 
 def _columns(header: bytes, fields: FieldMap) -> list[str] | BadRow:
@@ -40,7 +53,9 @@ def _columns(header: bytes, fields: FieldMap) -> list[str] | BadRow:
     return columns
 
 
-def _fast(block: LineBlock, columns: list[str], fields: FieldMap) -> ParsedRows | None:
+def _fast(
+    block: LineBlock, columns: list[str], fields: FieldMap, *, quoting: Quoting = "csv"
+) -> ParsedRows | None:
     """Returns what `_careful` finds, or None where something is odd."""
     if block.fault:
         return None
@@ -51,7 +66,9 @@ def _fast(block: LineBlock, columns: list[str], fields: FieldMap) -> ParsedRows 
     num_lines = text.count("\n") + (not text.endswith("\n") and bool(text))
     if max(map(len, text.split("\n"))) >= csv.field_size_limit():
         return None
-    found = _split(text, len(columns)) or _read(text)
+    found = _split(text, len(columns), quoting=quoting)
+    if found is None and quoting == "csv":
+        found = _read(text, len(columns))
     if found is None:
         return None
     rows, lines = found
@@ -73,7 +90,9 @@ def _fast(block: LineBlock, columns: list[str], fields: FieldMap) -> ParsedRows 
     return ParsedRows(keys, titles, texts, lines, num_lines + block.lines_before)
 
 
-def _split(text: str, num_columns: int) -> tuple[list[list[str]], list[int]] | None:
+def _split(
+    text: str, num_columns: int, *, quoting: Quoting
+) -> tuple[list[list[str]], list[int]] | None:
     """Rows of blocks where each line is a row, and no quoted field holds a tab; else None.
 
     A field is quoted when it begins with a quote. A line whose fields all are either not quoted,
@@ -88,6 +107,8 @@ def _split(text: str, num_columns: int) -> tuple[list[list[str]], list[int]] | N
     for row in rows:
         if len(row) != num_columns:
             return None
+        if quoting == "none":
+            continue
         for column, value in enumerate(row):
             if value[:1] == '"':
                 inner = value[1:-1]
@@ -101,12 +122,14 @@ def _split(text: str, num_columns: int) -> tuple[list[list[str]], list[int]] | N
     return rows, list(range(1, len(rows) + 1))
 
 
-def _read(text: str) -> tuple[list[list[str]], list[int]] | None:
+def _read(text: str, num_columns: int) -> tuple[list[list[str]], list[int]] | None:
     """Rows as csv finds them, with the line that each begins at; None where one is odd."""
     rows, ends = [], [0]
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter="\t", strict=True)
+    reader = csv.reader(io.StringIO(text, newline="\n"), **_CSV["csv"])
     try:
         for row in reader:
+            if _holds_rows(row, num_columns):
+                return None
             if row:
                 rows.append(row)
                 ends.append(reader.line_num)
@@ -119,22 +142,40 @@ def _read(text: str) -> tuple[list[list[str]], list[int]] | None:
     return rows, [end + 1 for end in ends[:-1]]
 
 
-def _careful(block: LineBlock, columns: list[str], fields: FieldMap) -> ParsedRows:
+def _holds_rows(row: list[str], num_columns: int) -> bool:
+    """Returns whether each line that a row spans would be a row by itself.
+
+    That is what a row looks like that begins with a stray quote and takes in its neighbours, up to
+    one with a stray quote in the same column. A field that holds a table, its first and last lines
+    as many cells short as the row has fields beside it, would be taken for one.
+    """
+    for column, value in enumerate(row):
+        lines = value.split("\n")
+        if len(lines) > 1:
+            cells = [line.count("\t") for line in lines]
+            cells[0] += column
+            cells[-1] += len(row) - 1 - column
+            if len(row) == num_columns and all(count == num_columns - 1 for count in cells):
+                return num_columns > 1
+    return False
+
+
+def _careful(
+    block: LineBlock, columns: list[str], fields: FieldMap, *, quoting: Quoting = "csv"
+) -> ParsedRows:
     parsed = ParsedRows(num_lines=block.data.count(b"\n") + block.lines_before)
     lines = numbered_lines(block)
     waiting: deque[tuple[int, bytes] | BadRow] = deque()
-    while (row := _next_row(lines, waiting, is_last=block.is_last)) is not None:
+    read = partial(_next_row, lines, waiting, block, len(columns), quoting=quoting)
+    while (row := read()) is not None:
         if isinstance(row, _OpenRow):
             parsed.num_lines = row.line - 1
             parsed.open_at = _offset_of_line(block.data, row.line - 1 - block.lines_before)
             break
         if isinstance(row, BadRow):
             parsed.add(row, fields)
-        elif len(row[1]) == len(columns):
-            parsed.add((row[0], dict(zip(columns, row[1], strict=True))), fields)
         elif row[1]:
-            detail = f"{len(row[1])} where the header has {len(columns)}"
-            parsed.add(BadRow(row[0], "wrong column count", detail), fields)
+            parsed.add((row[0], dict(zip(columns, row[1], strict=True))), fields)
     return parsed
 
 
@@ -146,9 +187,14 @@ class _OpenRow:
 
 
 def _next_row(
-    lines: _Lines, waiting: deque[tuple[int, bytes] | BadRow], *, is_last: bool
+    lines: _Lines,
+    waiting: deque[tuple[int, bytes] | BadRow],
+    block: LineBlock,
+    num_columns: int,
+    *,
+    quoting: Quoting,
 ) -> tuple[int, list[str]] | BadRow | _OpenRow | None:
-    """Yields the next row, with the number of its first line; None at the end.
+    """Returns the next row, with the number of its first line; None at the end.
 
     A row takes in further lines only while a quote is open. When that leads nowhere they go to
     `waiting` and are read as rows of their own, so that a stray quote costs its own line only.
@@ -174,13 +220,25 @@ def _next_row(
             yield item[1].decode()
 
     try:
-        return number, next(csv.reader(texts(), delimiter="\t", strict=True))
+        row = next(csv.reader(texts(), **_CSV[quoting]))
     except UnicodeDecodeError as error:
         bad = bad_utf8(number, error)
     except csv.Error as error:
-        if at_end and not is_last:
+        if at_end and not block.is_last:
             return _OpenRow(number)
-        bad = BadRow(number, "bad CSV", str(error))
+        bad = BadRow(number, "truncated file" if block.is_cut(data) else "bad CSV", str(error))
+    else:
+        if not row or (len(row) == num_columns and not _holds_rows(row, num_columns)):
+            return number, row
+        further = [item[1] for item in taken if not isinstance(item, BadRow)]
+        if any(line.count(b"\t") == num_columns - 1 for line in further):
+            end = number + len(taken)
+            detail = f"it closes on line {end}, and the lines between look like rows of their own"
+            bad = BadRow(number, "open quote", detail)
+        else:
+            detail = f"{len(row)} where the header has {num_columns}"
+            reason = "truncated file" if block.is_cut(data) else "wrong column count"
+            return BadRow(number, reason, detail)
     waiting.extendleft(reversed(taken))
     return bad
 

@@ -98,3 +98,19 @@ def test_a_missing_column_or_a_damaged_file_is_an_error(tmp_path: Path, on_error
     (tmp_path / "x.arrow").write_bytes(data[: len(data) // 2])
     with pytest.raises(CorpusError, match=r"x\.arrow:\d+: not readable: arrow"):
         read(tmp_path / "x.arrow", tmp_path, on_error=on_error)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("split_bytes", [1, 1 << 20])
+def test_an_arrow_stream_that_is_cut_between_two_batches_is_an_error(
+    tmp_path: Path, on_error: Any, split_bytes: int
+) -> None:
+    path = tmp_path / "x.arrow"
+    ends = []
+    with path.open("wb") as opened, pa.ipc.new_stream(opened, table().schema) as file:
+        for batch in table().to_batches(max_chunksize=4):
+            file.write_batch(batch)
+            ends.append(opened.tell())
+    path.write_bytes(path.read_bytes()[: ends[2]])  # 12 of its 20 rows
+    with pytest.raises(CorpusError, match=r"x\.arrow:13: not readable: .*end is missing"):
+        read(path, tmp_path, on_error=on_error, split_bytes=split_bytes)

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import tempfile
+import zlib
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats import tsv as parse_tsv
 from sharding.ingest.formats.line_blocks import LineBlock
 from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask
-from sharding.ingest.rows import FieldMap, OnError
+from sharding.ingest.rows import FieldMap, OnError, Quoting
 from sharding.ingest.sources import expand
 from sharding.ingest.splits import load_split
 from sharding.shown_progress import show_nothing
@@ -41,6 +42,7 @@ def read(
     on_error: OnError = "stop",
     *,
     fields: FieldMap | None = None,
+    quoting: Quoting = "csv",
     split_bytes: int = 1 << 20,
 ) -> tuple[Rows, dict[str, int]]:
     """The passages and what was left out, by way of the split files."""
@@ -50,7 +52,7 @@ def read(
         (parsed,) = parse_input.parse_input(
             expand([str(path)]),
             work_dir,
-            options=ParseOptions(fields or FieldMap(), on_error=on_error),
+            options=ParseOptions(fields or FieldMap(), on_error=on_error, quoting=quoting),
             pool=InlinePool(),
             show=show_nothing,
             split_bytes=split_bytes,
@@ -189,32 +191,93 @@ def many_rows() -> Rows:
     return [(f"k{i}", f"T {i}", f"{i} squared is {i * i}.") for i in range(2000)]
 
 
-def test_a_truncated_gzip_gives_what_is_whole_then_stops_by_line_or_is_counted(
-    tmp_path: Path,
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("split_bytes", [1 << 20, 2000])
+def test_a_truncated_gzip_stops_whatever_is_left_out(
+    tmp_path: Path, on_error: OnError, split_bytes: int
 ) -> None:
     rows = many_rows()
-    data = gzip.compress(jsonl(*({"id": k, "title": t, "text": x} for k, t, x in rows)))
+    lines = jsonl({}, *({"id": k, "title": t, "text": x} for k, t, x in rows))  # the first is bad
+    data = gzip.compress(lines)[: len(gzip.compress(lines)) // 4]
     path = tmp_path / "x.jsonl.gz"
-    path.write_bytes(data[: len(data) // 2])
-    found, skipped = read(path, "skip")
-    assert 0 < len(found) < len(rows)
-    assert found == rows[: len(found)]
-    assert skipped == {"truncated gzip": 1}
-    with pytest.raises(CorpusError, match=rf"x\.jsonl\.gz:{len(found) + 1}: truncated gzip"):
-        read(path)
+    path.write_bytes(data)
+    num_whole = zlib.decompressobj(wbits=31).decompress(data).count(b"\n")
+    assert 0 < num_whole < len(rows)
+    if on_error == "stop":
+        with pytest.raises(CorpusError, match=r"x\.jsonl\.gz:1: missing field"):
+            read(path, split_bytes=split_bytes)
+        return
+    # Damage is noticed up to a read of the file after the last whole line.
+    with pytest.raises(CorpusError, match=r"x\.jsonl\.gz:\d+: truncated gzip.*copy") as error:
+        read(path, on_error, split_bytes=split_bytes)
+    assert str(error.value).startswith(f"{path}:{num_whole + 1}:")
+    assert "skip" not in str(error.value)
 
 
-def test_a_damaged_gzip_stops_by_file_and_line_or_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_damaged_gzip_stops_whatever_is_left_out(tmp_path: Path, on_error: OnError) -> None:
     data = bytearray(gzip.compress(jsonl(GOOD, OTHER)))
     data[-5] ^= 1  # its checksum
     path = tmp_path / "x.jsonl.gz"
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=r"x\.jsonl\.gz:\d+: damaged gzip"):
-        read(path)
-    assert read(path, "skip")[1] == {"damaged gzip": 1}
+        read(path, on_error)
     path.write_bytes(jsonl(GOOD))
     with pytest.raises(CorpusError, match=r"x\.jsonl\.gz:1: damaged gzip"):
-        read(path)
+        read(path, on_error)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("x.jsonl", jsonl(GOOD, OTHER)[:-20]),
+        ("x.tsv", b"id\ttext\ttitle\na\tAbout A.\tA\nb\tAbo"),
+        ("x.tsv", b'id\ttext\ttitle\na\tAbout A.\tA\nb\t"Abo'),
+    ],
+)
+def test_a_file_that_ends_in_the_middle_of_a_row_stops_whatever_is_left_out(
+    tmp_path: Path, on_error: OnError, name: str, data: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    number = data.count(b"\n") + 1
+    with pytest.raises(CorpusError, match=rf":{number}: truncated file.*copy the file again"):
+        read(path, on_error)
+    path.write_bytes(data + b"\n")  # a bad row like any other
+    assert read(path, "skip")[0] == GOOD_ROWS[:1]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # The stray quotes of two rows meet, in the last column and in the one before it.
+        ['1\tone\t"A', "2\ttwo\tB", '3\tthree\tC"', "4\tfour\tD"],
+        ['1\t"one\tA', '2\ttwo "\tB', "3\tthree\tC", "4\tfour\tD"],
+        ['1\t"one\tA', "2\ttwo\tB", '3\tthree"\tC', "4\tfour\tD"],
+        # They meet in different columns, so that the row has a column too few or too many.
+        ['1\tone\t"A', '2\ttwo"\tB', "3\tthree\tC", "4\tfour\tD"],
+        ['1\t"one\tA', "2\ttwo\tB", '3\tthree\tC"', "4\tfour\tD"],
+    ],
+)
+@pytest.mark.parametrize("split_bytes", [1 << 20, 16])
+def test_a_stray_quote_costs_its_own_row_only_and_is_said(
+    tmp_path: Path, lines: list[str], split_bytes: int
+) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("\n".join(["id\ttext\ttitle", *lines]) + "\n")
+    with pytest.raises(CorpusError, match=r"x\.tsv:2: open quote: .*--quoting none"):
+        read(path, split_bytes=split_bytes)
+    found, skipped = read(path, "skip", split_bytes=split_bytes)
+    assert [row[0] for row in found] == ["2", "3", "4"] and skipped == {"open quote": 1}
+    expected = [(key, title, text) for key, text, title in (line.split("\t") for line in lines)]
+    assert read(path, quoting="none", split_bytes=split_bytes) == (expected, {})
+
+
+def test_a_quoted_table_is_a_text_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text('id\ttext\ttitle\na\t"1\t2\t3\n4\t5\t6\n7\t8\t9"\tA\n')
+    assert read(path) == ([("a", "A", "1\t2\t3\n4\t5\t6\n7\t8\t9")], {})
 
 
 def test_a_line_of_any_length_is_not_kept_in_memory(
@@ -251,9 +314,10 @@ def test_zstd_in_several_frames_is_read(tmp_path: Path) -> None:
     assert read(path) == (GOOD_ROWS, {})
 
 
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
 @pytest.mark.parametrize(("damage", "reason"), [("cut", "truncated"), ("flip", "damaged")])
-def test_bad_zstd_gives_what_is_whole_then_stops_or_is_counted(
-    tmp_path: Path, damage: str, reason: str
+def test_bad_zstd_stops_whatever_is_left_out(
+    tmp_path: Path, damage: str, reason: str, on_error: OnError
 ) -> None:
     rows = [(f"k{i}", f"T {i}", random.Random(i).randbytes(40).hex()) for i in range(20_000)]
     data = bytearray(
@@ -265,11 +329,10 @@ def test_bad_zstd_gives_what_is_whole_then_stops_or_is_counted(
         data[len(data) // 2 : len(data) // 2 + 100] = bytes(100)
     path = tmp_path / "x.jsonl.zst"
     path.write_bytes(data)
-    found, skipped = read(path, "skip")
-    assert 0 < len(found) < len(rows) and found == rows[: len(found)]
-    assert skipped == {f"{reason} zstd": 1}
-    with pytest.raises(CorpusError, match=rf"x\.jsonl\.zst:{len(found) + 1}: {reason} zstd"):
-        read(path)
+    with pytest.raises(CorpusError, match=rf"x\.jsonl\.zst:\d+: {reason} zstd") as error:
+        read(path, on_error)
+    line = int(str(error.value).removeprefix(f"{path}:").partition(":")[0])
+    assert len(rows) // 4 < line < len(rows)
 
 
 def test_lines_are_counted_over_blocks(tmp_path: Path) -> None:
