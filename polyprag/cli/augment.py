@@ -30,7 +30,8 @@ def command(
     Examples:
       polyprag augment runs/wiki
       polyprag augment runs/wiki --workers 16
-      polyprag augment runs/wiki augment.backend=hf augment.model=meta-llama/Llama-3.2-1B-Instruct
+      polyprag augment runs/wiki augment.backend=hf \\
+          augment.model=meta-llama/Llama-3.2-1B-Instruct
       polyprag augment runs/wiki augment.backend=openai augment.model=my-model \\
           augment.base_url=http://127.0.0.1:8000/v1
     """

@@ -17,7 +17,7 @@ from polyprag.cli.arguments import run_argument
     help="Give up after so long.",
 )
 def command(run: str, stop: bool, timeout: float) -> None:
-    """Have the encode or train-more at work on RUN make a checkpoint now.
+    """Have the encode or train-more at work on RUN save its state.
 
     Waits until it is durable. Works from any machine that sees RUN: before a machine is
     taken away, in a preStop hook, or in a batch system's trap. A SIGTERM to the command

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from polyprag.cli.arguments import config_option, only_overrides, overrides_argument
+from polyprag.cli.groups import SuggestingGroup
 
 
-@click.group("config")
+@click.group("config", cls=SuggestingGroup)
 def command() -> None:
     """Show, check, copy and list configs."""
 

@@ -33,7 +33,7 @@ from polyprag.cli.lease import hold_lease
 def command(
     run: str, arguments: tuple[str, ...], hidden: int | None, epochs: int, configs: tuple[str, ...]
 ) -> None:
-    """Distil RUN/router, a map from a question to a mixture of experts.
+    """Distil RUN/router, a map from a question to its mixture.
 
     Learns from the questions of `polyprag augment` what the rows of their passages say, with
     the encoder of the dense index. `--mode routed` then answers without retrieving anything.
@@ -48,7 +48,8 @@ def command(
       polyprag distill runs/wiki
       polyprag distill runs/wiki --hidden 4096 --epochs 20
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
-      polyprag evaluate runs/wiki --questions popqa.jsonl --methods poly,routed --out results/routed
+      polyprag evaluate runs/wiki --questions popqa.jsonl \\
+          --methods poly,routed --out results/routed
     """
     from polyprag.progress import progress
     from polyprag.routed.distill import distill

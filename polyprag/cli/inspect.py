@@ -18,7 +18,7 @@ from polyprag.cli.arguments import run_argument
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run: str, max_partitions: int, as_json: bool) -> None:
-    """Show the checkpoint, the routing table and how the experts are used.
+    """Show RUN's checkpoint, rows and use of the experts.
 
     Which partitions the last checkpoint wrote, rows that were never trained, the rows' norms,
     how evenly the experts are used, and the bytes that a passage takes next to a LoRA of its

@@ -4,12 +4,13 @@ import time
 
 import click
 
+from polyprag.cli.groups import SuggestingGroup
 from polyprag.cli.submit import address_option, follow_job
 
 job_argument = click.argument("job_id", metavar="JOB")
 
 
-@click.group("jobs")
+@click.group("jobs", cls=SuggestingGroup)
 def command() -> None:
     """List, follow and stop jobs on a Ray cluster.
 

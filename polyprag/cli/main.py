@@ -10,31 +10,19 @@ from typing import Any, NoReturn
 import click
 
 from polyprag import __version__
+from polyprag.cli.groups import SuggestingGroup
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
 from polyprag.sigterm import on_sigterm
 
-COMMANDS = (  # in the order of a run
-    "prepare",
-    "augment",
-    "plan",
-    "encode",
-    "add",
-    "remove",
-    "train-more",
-    "index",
-    "distill",
-    "ask",
-    "questions",
-    "evaluate",
-    "report",
-    "status",
-    "checkpoint",
-    "submit",
-    "jobs",
-    "inspect",
-    "verify",
-    "config",
-)
+_SECTIONS = {  # in the order of a run
+    "From passages to answers": ("prepare", "augment", "plan", "encode", "index", "ask"),
+    "Measure": ("questions", "evaluate", "report"),
+    "Change what is encoded": ("add", "remove", "train-more", "distill"),
+    "Watch and check a run": ("status", "checkpoint", "inspect", "verify"),
+    "On a cluster": ("submit", "jobs"),
+    "Settings": ("config",),
+}
+COMMANDS = tuple(name for names in _SECTIONS.values() for name in names)
 
 
 class UserError(click.ClickException):
@@ -49,7 +37,7 @@ class UserError(click.ClickException):
         click.echo(f"error: {self.message}", err=True, file=file)
 
 
-class CommandGroup(click.Group):
+class CommandGroup(SuggestingGroup):
     """Imports a command's module only when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -63,6 +51,16 @@ class CommandGroup(click.Group):
         module = importlib.import_module(f"polyprag.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands by what they are for."""
+        width = formatter.width - 6 - max(map(len, COMMANDS))
+        for title, names in _SECTIONS.items():
+            with formatter.section(title):
+                found = {name: self.get_command(ctx, name) for name in names}
+                formatter.write_dl(
+                    [(name, it.get_short_help_str(width)) for name, it in found.items() if it]
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; user errors and interrupts end it without a traceback."""

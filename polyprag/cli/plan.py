@@ -57,7 +57,7 @@ def command(
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Forecast the encoding of RUN: partitions, steps, sizes, memory and time.
+    """Forecast the encoding of RUN: steps, sizes, memory and time.
 
     Reads the corpus manifest, the base model's config (no weights), and a sample of passages.
     Exits with 2 at a plan that can't work and says what would. Memory is in GB of 10^9
@@ -65,7 +65,8 @@ def command(
 
     \b
     Examples:
-      polyprag plan runs/wiki --workers 64 --worker-memory 80 --tokens-per-second 21000
+      polyprag plan runs/wiki --workers 64 --worker-memory 80 \\
+          --tokens-per-second 21000
       polyprag plan runs/wiki --workers 16 --like runs/trial data.lanes=128
       polyprag plan runs/wiki --config llama-3-8b --workers 8 --json
     """

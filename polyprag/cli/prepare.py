@@ -87,11 +87,11 @@ def command(
     \b
     Examples:
       polyprag prepare runs/wiki passages.jsonl --config quickstart
-      polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m --on-error skip
+      polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m
       polyprag prepare runs/beir corpus.jsonl.zst --map id=_id --drop-duplicates
       polyprag prepare runs/pages 'shards/pages-*.tar' --map text=contents,title=
-      polyprag prepare runs/articles 'articles/*.parquet' --chunk-words 100 --workers 16
-      polyprag prepare s3://bucket/run s3://bucket/passages --ray data.partition_size=4096
+      polyprag prepare runs/pages 'pages/*.parquet' --chunk-words 100 --workers 16
+      polyprag prepare s3://bucket/run s3://bucket/passages --ray --on-error skip
     """
     from polyprag.config.files import save_config
     from polyprag.progress import progress

@@ -34,7 +34,7 @@ def command(
     picture: str,
     configs: tuple[str, ...],
 ) -> None:
-    """Show an evaluation: its table, three sample answers, and a picture.
+    """Show an evaluation: its table, sample answers and a picture.
 
     Each sample comes with the passages behind it and its mixture of experts.
 

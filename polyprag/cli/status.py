@@ -25,7 +25,7 @@ from polyprag.cli.arguments import run_argument
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, num_events: int, seconds: float | None, as_json: bool) -> None:
-    """Show what RUN is doing: progress, rate, time left, last checkpoint, failures.
+    """Show what RUN is doing: progress, time left and failures.
 
     Only RUN is read, so any machine that sees it can tell, whether or not the cluster lives.
 

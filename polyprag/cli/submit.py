@@ -70,7 +70,8 @@ def command(
 
     \b
     Examples:
-      polyprag submit encode s3://bucket/run --config llama-3-8b --address http://head:8265
+      polyprag submit encode s3://bucket/run --config llama-3-8b \\
+          --address http://head:8265
       polyprag submit encode /nfs/wiki cluster.workers=16 --follow
       polyprag submit prepare /nfs/wiki /nfs/psgs_w100.tsv.gz --ray --retries 0
     """

@@ -17,7 +17,7 @@ from polyprag.cli.lease import hold_lease
 @overrides_argument
 @config_option
 def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> None:
-    """Train experts and rows on, passages that were added among them.
+    """Train experts and rows on, with the passages added since.
 
     Goes on from the last checkpoint of a finished `encode` for train.epochs more passes over
     the whole corpus, with a learning-rate schedule of its own. Rows that `add` trained are

@@ -28,7 +28,7 @@ _BYTES_PER_WORKER = 256 << 20
 @workers_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: bool) -> None:
-    """Check everything in RUN: corpus, checkpoints, encoding, index and routing map.
+    """Check all of RUN: corpus, checkpoints, encoding and index.
 
     Reads every file to its end, looks a sample of passages up in all parts of the index, and tells
     all that is wrong, not just the first. Exits with 0 when RUN is sound and with 2 when it isn't.

@@ -61,6 +61,35 @@ def test_every_command_explains_itself(command: tuple[str, ...], option: str) ->
         assert f"  polyprag {' '.join(command)} " in result.output, "help without an example"
 
 
+@pytest.mark.parametrize("command", all_commands(main), ids=" ".join)
+def test_help_fits_into_80_columns(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*command, "--help"], terminal_width=80)
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
+
+
+def test_the_commands_stand_under_what_they_are_for() -> None:
+    text = polyprag("--help").stdout
+    titles = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert titles[:2] == ["Options:", "From passages to answers:"] and len(titles) == 7
+    assert "..." not in text.partition("From passages")[2], "a first line that is cut"
+    for name in COMMANDS:
+        assert text.count(f"\n  {name} ") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["evalaute"], "evaluate"),
+        (["Encode"], "encode"),
+        (["jobs", "lst"], "list"),
+        (["config", "valdiate"], "validate"),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(typed: list[str], meant: str) -> None:
+    result = polyprag(*typed)
+    assert result.exit_code == 2 and f"Did you mean {meant}?" in result.stderr
+
+
 def test_help_answers_in_under_half_a_second_and_loads_nothing_heavy() -> None:
     code = (
         "import sys\n"

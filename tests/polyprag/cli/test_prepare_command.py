@@ -42,6 +42,7 @@ def test_options_reach_the_corpus_and_others_are_refused_later(
         "chunk_words": 3,
         "drop_duplicates": True,
         "on_error": "stop",
+        "quoting": "csv",
     }
     before = (run / "corpus" / "manifest.json").stat().st_mtime_ns
     assert prepare(run, source, *options).exit_code == 0
