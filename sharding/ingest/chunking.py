@@ -6,6 +6,7 @@ has less than one and a half times `num_words`. So no passage is tiny, but for t
 """
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 from sharding.ingest.rows import ParsedRows
@@ -38,6 +39,4 @@ def chunk_rows(rows: ParsedRows, *, num_words: int) -> ParsedRows:
         titles += [title] * len(chunks)
         texts += chunks
         lines += [line] * len(chunks)
-    return ParsedRows(
-        keys, titles, texts, lines, rows.num_lines, rows.skipped, rows.stopped_at, rows.open_at
-    )
+    return replace(rows, keys=keys, titles=titles, texts=texts, lines=lines)

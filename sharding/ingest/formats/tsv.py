@@ -17,10 +17,21 @@ from sharding.ingest.formats.line_blocks import LineBlock
 from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, Quoting, all_filled, bad_utf8
 
 MAX_ROW_LINES = 256  # that a quoted field may span; past it a quote was left open
-_CSV = {
-    "csv": {"delimiter": "\t", "strict": True},
-    "none": {"delimiter": "\t", "strict": True, "quoting": csv.QUOTE_NONE},
-}
+
+
+class _Quoted(csv.excel_tab):
+    """DPR's format."""
+
+    strict = True
+
+
+class _Plain(_Quoted):
+    """Quotes are characters like any other."""
+
+    quoting = csv.QUOTE_NONE
+
+
+_CSV: dict[Quoting, type[csv.Dialect]] = {"csv": _Quoted, "none": _Plain}
 
 _Lines = Iterator[tuple[int, bytes] | BadRow]
 
@@ -125,7 +136,7 @@ def _split(
 def _read(text: str, num_columns: int) -> tuple[list[list[str]], list[int]] | None:
     """Rows as csv finds them, with the line that each begins at; None where one is odd."""
     rows, ends = [], [0]
-    reader = csv.reader(io.StringIO(text, newline="\n"), **_CSV["csv"])
+    reader = csv.reader(io.StringIO(text, newline="\n"), _CSV["csv"])
     try:
         for row in reader:
             if _holds_rows(row, num_columns):
@@ -220,7 +231,7 @@ def _next_row(
             yield item[1].decode()
 
     try:
-        row = next(csv.reader(texts(), **_CSV[quoting]))
+        row = next(csv.reader(texts(), _CSV[quoting]))
     except UnicodeDecodeError as error:
         bad = bad_utf8(number, error)
     except csv.Error as error:

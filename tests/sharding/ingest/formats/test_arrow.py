@@ -10,8 +10,10 @@ import pytest
 
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
+from sharding.ingest.formats import arrow
 from sharding.ingest.prepare import prepare
-from sharding.ingest.rows import FieldMap
+from sharding.ingest.rows import BadRow, FieldMap
+from sharding.ingest.sources import expand
 
 
 def read(source: Path, tmp_path: Path, **options: Any) -> list[tuple[str, str, str]]:
@@ -114,3 +116,38 @@ def test_an_arrow_stream_that_is_cut_between_two_batches_is_an_error(
     path.write_bytes(path.read_bytes()[: ends[2]])  # 12 of its 20 rows
     with pytest.raises(CorpusError, match=r"x\.arrow:13: not readable: .*end is missing"):
         read(path, tmp_path, on_error=on_error, split_bytes=split_bytes)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "parquet of dictionaries", "arrow"])
+def test_a_small_file_that_stands_for_much_is_read_in_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """200 rows that share one value of 1 MiB: 2 KB on disk."""
+    monkeypatch.setattr(arrow, "_BATCH_BYTES", 8 << 20)
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 200), pa.array(["x" * (1 << 20)]))
+    rows = pa.table(
+        {"id": [str(i) for i in range(200)], "title": ["t"] * 200, "text": shared},
+    )
+    path = tmp_path / f"x.{kind[:7].strip()}"
+    if kind == "arrow":
+        with pa.ipc.new_stream(str(path), rows.schema) as file:
+            file.write_table(rows)
+    else:
+        pq.write_table(rows, path, compression="zstd", store_schema="of" in kind)
+        assert path.stat().st_size < 10_000
+    (file,) = expand([str(path)])
+    before, num_rows = pa.total_allocated_bytes(), 0
+    for part in arrow.row_slices(file, FieldMap(), row_group=None, slice_bytes=4 << 20):
+        assert not isinstance(part, BadRow)
+        assert pa.total_allocated_bytes() - before < 40 << 20
+        assert sum(map(len, part.column("text").to_pylist())) <= 16 << 20
+        num_rows += part.num_rows
+    assert num_rows == 200
+
+
+def test_a_value_that_is_too_long_is_a_bad_row(tmp_path: Path) -> None:
+    long = "y" * (arrow.MAX_VALUE_BYTES + 1)
+    pq.write_table(table(text=["z"] * 19 + [long]), tmp_path / "x.parquet")
+    with pytest.raises(CorpusError, match=r"x\.parquet:20: value too long: text has more than"):
+        read(tmp_path / "x.parquet", tmp_path)
+    assert len(read(tmp_path / "x.parquet", tmp_path, on_error="skip")) == 19
