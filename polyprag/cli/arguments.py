@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,7 @@ config_option = click.option(
     help="A YAML file, or the name of a shipped config (`polyprag config list`). May be given "
     "several times, later ones win. Without it, the settings saved in RUN hold.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -65,6 +66,13 @@ def show_skipped(skipped: Mapping[str, int]) -> None:
     """Prints how many passages of the sources were left out, by reason."""
     for reason, count in skipped.items():
         click.echo(f"skipped {count:,} passages: {reason}")
+
+
+def show_result(as_json: bool, fields: Mapping[str, Any], text: str) -> None:
+    """Prints what a command has done, as one JSON object or as text."""
+    import json
+
+    click.echo(json.dumps(fields) if as_json else text)
 
 
 def refuse_bare_override(text: str) -> None:

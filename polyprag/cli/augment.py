@@ -2,7 +2,14 @@
 
 import click
 
-from polyprag.cli.arguments import config_option, only_overrides, overrides_argument, run_argument
+from polyprag.cli.arguments import (
+    config_option,
+    json_option,
+    only_overrides,
+    overrides_argument,
+    run_argument,
+    show_result,
+)
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
@@ -13,12 +20,14 @@ from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, w
 @workers_option
 @ray_option
 @config_option
+@json_option
 def command(
     run: str,
     arguments: tuple[str, ...],
     workers: int | None,
     use_ray: bool,
     configs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Write rewrites and question-answer pairs for each passage.
 
@@ -63,7 +72,13 @@ def command(
         manifest = augment_corpus(place, config, progress=advance, pool=pool)
     save_config(config, run)
     without = num_without_augmentation(manifest)
-    click.echo(
+    show_result(
+        as_json,
+        {
+            "corpus": corpus_dir,
+            "num_passages": manifest.num_passages,
+            "num_without_augmentation": without,
+        },
         f"{corpus_dir}: {manifest.num_passages:,} passages augmented, {without:,} of them without "
-        f"any rewrite or question\nnext: polyprag encode {run}"
+        f"any rewrite or question\nnext: polyprag encode {run}",
     )

@@ -1,10 +1,17 @@
 """`polyprag config`: look at, check and copy configs before a cluster pays for them."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from polyprag.cli.arguments import config_option, only_overrides, overrides_argument
+from polyprag.cli.arguments import (
+    config_option,
+    json_option,
+    only_overrides,
+    overrides_argument,
+    show_result,
+)
 from polyprag.cli.groups import SuggestingGroup
 
 
@@ -17,14 +24,17 @@ def command() -> None:
 @overrides_argument
 @click.option("--run", metavar="RUN", help="Start from the settings saved in this run directory.")
 @config_option
-def show(arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...]) -> None:
+@json_option
+def show(
+    arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...], as_json: bool
+) -> None:
     """Print every setting as a command would get it.
 
     \b
     Examples:
       polyprag config show
       polyprag config show --config quickstart train.epochs=8
-      polyprag config show --run runs/wiki
+      polyprag config show --run runs/wiki --json
     """
     from polyprag.config.files import load_config, to_yaml
     from polyprag.errors import RunError
@@ -32,7 +42,8 @@ def show(arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...]) 
 
     if run is not None and not exists(join(run, "config.yaml")):
         raise RunError(f"{run} has no config.yaml: `polyprag prepare {run} SOURCE` writes it")
-    click.echo(to_yaml(load_config(configs, only_overrides(arguments), run)), nl=False)
+    config = load_config(configs, only_overrides(arguments), run)
+    show_result(as_json, asdict(config), to_yaml(config).rstrip("\n"))
 
 
 @command.command("validate")

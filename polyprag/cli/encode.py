@@ -4,10 +4,12 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
+    json_option,
     only_overrides,
     overrides_argument,
     run_argument,
     settings_of,
+    show_result,
 )
 from polyprag.cli.lease import hold_lease
 
@@ -16,7 +18,8 @@ from polyprag.cli.lease import hold_lease
 @run_argument
 @overrides_argument
 @config_option
-def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> None:
+@json_option
+def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...], as_json: bool) -> None:
     """Train the expert pool and a routing row for each passage.
 
     Starts Ray on this machine, or joins the cluster at cluster.address, and trains on
@@ -32,7 +35,22 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     """
     config = settings_of(run, configs, only_overrides(arguments))
     from cluster.ray.driver import encode
+    from polyprag.encoding.manifest import EncodingManifest
     from sharding.storage.files import join
 
     encode(run, config, lease=hold_lease(run, "encode"))
-    click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")
+    encoding = join(run, "encoding")
+    manifest = EncodingManifest.load(encoding)
+    fields = {
+        "encoding": encoding,
+        "num_passages": manifest.num_passages,
+        "num_experts": manifest.num_experts,
+        "rank": manifest.rank,
+        "steps": manifest.trained.steps,
+        "epochs": manifest.trained.epochs,
+    }
+    text = (
+        f"{encoding}: {manifest.num_passages:,} passages encoded in {manifest.trained.steps:,} "
+        f"steps\nnext: polyprag index {run}"
+    )
+    show_result(as_json, fields, text)

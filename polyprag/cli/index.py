@@ -6,10 +6,12 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
+    json_option,
     only_overrides,
     overrides_argument,
     run_argument,
     settings_of,
+    show_result,
 )
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
@@ -43,6 +45,7 @@ def faiss_conflict() -> str | None:
 @workers_option
 @ray_option
 @config_option
+@json_option
 def command(
     run: str,
     arguments: tuple[str, ...],
@@ -50,6 +53,7 @@ def command(
     workers: int | None,
     use_ray: bool,
     configs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Build RUN/index: BM25, FAISS and the routing rows.
 
@@ -101,11 +105,19 @@ def command(
     live = manifest.num_passages - len(manifest.removed)
     segments = len(manifest.segments)
     parts = f", in {segments} segments that --compact would join" if segments > 1 else ""
-    click.echo(f"{join(run, 'index')}: {live:,} passages, {rows}{parts}")
-    if manifest.num_passages < total:
-        waiting = total - manifest.num_passages
-        click.echo(
+    waiting = total - manifest.num_passages
+    lines = [f"{join(run, 'index')}: {live:,} passages, {rows}{parts}"]
+    if waiting:
+        lines.append(
             f"the corpus's last {waiting:,} passages have no routing rows and aren't in it: go on "
             f"with the `polyprag add` that brought them, or run `polyprag encode {run}`"
         )
-    click.echo(f'next: polyprag ask {run} "a question"')
+    lines.append(f'next: polyprag ask {run} "a question"')
+    fields = {
+        "index": join(run, "index"),
+        "num_passages": live,
+        "num_waiting": waiting,
+        "num_segments": segments,
+        "has_rows": manifest.has_rows,
+    }
+    show_result(as_json, fields, "\n".join(lines))

@@ -134,6 +134,23 @@ def test_prepare_then_augment_save_their_settings_and_name_the_next_step(
     assert again.exit_code == 0, again.output
 
 
+def test_json_gives_one_object_that_says_what_the_text_says(passages: Path, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    polyprag("prepare", run, passages, "--config", "quickstart", "data.partition_size=4")
+    augmented = json.loads(polyprag("augment", run, "--json").stdout)
+    assert augmented["num_passages"] == 10 and augmented["num_without_augmentation"] == 0
+    indexed = json.loads(polyprag("index", run, "--json").stdout)
+    assert indexed == {
+        "index": f"{run}/index",
+        "num_passages": 10,
+        "num_waiting": 0,
+        "num_segments": 1,
+        "has_rows": False,
+    }
+    shown = json.loads(polyprag("config", "show", "--run", run, "--json").stdout)
+    assert shown["data"]["partition_size"] == 4
+
+
 def test_prepare_reports_what_it_skipped(passages: Path, tmp_path: Path) -> None:
     with passages.open("a") as file:
         file.write('{"id": "bad", "title": "x", "text": ""}\n')
@@ -231,12 +248,17 @@ def test_encode_hands_the_merged_config_to_the_cluster(
     )
     (tmp_path / "corpus").mkdir()
     monkeypatch.setitem(sys.modules, "cluster.ray.driver", job)
-    result = polyprag(
-        "encode", tmp_path, "--config", "llama-3-8b", "--config", "cluster/local", "train.epochs=9"
+    made = SimpleNamespace(
+        num_passages=5, num_experts=4, rank=2, trained=SimpleNamespace(steps=7, epochs=9)
     )
+    monkeypatch.setattr("polyprag.encoding.manifest.EncodingManifest.load", lambda _: made)
+    arguments = [tmp_path, "--config", "llama-3-8b", "--config", "cluster/local", "train.epochs=9"]
+    result = polyprag("encode", *arguments)
     assert result.exit_code == 0, result.output
+    assert "5 passages encoded in 7 steps" in result.output
+    assert json.loads(polyprag("encode", *arguments, "--json").stdout)["steps"] == 7
     assert called["run"] == str(tmp_path)
-    assert called["lease"] == 1
+    assert called["lease"] == 2
     assert called["config"] == load_config(["llama-3-8b", "cluster/local"], ["train.epochs=9"])
     assert f"next: polyprag index {tmp_path}" in result.output
 
