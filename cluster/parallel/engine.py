@@ -32,6 +32,12 @@ class GatedLanguageModel(nn.Module):
         loss, _ = causal_loss_sum(logits, labels)
         return loss
 
+    def train(self, mode: bool = True) -> "GatedLanguageModel":
+        """Leaves the frozen base in eval mode: its dropout would be unseeded noise."""
+        super().train(mode)
+        self.model.train(False)
+        return self
+
 
 class ExpertEngine:
     """A DeepSpeed engine around the gated model, with what the training loop needs of it."""

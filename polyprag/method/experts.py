@@ -10,7 +10,7 @@ Shapes: B examples, T tokens, S sites, K experts, R rows of gates, KR = K * rank
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,49 +18,8 @@ from torch.nn import functional as F
 
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.errors import ConfigError, RunError
+from polyprag.method.pass_gates import GateContext
 from polyprag.method.router import num_sites, site_of_module
-
-
-class GateContext:
-    """The gates that a model's expert layers use at the moment; none means closed-book."""
-
-    def __init__(self, *, rank: int, scale: float, dtype: torch.dtype) -> None:
-        """Starts without gates; `rank` and `scale` are the pool's, `dtype` the base's."""
-        self._rank = rank
-        self._scale = scale
-        self._dtype = dtype
-        self._sites: tuple[Tensor, ...] = ()  # per site: (R, KR) gates times scale
-        self._token_rows: Tensor | None = None  # (B, T) int64
-
-    @contextmanager
-    def holding(self, gates_RSK: Tensor, token_rows_BT: Tensor | None) -> Iterator[None]:
-        """Uses these gates inside the `with` block, and the ones from before it afterwards."""
-        before = self._sites, self._token_rows
-        wide = (gates_RSK.float() * self._scale).repeat_interleave(self._rank, dim=-1)
-        # All sites at once: one cast, and a backward that is one stack, not S full-size gradients.
-        self._sites, self._token_rows = wide.to(self._dtype).unbind(1), token_rows_BT
-        try:
-            yield
-        finally:
-            self._sites, self._token_rows = before
-
-    def at(self, site: int, x: Tensor) -> Tensor | None:
-        """Returns the scaled gates for a Linear's input x (B, T, d_in), or None without gates.
-
-        Returns:
-            (B, 1, KR), or (B, T, KR) where tokens have rows of their own; in x's dtype.
-        """
-        if not self._sites:
-            return None
-        rows, gates = self._token_rows, self._sites[site].to(x.dtype)
-        gates = gates.unsqueeze(1) if rows is None else F.embedding(rows, gates)
-        if x.dim() != 3 or gates.shape[0] not in (1, x.shape[0]):
-            raise ValueError(
-                f"gates for {gates.shape[0]} sequences can't gate activations of shape "
-                f"{tuple(x.shape)}: the batch must be that of the gates (no beam search), "
-                "and the model must not flatten it"
-            )
-        return gates
 
 
 class _ExpertLinear(nn.Linear):
@@ -94,13 +53,36 @@ class GatedLoRALinear(nn.Module):
         self.context = context
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns (B, T, d_out) for x (B, T, d_in); the base output alone when no gates are set."""
+        """Returns (..., d_out) for x (..., d_in); the base output alone in a pass without gates."""
         y: Tensor = self.base(x)
-        gates = self.context.at(self.site, x)
+        gates = self.context.current()
         if gates is None:
             return y
-        added: Tensor = self.B_cat(self.A_cat(x) * gates)
+        added: Tensor = self.B_cat(gates.weigh(self.site, self.A_cat(x)))
         return y + added
+
+    # What a model's code may ask of a Linear: its dtype, device and sizes. Code that computes with
+    # the weight passes the experts by, which `support.check_experts` finds.
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The frozen Linear's weight, without any expert."""
+        return self.base.get_parameter("weight")
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The frozen Linear's bias."""
+        return self.base.bias
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return self.base.out_features
 
 
 class ExpertPool:
@@ -141,7 +123,7 @@ class ExpertPool:
     def gated(self, gates: Tensor, token_rows: Tensor | None = None) -> Iterator[None]:
         """Runs the model inside the `with` block with these gates; outside it is closed-book.
 
-        With activation checkpointing the backward pass belongs inside too: it runs layers again.
+        Only this thread's passes have them, so threads with one model can't meet.
 
         Args:
             gates: (B, S, K), one mixture a sequence, B that of every forward in the block (1 fits
@@ -158,6 +140,13 @@ class ExpertPool:
             )
         with self._context.holding(gates, token_rows):
             yield
+
+    def recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Gives recomputed layers the gates of their forward pass, whichever thread runs them.
+
+        It is the `context_fn` that activation checkpointing needs.
+        """
+        return self._context.recomputing()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns copies of all expert weights, float32 on the CPU (not for ZeRO-3 partitions)."""
@@ -199,6 +188,8 @@ def inject(
 ) -> ExpertPool:
     """Freezes a causal LM and puts the expert pool beside its targeted Linears, in place.
 
+    Frozen means without dropout, too: the model is put into eval mode.
+
     Targets are the Linears in numbered layers whose last name is in `experts.targets`. A starts
     Kaiming-uniform per expert (as LoRA does), B zero, so that the model starts as its base.
 
@@ -229,7 +220,7 @@ def inject(
             f"{', '.join(unknown)} in its decoder layers; there are: {', '.join(found) or 'none'}"
         )
 
-    model.requires_grad_(False)
+    model.requires_grad_(False).eval()
     num_layers = 1 + max(layer for name in targeted if (layer := _layer_of(name)) is not None)
     first = next(iter(targeted.values())).weight.dtype
     context = GateContext(
@@ -244,8 +235,10 @@ def inject(
         gated = GatedLoRALinear(base, experts=experts, site=site, context=context)
         _initialise(gated, generator)
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, gated.train(base.training))
+        setattr(model.get_submodule(parent), last, gated.eval())
         layers[name] = gated
+    model.register_forward_pre_hook(context.begin_pass, with_kwargs=True)
+    model.register_forward_hook(context.end_pass, always_call=True)
     sites = num_sites(router.granularity, num_layers=num_layers, num_linears=len(layers))
     return ExpertPool(layers, experts=experts, sites=sites)
 

@@ -63,7 +63,7 @@ def test_activations_are_no_less_than_autograd_keeps_and_no_more_than_twice(
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(LLAMA, dtype=kind).train()
+        model = AutoModelForCausalLM.from_config(LLAMA, dtype=kind)
         kept = kept_bytes(model, config, num=4, length=64)
     assert kept <= activation_bytes(shape, config, lanes=1) <= 2 * kept
 

@@ -1,6 +1,8 @@
 """Every mode on a small run with random weights, against the formulas written out in numpy."""
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
 from polyprag.answering.controls import other_passages
 from polyprag.answering.generation import generate
-from polyprag.answering.modes import WITHOUT_MAP
+from polyprag.answering.modes import WITHOUT_MAP, Mode
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
 from polyprag.encoding.reader import Encoding
@@ -215,3 +217,25 @@ def test_latency_is_told_for_each_stage(answerer: Answerer) -> None:
     assert latency.total_ms == pytest.approx(
         latency.retrieve_ms + latency.mix_ms + latency.generate_ms
     )
+
+
+def test_threads_with_one_answerer_get_the_answers_of_one_after_the_other(
+    encoded_run: tuple[Path, Config],
+) -> None:
+    run, config = encoded_run
+    answerer = Answerer.open(run, config)
+    modes: tuple[Mode, ...] = ("poly", "poly-wrong-row", "closed")
+    expected = [[a.text for a in answerer.answer(QUESTIONS, mode=mode)] for mode in modes]
+    assert len({tuple(texts) for texts in expected}) == 3  # so that a mix-up would show
+    barrier, passed = threading.Barrier(len(modes)), threading.local()
+
+    def meet(*_: object) -> None:
+        """Has all of them inside the model, with all gates given, before any goes on."""
+        if not getattr(passed, "here", False):
+            passed.here = True
+            barrier.wait(timeout=60)
+
+    answerer.model.get_submodule("model.layers.0").register_forward_pre_hook(meet)
+    with ThreadPoolExecutor(len(modes)) as threads:
+        started = [threads.submit(answerer.answer, QUESTIONS, mode=mode) for mode in modes]
+        assert [[a.text for a in future.result()] for future in started] == expected

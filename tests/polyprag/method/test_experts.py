@@ -219,7 +219,9 @@ def test_gradients_are_the_same_with_activation_checkpointing(granularity: str) 
     for checkpointing in (False, True):
         _, model, pool = tiny_pool(RouterConfig(granularity=granularity))
         if checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable(
+                {"use_reentrant": False, "context_fn": pool.recomputing}
+            )
         rows = random_rows(pool)
         with pool.gated(gates_of_rows(rows, RouterConfig()), token_rows=tokens):
             logits = model.train()(torch.cat(ids)[None], use_cache=False).logits
