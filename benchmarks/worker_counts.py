@@ -89,7 +89,9 @@ def show_curves(losses: dict[str, dict[str, list[float]]]) -> list[Goal]:
     columns = ("|loss - loss of 1 worker| at step", *(str(s) for s in SHOWN if s <= num))
     show("how far the losses come apart", columns, rows)
     begun = max(abs(first["1"][0] - found[0]) for found in first.values())
-    return [Goal("the first step's loss, 1 to 4 workers: differ by", begun, "<= 1e-5", begun <= 1e-5)]
+    return [
+        Goal("the first step's loss, 1 to 4 workers: differ by", begun, "<= 1e-5", begun <= 1e-5)
+    ]
 
 
 def measure_f1(
