@@ -124,16 +124,15 @@ class Checkpointer:
         self._waited = 0.0
         self.durable = Durable(self._previous_step)
         # Those on disk: the one before the last, and the last.
-        self._manifests: tuple[CheckpointManifest | None, CheckpointManifest | None]
-        self._manifests = (run_on_all_or_raise(self._load_previous), previous)
-        run_on_all_or_raise(self._remove_unnamed)
+        self._manifests = (run_on_all_or_raise(lambda: self._clear_up(previous)), previous)
 
-    def _load_previous(self) -> CheckpointManifest | None:
-        return load_previous(self._directory) if self._is_first else None
-
-    def _remove_unnamed(self) -> None:
-        if self._is_first:
-            remove_unnamed(self._directory, *self._manifests)
+    def _clear_up(self, newest: CheckpointManifest | None) -> CheckpointManifest | None:
+        """Deletes what no manifest names, on worker 0; returns the one before the newest."""
+        if not self._is_first:
+            return None
+        before = load_previous(self._directory)
+        remove_unnamed(self._directory, before, newest)
+        return before
 
     def begin(self, step: int, cursor: Cursor) -> None:
         """Completes an earlier checkpoint, copies what has changed, and writes it in threads.
