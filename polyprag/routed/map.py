@@ -166,8 +166,8 @@ def fit_map(
             loss_now = float(loss.detach())
             if not isfinite(loss_now):
                 raise RunError(
-                    f"update {step + 1} of the map isn't taken: its loss isn't finite, and no map is "
-                    "written; look at the questions' vectors and the rows (`polyprag verify RUN`)"
+                    f"update {step + 1} of the map isn't taken: its loss isn't finite, and no map "
+                    "is written; look at the questions' vectors and the rows (`polyprag verify RUN`)"
                 )
             optimizer.zero_grad()
             torch.autograd.backward(loss)
