@@ -87,7 +87,7 @@ def task_of(
     """
     deciding = {key: value for key, value in flatten(config).items() if key.startswith(_DECIDING)}
     told = json.dumps([partition.sha256, encoding.experts.sha256, deciding], sort_keys=True)
-    name = f"part-{partition.index:05d}-{hashlib.sha256(told.strict_json()).hexdigest()[:12]}"
+    name = f"part-{partition.index:05d}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     return RowsTask(
         run_dir,
         partition,

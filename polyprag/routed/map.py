@@ -167,7 +167,7 @@ def fit_map(
             if not isfinite(loss_now):
                 raise RunError(
                     f"update {step + 1} of the map isn't taken: its loss isn't finite, and no map "
-                    "is written; look at the questions' vectors and the rows (`polyprag verify RUN`)"
+                    "is written; look at the questions' vectors and the rows"
                 )
             optimizer.zero_grad()
             torch.autograd.backward(loss)
