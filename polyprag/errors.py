@@ -5,6 +5,7 @@ import errno
 from sharding.errors import TRY_AGAIN, CorpusError, FileError, PolypragError, StorageError
 
 __all__ = [
+    "NO_OTHER_TRY",
     "OF_THE_MACHINE",
     "TRY_AGAIN",
     "ConfigError",
@@ -14,9 +15,11 @@ __all__ = [
     "RunError",
     "StorageError",
     "Terminated",
+    "WorkerBugError",
     "WorkersFailedError",
 ]
 
+NO_OTHER_TRY = 70  # EX_SOFTWARE of sysexits.h: neither the user nor another try mends it
 
 # An operating system's errors that the user mends: no access, no room, not a directory.
 OF_THE_MACHINE = (
@@ -45,3 +48,9 @@ class WorkersFailedError(RunError):
     """Workers died or hung more often than is allowed; what was trained is kept."""
 
     exit_status = TRY_AGAIN
+
+
+class WorkerBugError(RunError):
+    """A worker met an error of the code, or of what it runs on; it would meet it again."""
+
+    exit_status = NO_OTHER_TRY

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
@@ -65,6 +66,7 @@ INDEX = IndexManifest(
         ),
     ),
 )
+ROWS = RowsFile("rows-00003.safetensors", SHA, 20, 7, 4, 9, 1, 2.5)
 CHECKPOINT = CheckpointManifest(
     step=7,
     cursor=Cursor(0, 7, (LaneCursor(1, 2),)),
@@ -72,7 +74,7 @@ CHECKPOINT = CheckpointManifest(
     identity={"train.seed": 0},
     phases=(Phase(0, 9, 0, 3, 4),),
     experts=StateFile("experts.safetensors", SHA, 10),
-    rows={3: RowsFile("rows-00003.safetensors", SHA, 20, 7, 4, 9, 1, 2.5)},
+    rows={3: ROWS},
     previous_step=5,
 )
 
@@ -295,3 +297,20 @@ def test_a_directory_in_its_place_is_an_error_of_the_file(kind: Kind, tmp_path: 
     (tmp_path / kind.name).mkdir()
     with pytest.raises(PolypragError, match=kind.name):
         kind.read(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path, value: float) -> None:
+    """It could not be read back, and with it nothing that the manifest names."""
+    CHECKPOINT.save(str(tmp_path))
+    wrong = [
+        (structs.replace(CHECKPOINT, identity={"x": {"y": [1.0, value]}}), r"identity\.x\.y\[1\]"),
+        (
+            structs.replace(CHECKPOINT, rows={3: structs.replace(ROWS, mean_norm=value)}),
+            "mean_norm",
+        ),
+    ]
+    for manifest, field in wrong:
+        with pytest.raises(RunError, match=rf"manifest\.json: isn't written.*{field}"):
+            manifest.save(str(tmp_path))
+        assert CheckpointManifest.load(str(tmp_path)) == CHECKPOINT

@@ -17,7 +17,7 @@ import msgspec
 
 from sharding.errors import FileError
 from sharding.storage.closing import Closing
-from sharding.storage.decoding import decode
+from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import atomic_write, exists, join, list_names, read_bytes, remove
 from sharding.storage.urls import is_local
 
@@ -71,7 +71,7 @@ def request_checkpoint(
     content = RequestFile(int(request), f"{by} on {socket.gethostname()}", lease)
     deadline = time.monotonic() + timeout_s
     with atomic_write(url, durable=False) as file:
-        file.write(msgspec.json.encode(content))
+        file.write(strict_json(content))
     pause = 0.1 if is_local(run_dir) else 1.0
     while exists(url):
         if time.monotonic() > deadline:

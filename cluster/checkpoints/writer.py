@@ -28,10 +28,17 @@ from cluster.checkpoints.manifest import (
     StateFile,
     load_previous,
 )
-from cluster.parallel.collectives import gather_json, gather_numbers, raise_together
+from cluster.parallel.collectives import (
+    gather_json,
+    gather_numbers,
+    raise_together,
+    run_on_all_or_raise,
+)
 from cluster.parallel.engine import ExpertEngine
 from cluster.plan.phases import Phase
+from polyprag.encoding.reader import DIVERGED
 from polyprag.errors import RunError
+from polyprag.method.finite import names_not_finite
 from sharding.rows.table import RowTable
 from sharding.rows.traffic import RowsWritten
 from sharding.storage.files import atomic_write, join, read_bytes, remove, sync
@@ -114,13 +121,18 @@ class Checkpointer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: _Pending | None = None
         self._manifest: Future[None] | None = None  # on worker 0
-        # Those on disk: the one before the last, and the last.
-        self._manifests = (load_previous(directory) if self._is_first else None, previous)
         self._waited = 0.0
         self.durable = Durable(self._previous_step)
-        if self._is_first:
-            remove_unnamed(directory, *self._manifests)
-        distributed.barrier()
+        # Those on disk: the one before the last, and the last.
+        self._manifests = (run_on_all_or_raise(lambda: self._clear_up(previous)), previous)
+
+    def _clear_up(self, newest: CheckpointManifest | None) -> CheckpointManifest | None:
+        """Deletes what no manifest names, on worker 0; returns the one before the newest."""
+        if not self._is_first:
+            return None
+        before = load_previous(self._directory)
+        remove_unnamed(self._directory, before, newest)
+        return before
 
     def begin(self, step: int, cursor: Cursor) -> None:
         """Completes an earlier checkpoint, copies what has changed, and writes it in threads.
@@ -134,7 +146,7 @@ class Checkpointer:
         """
         started = monotonic()
         self._complete()
-        written = self._table.checkpoint(step)
+        written = run_on_all_or_raise(lambda: self._table.checkpoint(step))
         state = self._engine.export_state()
         experts = None
         if self._is_first:
@@ -273,6 +285,9 @@ def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[st
     if hashlib.sha256(data).hexdigest() != checkpoint.experts.sha256:
         raise RunError(f"{url}: SHA-256 differs from the manifest's; {remedy}")
     try:
-        return dict(load_tensors(data))
+        state = dict(load_tensors(data))
     except SafetensorError as error:
         raise RunError(f"{url}: not a safetensors file ({error}); {remedy}") from error
+    if wrong := names_not_finite(state.items()):
+        raise RunError(f"{url}: {wrong[0]!r} holds numbers that aren't finite; {DIVERGED}")
+    return state

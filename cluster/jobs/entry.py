@@ -2,8 +2,9 @@
 
     python -m cluster.jobs.entry RETRIES COMMAND RUN ...
 
-Ray doesn't start a job's driver again. A mistake of the user (exit status 2) and an interruption
-aren't retried; every try goes on from what the one before has left.
+Ray doesn't start a job's driver again. A mistake of the user (exit status 2), an error that
+comes again (70) and an interruption aren't retried; every try goes on from what the one before has
+left.
 """
 
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-FINAL = (0, 2, 130, 143)
+FINAL = (0, 2, 70, 130, 143)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
 
 

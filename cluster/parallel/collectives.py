@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from polyprag.errors import PolypragError, RunError, StorageError
+from cluster.parallel.failures import exit_status_of, failure, told
+from polyprag.errors import StorageError
 
 T = TypeVar("T")
 
@@ -21,9 +22,21 @@ def _device() -> torch.device:
     )
 
 
-def gather_numbers(numbers: Sequence[float]) -> torch.Tensor:
-    """Returns the numbers of all workers, float64 (world_size, len(numbers)), on every worker."""
+def gather_numbers(
+    numbers: Sequence[float], *, measured: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Returns the numbers of all workers, on every worker.
+
+    Args:
+        numbers: as many on each.
+        measured: a scalar that comes last; on a GPU it is read with all others, at once.
+
+    Returns:
+        float64 (world_size, numbers) on the CPU.
+    """
     mine = torch.tensor(numbers, dtype=torch.float64, device=_device())
+    if measured is not None:
+        mine = torch.cat((mine, measured.reshape(1).to(mine)))
     everyone = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
     distributed.all_gather(everyone, mine)
     return torch.stack(everyone).cpu()
@@ -53,27 +66,32 @@ def raise_together(error: Exception | None) -> None:
     """Raises on every worker what any of them met; returns when none did.
 
     Raises:
-        Exception: its own error, or a `RunError` or `StorageError` that says what the first worker
-            met that had one.
+        Exception: its own error, or a `PolypragError` that says what the first worker met that had
+            one, and ends a command as that would (see `cluster.parallel.failures`).
     """
-    said = str(error) if isinstance(error, PolypragError) else repr(error)
-    mine = {"said": said, "may_pass": isinstance(error, StorageError)} if error else None
+    mine = None
+    if error is not None:
+        mine = {
+            "said": told(error, rank=distributed.get_rank()),
+            "exit_status": exit_status_of(error),
+            "of_storage": isinstance(error, StorageError),
+        }
     first = next((theirs for theirs in gather_json(mine) if theirs), None)
     if first is not None:
-        raise error or (StorageError if first["may_pass"] else RunError)(first["said"])
+        raise error or failure(**first)
 
 
 def run_on_all_or_raise(work: Callable[[], T]) -> T:
-    """Does work on every worker, none of it collective; a user's error on one is raised on all.
+    """Does work on every worker, none of it collective; an error on one is raised on all.
 
     Raises:
-        PolypragError: see `raise_together`.
+        Exception: see `raise_together`.
     """
     result: list[T] = []
     error = None
     try:
         result.append(work())
-    except PolypragError as raised:
+    except Exception as raised:  # whatever it is: the others would wait for this worker for ever
         error = raised
     raise_together(error)
     return result[0]

@@ -38,6 +38,11 @@ def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
             f"{config.deepspeed.config}: zero_optimization.stage={zero['stage']} contradicts "
             f"deepspeed.stage={config.deepspeed.stage}; set deepspeed.stage"
         )
+    if not zero.get("compute_grad_norm", True):
+        raise ConfigError(
+            f"{config.deepspeed.config}: zero_optimization.compute_grad_norm can't be off: by the "
+            "norm polyprag sees gradients that aren't finite; remove it"
+        )
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,

@@ -1,13 +1,16 @@
 """DeepSpeed ZeRO over the experts; their state in and out of it at any stage and world size."""
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.parallel.deepspeed_config import deepspeed_config
 from polyprag.config import Config
+from polyprag.errors import RunError
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import causal_loss_sum
 
@@ -50,17 +53,10 @@ class ExpertEngine:
             pool: holds the weights to start from.
             config: the run's settings.
         """
-        # Imported here: DeepSpeed chooses its accelerator when it is imported.
-        if not torch.cuda.is_available():
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        import deepspeed
-
-        # Its shared-memory all-reduce would be compiled on first use (a minute), leaves segments
-        # behind when a worker is killed, and serves one machine only; gloo does all three better.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._pool = pool
         self._stage = config.deepspeed.stage
-        settings = deepspeed_config(config, world_size=torch.distributed.get_world_size())
+        # What a worker may fail at alone comes first: all would wait for it in `initialize`.
+        deepspeed, settings = run_on_all_or_raise(lambda: (_deepspeed(), _settings(config)))
         self._engine, *_ = deepspeed.initialize(
             model=GatedLanguageModel(model, pool),
             model_parameters=pool.parameters(),
@@ -79,11 +75,18 @@ class ExpertEngine:
         """Accumulates gradients of a loss that is already normalised."""
         self._engine.backward(loss, scale_wrt_gas=False)
 
-    def step(self, *, rate: float) -> None:
-        """Updates the experts with a learning rate; the gradients are averaged over workers."""
+    def step(self, *, rate: float) -> bool:
+        """Updates the experts with a learning rate; the gradients are averaged over workers.
+
+        Returns:
+            Whether it has. Where the norm of all gradients isn't finite, DeepSpeed changes nothing,
+            on any worker.
+        """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
         self._engine.step()
+        is_updated: bool = self._engine.was_step_applied()
+        return is_updated
 
     @property
     def device(self) -> torch.device:
@@ -143,7 +146,11 @@ class ExpertEngine:
             gates=torch.zeros((1, self._pool.num_sites, self._pool.num_experts)).to(self.device),
         )
         self.backward(loss)
-        self.step(rate=0.0)
+        if not self.step(rate=0.0):
+            raise RunError(
+                "the base model gives gradients that aren't finite even for one padding token, so "
+                "nothing can be trained on it; copy it again, or compute in model.dtype=fp32"
+            )
 
     def set_optimizer_step(self, step: int) -> None:
         """Sets Adam's step count, which DeepSpeed's own warm-up step has moved."""
@@ -155,3 +162,19 @@ class ExpertEngine:
                     if isinstance(entry["step"], Tensor)
                     else step
                 )
+
+
+def _deepspeed() -> Any:
+    # Imported here: DeepSpeed chooses its accelerator when it is imported.
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    # Its shared-memory all-reduce would be compiled on first use (a minute), leaves segments
+    # behind when a worker is killed, and serves one machine only; gloo does all three better.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return deepspeed_config(config, world_size=torch.distributed.get_world_size())

@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cluster.checkpoints.request import Request, request_checkpoint
+from cluster.parallel.failures import exit_status_of, failure
 from cluster.ray.session import cluster_nodes
-from polyprag.errors import OF_THE_MACHINE, TRY_AGAIN, PolypragError, RunError
+from polyprag.errors import TRY_AGAIN, PolypragError
 
 _LOG = logging.getLogger(__name__)
 _KNOCK_S = 2.0  # for a node's answer
@@ -60,15 +61,15 @@ def _checkpoint(run_dir: str, by: str, *, lease: int | None, grace_s: float) -> 
 
 
 def raise_final(errors: Iterable[Exception]) -> None:
-    """Raises the first of the workers' errors that is the user's to mend.
+    """Raises the first of the workers' errors that another start of them won't mend, if any.
 
     Raises:
-        RunError: says what the worker did.
+        PolypragError: says what the worker did.
     """
     for error in errors:
-        is_users = isinstance(error, PolypragError) and error.exit_status != TRY_AGAIN
-        if is_users or (isinstance(error, OSError) and error.errno in OF_THE_MACHINE):
-            raise RunError(str(error))
+        exit_status = exit_status_of(error)
+        if exit_status != TRY_AGAIN:
+            raise failure(str(error), exit_status=exit_status)
 
 
 def wait_for_dead_nodes() -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from cluster.checkpoints.request import Request
 from cluster.plan.steps import EncodePlan
-from cluster.ray.controller_hooks import controller_hooks
+from cluster.ray.controller_hooks import controller_hooks, raise_final
 from cluster.ray.session import ray_session, worker_environment
 from cluster.ray.termination import checkpoint_on_sigterm
 from cluster.ray.worker import WorkerTask, train_on_worker
@@ -27,6 +27,7 @@ def train_on_ray(run_dir: str, config: Config, plan: EncodePlan, *, lease: int |
 
     Raises:
         WorkersFailedError: the workers failed more than `cluster.max_failures` times.
+        WorkerBugError: one met an error that it would meet again.
         RunError: training met a mistake of the user.
         Terminated: this process was told to end; a checkpoint was made if there was time.
     """
@@ -61,6 +62,7 @@ def _fit(task: WorkerTask, *, told_to_end: Callable[[], bool]) -> Request:
             raise error.controller_failure from None
         raise WorkersFailedError(_failure(task.run_dir, task.config, error)) from error
     except TrainingFailedError as error:
+        raise_final(getattr(error, "worker_failures", {}).values())  # of the last start, too
         raise WorkersFailedError(_failure(task.run_dir, task.config, error)) from error
     except RayError as error:  # what watches over the workers died
         raise WorkersFailedError(

@@ -13,13 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cluster.checkpoints.request import Request
+from cluster.parallel.failures import exit_status_of, told
 from cluster.ray.watchdog import Watchdog, end_stalled_worker
 from cluster.record.events import groups_of_workers, read_events, record
 from cluster.record.log_format import Origin, log_formatter
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.prometheus import PrometheusSink
 from polyprag.config import Config
-from polyprag.errors import FileError
+from polyprag.errors import NO_OTHER_TRY, FileError, PolypragError, WorkerBugError
 from sharding.storage.files import join, upload
 from sharding.storage.urls import local_path
 
@@ -81,7 +82,10 @@ def train_on_worker(settings: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:
             _LOG.exception("worker %d failed", rank)
             record(task.run_dir, "failed", rank=rank, detail=f"{type(error).__name__}: {error}")
-            raise
+            if exit_status_of(error) != NO_OTHER_TRY or isinstance(error, PolypragError):
+                raise
+            # Not every exception can be sent, and only here is it known where it came up.
+            raise WorkerBugError(told(error, rank=rank)) from error
 
 
 class _DrainNotice:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sharding.errors import FileError
-from sharding.storage.decoding import decode
+from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import atomic_write, join, list_names, read_bytes
 
 EVENTS_DIRECTORY = "logs/events"
@@ -75,7 +75,7 @@ def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None)
     name = f"{int(now * 1000):015d}-{kind}-{secrets.token_hex(2)}.json"
     try:
         with atomic_write(join(run_dir, EVENTS_DIRECTORY, name)) as file:
-            file.write(msgspec.json.encode(event) + b"\n")
+            file.write(strict_json(event) + b"\n")
     except FileError as error:
         _LOG.warning("%s", error)
 

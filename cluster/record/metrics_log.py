@@ -48,7 +48,7 @@ class MetricsLog:
 
     def write(self, metrics: StepMetrics) -> None:
         """Adds a step."""
-        line = json.dumps(asdict(metrics)) + "\n"
+        line = json.dumps(asdict(metrics), allow_nan=False) + "\n"
         if self._file is None:
             self._lines.append(line)
         else:

@@ -3,20 +3,21 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import distributed
 
-from cluster.checkpoints.manifest import RowsFile
 from cluster.checkpoints.request import Request
-from cluster.plan.steps import EncodePlan
+from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.record.events import record
 from cluster.record.metrics import StepMetrics
 from cluster.training.lanes import open_lanes
 from cluster.training.start import Training
 from cluster.training.step import train_step
+from polyprag.errors import PolypragError
 from polyprag.method.examples import Example
-from sharding.rows.table import RowTable
-from sharding.stream.epoch import StepBatch
+from sharding.corpus.reader import Corpus
+from sharding.stream.epoch import StepBatch, WorkerStream
 from sharding.stream.plan import lanes_of_worker
 
 _LOG = logging.getLogger(__name__)
@@ -49,10 +50,7 @@ def train_epochs(training: Training, *, asked: Callable[[], Request]) -> Trainin
     step = run.step
     while step < plan.last_step:
         epoch_end = plan.epoch_end(step)
-        _begin_epoch(training.table, plan, step)
-        with open_lanes(
-            run.corpus, plan, run.config, run.tokenizer, cursor=plan.cursor_at(step)
-        ) as batches:
+        with run_on_all_or_raise(partial(_begin_epoch, training, step)) as batches:
             while step < epoch_end:
                 request = _train_one_step(training, batches, step=step, asked=asked)
                 step += 1
@@ -66,16 +64,18 @@ def train_epochs(training: Training, *, asked: Callable[[], Request]) -> Trainin
     return TrainingOutcome(step)
 
 
-def _begin_epoch(table: RowTable[RowsFile], plan: EncodePlan, step: int) -> None:
-    """Tells the table which partitions this worker's lanes read from a step on."""
+def _begin_epoch(training: Training, step: int) -> WorkerStream[Example]:
+    """Opens this worker's lanes from a step on, and tells the table which partitions they read."""
+    run, plan = training.run, training.run.plan
     cursor = plan.cursor_at(step)
     lanes = lanes_of_worker(
         distributed.get_rank(), world_size=distributed.get_world_size(), num_lanes=plan.num_lanes
     )
-    table.begin(
+    training.table.begin(
         {lane: plan.lane_order(lane, epoch=cursor.epoch) for lane in lanes},
         {lane: cursor.lanes[lane].position for lane in lanes},
     )
+    return open_lanes(run.corpus, plan, run.config, run.tokenizer, cursor=cursor)
 
 
 def _train_one_step(
@@ -99,11 +99,20 @@ def _train_one_step(
         pad_id=run.tokenizer.pad_token_id,
         stalled=checkpoints.take_waited(),
         before_error=checkpoints.close,
+        key_of=partial(_key_of, run.corpus),
         request=request,
     )
     _write_metrics(training, metrics)
     checkpoints.poll()
     return request
+
+
+def _key_of(corpus: Corpus, passage: int) -> str:
+    """Returns a passage's key for an error; its number where the shard can't be read by now."""
+    try:
+        return corpus.record(passage).passage.key
+    except PolypragError:
+        return str(passage)
 
 
 def _write_metrics(training: Training, metrics: StepMetrics) -> None:

@@ -11,6 +11,7 @@ from torch import distributed
 from cluster.checkpoints.manifest import RowsFile
 from cluster.checkpoints.request import RequestReader
 from cluster.checkpoints.writer import Checkpointer
+from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.parallel.engine import ExpertEngine
 from cluster.plan.phases import phases_up_to
 from cluster.record.events import record
@@ -57,7 +58,7 @@ def start_training(
 ) -> Iterator[Training]:
     """Sets up what a loaded run is trained with, for the length of the block.
 
-    Every worker of the process group must call it.
+    Every worker of the process group must call it; what one meets is raised on all.
 
     Args:
         run: on every worker the same.
@@ -71,12 +72,7 @@ def start_training(
     beat("the engine")
     engine = _start_engine(run)
     with ExitStack() as stack:
-        table = stack.enter_context(open_row_table(run))
-        log, requests = None, None
-        if distributed.get_rank() == 0:
-            log = stack.enter_context(_open_log(run))
-            _announce(run, repeated=log.num_repeated)
-            requests = stack.enter_context(RequestReader(run.directory, lease=lease))
+        table, log, requests = run_on_all_or_raise(lambda: _open(run, stack, lease=lease))
         checkpoints = Checkpointer(
             run.checkpoints_dir,
             engine=engine,
@@ -96,6 +92,18 @@ def start_training(
             sinks=[Tolerated(sink) for sink in sinks],
             beat=beat,
         )
+
+
+def _open(
+    run: LoadedRun, stack: ExitStack, *, lease: int | None
+) -> tuple[RowTable[RowsFile], MetricsLog | None, RequestReader | None]:
+    """Returns what a worker opens without the others; log and requests on worker 0."""
+    table = stack.enter_context(open_row_table(run))
+    if distributed.get_rank() != 0:
+        return table, None, None
+    log = stack.enter_context(_open_log(run))
+    _announce(run, repeated=log.num_repeated)
+    return table, log, stack.enter_context(RequestReader(run.directory, lease=lease))
 
 
 def _start_engine(run: LoadedRun) -> ExpertEngine:

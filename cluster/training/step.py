@@ -8,6 +8,7 @@ neither the losses nor the weights depend on the number of workers.
 Shapes: B examples, M passages of a step on this worker, S sites, K experts.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,10 +23,12 @@ from cluster.parallel.collectives import gather_numbers, raise_together
 from cluster.parallel.engine import ExpertEngine
 from cluster.plan.steps import EncodePlan
 from cluster.record.metrics import StepMetrics
+from cluster.training.refusal import refuse_gradients, refuse_step
 from cluster.training.schedule import rate_factor
 from polyprag.config import Config
 from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import IGNORED, Example
+from polyprag.method.finite import is_finite
 from polyprag.method.router import gates as gates_of
 from sharding.rows.table import RowTable
 from sharding.stream.epoch import StepBatch
@@ -43,6 +46,7 @@ def train_step(
     pad_id: int,
     stalled: float = 0.0,
     before_error: Callable[[], None] = lambda: None,
+    key_of: Callable[[int], str] = str,
     request: Request = Request.NONE,
 ) -> tuple[StepMetrics, Request]:
     """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
@@ -57,13 +61,16 @@ def train_step(
         pad_id: token id on padding.
         stalled: seconds that this worker waited for checkpoints since the step before.
         before_error: called on every worker before an error of one of them is raised on all.
+        key_of: the key of a passage, for errors.
         request: what this worker is asked for.
 
     Returns:
         What the step did over all workers, and the greatest request of one of them.
 
     Raises:
-        PolypragError: on every worker, when one of them can't read its lanes or rows.
+        Exception: on every worker, when one of them can't read its lanes or rows.
+        RunError: on every worker, when the loss or a gradient isn't finite. Neither experts nor
+            rows have changed then.
     """
     started = time.monotonic()
     lanes, error = _read(batches)
@@ -86,46 +93,72 @@ def train_step(
     gates_MSK = _gates(leaf_MSK, ids, lanes, config, step=step)
     # The graph from rows to gates is walked once a step, whatever the number of physical batches.
     used_MSK = gates_MSK.detach().to(engine.device).requires_grad_()
-    loss_sum = 0.0
+    batches_of = [[examples[i] for i in group] for group in groups]
+    # On the device, and as exact as Python's own sum: it is read once a step.
+    loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
+    losses: list[Tensor] = []
     for index in range(num_batches):
-        group = [examples[i] for i in groups[index]] if index < len(groups) else []
-        batch = _batch(group, ids, used_MSK, pad_id=pad_id)
+        batch = _batch(
+            batches_of[index] if index < len(groups) else [], ids, used_MSK, pad_id=pad_id
+        )
         loss = engine.loss_sum(is_last=index == num_batches - 1, **batch)
         # DeepSpeed averages over workers; the sum over all workers is what is wanted.
         engine.backward(loss * (world_size / total_counted))
-        loss_sum += float(loss.detach())
+        losses.append(loss.detach())
+        loss_sum += losses[-1]
+    if used_MSK.grad is not None:
+        torch.autograd.backward(gates_MSK, used_MSK.grad.to(gates_MSK.device) / world_size)
+    grad_MSK = leaf_MSK.grad
+    rows_are_finite = grad_MSK is None or is_finite(grad_MSK)
+    # Before anything has changed: all workers decide by the same numbers whether it may.
+    waits = [read_at - started, table.take_waited(), stalled]
+    ended = gather_numbers(
+        [*waits, request, *table.take_moved(), rows_are_finite], measured=loss_sum
+    )
+    loss_mean = float(ended[:, 7].sum()) / total_counted
+    if not (math.isfinite(loss_mean) and ended[:, 6].all()):
+        before_error()
+        refuse_step(
+            step + 1,
+            config,
+            lanes=lanes,
+            groups=batches_of,
+            losses=losses,
+            ids=ids,
+            rows_MSK=leaf_MSK,
+            grad_MSK=grad_MSK,
+            key_of=key_of,
+        )
     factor = rate_factor(
         step - plan.first_step,
         plan.total_steps,
         schedule=config.train.schedule,
         warmup_ratio=config.train.warmup_ratio,
     )
-    engine.step(rate=config.train.experts_lr * factor)
-    if used_MSK.grad is not None:
-        torch.autograd.backward(gates_MSK, used_MSK.grad.to(gates_MSK.device) / world_size)
-    if leaf_MSK.grad is not None:
-        table.update(ids, leaf_MSK.grad, rate=config.train.rows_lr * factor)
+    if not engine.step(rate=config.train.experts_lr * factor):
+        before_error()
+        refuse_gradients(step + 1, config)
+    if grad_MSK is not None:
+        table.update(ids, grad_MSK, rate=config.train.rows_lr * factor)
     for lane in lanes:
         table.advance(lane.lane, lane.cursor.position, step=step + 1)
-    waits = [read_at - started, table.take_waited(), stalled]
-    ended = gather_numbers([loss_sum, *waits, request, *table.take_moved()])
     metrics = StepMetrics(
         step=step + 1,
         epoch=plan.epoch_of(step),
-        loss=float(ended[:, 0].sum()) / total_counted,
+        loss=loss_mean,
         examples=int(everyone[:, 2].sum()),
         tokens=int(everyone[:, 1].sum()),
         seconds=round(time.monotonic() - started, 4),
         world_size=world_size,
         experts_lr=config.train.experts_lr * factor,
         rows_lr=config.train.rows_lr * factor,
-        data_wait=round(float(ended[:, 1].max()), 4),
-        rows_wait=round(float(ended[:, 2].max()), 4),
-        checkpoint_wait=round(float(ended[:, 3].max()), 4),
-        rows_loaded_bytes=int(ended[:, 5].sum()),
-        rows_saved_bytes=int(ended[:, 6].sum()),
+        data_wait=round(float(ended[:, 0].max()), 4),
+        rows_wait=round(float(ended[:, 1].max()), 4),
+        checkpoint_wait=round(float(ended[:, 2].max()), 4),
+        rows_loaded_bytes=int(ended[:, 4].sum()),
+        rows_saved_bytes=int(ended[:, 5].sum()),
     )
-    return metrics, Request(int(ended[:, 4].max()))
+    return metrics, Request(int(ended[:, 3].max()))
 
 
 def _gather(

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from torch import distributed
+from torch import Tensor, distributed
 
 from cluster.parallel.collectives import gather_json, run_on_all_or_raise
 from cluster.training.start import Training
@@ -34,21 +34,34 @@ def write_encoding(training: Training, *, step: int) -> None:
     written = run_on_all_or_raise(lambda: _write_rows(training, directory, step=step))
     state = training.engine.export_state()
     gathered = [entry for worker in gather_json(written) for entry in worker]
-    if distributed.get_rank() == 0:
-        run = training.run
-        parts = sorted((RowsPart(**entry) for entry in gathered), key=lambda part: part.index)
-        save_encoding(
-            directory,
-            config=run.config,
-            expert_state={n: t for n, t in state.items() if ".exp_avg" not in n},
-            base_model=describe_base(run.model, run.config.model),
-            num_sites=run.pool.num_sites,
-            parts=parts,
-            trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),
-        )
-        _remove_rows_but(directory, {part.file for part in parts})
-    distributed.barrier()
+    experts = {name: tensor for name, tensor in state.items() if ".exp_avg" not in name}
+    parts = sorted((RowsPart(**entry) for entry in gathered), key=lambda part: part.index)
+    run_on_all_or_raise(lambda: _save(training, directory, experts, parts, step=step))
     training.checkpoints.drop_previous()
+
+
+def _save(
+    training: Training,
+    directory: str,
+    experts: dict[str, Tensor],
+    parts: list[RowsPart],
+    *,
+    step: int,
+) -> None:
+    """Writes the rest of the encoding, on worker 0; its manifest is last."""
+    if distributed.get_rank() != 0:
+        return
+    run = training.run
+    save_encoding(
+        directory,
+        config=run.config,
+        expert_state=experts,
+        base_model=describe_base(run.model, run.config.model),
+        num_sites=run.pool.num_sites,
+        parts=parts,
+        trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),
+    )
+    _remove_rows_but(directory, {part.file for part in parts})
 
 
 def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[str, Any]]:

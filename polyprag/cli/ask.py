@@ -1,12 +1,12 @@
 """`polyprag ask`: answers with the passages behind them and their mixture of experts."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from polyprag.answering.modes import CONTROLS, MODES, Mode
 from polyprag.cli.arguments import config_option, run_argument, settings_of, split_overrides
+from sharding.storage.decoding import shown_json
 
 if TYPE_CHECKING:
     from polyprag.answering.answer import Answer
@@ -65,7 +65,7 @@ def command(
     answers = answerer.answer(questions, mode=mode, k=top_k)
     for question, answer in zip(questions, answers, strict=True):
         if as_json:
-            click.echo(json.dumps(as_record(question, answer), ensure_ascii=False))
+            click.echo(shown_json(as_record(question, answer), ascii_only=False))
         else:
             print_answer(question, answer)
 

@@ -6,6 +6,7 @@ import click
 
 from polyprag.cli.groups import SuggestingGroup
 from polyprag.cli.submit import address_option, follow_job
+from sharding.storage.decoding import shown_json
 
 job_argument = click.argument("job_id", metavar="JOB")
 
@@ -33,14 +34,13 @@ def list_jobs(address: str | None, as_json: bool) -> None:
       polyprag jobs list
       polyprag jobs list --address http://head:8265 --json
     """
-    import json
     from dataclasses import asdict
 
     from cluster.jobs.client import Jobs
 
     jobs = Jobs(address).all()
     if as_json:
-        click.echo(json.dumps([asdict(job) for job in jobs], indent=1))
+        click.echo(shown_json([asdict(job) for job in jobs], indent=1))
         return
     if not jobs:
         click.echo("no polyprag jobs", err=True)

@@ -1,6 +1,5 @@
 """`polyprag verify`: is a run directory whole, and what can be mended."""
 
-import json
 from functools import partial
 
 import click
@@ -8,6 +7,7 @@ import click
 from polyprag.cli.arguments import run_argument
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import local_pool, workers_option
+from sharding.storage.decoding import shown_json
 
 _BYTES_PER_WORKER = 256 << 20
 
@@ -73,7 +73,7 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
             for problem in left
         ]
         fields = {"sound": not left, "checked": found.checked, "repaired": done}
-        click.echo(json.dumps(fields | {"problems": problems, "notes": found.notes}))
+        click.echo(shown_json(fields | {"problems": problems, "notes": found.notes}))
     else:
         for stage, summary in found.checked.items():
             click.echo(f"{stage}: {summary or 'not made yet'}")

@@ -24,6 +24,7 @@ from polyprag.encoding.manifest import (
     Trained,
 )
 from polyprag.errors import FileError, RunError
+from polyprag.method.finite import names_not_finite
 from sharding.rows.file import load_rows, map_rows
 from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
 from sharding.storage.urls import local_path
@@ -32,6 +33,10 @@ _EXPERTS_FILE = "experts.safetensors"
 _MAX_OPEN_PARTS = 512  # a process may hold some 65,000 maps in all
 _MAX_LOADED_PARTS = 16  # of a remote encoding, whose parts are held in memory
 _OTHER_SHA256 = "SHA-256 differs from the manifest's"
+DIVERGED = (
+    "the training that wrote it diverged: delete RUN/checkpoints and encode again, with a lower "
+    "train.experts_lr or train.rows_lr, or train.grad_clip=1"
+)
 _DAMAGED = "it is damaged or from another run: run `polyprag encode RUN` again"
 
 
@@ -128,9 +133,12 @@ class Encoding:
         if hashlib.sha256(data).hexdigest() != self.manifest.experts.sha256:
             raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")
         try:
-            return dict(load(data))
+            state = dict(load(data))
         except SafetensorError as error:
             raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
+        if wrong := names_not_finite(state.items()):
+            raise RunError(f"{url}: {wrong[0]!r} holds numbers that aren't finite; {DIVERGED}")
+        return state
 
     def check_base_model(self, base_model: BaseModel) -> None:
         """Checks that a base model is the one that the encoding was made with.

@@ -50,5 +50,5 @@ def write_lead_questions(run_dir: str | Path, out: str | Path, *, limit: int | N
         questions = [questions[i * len(questions) // limit] for i in range(limit)]
     with atomic_write(out, "w") as file:
         for question in questions:
-            file.write(json.dumps(question, ensure_ascii=False) + "\n")
+            file.write(json.dumps(question, ensure_ascii=False, allow_nan=False) + "\n")
     return len(questions)

@@ -235,7 +235,7 @@ def _prediction(case: _Case, answer: Answer, scores: Scores) -> dict[str, Any]:
 def _write_lines(path: str, records: Iterable[dict[str, Any]]) -> None:
     with atomic_write(path) as file:
         for record in records:
-            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
 def _latencies_ms(ask: Callable[[_Case], Answer], cases: Sequence[_Case]) -> list[float]:

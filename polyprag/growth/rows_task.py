@@ -29,6 +29,7 @@ from sharding.corpus.reader import records_in
 from sharding.errors import FileError
 from sharding.rows.file import load_rows, save_rows
 from sharding.rows.part import RowPartition
+from sharding.storage.decoding import strict_json
 from sharding.storage.files import exists, join, sha256_of
 
 _DECIDING = (  # settings that rows depend on
@@ -54,7 +55,7 @@ class RowsTask:
         num_before: passages that had rows before any of these.
         shape: (S, K) of a row.
         file: that the rows go to, inside the encoding's directory.
-        settings: the config, as `msgspec.json` encodes it.
+        settings: the config, as JSON.
     """
 
     run_dir: str
@@ -93,7 +94,7 @@ def task_of(
         encoding.num_passages,
         (encoding.num_sites, encoding.num_experts),
         f"{ROWS}/{name}.safetensors",
-        msgspec.json.encode(config),
+        strict_json(config),
     )
 
 

@@ -8,8 +8,10 @@ examples ask for, and take many small steps with a falling rate.
 Shapes: n passages of a partition, M of them in a step, S sites, K experts.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.config import Config
+from polyprag.errors import RunError
 from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import IGNORED, Example, ExampleMaker
 from polyprag.method.experts import ExpertPool
+from polyprag.method.finite import is_finite, rows_not_finite
 from polyprag.method.loss import causal_loss_sum
 from polyprag.method.router import gates as gates_of
 from polyprag.method.row_optimizer import RowAdam
@@ -28,6 +32,8 @@ from sharding.corpus.passages import Record
 from sharding.rows.part import RowPartition, second_moment_shape
 
 StepProgress = Callable[[int, int], None]  # steps done, steps in all
+
+_NAMED = 3  # passages, in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class RowTrainer:
 
         Raises:
             ValueError: the start doesn't fit the records or the pool.
+            RunError: the loss or a gradient isn't finite; names the passages.
         """
         shape = (len(records), self._pool.num_sites, self._pool.num_experts)
         if not records or start_nSK.shape != shape or start_nSK.dtype != np.float32:
@@ -113,7 +120,8 @@ class RowTrainer:
             exp_avg_sq=np.zeros(second_moment, np.float32),
             steps=np.zeros(len(records), np.int32),
         )
-        return TrainedRows(part, self._fit(part, self._examples(records), seed, progress))
+        keys = [record.passage.key for record in records]
+        return TrainedRows(part, self._fit(part, self._examples(records), keys, seed, progress))
 
     def _examples(self, records: Sequence[Record]) -> list[list[Example]]:
         """Returns each passage's examples."""
@@ -126,6 +134,7 @@ class RowTrainer:
         self,
         part: RowPartition,
         examples: Sequence[Sequence[Example]],
+        keys: Sequence[str],
         seed: int,
         progress: StepProgress | None,
     ) -> float | None:
@@ -136,7 +145,8 @@ class RowTrainer:
         turns = [_turns(len(own), per_step, generator) for own in examples]
         active = np.flatnonzero([len(own) > 0 for own in examples])
         noise = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
-        loss_sum, num_tokens = 0.0, 0
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self._model.device)
+        num_tokens = 0
         for step in range(steps):
             chosen = [
                 (at, examples[i][j]) for at, i in enumerate(active.tolist()) for j in next(turns[i])
@@ -147,6 +157,9 @@ class RowTrainer:
             loss, tokens_M = self._backward(rows_MSK, chosen, noise)
             # A passage's own loss alone moves its row: its tokens' mean, whatever the others have.
             grad_MSK = _gradient(rows_MSK) / tokens_M.clamp(min=1).view(-1, 1, 1)
+            if not is_finite(grad_MSK):
+                wrong = active[rows_not_finite(grad_MSK)].tolist()
+                self._refuse(step + 1, [keys[i] for i in wrong])
             self._optimizer.update(
                 part.rows,
                 part.exp_avg,
@@ -160,11 +173,24 @@ class RowTrainer:
                 loss_sum, num_tokens = loss_sum + loss, num_tokens + int(tokens_M.sum())
             if progress is not None:
                 progress(step + 1, steps)
-        return loss_sum / max(num_tokens, 1)
+        mean_loss = float(loss_sum) / max(num_tokens, 1)
+        if not math.isfinite(mean_loss):
+            self._refuse(steps, [keys[i] for i in active.tolist()])
+        return mean_loss
+
+    def _refuse(self, step: int, keys: Sequence[str]) -> NoReturn:
+        named = ", ".join(map(repr, keys[:_NAMED]))
+        more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+        raise RunError(
+            f"update {step} of the added rows: loss or gradients of {named}{more} aren't finite, "
+            "and no row is kept. Look at the text of these passages; or lower add.rows_lr "
+            f"({self._config.add.rows_lr:g} now) or compute in model.dtype=fp32, and run the "
+            "command again"
+        )
 
     def _backward(
         self, rows_MSK: Tensor, chosen: Sequence[tuple[int, Example]], noise: torch.Generator
-    ) -> tuple[float, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """Leaves the gradient of the summed loss in `rows_MSK.grad`.
 
         Args:
@@ -173,14 +199,14 @@ class RowTrainer:
             noise: of a RelaxedBernoulli.
 
         Returns:
-            The summed loss, and (M,) the tokens in it of each row.
+            The summed loss, a float64 scalar on the device, and (M,) the tokens in it of each row.
         """
         router, device = self._config.router, self._model.device
         gates_MSK = gates_of(rows_MSK, router, training=True, generator=noise)
         # The graph from rows to gates is walked once, whatever the number of physical batches.
         used_MSK = gates_MSK.detach().to(device).requires_grad_()
         tokens_M = torch.zeros(len(rows_MSK), dtype=torch.int64)
-        loss_sum = 0.0
+        loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         lengths = [len(example) for _, example in chosen]
         for group in length_groups(lengths, self._config.train.max_tokens):
             batch = pad_batch([chosen[i][1] for i in group], self._pad_id)
@@ -194,7 +220,7 @@ class RowTrainer:
                 ).logits
                 loss, _ = causal_loss_sum(logits, batch.labels.to(device))
                 torch.autograd.backward(loss)
-            loss_sum += float(loss.detach())
+            loss_sum += loss.detach()
         torch.autograd.backward(gates_MSK, _gradient(used_MSK).to(gates_MSK.device))
         return loss_sum, tokens_M
 

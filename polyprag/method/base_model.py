@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -15,6 +16,7 @@ from transformers.utils import logging as hf_logging
 
 from polyprag.config import ModelConfig
 from polyprag.errors import ConfigError
+from polyprag.method.finite import names_not_finite
 from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -54,7 +56,9 @@ def load_base(
     except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     _check_weights(config, bad)
-    return cast(PreTrainedModel, model.to(place).eval()), tokenizer
+    model = model.to(place).eval()
+    _check_finite(config, model)
+    return cast(PreTrainedModel, model), tokenizer
 
 
 def _check_weights(config: ModelConfig, bad: list[str]) -> None:
@@ -63,6 +67,16 @@ def _check_weights(config: ModelConfig, bad: list[str]) -> None:
             f"model.path={config.path!r} can't be used: {len(bad)} of its weights are missing or "
             f"of another shape than config.json says, such as {bad[0]!r}; copy the model again, "
             "config.json and all of its .safetensors files"
+        )
+
+
+def _check_finite(config: ModelConfig, model: nn.Module) -> None:
+    wrong = names_not_finite([*model.named_parameters(), *model.named_buffers()])
+    if wrong:
+        raise ConfigError(
+            f"model.path={config.path!r} can't be used: {len(wrong)} of its weights hold numbers "
+            f"that are infinite or undefined (NaN), such as {wrong[0]!r}; copy the model again, or "
+            "take another revision of it"
         )
 
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 
 from polyprag.config import Config
-from polyprag.encoding.reader import Encoding
+from polyprag.encoding.reader import DIVERGED, Encoding
 from polyprag.errors import RunError
+from polyprag.method.finite import rows_not_finite
 from polyprag.method.router import gates as gates_of_rows
 from polyprag.retrieval.query_encoder import query_encoder
 from polyprag.routed.map import fit_map, num_fitted_on
@@ -63,7 +64,8 @@ def distill(
         show: shows the steps.
 
     Raises:
-        RunError: the encoding or the index is missing, or no passage has a question.
+        RunError: the encoding or the index is missing, no passage has a question, or a row or the
+            loss isn't finite.
         CorpusError: the corpus is missing or damaged.
     """
     encoding = Encoding.load(run_dir)
@@ -87,6 +89,12 @@ def distill(
 
     def gates_of(positions_b: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         rows_bSK = torch.from_numpy(encoding.rows(ids_n[positions_b]))
+        if (wrong_b := rows_not_finite(rows_bSK)).any():
+            passage = int(ids_n[positions_b][wrong_b][0])
+            raise RunError(
+                f"the encoding's row of passage {passage} isn't finite, so no map can be made of "
+                f"it: {DIVERGED}"
+            )
         gates_bO: npt.NDArray[np.float32] = (
             gates_of_rows(rows_bSK, encoding.config.router).flatten(1).numpy()
         )

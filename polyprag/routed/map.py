@@ -10,12 +10,15 @@ n questions, D dimensions, H hidden units, S sites, K experts, O = S K.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from polyprag.errors import RunError
 
 Gates = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
@@ -134,6 +137,9 @@ def fit_map(
         seed: of the weights and of the order.
         progress: called after each update with its number of questions and its loss, as a share of
             the gates' variance.
+
+    Raises:
+        RunError: the loss isn't finite.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     positions = np.arange(len(embeddings_nD))
@@ -157,11 +163,17 @@ def fit_map(
             wanted_bO = torch.from_numpy((gates_of(batch) - mean_O) / scale).to(device)
             optimizer.param_groups[0]["lr"] = _RATE * (1 - step / num_steps)
             loss = F.mse_loss(_forward(tensors, embedded_bD), wanted_bO)
+            loss_now = float(loss.detach())
+            if not isfinite(loss_now):
+                raise RunError(
+                    f"update {step + 1} of the map isn't taken: its loss isn't finite, and no map "
+                    "is written; look at the questions' vectors and the rows"
+                )
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             step += 1
-            progress(len(batch), float(loss.detach()))
+            progress(len(batch), loss_now)
     state = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
     state["hidden.weight"] *= stretch
     state["out.weight"] *= float(scale)

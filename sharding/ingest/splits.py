@@ -79,7 +79,7 @@ def save_split(url: str, split: Split) -> None:
         "sha256": digest.hexdigest(),
     }
     with atomic_write(url, durable=False) as file:
-        file.write(json.dumps(header).encode() + b"\n")
+        file.write(json.dumps(header, allow_nan=False).encode() + b"\n")
         for part in parts:
             file.write(part)
 

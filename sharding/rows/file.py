@@ -152,7 +152,7 @@ def _pack_header(arrays: Mapping[str, np.ndarray[Any, Any]], *, index: int, firs
             "shape": list(array.shape),
             "data_offsets": [begin, end],
         }
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     length = -(-len(text) // _ALIGNMENT) * _ALIGNMENT
     return length.to_bytes(8, "little") + text.ljust(length)
 

@@ -1,9 +1,13 @@
-"""JSON into typed values, so that whatever is wrong with the bytes is one `ValueError`.
+"""JSON into typed values, so that whatever is wrong with the bytes is one `ValueError`; and back.
 
 `msgspec` alone raises more: `UnicodeDecodeError`, which is no `MsgspecError`, where a text isn't
-UTF-8, and `RecursionError`, which is no `ValueError`, where the bytes are nested deeply.
+UTF-8, and `RecursionError`, which is no `ValueError`, where the bytes are nested deeply. And it
+writes NaN and infinity, for which JSON has no word, as null, which can't be read back as a number;
+`json` writes words for them that only Python reads.
 """
 
+import json
+import math
 import re
 from typing import Any, TypeVar
 
@@ -50,6 +54,53 @@ def convert(values: Any, kind: type[T]) -> T:
         raise ValueError("it is nested too deeply") from error
     except msgspec.ValidationError as error:
         raise ValueError(_field_first(error)) from error
+
+
+def strict_json(value: Any) -> bytes:
+    """Returns a struct or any other value as JSON in one line, which `decode` reads.
+
+    Raises:
+        ValueError: a number in it isn't finite; begins with its field.
+    """
+    data = msgspec.json.encode(value)
+    # A manifest may have tens of thousands of entries, so they are looked at where there is cause.
+    if b"null" in data and (field := _first_not_finite(msgspec.to_builtins(value), "")):
+        raise ValueError(f"{field} isn't a finite number")
+    return data
+
+
+def shown_json(value: Any, *, indent: int | None = None, ascii_only: bool = True) -> str:
+    """Returns a value as JSON for programs that read a command's output.
+
+    Numbers that aren't finite, such as a loss that an earlier version wrote, are null.
+
+    Args:
+        value: what `json` writes.
+        indent: spaces to a level; None for one line.
+        ascii_only: whether other characters are escaped.
+    """
+    return json.dumps(_with_null(value), ensure_ascii=ascii_only, indent=indent, allow_nan=False)
+
+
+def _first_not_finite(value: Any, field: str) -> str | None:
+    if isinstance(value, float):
+        return None if math.isfinite(value) else field
+    entries: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        entries = [(f"{field}.{key}".lstrip("."), entry) for key, entry in value.items()]
+    elif isinstance(value, list | tuple):
+        entries = [(f"{field}[{i}]", entry) for i, entry in enumerate(value)]
+    return next((found for f, entry in entries if (found := _first_not_finite(entry, f))), None)
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _with_null(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_null(entry) for entry in value]
+    return value
 
 
 def line_of(error: ValueError, data: bytes) -> int | None:

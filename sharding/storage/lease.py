@@ -25,7 +25,7 @@ import msgspec
 
 from sharding.errors import FileError, PolypragError
 from sharding.storage.closing import Closing
-from sharding.storage.decoding import decode
+from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import atomic_write, create, join, list_names, read_bytes, remove
 
 LEASE_DIRECTORY = "lease"  # in a run
@@ -135,7 +135,7 @@ class Lease(Closing):
 
     def _write(self, holder: Holder) -> None:
         with atomic_write(_url(self._directory, self.number), durable=False) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(holder)))
+            file.write(msgspec.json.format(strict_json(holder)))
 
 
 def take(
@@ -184,7 +184,7 @@ def _create_next(
     directory: str, holder: Holder, *, waiting: Callable[[Holder, float], None]
 ) -> int:
     """Waits for the newest lease's end and creates the next; its number."""
-    data = msgspec.json.format(msgspec.json.encode(holder))
+    data = msgspec.json.format(strict_json(holder))
     while True:
         current = read(directory)
         if current is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from sharding.errors import PolypragError
-from sharding.storage.decoding import convert, decode
+from sharding.storage.decoding import convert, decode, strict_json
 from sharding.storage.files import atomic_write, exists, read_bytes
 
 Values = dict[str, Any]
@@ -117,10 +117,17 @@ class FileKind(Generic[T]):
             url: of the file.
             value: what it is to hold.
             indent: spaces to a level; -1 for all of it in one line.
+
+        Raises:
+            PolypragError: `error`, where a number isn't finite, which couldn't be read back; the
+                file stays as it was.
         """
         # With tens of thousands of entries `asdict` and `json` take seconds, and a command that
         # rewrites shards saves every other second.
-        data = msgspec.json.encode(value)
+        try:
+            data = strict_json(value)
+        except ValueError as error:
+            raise self.error(f"{url}: isn't written, it stays as it was: {error}") from error
         with atomic_write(url) as file:
             file.write((data if indent < 0 else msgspec.json.format(data, indent=indent)) + b"\n")
 

@@ -268,6 +268,7 @@ class SegmentBuild:
                 rows_format=rows_format,
                 chunk=_ROWS_AT_A_TIME,
                 progress=self._parts.progress.advance,
+                key_of=lambda passage: self._corpus.record(passage).passage.key,
             )
 
         return self._parts.make("rows", write, **made_from)

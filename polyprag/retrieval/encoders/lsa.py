@@ -100,7 +100,7 @@ class LsaEncoder:
     def save(self, directory: Path) -> dict[str, Any]:
         """Writes the fitted parts and returns the settings that `load` needs with them."""
         (directory / _VOCABULARY).write_text(
-            json.dumps(self._terms, ensure_ascii=False), encoding="utf-8"
+            json.dumps(self._terms, ensure_ascii=False, allow_nan=False), encoding="utf-8"
         )
         safetensors.numpy.save_file(
             {

@@ -8,7 +8,7 @@ the row's largest.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ def write_rows(
     rows_format: str = "fp16",
     chunk: int,
     progress: Callable[[int], None],
+    key_of: Callable[[int], str] = str,
 ) -> None:
     """Copies the rows of a range of passages into one map.
 
@@ -45,9 +46,10 @@ def write_rows(
         rows_format: fp16 or int8.
         chunk: passages read at a time.
         progress: called with the number of passages copied since the last call.
+        key_of: the key of a passage, for errors.
 
     Raises:
-        RunError: a row isn't finite, doesn't fit fp16, or has another shape.
+        RunError: a row isn't finite, doesn't fit fp16, or has another shape; names the passage.
     """
     dtype = np.float16 if rows_format == "fp16" else np.int8
     table_nSK = np.lib.format.open_memmap(directory / _FILE, mode="w+", dtype=dtype, shape=shape)
@@ -62,17 +64,30 @@ def write_rows(
                 f"{(len(ids), *shape[1:])}, as its manifest says: run `polyprag encode RUN` again"
             )
         stored_cSK, scales_n[first : last + 1] = _stored(rows_cSK, rows_format)
-        if not (np.isfinite(rows_cSK).all() and np.isfinite(stored_cSK).all()):
-            limit = " or above 65,504" if rows_format == "fp16" else ""
-            raise RunError(
-                f"the encoding's rows {ids[0]} to {ids[-1]} hold numbers that are infinite, "
-                f"undefined{limit}: the training diverged; lower train.rows_lr and encode again"
-            )
+        is_kept_c = np.isfinite(stored_cSK).all((1, 2)) & np.isfinite(rows_cSK).all((1, 2))
+        if not is_kept_c.all():
+            _refuse(ids[~is_kept_c].tolist(), rows_cSK[~is_kept_c], key_of=key_of)
         table_nSK[first : last + 1] = stored_cSK
         progress(len(ids))
     table_nSK.flush()
     if rows_format == "int8":
         np.save(directory / _SCALES, scales_n, allow_pickle=False)
+
+
+def _refuse(
+    ids: list[int], rows_mSK: npt.NDArray[np.float32], *, key_of: Callable[[int], str]
+) -> NoReturn:
+    more = f" and those of {len(ids) - 1} more" if len(ids) > 1 else ""
+    of = f"the encoding's row of {key_of(ids[0])!r} (passage {ids[0]}){more}"
+    if np.isfinite(rows_mSK).all():
+        raise RunError(
+            f"{of} can't be kept in fp16: numbers above 65,504; set index.rows_format=int8, or "
+            "encode again with a lower train.rows_lr"
+        )
+    raise RunError(
+        f"{of} isn't finite: the training that wrote it diverged; delete RUN/checkpoints and "
+        "encode again, with a lower train.rows_lr or train.experts_lr"
+    )
 
 
 def _stored(

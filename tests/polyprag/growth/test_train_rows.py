@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.config import AddConfig, Config, DataConfig, ExpertsConfig, TrainConfig
+from polyprag.errors import RunError
 from polyprag.growth.train_rows import RowTrainer, _turns
 from polyprag.method.examples import examples_of
 from polyprag.method.experts import ExpertPool, inject
@@ -188,3 +189,33 @@ def test_every_example_has_its_turn_before_any_has_two_more(
         for example in turn:
             seen[example] += 1
             assert seen.max() - seen.min() <= 1
+
+
+def test_a_loss_that_is_not_finite_names_its_passages_and_changes_nothing(
+    base: tuple[PreTrainedModel, ExpertPool, PreTrainedTokenizerBase], config: Config
+) -> None:
+    """The base fails at one letter, which only the last passage has."""
+    model, pool, tokenizer = base
+    letter = tokenizer("?")["input_ids"][0]
+    records = [RECORDS[0], Record(Passage(5, "odd", "Person 5", "Nothing."), None)]
+    plain = Augmentation(rewrites=(), qas=(QA("Birth 4", "1928", ""),))
+    records[0] = Record(records[0].passage, plain)
+    records[1] = Record(
+        records[1].passage, Augmentation(rewrites=(), qas=(QA("Birth?", "19", ""),))
+    )
+
+    def fail(
+        module: torch.nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor
+    ) -> torch.Tensor:
+        return torch.where((inputs[0] == letter).unsqueeze(-1), torch.nan, out)
+
+    hook = model.get_input_embeddings().register_forward_hook(fail)
+    start = start_of(records, pool)
+    before = start.copy()
+    with pytest.raises(
+        RunError, match=r"update 1 .*gradients of 'odd' aren't.*add\.rows_lr"
+    ) as told:
+        RowTrainer(model, pool, tokenizer, config).train(records, start, partition=1, seed=0)
+    hook.remove()
+    assert told.value.exit_status == 2 and "'p4'" not in str(told.value)
+    np.testing.assert_array_equal(start, before)

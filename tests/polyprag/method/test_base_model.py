@@ -108,3 +108,14 @@ def test_a_models_own_code_is_never_run(directory: Path) -> None:
     with pytest.raises(ConfigError, match="never runs a model's own code"):
         load_base(ModelConfig(path=str(directory)), device="cpu")
     assert not (directory / "ran").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(directory: Path, value: float) -> None:
+    weights = load_file(directory / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name][3, 5] = value
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=rf"model\.path=.*1 of its weights.*{name}") as refused:
+        load_base(ModelConfig(path=str(directory)), device="cpu")
+    assert refused.value.exit_status == 2

@@ -32,6 +32,7 @@ from polyprag.routed.map_file import MadeOf, load_map
 from polyprag.verify.run import verify_run
 from sharding.corpus.passages import QA, Augmentation, Passage
 from sharding.corpus.reader import Corpus
+from sharding.rows.file import load_rows, save_rows
 from sharding.storage.files import sha256_of
 
 QUESTIONS = ["Where was Anna Smith born?", "When was Hugo Smith born?"]
@@ -299,4 +300,20 @@ def test_what_there_must_be_to_distil_from_is_named(encoded_run: tuple[Path, Con
     run, config = encoded_run
     with pytest.raises(RunError, match=r"no passage has a question .*`polyprag augment RUN`"):
         distill(run, config, hidden=4, epochs=1)
+    assert not (run / "router").exists()
+
+
+def test_a_row_that_is_not_finite_names_its_passage(augmented_run: tuple[Path, Config]) -> None:
+    run, config = augmented_run
+    manifest = EncodingManifest.load(run / "encoding")
+    part = manifest.parts[1]
+    rows = load_rows(run / "encoding" / part.file)
+    rows.rows[2, 0, 1] = np.nan
+    sha256, _ = save_rows(run / "encoding" / part.file, rows, moments=False)
+    changed = structs.replace(part, sha256=sha256)
+    structs.replace(manifest, parts=(manifest.parts[0], changed, *manifest.parts[2:])).save(
+        run / "encoding"
+    )
+    with pytest.raises(RunError, match=f"passage {part.first_id + 2} isn't finite"):
+        distill(run, config, epochs=1)
     assert not (run / "router").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from polyprag.errors import RunError
 from polyprag.routed.map import RoutingMap, fit_map, num_fitted_on
 
 NUM_SITES, NUM_EXPERTS = 2, 4
@@ -146,3 +147,14 @@ def test_weights_that_do_not_fit_are_refused(
         tensors[name] = value
     with pytest.raises(ValueError, match=said):
         RoutingMap(tensors, num_sites=NUM_SITES)
+
+
+def test_a_fit_that_diverges_is_refused() -> None:
+    targets = np.ones((20, 8), np.float32)
+    targets[7, 3] = np.inf
+    vectors = unit_vectors(20, 8, seed=1)
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(RunError, match="update 1 of the map isn't taken"),
+    ):
+        fit_map(vectors, lambda at: targets[at], num_sites=2, hidden=4, epochs=1)

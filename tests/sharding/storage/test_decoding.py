@@ -1,11 +1,29 @@
 """Decoding: whatever is wrong with bytes is a `ValueError` that says where."""
 
+import ast
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharding.storage.decoding import convert, decode, line_of
+from sharding.storage.decoding import convert, decode, line_of, shown_json, strict_json
+
+NOT_WRITTEN = {  # what they make is hashed, compared, or sent to another worker
+    "cluster/parallel/collectives.py",
+    "polyprag/augment/prompt.py",
+    "polyprag/evaluation/questions.py",
+    "polyprag/growth/rows_task.py",
+    "polyprag/retrieval/building/segment.py",
+    "polyprag/retrieval/building/settings.py",
+    "polyprag/retrieval/parts/local_copies.py",
+    "polyprag/retrieval/parts/part.py",
+    "sharding/ingest/pack.py",
+    "sharding/ingest/parse_task.py",
+    "sharding/storage/decoding.py",  # which refuses it before
+}
 
 
 class Item(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,3 +83,30 @@ def test_any_bytes_decode_or_raise_a_value_error(data: bytes) -> None:
         decode(data, list[Item])
     except ValueError as error:
         line_of(error, data)
+
+
+def test_numbers_that_are_not_finite_are_refused_or_shown_as_null() -> None:
+    value = {"losses": [1.5, float("nan")], "none": None, "small": 5e-324, "text": "NaN"}
+    with pytest.raises(ValueError, match=r"^losses\[1\] isn't a finite number"):
+        strict_json(value)
+    assert json.loads(shown_json(value)) == value | {"losses": [1.5, None]}
+    sound = {"none": None, "number": -1.5e300, "text": "é"}
+    assert decode(strict_json(sound), object) == sound == json.loads(shown_json(sound))
+
+
+def test_every_writer_of_json_refuses_what_is_not_finite() -> None:
+    """`json.dumps` writes NaN, which JSON hasn't, and msgspec null, unless they are told not to."""
+    root = Path(__file__).parents[3]
+    found = []
+    for package in ("sharding", "polyprag", "cluster"):
+        for path in (root / package).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(call, ast.Call):
+                    continue
+                name = ast.unparse(call.func)
+                told = any(keyword.arg == "allow_nan" for keyword in call.keywords)
+                is_lax = name in ("json.dumps", "json.dump") and not told
+                if is_lax or name == "msgspec.json.encode":
+                    found.append(f"{path.relative_to(root).as_posix()}:{call.lineno}")
+    names = {place.rpartition(":")[0] for place in found}
+    assert names <= NOT_WRITTEN, sorted(names - NOT_WRITTEN)
