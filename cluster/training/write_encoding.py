@@ -8,7 +8,7 @@ from torch import distributed
 
 from cluster.parallel.collectives import gather_json, run_on_all_or_raise
 from cluster.training.start import Training
-from polyprag.encoding.manifest import RowsPart, Trained, describe_base
+from polyprag.encoding.manifest import RowsPart, Trained
 from polyprag.encoding.reader import encoding_dir, save_encoding
 from sharding.rows.file import save_rows
 from sharding.storage.files import join, list_names, remove
@@ -41,7 +41,7 @@ def write_encoding(training: Training, *, step: int) -> None:
             directory,
             config=run.config,
             expert_state={n: t for n, t in state.items() if ".exp_avg" not in n},
-            base_model=describe_base(run.model, run.config.model),
+            base_model=run.base_model,
             num_sites=run.pool.num_sites,
             parts=parts,
             trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 
 from polyprag.config.checks import one_of, require, require_at_least_one
+from polyprag.pretrained.where import TINY_BASE
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The frozen base model, loaded by `AutoModelForCausalLM.from_pretrained`."""
 
-    path: str = "examples/tiny-base"  # a directory or a hub name
+    path: str = TINY_BASE  # a directory, a hub name, or the small model that comes with polyprag
     revision: str | None = None
     dtype: str = "auto"  # auto: fp32 on CPU, bf16 on GPU
 

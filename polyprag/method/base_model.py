@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -15,7 +14,17 @@ from transformers.utils import logging as hf_logging
 
 from polyprag.config import ModelConfig
 from polyprag.errors import ConfigError
-from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
+from polyprag.pretrained import (
+    LOAD_ERRORS,
+    UnusableModelError,
+    load_model,
+    read_config,
+    read_tokenizer,
+)
+from polyprag.pretrained.causality import check_causal
+from polyprag.pretrained.loading import check_size, skeleton_of
+from polyprag.pretrained.unusable import in_one_line
+from polyprag.pretrained.where import is_directory
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -38,19 +47,22 @@ def load_base(
     Raises:
         ConfigError: `model.path` isn't a causal LM that can be loaded; names why and what to do.
     """
-    if Path(config.path).is_dir():
-        # A bar over the tensors of one local file.
-        no_bar: Callable[[], None] = hf_logging.disable_progress_bar
-        no_bar()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = load_tokenizer(config)
+    settings = base_config(config)
     try:
+        if is_directory(config.path):
+            # A bar over the tensors of one local file.
+            no_bar: Callable[[], None] = hf_logging.disable_progress_bar
+            no_bar()
         model, bad = load_model(
             AutoModelForCausalLM,
             config.path,
             revision=config.revision,
+            config=settings,
             dtype=_dtype(config, place),
         )
+        check_causal(model, settings)
     except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     _check_weights(config, bad)
@@ -69,10 +81,8 @@ def _check_weights(config: ModelConfig, bad: list[str]) -> None:
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Loads the base model's tokenizer alone; see `load_base`."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            config.path, **source_of(config.path, revision=config.revision)
-        )
-    except (OSError, ValueError) as error:
+        tokenizer = read_tokenizer(config.path, revision=config.revision)
+    except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     if tokenizer.eos_token_id is None:
         raise ConfigError(
@@ -84,6 +94,41 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
+def base_config(config: ModelConfig) -> Any:
+    """Returns the base model's config as transformers reads it; see `load_base`."""
+    try:
+        return read_config(config.path, revision=config.revision)
+    except LOAD_ERRORS as error:
+        raise _cannot_load(config, error) from error
+
+
+def base_skeleton(config: ModelConfig) -> PreTrainedModel:
+    """Returns the base model on PyTorch's `meta` device: names and shapes without weights.
+
+    Raises:
+        ConfigError: no causal LM can be made of its config.json.
+    """
+    settings = base_config(config)
+    try:
+        skeleton = skeleton_of(AutoModelForCausalLM, settings)
+        check_causal(skeleton, settings)
+    except LOAD_ERRORS as error:
+        raise _cannot_load(config, error) from error
+    return cast(PreTrainedModel, skeleton)
+
+
+def check_base_size(config: ModelConfig, skeleton: PreTrainedModel) -> None:
+    """Refuses a base model whose weights aren't there, or are far fewer than config.json says.
+
+    Raises:
+        ConfigError: a file is missing or damaged.
+    """
+    try:
+        check_size(skeleton, config.path)
+    except LOAD_ERRORS as error:
+        raise _cannot_load(config, error) from error
+
+
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     if config.dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -91,10 +136,12 @@ def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
 
 
 def _cannot_load(config: ModelConfig, error: Exception) -> ConfigError:
-    reason = " ".join(str(error).split())
-    if Path(config.path).is_dir():
+    reason = in_one_line(error)
+    if isinstance(error, UnusableModelError):
+        return ConfigError(f"model.path={config.path!r} can't be used: {reason}")
+    if is_directory(config.path):
         remedy = "it needs config.json, the tokenizer's files and weights as .safetensors"
-        if "trust_remote_code" in reason:
+        if "trust_remote_code" in str(error):
             remedy = "polyprag never runs a model's own code; take one that transformers ships"
     else:
         remedy = (
@@ -102,6 +149,4 @@ def _cannot_load(config: ModelConfig, error: Exception) -> ConfigError:
             "name; check the path, or the name and the network (a gated model also needs "
             "`hf auth login`)"
         )
-    if len(reason) > 300:
-        reason = reason[:300] + " ..."
     return ConfigError(f"model.path={config.path!r} can't be loaded: {remedy} [{reason}]")
