@@ -1,4 +1,4 @@
-"""Where a model's path leads: a directory, polyprag's own model, or the hub, and never by chance."""
+"""Where a model's path leads: a directory, polyprag's own model, or the hub, never by chance."""
 
 from pathlib import Path
 
