@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from polyprag.config.checks import one_of, require, require_numbers
 from polyprag.pretrained.where import TINY_BASE
 
-_LEAST_STD = 1e-4  # below, gradients of the experts vanish beside Adam's epsilon
+_LEAST_STD = 1e-12  # far below, gradients vanish beside Adam's epsilon; it trains from here on
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class RouterConfig:
             self.gate not in ("linear", "tanh") or self.init_std >= _LEAST_STD,
             "router.init_std",
             self.init_std,
-            f"at least {_LEAST_STD:g} with router.gate={self.gate}, whose gates would begin at 0 "
-            "and stay there; 1.0 measured best",
+            f"above 0 ({_LEAST_STD:g} or more) with router.gate={self.gate}, whose gates begin "
+            "at 0 otherwise and stay there; 1.0 measured best",
         )
         require(
             not self.relaxed_bernoulli or self.gate == "sigmoid",
