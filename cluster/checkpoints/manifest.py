@@ -6,7 +6,7 @@ import msgspec
 
 from cluster.plan.phases import Phase
 from polyprag.config import Config
-from polyprag.config.files import flatten
+from polyprag.config.files import flatten, load_config
 from polyprag.encoding.base import BaseModel, remedy_for
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest
@@ -177,7 +177,8 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
         what = f"{key}={before!r}, and this command has {value!r}"
         ways_out = "restore that"
         if key == _BASE_MODEL:
-            found = _other_base(before, value, chat=identity["generation.prompt"] != "plain")
+            chat = identity["generation.prompt"] != "plain"
+            found = _other_base(before, value, run_dir, chat=chat)
             if found is None:
                 continue
             what, ways_out = found
@@ -193,13 +194,14 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
         )
 
 
-def _other_base(before: Any, value: Any, *, chat: bool) -> tuple[str, str] | None:
+def _other_base(before: Any, value: Any, run_dir: str, *, chat: bool) -> tuple[str, str] | None:
     """Returns what to say of another base model, and what to do; None if it is the same.
 
     Args:
         before: what the checkpoint has of its base model; earlier versions kept the SHA-256 of
             config.json alone.
         value: what `identity_of` has of this command's.
+        run_dir: whose settings name the base of a checkpoint that doesn't.
         chat: whether prompts are laid out by the chat template.
     """
     now = convert(value, BaseModel)
@@ -208,10 +210,11 @@ def _other_base(before: Any, value: Any, *, chat: bool) -> tuple[str, str] | Non
     if isinstance(before, str):
         if before == now.sha256:
             return None
+        saved = load_config(run_dir=run_dir).model.path
         return (
             f"another base model than {now.path!r}, as far as its config.json tells, which is all "
             f"that was kept of it (SHA-256 {before[:12]}, and here {now.sha256[:12]})",
-            "set model.path to that one",
+            f"set model.path={saved}, as the run's settings have it",
         )
     try:
         trained_with = convert(before, BaseModel)

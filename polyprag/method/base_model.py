@@ -21,7 +21,7 @@ from polyprag.pretrained import (
     read_config,
     read_tokenizer,
 )
-from polyprag.pretrained.causality import check_causal
+from polyprag.pretrained.causality import check_causal, refuse_encoder_decoder
 from polyprag.pretrained.loading import check_size, skeleton_of
 from polyprag.pretrained.unusable import in_one_line
 from polyprag.pretrained.where import is_directory
@@ -62,7 +62,7 @@ def load_base(
             config=settings,
             dtype=_dtype(config, place),
         )
-        check_causal(model, settings)
+        check_causal(model)
     except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     _check_weights(config, bad)
@@ -97,9 +97,11 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def base_config(config: ModelConfig) -> Any:
     """Returns the base model's config as transformers reads it; see `load_base`."""
     try:
-        return read_config(config.path, revision=config.revision)
+        settings = read_config(config.path, revision=config.revision)
+        refuse_encoder_decoder(settings)
     except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
+    return settings
 
 
 def base_skeleton(config: ModelConfig) -> PreTrainedModel:
@@ -111,7 +113,7 @@ def base_skeleton(config: ModelConfig) -> PreTrainedModel:
     settings = base_config(config)
     try:
         skeleton = skeleton_of(AutoModelForCausalLM, settings)
-        check_causal(skeleton, settings)
+        check_causal(skeleton)
     except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     return cast(PreTrainedModel, skeleton)

@@ -15,22 +15,32 @@ _ALWAYS = ("xlm", "xlnet", "prophetnet", "cpmant")
 _NOT_OF_THE_TEXT = ("cross", "encoder_attn", "vision", "visual", "audio", "image")
 
 
-def check_causal(model: Any, config: Any) -> None:
-    """Refuses a model whose tokens see those that follow.
+def refuse_encoder_decoder(config: Any) -> None:
+    """Refuses a model that is an encoder with a decoder.
 
     Args:
-        model: loaded, or without weights.
-        config: as config.json has it; a model's own may be that of its decoder alone.
+        config: as config.json has it; making the model turns it into that of its decoder.
 
     Raises:
         UnusableModelError: says what it is.
     """
-    text = config.get_text_config()
     if config.is_encoder_decoder:
         raise UnusableModelError(
             f"it is an encoder with a decoder ({config.model_type}); take a causal (decoder-only) "
             "language model"
         )
+
+
+def check_causal(model: Any) -> None:
+    """Refuses a model whose tokens see those that follow.
+
+    Args:
+        model: loaded, or without weights.
+
+    Raises:
+        UnusableModelError: says what it is.
+    """
+    text = model.config.get_text_config()
     is_encoder = text.model_type in _ENCODERS and not getattr(text, "is_decoder", False)
     if is_encoder or text.model_type in _ALWAYS or _attends_both_ways(model):
         raise UnusableModelError(
