@@ -13,7 +13,8 @@ from msgspec import structs
 
 from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
-from polyprag.encoding.manifest import BaseModel, EncodingManifest, ExpertsFile, RowsPart, Trained
+from polyprag.encoding.base import BaseModel
+from polyprag.encoding.manifest import EncodingManifest, ExpertsFile, RowsPart, Trained
 from polyprag.errors import RunError
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
 from polyprag.retrieval.parts.part import IndexPart, StoredFile
@@ -38,7 +39,7 @@ CORPUS = CorpusManifest(
     removed=[1],
 )
 ENCODING = EncodingManifest(
-    base_model=BaseModel("base", 2, 8, SHA),
+    base_model=BaseModel("base", 2, 8, SHA, SHA, SHA, None, {"rope_theta": 1e4}),
     num_passages=3,
     num_sites=2,
     num_experts=4,
@@ -140,7 +141,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 # Objects with any keys, and those with any values besides.
 MAPS = ("counts", "skipped", "files", "components", "rows")
-FREE = ("options", "augmentation", "identity")
+FREE = ("options", "augmentation", "identity", "settings")
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

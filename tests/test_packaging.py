@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
+TINY_BASE = ROOT / "examples" / "tiny-base"
 PACKAGES = ("polyprag", "sharding", "cluster")
 
 
@@ -68,6 +69,10 @@ def test_wheel_holds_the_packages_and_configs_and_nothing_else(wheel: Path) -> N
     assert shipped and shipped <= names
     code = {str(path.relative_to(ROOT)) for path in sources()}
     assert code <= names
+    model = {f"polyprag/models/tiny-base/{path.name}" for path in TINY_BASE.glob("*.*")}
+    model -= {f"polyprag/models/tiny-base/{name}" for name in ("train.py", "README.md")}
+    assert len(model) == 5
+    assert {name for name in names if name.startswith("polyprag/models/")} == model
     assert {f"{info}/licenses/LICENSE", f"{info}/licenses/NOTICE"} <= names
 
 
@@ -79,13 +84,18 @@ def test_wheel_installs_elsewhere_and_finds_its_configs(wheel: Path, tmp_path: P
         "from polyprag.config.files import load_config, shipped_configs\n"
         "print(polyprag.__file__)\n"
         "print(len(shipped_configs()), load_config('llama-3-8b').deepspeed.stage)\n"
+        "from polyprag.pretrained import located\n"
+        "print(located(load_config('quickstart').model.path))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    where, counts = run.stdout.splitlines()
+    where, counts, model = run.stdout.splitlines()
+    assert model == str(tmp_path / "site" / "polyprag" / "models" / "tiny-base")
+    for path in Path(model).iterdir():
+        assert path.read_bytes() == (TINY_BASE / path.name).read_bytes()
     assert where.startswith(str(tmp_path / "site"))
     assert counts == f"{len(list((ROOT / 'configs').rglob('*.yaml')))} 3"
 

@@ -6,10 +6,11 @@ import msgspec
 
 from cluster.plan.phases import Phase
 from polyprag.config import Config
-from polyprag.config.files import flatten
-from polyprag.encoding.manifest import BaseModel
+from polyprag.config.files import flatten, load_config
+from polyprag.encoding.base import BaseModel, remedy_for
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest
+from sharding.storage.decoding import convert
 from sharding.storage.files import exists, join
 from sharding.storage.versioned import FileKind, Natural, Sha256, Stored
 from sharding.stream.plan import Cursor
@@ -17,6 +18,7 @@ from sharding.stream.plan import Cursor
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest-previous.json"
 _FORMAT, _VERSION = "polyprag-checkpoint", 2
+_BASE_MODEL = "base model"
 
 # A run that changes one of these is another run: its steps, data or tensors would not fit.
 _IDENTITY = (
@@ -153,12 +155,12 @@ _MANIFEST = FileKind(
 def identity_of(
     config: Config, manifest: CorpusManifest, base_model: BaseModel | None = None
 ) -> dict[str, Any]:
-    """Returns the settings, corpus and base model (where it is loaded) that make a run the same."""
+    """Returns the settings, corpus and base model (where it is known) that make a run the same."""
     values = flatten(config)
     identity = {key: values[key] for key in _IDENTITY}
     identity["corpus"] = [part.sha256 for part in manifest.partitions]
     if base_model is not None:
-        identity["base model"] = base_model.sha256
+        identity[_BASE_MODEL] = msgspec.to_builtins(base_model)
     return identity
 
 
@@ -173,7 +175,14 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
         if before == value:
             continue
         what = f"{key}={before!r}, and this command has {value!r}"
-        if key in ("corpus", "base model"):
+        ways_out = "restore that"
+        if key == _BASE_MODEL:
+            chat = identity["generation.prompt"] != "plain"
+            found = _other_base(before, value, run_dir, chat=chat)
+            if found is None:
+                continue
+            what, ways_out = found
+        if key == "corpus":
             what = f"another {key}"
         if key == "corpus" and isinstance(before, list):
             if value[: len(before)] == before:
@@ -181,5 +190,40 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
             what += " (if a `polyprag remove` of it was interrupted, run that again)"
         raise ConfigError(
             f"{run_dir} has a checkpoint at step {checkpoint.step} that was trained with {what}; "
-            f"restore that, use another run directory, or delete {join(run_dir, 'checkpoints')}"
+            f"{ways_out}, use another run directory, or delete {join(run_dir, 'checkpoints')}"
         )
+
+
+def _other_base(before: Any, value: Any, run_dir: str, *, chat: bool) -> tuple[str, str] | None:
+    """Returns what to say of another base model, and what to do; None if it is the same.
+
+    Args:
+        before: what the checkpoint has of its base model; earlier versions kept the SHA-256 of
+            config.json alone.
+        value: what `identity_of` has of this command's.
+        run_dir: whose settings name the base of a checkpoint that doesn't.
+        chat: whether prompts are laid out by the chat template.
+    """
+    now = convert(value, BaseModel)
+    if before is None:
+        return None
+    if isinstance(before, str):
+        if before == now.sha256:
+            return None
+        saved = load_config(run_dir=run_dir).model.path
+        return (
+            f"another base model than {now.path!r}, as far as its config.json tells, which is all "
+            f"that was kept of it (SHA-256 {before[:12]}, and here {now.sha256[:12]})",
+            f"set model.path={saved}, as the run's settings have it",
+        )
+    try:
+        trained_with = convert(before, BaseModel)
+    except ValueError as error:
+        return f"a base model that can't be read ({error})", "copy the checkpoint again"
+    difference = trained_with.difference(now, chat=chat)
+    if difference is None:
+        return None
+    return (
+        f"the base model {trained_with.path!r}, and {now.path!r} has {difference}",
+        remedy_for(trained_with, now),
+    )

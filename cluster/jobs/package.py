@@ -12,6 +12,7 @@ import cluster
 import polyprag
 import sharding
 from polyprag.config.files import locate, shipped_configs
+from polyprag.pretrained import TINY_BASE, located
 from sharding.storage.files import read_bytes
 
 
@@ -36,6 +37,10 @@ def fill_job_directory(
             source = Path(package.__file__ or "").parent
             unwanted = shutil.ignore_patterns("__pycache__", "*.pyc")
             shutil.copytree(source, directory / source.name, ignore=unwanted)
+        model = Path(located(TINY_BASE))
+        target = directory / "polyprag" / "models" / model.name
+        unwanted = shutil.ignore_patterns("*.md", "*.py", "__pycache__")
+        shutil.copytree(model, target, ignore=unwanted, dirs_exist_ok=True)
         for name, path in shipped_configs().items():
             target = directory / "polyprag" / "configs" / f"{name}.yaml"
             target.parent.mkdir(parents=True, exist_ok=True)

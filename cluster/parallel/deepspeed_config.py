@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cluster.parallel.deepspeed_keys import check_deepspeed_keys
 from polyprag.config import Config
 from polyprag.config.files import read_yaml
 from polyprag.errors import ConfigError
@@ -23,7 +24,8 @@ def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
     """Returns the DeepSpeed config of a run: ours, with the keys of `deepspeed.config` merged in.
 
     Raises:
-        ConfigError: that file sets a key that the training loop decides.
+        ConfigError: that file sets a key that the training loop decides, or that DeepSpeed doesn't
+            know.
     """
     further = read_yaml(config.deepspeed.config) if config.deepspeed.config else {}
     for key in _OURS:
@@ -32,7 +34,10 @@ def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
                 f"{config.deepspeed.config}: {key} is decided by polyprag's own settings "
                 "(train.*, data.*, model.dtype); remove it"
             )
-    zero = {"stage": config.deepspeed.stage, **further.pop("zero_optimization", {})}
+    section = further.pop("zero_optimization", None) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{config.deepspeed.config}: zero_optimization must be a section")
+    zero = {"stage": config.deepspeed.stage, **section}
     if zero["stage"] != config.deepspeed.stage:
         raise ConfigError(
             f"{config.deepspeed.config}: zero_optimization.stage={zero['stage']} contradicts "
@@ -43,7 +48,7 @@ def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
             f"{config.deepspeed.config}: zero_optimization.compute_grad_norm can't be off: by the "
             "norm polyprag sees gradients that aren't finite; remove it"
         )
-    return {
+    made = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "train_batch_size": world_size,
@@ -61,3 +66,6 @@ def deepspeed_config(config: Config, *, world_size: int) -> dict[str, Any]:
         "steps_per_print": 2**31,
         **further,
     }
+    if config.deepspeed.config:
+        check_deepspeed_keys(made, where=config.deepspeed.config)
+    return made

@@ -1,15 +1,12 @@
 """The sizes of a base model and of its experts, from its config alone: no weights are loaded."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from polyprag.config import Config, ModelConfig
-from polyprag.errors import ConfigError
+from polyprag.config import Config
+from polyprag.method.base_model import base_skeleton
 from polyprag.method.experts import inject
 
 
@@ -62,18 +59,7 @@ def model_shape(config: Config) -> ModelShape:
         ConfigError: the config can't be read, isn't a causal LM's that transformers ships, or has
             no Linears named in `experts.targets`.
     """
-    try:
-        settings = AutoConfig.from_pretrained(
-            config.model.path,
-            revision=None if _is_local(config.model) else config.model.revision,
-            local_files_only=_is_local(config.model),
-            trust_remote_code=False,
-        )
-        with torch.device("meta"):
-            make: Callable[..., nn.Module] = AutoModelForCausalLM.from_config
-            model = make(settings, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _cannot_read(config.model, error) from error
+    model = base_skeleton(config.model)
     base_parameters = sum(parameter.numel() for parameter in model.parameters())
     linears = {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)
@@ -83,7 +69,7 @@ def model_shape(config: Config) -> ModelShape:
         for name, module in linears.items()
         if any(part.isdecimal() for part in name.split("."))
     ]
-    text = settings.get_text_config()
+    text = model.config.get_text_config()
     with torch.device("meta"):
         pool = inject(model, config.experts, config.router, seed=0)
     return ModelShape(
@@ -100,24 +86,8 @@ def model_shape(config: Config) -> ModelShape:
     )
 
 
-def _is_local(config: ModelConfig) -> bool:
-    return Path(config.path).is_dir()
-
-
 def _dtype_bytes(config: Config) -> int:
     """As `load_base` decides, but for the planned workers' devices rather than this machine's."""
     if config.model.dtype == "auto":
         return 2 if config.cluster.gpus_per_worker else 4
     return {"fp32": 4, "bf16": 2}[config.model.dtype]
-
-
-def _cannot_read(config: ModelConfig, error: Exception) -> ConfigError:
-    reason = " ".join(str(error).split())
-    remedy = (
-        "its config.json must be that of a causal LM which transformers ships"
-        if _is_local(config)
-        else f"{Path(config.path).absolute()} isn't a directory, and the hub gave no config of "
-        "that name; copy at least the model's config.json here and name its directory"
-    )
-    shown = reason if len(reason) <= 300 else reason[:300] + " ..."
-    return ConfigError(f"model.path={config.path!r}: no shape to plan with: {remedy} [{shown}]")

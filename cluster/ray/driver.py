@@ -17,9 +17,11 @@ from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
 from polyprag.config.files import locate, save_config, with_absolute_model
+from polyprag.encoding.base import describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
-from polyprag.errors import CorpusError
+from polyprag.errors import ConfigError, CorpusError
+from polyprag.method.base_look import look_at_base
 from polyprag.progress import progress
 from sharding.corpus.manifest import CorpusManifest
 from sharding.storage.files import exists, join, list_sizes
@@ -47,11 +49,12 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     manifest = CorpusManifest.load(corpus_url)
     deepspeed_config(config, world_size=config.cluster.workers)
     check_sinks(config.log)
+    base_model = describe_base(config.model, look_at_base(config))
     recover(run_dir)
     checkpoint = CheckpointManifest.load(join(run_dir, "checkpoints"))
     is_written = False
     if checkpoint is not None:
-        check_identity(checkpoint, identity_of(config, manifest), run_dir)
+        check_identity(checkpoint, identity_of(config, manifest, base_model), run_dir)
         is_written = _is_written(run_dir, checkpoint.step)
     start, phases = (checkpoint.step, checkpoint.phases) if checkpoint else (0, ())
     plan = plan_phase(
@@ -59,6 +62,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     )
     if plan is None:
         return
+    _check_learns(config, is_first=checkpoint is None)
     config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
     save_config(config, run_dir)
@@ -77,6 +81,19 @@ def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
         file = absolute(locate(config.deepspeed.config))
         config = replace(config, deepspeed=replace(config.deepspeed, config=file))
     return run_dir, config
+
+
+def _check_learns(config: Config, *, is_first: bool) -> None:
+    """Refuses to train experts that stay as they begin: without any effect, and so the rows too.
+
+    Raises:
+        ConfigError: says what to change.
+    """
+    if is_first and not config.train.experts_lr:
+        raise ConfigError(
+            "train.experts_lr=0 can't be used for the first training: the experts begin without "
+            "any effect, and would keep it; set it above 0"
+        )
 
 
 def _is_written(run_dir: str, steps: int) -> bool:

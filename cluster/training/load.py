@@ -12,7 +12,8 @@ from cluster.checkpoints.writer import load_expert_state
 from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.plan.steps import EncodePlan, plan_encoding
 from polyprag.config import Config
-from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
+from polyprag.encoding.base import BaseModel, describe_base
+from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import encoding_dir
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
@@ -35,6 +36,7 @@ class LoadedRun:
         expert_state: of that checkpoint.
         model: with `pool` injected.
         tokenizer: the base model's.
+        base_model: what tells it from others.
         pool: the experts.
         added: rows of partitions that joined a finished encoding, which no checkpoint has.
     """
@@ -48,6 +50,7 @@ class LoadedRun:
     expert_state: dict[str, Tensor] | None
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    base_model: BaseModel
     pool: ExpertPool
     added: dict[int, RowsPart]
 
@@ -87,7 +90,8 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
     cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
     corpus = Corpus.open(corpus_url, cache=cache)
     model, tokenizer = load_base(config.model)
-    identity = identity_of(config, corpus.manifest, describe_base(model, config.model))
+    base_model = describe_base(config.model, tokenizer)
+    identity = identity_of(config, corpus.manifest, base_model)
     checkpoint = CheckpointManifest.load(checkpoints_dir)
     expert_state = None
     if checkpoint is not None:
@@ -110,6 +114,7 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
         expert_state=expert_state,
         model=model,
         tokenizer=tokenizer,
+        base_model=base_model,
         pool=inject(model, config.experts, config.router, seed=config.train.seed),
         added=_added_rows(run_dir) if checkpoint is not None else {},
     )

@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 
 from cluster.parallel.collectives import gather_json, run_on_all_or_raise
 from cluster.training.start import Training
-from polyprag.encoding.manifest import RowsPart, Trained, describe_base
+from polyprag.encoding.manifest import RowsPart, Trained
 from polyprag.encoding.reader import encoding_dir, save_encoding
 from sharding.rows.file import save_rows
 from sharding.storage.files import join, list_names, remove
@@ -56,7 +56,7 @@ def _save(
         directory,
         config=run.config,
         expert_state=experts,
-        base_model=describe_base(run.model, run.config.model),
+        base_model=run.base_model,
         num_sites=run.pool.num_sites,
         parts=parts,
         trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),

@@ -16,7 +16,7 @@ from polyprag.answering.controls import other_passages
 from polyprag.answering.generation import generate
 from polyprag.answering.modes import MIXES, MODES, READS, SEARCHES, WITHOUT_MAP, Mode
 from polyprag.config import Config, RouterConfig
-from polyprag.encoding.manifest import describe_base
+from polyprag.encoding.base import describe_base
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.method.base_model import load_base
@@ -101,7 +101,7 @@ class Answerer:
         if "routed" in modes:
             routed = RoutedGates.open(run_dir, config, encoding=encoding.manifest)
         model, tokenizer = load_base(config.model)
-        encoding.check_base_model(describe_base(model, config.model))
+        encoding.check_base_model(describe_base(config.model, tokenizer))
         pool = inject(
             model, encoding.config.experts, encoding.config.router, seed=encoding.config.train.seed
         )

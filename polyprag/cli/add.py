@@ -102,6 +102,7 @@ def command(
     """
     from cluster.checkpoints.edit import check_finished
     from polyprag.config.files import save_config
+    from polyprag.encoding.base_check import check_run_base
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
     from sharding.storage.urls import absolute
@@ -111,6 +112,7 @@ def command(
     CorpusManifest.load(join(run, "corpus"))  # says so where there is nothing to add to
     hold_lease(run, "add")
     check_finished(run)
+    check_run_base(run, config)  # before the corpus has grown
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     with ExitStack() as stack:

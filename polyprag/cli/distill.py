@@ -51,12 +51,14 @@ def command(
       polyprag evaluate runs/wiki --questions popqa.jsonl \\
           --methods poly,routed --out results/routed
     """
+    from polyprag.encoding.base_check import check_run_base
     from polyprag.progress import progress
     from polyprag.routed.distill import distill
     from polyprag.routed.map_file import map_dir
 
     config = settings_of(run, configs, only_overrides(arguments))
     hold_lease(run, "distill")
+    check_run_base(run, config)
     made = distill(run, config, hidden=hidden, epochs=epochs, show=progress)
     settings = made.settings
     held_out = ""

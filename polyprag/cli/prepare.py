@@ -10,6 +10,7 @@ from polyprag.cli.arguments import (
     settings_of,
     show_skipped,
     sources_and_overrides,
+    with_checked_model,
 )
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
@@ -107,6 +108,7 @@ def command(
     if not sources:
         raise click.UsageError("name at least one passage file after RUN")
     fields = parse_field_map(field_map) if field_map is not None else None
+    config = with_checked_model(config)
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     at_most = None if on_ray else num_parts(expand(sources), part_bytes=SPLIT_BYTES)

@@ -3,7 +3,9 @@
 import os
 from dataclasses import dataclass, field
 
-from polyprag.config.checks import one_of, require, require_at_least_one, require_none_negative
+from polyprag.config.checks import one_of, require, require_numbers
+
+_LONGEST = 1e9  # seconds
 
 
 @dataclass(frozen=True)
@@ -21,21 +23,32 @@ class ClusterConfig:
     stall_seconds: float = 1800.0  # without a step a worker is ended and started again; 0: never
 
     def __post_init__(self) -> None:
-        require_at_least_one(self, "cluster", "workers", "cpus_per_worker")
+        require_numbers(
+            self,
+            "cluster",
+            {
+                "workers": (1, 100_000),
+                "min_workers": (1, 100_000),
+                "resize_seconds": (0, _LONGEST),
+                "cpus_per_worker": (1, 100_000),
+                "gpus_per_worker": (0, 1_000),
+                "max_failures": (-1, 1_000_000),
+                "grace_seconds": (0, _LONGEST),
+                "stall_seconds": (0, _LONGEST),
+            },
+        )
         require(
             self.min_workers is None or 1 <= self.min_workers <= self.workers,
             "cluster.min_workers",
             self.min_workers,
             f"null, or from 1 to cluster.workers={self.workers}",
         )
-        require_none_negative(self, "cluster", "resize_seconds", "grace_seconds")
         require(
-            self.gpus_per_worker >= 0, "cluster.gpus_per_worker", self.gpus_per_worker, "0 or more"
+            self.gpus_per_worker <= 1 or float(self.gpus_per_worker).is_integer(),
+            "cluster.gpus_per_worker",
+            self.gpus_per_worker,
+            "a whole number where it is above 1",
         )
-        require(
-            self.max_failures >= -1, "cluster.max_failures", self.max_failures, "-1 (any) or more"
-        )
-        require(self.stall_seconds >= 0, "cluster.stall_seconds", self.stall_seconds, "0 or more")
 
 
 def cluster_address(config: ClusterConfig) -> str | None:

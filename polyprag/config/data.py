@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from polyprag.config.checks import one_of, require, require_at_least_one, require_none_negative
+from polyprag.config.checks import one_of, require, require_numbers
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,18 @@ class DataConfig:
         require(bool(self.formats), "data.formats", self.formats, "a list of one or more formats")
         for name in self.formats:
             one_of("data.formats", name, ("passage_qa", "qa", "passage"))
-        require_at_least_one(self, "data", "partition_size", "lanes", "microbatch", "prefetch")
-        require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 (no cache) or more")
-        require(self.max_length >= 16, "data.max_length", self.max_length, "at least 16 tokens")
+        require_numbers(
+            self,
+            "data",
+            {
+                "partition_size": (1, 10_000_000),
+                "lanes": (1, 100_000),
+                "microbatch": (1, 100_000),
+                "max_length": (16, 10_000_000),
+                "prefetch": (1, 100_000),
+                "cache_gb": (0, 1e9),
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,15 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         one_of("augment.backend", self.backend, ("rules", "hf", "openai"))
-        require_none_negative(self, "augment", "num_rewrites", "num_qas", "max_retries")
-        require_at_least_one(self, "augment", "batch_size", "max_new_tokens")
-        require(self.temperature >= 0, "augment.temperature", self.temperature, "0 or more")
+        require_numbers(
+            self,
+            "augment",
+            {
+                "num_rewrites": (0, 10_000),
+                "num_qas": (0, 10_000),
+                "batch_size": (1, 1_000_000),
+                "max_new_tokens": (1, 1_000_000),
+                "max_retries": (0, 10_000),
+                "temperature": (0, 100),
+            },
+        )

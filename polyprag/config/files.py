@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import functools
 import math
-import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from polyprag.config.safe_yaml import (
     refuse_interpolation,
 )
 from polyprag.errors import ConfigError
+from polyprag.pretrained.where import absolute_path
 from sharding.storage.files import atomic_write, exists, join, open_url
 
 CONFIG_FILE = "config.yaml"
@@ -68,10 +68,7 @@ def load_config(
 
 def with_absolute_model(config: Config) -> Config:
     """Makes `model.path` absolute where it is a directory: workers run in other ones."""
-    path = config.model.path
-    if not os.path.isdir(path):
-        return config
-    model = dataclasses.replace(config.model, path=os.path.abspath(path))
+    model = dataclasses.replace(config.model, path=absolute_path(config.model.path))
     return dataclasses.replace(config, model=model)
 
 
@@ -95,17 +92,20 @@ def parse_override(text: str) -> Setting:
 
 
 def locate(config: str | Path) -> str:
-    """Returns where a config is: the path itself if it exists, else the shipped config so named.
+    """Returns where a config is: the shipped one of that name, else the path itself if it exists.
+
+    So what lies in the working directory never takes a shipped config's place; a file of the same
+    name is `./quickstart`.
 
     Raises:
         ConfigError: neither is there; the shipped names are listed.
     """
     name = str(config)
-    if exists(name):
-        return name
     shipped = shipped_configs()
     if name in shipped:
         return str(shipped[name])
+    if exists(name):
+        return name
     near = difflib.get_close_matches(name, shipped, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(

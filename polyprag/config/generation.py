@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from polyprag.config.checks import one_of, require_at_least_one
+from polyprag.config.checks import one_of, require_numbers
 
 
 @dataclass(frozen=True)
@@ -14,5 +14,6 @@ class GenerationConfig:
     prompt: str = "auto"  # auto | plain | chat; auto: chat where the tokenizer has a template
 
     def __post_init__(self) -> None:
-        require_at_least_one(self, "generation", "max_new_tokens", "batch_size")
+        bounds = {"max_new_tokens": (1, 1_000_000), "batch_size": (1, 1_000_000)}
+        require_numbers(self, "generation", bounds)
         one_of("generation.prompt", self.prompt, ("auto", "plain", "chat"))

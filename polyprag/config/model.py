@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from polyprag.config.checks import one_of, require, require_at_least_one
+from polyprag.config.checks import one_of, require, require_numbers
+from polyprag.pretrained.where import TINY_BASE
+
+_LEAST_STD = 1e-12  # far below, gradients vanish beside Adam's epsilon; it trains from here on
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The frozen base model, loaded by `AutoModelForCausalLM.from_pretrained`."""
 
-    path: str = "examples/tiny-base"  # a directory or a hub name
+    path: str = TINY_BASE  # a directory, a hub name, or the small model that comes with polyprag
     revision: str | None = None
     dtype: str = "auto"  # auto: fp32 on CPU, bf16 on GPU
 
@@ -28,8 +31,15 @@ class ExpertsConfig:
     targets: list[str] = field(default_factory=lambda: ["gate_proj", "up_proj", "down_proj"])
 
     def __post_init__(self) -> None:
-        require_at_least_one(self, "experts", "num", "rank")
-        require(self.alpha > 0, "experts.alpha", self.alpha, "above 0")
+        bounds = {"num": (1, 100_000), "rank": (1, 100_000), "alpha": (1e-6, 1e6)}
+        require_numbers(self, "experts", bounds)
+        width = self.num * self.rank
+        require(
+            width <= 1_000_000,
+            "experts.num",
+            self.num,
+            f"less at experts.rank={self.rank}: a Linear's experts have {width:,} columns together",
+        )
         require(bool(self.targets), "experts.targets", self.targets, "a list of module names")
 
 
@@ -47,9 +57,17 @@ class RouterConfig:
     def __post_init__(self) -> None:
         one_of("router.granularity", self.granularity, ("model", "layer", "module"))
         one_of("router.gate", self.gate, ("linear", "tanh", "softmax", "sigmoid"))
-        require(self.top_k >= 0, "router.top_k", self.top_k, "0 (all experts) or more")
-        require(self.init_std >= 0, "router.init_std", self.init_std, "0 or more")
-        require(self.temperature > 0, "router.temperature", self.temperature, "above 0")
+        bounds = {"top_k": (0, 100_000), "init_std": (0, 1_000), "temperature": (1e-6, 1e6)}
+        require_numbers(self, "router", bounds)
+        # A gate of 0 hides its expert from the loss, and an expert begins without an effect, which
+        # hides the gate: neither would ever get a gradient. softmax and sigmoid are never 0.
+        require(
+            self.gate not in ("linear", "tanh") or self.init_std >= _LEAST_STD,
+            "router.init_std",
+            self.init_std,
+            f"above 0 ({_LEAST_STD:g} or more) with router.gate={self.gate}, whose gates begin "
+            "at 0 otherwise and stay there; 1.0 measured best",
+        )
         require(
             not self.relaxed_bernoulli or self.gate == "sigmoid",
             "router.relaxed_bernoulli",

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from polyprag.config.checks import one_of, require, require_at_least_one, require_none_negative
+from polyprag.config.checks import one_of, require, require_numbers
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,19 @@ class IndexConfig:
             "...",
             "the name of an environment variable, not the key itself",
         )
-        require(self.max_tokens >= 16, "index.max_tokens", self.max_tokens, "at least 16")
-        require_at_least_one(self, "index", "lsa_dims", "batch_size", "bm25_title_weight")
-        require(0 <= self.lsa_sketch < 1, "index.lsa_sketch", self.lsa_sketch, "in [0, 1)")
-        require(self.bm25_k1 >= 0, "index.bm25_k1", self.bm25_k1, "0 or more")
-        require(0 <= self.bm25_b <= 1, "index.bm25_b", self.bm25_b, "in [0, 1]")
+        require_numbers(
+            self,
+            "index",
+            {
+                "max_tokens": (16, 10_000_000),
+                "lsa_dims": (1, 65_536),
+                "lsa_sketch": (0, 0.999),
+                "batch_size": (1, 1_000_000),
+                "bm25_k1": (0, 1_000),
+                "bm25_b": (0, 1),
+                "bm25_title_weight": (1, 1_000),
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,18 @@ class RetrievalConfig:
         one_of("retrieval.method", self.method, ("bm25", "dense", "hybrid"))
         one_of("retrieval.fusion", self.fusion, ("rrf", "weighted"))
         one_of("retrieval.mixture", self.mixture, ("softmax", "mean", "sum"))
-        require(
-            0 <= self.dense_weight <= 1, "retrieval.dense_weight", self.dense_weight, "in [0, 1]"
+        require_numbers(
+            self,
+            "retrieval",
+            {
+                "dense_weight": (0, 1),
+                "rerank_depth": (1, 1_000_000),
+                "rerank_batch": (1, 1_000_000),
+                "nprobe": (0, 2**31 - 1),
+                "refine": (0, 10_000),
+                "top_k": (1, 1_000_000),
+                "temperature": (1e-6, 1e6),
+            },
         )
         require(
             self.reranker is None or bool(self.reranker),
@@ -120,6 +138,3 @@ class RetrievalConfig:
             self.reranker,
             "null, or a directory or a hub name of a cross-encoder",
         )
-        require_at_least_one(self, "retrieval", "rerank_depth", "rerank_batch", "top_k")
-        require_none_negative(self, "retrieval", "nprobe", "refine")
-        require(self.temperature > 0, "retrieval.temperature", self.temperature, "above 0")

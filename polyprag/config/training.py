@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from polyprag.config.checks import one_of, require, require_at_least_one, require_none_negative
+from polyprag.config.checks import one_of, require, require_numbers
+
+_MOST_DECAY = 0.999_999  # of a moment; nearer to 1 it is 1 in float32, and Adam divides by 0
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,32 @@ class TrainConfig:
     max_tokens: int = 8192  # of one physical batch, padding included
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
-        require_none_negative(
-            self, "train", "experts_lr", "rows_lr", "weight_decay", "grad_clip", "rows_grad_clip"
+        require_numbers(
+            self,
+            "train",
+            {
+                "epochs": (1, 1_000_000),
+                "seed": (0, 2**63 - 1),
+                "experts_lr": (0, 100),
+                "rows_lr": (0, 1e6),
+                "weight_decay": (0, 1_000),
+                "beta1": (0, _MOST_DECAY),
+                "beta2": (0, _MOST_DECAY),
+                "grad_clip": (0, 1e12),
+                "rows_grad_clip": (0, 1e12),
+                "warmup_ratio": (0, 0.999),
+                "max_tokens": (16, 1_000_000_000),
+            },
         )
-        for key in ("beta1", "beta2", "warmup_ratio"):
-            require(0 <= getattr(self, key) < 1, f"train.{key}", getattr(self, key), "in [0, 1)")
+        require(
+            self.experts_lr > 0 or self.rows_lr > 0,
+            "train.experts_lr",
+            self.experts_lr,
+            "above 0 where train.rows_lr is 0, or nothing is trained",
+        )
         one_of("train.rows_second_moment", self.rows_second_moment, ("element", "site", "row"))
         one_of("train.schedule", self.schedule, ("constant", "linear", "cosine"))
         one_of("train.loss_on", self.loss_on, ("all", "answer"))
-        require(self.max_tokens >= 16, "train.max_tokens", self.max_tokens, "at least 16")
 
 
 @dataclass(frozen=True)
@@ -49,8 +67,16 @@ class AddConfig:
 
     def __post_init__(self) -> None:
         one_of("add.init", self.init, ("zeros", "neighbours", "random"))
-        require_at_least_one(self, "add", "num_neighbours", "steps", "examples_per_step")
-        require(self.rows_lr > 0, "add.rows_lr", self.rows_lr, "above 0")
+        require_numbers(
+            self,
+            "add",
+            {
+                "num_neighbours": (1, 100_000),
+                "steps": (1, 10_000_000),
+                "examples_per_step": (1, 100_000),
+                "rows_lr": (1e-12, 1e6),
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -60,7 +86,7 @@ class CheckpointConfig:
     every_steps: int = 500
 
     def __post_init__(self) -> None:
-        require(self.every_steps >= 1, "checkpoint.every_steps", self.every_steps, "at least 1")
+        require_numbers(self, "checkpoint", {"every_steps": (1, 1_000_000_000)})
 
 
 @dataclass(frozen=True)
@@ -71,4 +97,4 @@ class DeepSpeedConfig:
     config: str | None = None  # a YAML file of further DeepSpeed keys, merged over ours
 
     def __post_init__(self) -> None:
-        require(self.stage in (1, 2, 3), "deepspeed.stage", self.stage, "1, 2 or 3")
+        require_numbers(self, "deepspeed", {"stage": (1, 3)})

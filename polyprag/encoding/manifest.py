@@ -2,11 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from polyprag.config import ModelConfig
+from polyprag.encoding.base import BaseModel
 from polyprag.errors import RunError
-from sharding.storage.files import join, sha256_of
+from sharding.storage.files import join
 from sharding.storage.versioned import (
     FileKind,
     Natural,
@@ -17,21 +16,9 @@ from sharding.storage.versioned import (
     require_field,
 )
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 MANIFEST_NAME = "manifest.json"
-_FORMAT, _VERSION = "polyprag-encoding", 2
+_FORMAT, _VERSION = "polyprag-encoding", 3
 _ROWS_NAME = re.compile(r"rows/part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
-
-
-class BaseModel(Stored, frozen=True):
-    """The base model that an encoding belongs to; `sha256` is that of its config.json."""
-
-    path: str
-    num_layers: int
-    hidden_size: int
-    sha256: Sha256
 
 
 class RowsPart(Stored, frozen=True):
@@ -108,12 +95,21 @@ class EncodingManifest(Stored, frozen=True):
 
 
 def _with_joint(values: Values) -> Values:
-    """Returns the values of version 1, which knew no `joint`, as those of version 2."""
+    """Returns the values of version 1, which knew no `joint`, as those of version 3."""
     parts = values.get("parts")
     if not isinstance(parts, list):
         return values
     joint = [part | {"joint": True} if isinstance(part, dict) else part for part in parts]
-    return values | {"parts": joint}
+    return _with_unknown_base(values | {"parts": joint})
+
+
+def _with_unknown_base(values: Values) -> Values:
+    """Returns the values of version 2, which knew a base's config.json alone, as version 3's."""
+    base = values.get("base_model")
+    if not isinstance(base, dict):
+        return values
+    unknown = {"weights": None, "tokenizer": None, "chat_template": None, "settings": {}}
+    return values | {"base_model": base | unknown}
 
 
 _MANIFEST = FileKind(
@@ -124,23 +120,5 @@ _MANIFEST = FileKind(
     error=RunError,
     make="run `polyprag encode RUN` first",
     remedy="run `polyprag encode RUN` again",
-    upgrades={1: _with_joint},
+    upgrades={1: _with_joint, 2: _with_unknown_base},
 )
-
-
-def describe_base(model: "PreTrainedModel", config: ModelConfig) -> BaseModel:
-    """Returns what a manifest says of the base model that `load_base(config)` gave."""
-    from transformers.utils.hub import cached_file  # seconds, which reading a manifest needn't take
-
-    is_local = Path(config.path).is_dir()
-    revision = None if is_local else config.revision
-    found = cached_file(config.path, "config.json", revision=revision, local_files_only=True)
-    if not isinstance(found, str):
-        raise RunError(f"model.path={config.path!r} has no config.json; load the base model first")
-    text_config = model.config.get_text_config()
-    return BaseModel(
-        path=config.path,
-        num_layers=int(text_config.num_hidden_layers),
-        hidden_size=int(text_config.hidden_size),
-        sha256=sha256_of(found),
-    )

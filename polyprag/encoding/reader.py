@@ -16,8 +16,8 @@ from torch import Tensor
 
 from polyprag.config import Config
 from polyprag.config.files import CONFIG_FILE, load_config, save_config
+from polyprag.encoding.base import BaseModel, remedy_for
 from polyprag.encoding.manifest import (
-    BaseModel,
     EncodingManifest,
     ExpertsFile,
     RowsPart,
@@ -61,7 +61,7 @@ def save_encoding(
         directory: `encoding_dir(run_dir)`.
         config: the resolved config that it was trained with.
         expert_state: `ExpertPool.state_dict()`.
-        base_model: `describe_base(model, config.model)`.
+        base_model: see `describe_base`.
         num_sites: S of the rows.
         parts: what `sharding.rows.file.save_rows` wrote under `directory`, in id order.
         trained: steps and epochs.
@@ -144,21 +144,20 @@ class Encoding:
         """Checks that a base model is the one that the encoding was made with.
 
         Args:
-            base_model: `describe_base` of the model that was loaded.
+            base_model: see `describe_base`.
 
         Raises:
-            RunError: it has other sizes, or another config.json.
+            RunError: it has other weights, another tokenizer, or settings that compute otherwise.
         """
         trained_with = self.manifest.base_model
-        for name in ("num_layers", "hidden_size", "sha256"):
-            mine, theirs = getattr(trained_with, name), getattr(base_model, name)
-            if mine != theirs:
-                what = "config.json SHA-256" if name == "sha256" else name
-                raise RunError(
-                    f"{self._directory} was made with the base model {trained_with.path!r} "
-                    f"({what} {mine}); {base_model.path!r} has {theirs}: set "
-                    f"model.path={trained_with.path}, or run `polyprag encode` in a new RUN"
-                )
+        chat = self.config.generation.prompt != "plain"
+        difference = trained_with.difference(base_model, chat=chat)
+        if difference is not None:
+            raise RunError(
+                f"{self._directory} was made with the base model {trained_with.path!r}; "
+                f"{base_model.path!r} has {difference}: {remedy_for(trained_with, base_model)}, or "
+                "run `polyprag encode` in a new RUN"
+            )
 
     def rows(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Returns the routing rows of passages.

@@ -14,8 +14,9 @@ import numpy as np
 
 from polyprag.config import Config
 from polyprag.config.files import flatten
+from polyprag.encoding.base import describe_base
 from polyprag.encoding.edit import ROWS
-from polyprag.encoding.manifest import EncodingManifest, RowsPart, describe_base
+from polyprag.encoding.manifest import EncodingManifest, RowsPart
 from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.growth.row_start import start_rows
 from polyprag.growth.train_rows import RowTrainer
@@ -172,7 +173,7 @@ def _trainer(run_dir: str, settings: bytes) -> RowTrainer:
     config = msgspec.json.decode(settings, type=Config)
     encoding = Encoding.load(run_dir)
     model, tokenizer = load_base(config.model)
-    encoding.check_base_model(describe_base(model, config.model))
+    encoding.check_base_model(describe_base(config.model, tokenizer))
     pool = inject(model, config.experts, config.router, seed=config.train.seed)
     pool.load_state_dict(encoding.expert_state())
     return RowTrainer(model, pool, tokenizer, config)

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -17,7 +16,17 @@ from transformers.utils import logging as hf_logging
 from polyprag.config import ModelConfig
 from polyprag.errors import ConfigError
 from polyprag.method.finite import names_not_finite
-from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
+from polyprag.pretrained import (
+    LOAD_ERRORS,
+    UnusableModelError,
+    load_model,
+    read_config,
+    read_tokenizer,
+)
+from polyprag.pretrained.causality import check_causal, refuse_encoder_decoder
+from polyprag.pretrained.loading import check_size, skeleton_of
+from polyprag.pretrained.unusable import in_one_line
+from polyprag.pretrained.where import is_directory
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -40,19 +49,22 @@ def load_base(
     Raises:
         ConfigError: `model.path` isn't a causal LM that can be loaded; names why and what to do.
     """
-    if Path(config.path).is_dir():
-        # A bar over the tensors of one local file.
-        no_bar: Callable[[], None] = hf_logging.disable_progress_bar
-        no_bar()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = load_tokenizer(config)
+    settings = base_config(config)
     try:
+        if is_directory(config.path):
+            # A bar over the tensors of one local file.
+            no_bar: Callable[[], None] = hf_logging.disable_progress_bar
+            no_bar()
         model, bad = load_model(
             AutoModelForCausalLM,
             config.path,
             revision=config.revision,
+            config=settings,
             dtype=_dtype(config, place),
         )
+        check_causal(model)
     except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     _check_weights(config, bad)
@@ -83,10 +95,8 @@ def _check_finite(config: ModelConfig, model: nn.Module) -> None:
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Loads the base model's tokenizer alone; see `load_base`."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            config.path, **source_of(config.path, revision=config.revision)
-        )
-    except (OSError, ValueError) as error:
+        tokenizer = read_tokenizer(config.path, revision=config.revision)
+    except LOAD_ERRORS as error:
         raise _cannot_load(config, error) from error
     if tokenizer.eos_token_id is None:
         raise ConfigError(
@@ -98,6 +108,43 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
+def base_config(config: ModelConfig) -> Any:
+    """Returns the base model's config as transformers reads it; see `load_base`."""
+    try:
+        settings = read_config(config.path, revision=config.revision)
+        refuse_encoder_decoder(settings)
+    except LOAD_ERRORS as error:
+        raise _cannot_load(config, error) from error
+    return settings
+
+
+def base_skeleton(config: ModelConfig) -> PreTrainedModel:
+    """Returns the base model on PyTorch's `meta` device: names and shapes without weights.
+
+    Raises:
+        ConfigError: no causal LM can be made of its config.json.
+    """
+    settings = base_config(config)
+    try:
+        skeleton = skeleton_of(AutoModelForCausalLM, settings)
+        check_causal(skeleton)
+    except LOAD_ERRORS as error:
+        raise _cannot_load(config, error) from error
+    return cast(PreTrainedModel, skeleton)
+
+
+def check_base_size(config: ModelConfig, skeleton: PreTrainedModel) -> None:
+    """Refuses a base model whose weights aren't there, or are far fewer than config.json says.
+
+    Raises:
+        ConfigError: a file is missing or damaged.
+    """
+    try:
+        check_size(skeleton, config.path)
+    except LOAD_ERRORS as error:
+        raise _cannot_load(config, error) from error
+
+
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     if config.dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -105,10 +152,12 @@ def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
 
 
 def _cannot_load(config: ModelConfig, error: Exception) -> ConfigError:
-    reason = " ".join(str(error).split())
-    if Path(config.path).is_dir():
+    reason = in_one_line(error)
+    if isinstance(error, UnusableModelError):
+        return ConfigError(f"model.path={config.path!r} can't be used: {reason}")
+    if is_directory(config.path):
         remedy = "it needs config.json, the tokenizer's files and weights as .safetensors"
-        if "trust_remote_code" in reason:
+        if "trust_remote_code" in str(error):
             remedy = "polyprag never runs a model's own code; take one that transformers ships"
     else:
         remedy = (
@@ -116,6 +165,4 @@ def _cannot_load(config: ModelConfig, error: Exception) -> ConfigError:
             "name; check the path, or the name and the network (a gated model also needs "
             "`hf auth login`)"
         )
-    if len(reason) > 300:
-        reason = reason[:300] + " ..."
     return ConfigError(f"model.path={config.path!r} can't be loaded: {remedy} [{reason}]")

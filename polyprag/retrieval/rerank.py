@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError
-from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
+from polyprag.pretrained import LOAD_ERRORS, load_model, read_tokenizer
 from polyprag.retrieval.encoders.interface import passage_text
 from polyprag.retrieval.fusion import Ranking, ranking_of
 from sharding.corpus.passages import Passage
@@ -71,10 +71,10 @@ class CrossEncoder:
             ConfigError: it can't be loaded, or isn't a classifier with one or two logits.
         """
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
         try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(path, **source_of(path))
+            tokenizer: Any = read_tokenizer(path)
             model, bad = load_model(
                 AutoModelForSequenceClassification,
                 path,

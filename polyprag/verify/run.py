@@ -8,6 +8,7 @@ from collections.abc import Callable
 from polyprag.errors import CorpusError, FileError
 from polyprag.routed.map_file import ROUTER
 from polyprag.run_dir import CORPUS, ENCODING, INDEX
+from polyprag.verify.base import verify_base
 from polyprag.verify.checkpoints import Checkpoint, verify_checkpoints
 from polyprag.verify.encoding import verify_encoding
 from polyprag.verify.findings import RunFindings
@@ -54,6 +55,8 @@ def verify_run(
     verify_checkpoints(found, run_dir, manifest, load_checkpoint, quick=quick, show=show)
     num_problems = len(found.problems)
     verify_encoding(found, run_dir, manifest, quick=quick, show=show)
+    if found.checked[ENCODING] is not None and len(found.problems) == num_problems and not quick:
+        verify_base(found, run_dir)
     sound = [] if corpus.problems else [CORPUS]
     if found.checked[ENCODING] is not None and len(found.problems) == num_problems:
         sound.append(ENCODING)

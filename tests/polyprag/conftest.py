@@ -27,7 +27,8 @@ from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity
 from cluster.plan.phases import Phase
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, ModelConfig
-from polyprag.encoding.manifest import BaseModel, RowsPart, Trained, describe_base
+from polyprag.encoding.base import BaseModel, describe_base
+from polyprag.encoding.manifest import RowsPart, Trained
 from polyprag.encoding.reader import encoding_dir, save_encoding
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import inject
@@ -111,7 +112,7 @@ def encoded_run(
     source.write_text("\n".join(json.dumps(line) for line in lines))
     corpus = prepare([str(source)], run / "corpus", partition_size=4)
 
-    model, _ = load_base(config.model)
+    model, tokenizer = load_base(config.model)
     pool = inject(model, config.experts, config.router, seed=0)
     generator = torch.Generator().manual_seed(1)
     state = {
@@ -132,7 +133,7 @@ def encoded_run(
         encoding_dir(run),
         config=config,
         expert_state=state,
-        base_model=describe_base(model, config.model),
+        base_model=describe_base(config.model, tokenizer),
         num_sites=pool.num_sites,
         parts=parts,
         trained=Trained(steps=1, epochs=1),
@@ -309,7 +310,7 @@ def add_encoding() -> Callable[..., np.ndarray]:
             directory,
             config=Config(experts=ExpertsConfig(num=row_shape[1])),
             expert_state={"layer.A": torch.zeros(2, 2)},
-            base_model=BaseModel("none", 1, 1, "0" * 64),
+            base_model=BaseModel("none", 1, 1, "0" * 64, None, None, None, {}),
             num_sites=row_shape[0],
             parts=parts,
             trained=Trained(steps=1, epochs=1),

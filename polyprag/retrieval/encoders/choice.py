@@ -5,7 +5,6 @@ what was fitted to the passages, if anything was. A key is never in it, only the
 environment variable that has it.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 
 from polyprag.config import Config, IndexConfig, ModelConfig
 from polyprag.errors import ConfigError, FileError, RunError
+from polyprag.pretrained.where import absolute_path
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.interface import Encoder, PrefixedEncoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
@@ -223,4 +223,4 @@ def _saved_dims(saved: _Saved, directory: Path) -> int | None:
 
 def _absolute(path: str | None) -> str | None:
     """Returns a directory as seen from everywhere on this machine; a hub name as it is."""
-    return os.path.abspath(path) if path and os.path.isdir(path) else path
+    return absolute_path(path) if path else path

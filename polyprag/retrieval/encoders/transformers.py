@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError
-from polyprag.pretrained import LOAD_ERRORS, load_model, source_of
+from polyprag.pretrained import LOAD_ERRORS, load_model, read_config, read_tokenizer
 from polyprag.retrieval.encoders.interface import passage_text
 from polyprag.retrieval.encoders.pooled_model import PooledModel, Pooling
 
@@ -105,13 +105,12 @@ class TransformersEncoder:
 
 def _load(path: str, pooling: Pooling, *, key: str, gpu: str) -> PooledModel:
     import torch
-    from transformers import AutoConfig, AutoModel, AutoTokenizer, DPRContextEncoder
+    from transformers import AutoModel, DPRContextEncoder
 
     where = f"{key}={path!r}"
-    source = source_of(path)
     on_gpu = gpu == "auto" and torch.cuda.is_available()
     try:
-        config: Any = AutoConfig.from_pretrained(path, **source)
+        config: Any = read_config(path)
         if config.is_encoder_decoder:
             raise ConfigError(
                 f"{where} can't be used: it is an encoder with a decoder; take "
@@ -120,7 +119,7 @@ def _load(path: str, pooling: Pooling, *, key: str, gpu: str) -> PooledModel:
         # AutoModel would make a question encoder of either of DPR's two, with random weights.
         is_context = "DPRContextEncoder" in (config.architectures or ())
         kind: Any = DPRContextEncoder if is_context else AutoModel
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, **source)
+        tokenizer: Any = read_tokenizer(path)
         dtype = torch.bfloat16 if on_gpu else torch.float32
         model, bad = load_model(kind, path, config=config, dtype=dtype)
     except LOAD_ERRORS as error:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from polyprag.cli import main
+from polyprag.config.files import load_config
 
 LINES = [
     {"_id": "a", "contents": "one two three four five six", "title": "A"},
@@ -68,3 +69,31 @@ def test_mistakes_are_one_line_with_status_2(
     result = prepare(tmp_path / "run", source, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_is_made(
+    source: Path, tmp_path: Path
+) -> None:
+    run, adapter = tmp_path / "run", tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    for path, message in [(tmp_path / "none", "there is no directory"), (adapter, "an adapter")]:
+        result = prepare(run, source, f"model.path={path}", "--map", "id=_id,text=contents")
+        assert result.exit_code == 2
+        assert message in result.stderr and f"model.path='{path}'" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert not run.exists()
+
+
+def test_the_path_of_a_model_is_saved_as_seen_from_everywhere(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3] / "examples")
+    options = ["--map", "id=_id,text=contents"]
+    assert prepare(tmp_path / "a", source, "model.path=tiny-base", *options).exit_code == 0
+    saved = load_config(run_dir=tmp_path / "a").model.path
+    assert Path(saved).is_absolute() and (Path(saved) / "config.json").is_file()
+    assert prepare(tmp_path / "b", source, "--config", "quickstart", *options).exit_code == 0
+    assert load_config(run_dir=tmp_path / "b").model.path == "polyprag:tiny-base"
+    assert prepare(tmp_path / "c", source, "model.path=owner/name", *options).exit_code == 0
+    assert load_config(run_dir=tmp_path / "c").model.path == "owner/name"

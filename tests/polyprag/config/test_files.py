@@ -1,6 +1,7 @@
 """Merging and reading configs: what is accepted, what is refused and how the error helps."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def test_saved_run_config_counts_only_without_config_files(tmp_path: Path) -> No
     assert load_config(overrides=["train.seed=1"], run_dir=tmp_path).train.epochs == 7
     other = write(tmp_path / "other.yaml", "train: {seed: 2}\n")
     assert load_config(other, run_dir=tmp_path).train.epochs == Config().train.epochs
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: write(path, "train: {epochs: 99}\n")])
+def test_nothing_in_the_working_directory_takes_a_shipped_configs_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = load_config("quickstart")
+    assert expected.train.epochs == 8 and expected.model.path == "polyprag:tiny-base"
+    make(tmp_path / "quickstart")
+    assert load_config("quickstart") == expected
+    if (tmp_path / "quickstart").is_file():
+        assert load_config("./quickstart").train.epochs == 99
 
 
 def test_run_directory_may_be_a_url() -> None:

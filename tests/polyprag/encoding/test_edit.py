@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from polyprag.config import Config, ExpertsConfig
+from polyprag.encoding.base import BaseModel
 from polyprag.encoding.edit import extend_encoding, forget_encoded_rows
-from polyprag.encoding.manifest import BaseModel, EncodingManifest, RowsPart, Trained
+from polyprag.encoding.manifest import EncodingManifest, RowsPart, Trained
 from polyprag.encoding.reader import Encoding, encoding_dir, save_encoding
 from polyprag.errors import RunError
 from sharding.rows.file import save_rows
@@ -41,7 +42,7 @@ def run(tmp_path: Path) -> Path:
         encoding_dir(tmp_path / "run"),
         config=replace(Config(), experts=ExpertsConfig(num=K)),
         expert_state={"layer.A": torch.ones(1)},
-        base_model=BaseModel(path="base", num_layers=1, hidden_size=2, sha256="a" * 64),
+        base_model=BaseModel("base", 1, 2, "a" * 64, "b" * 64, "c" * 64, None, {}),
         num_sites=S,
         parts=[save_part(tmp_path / "run", index) for index in (0, 1)],
         trained=Trained(steps=1, epochs=1),
@@ -119,11 +120,13 @@ def test_an_encoding_of_version_1_is_read_as_trained_jointly(run: Path) -> None:
     values = json.loads(path.read_text())
     for part in values["parts"]:
         del part["joint"]
+    for name in ("weights", "tokenizer", "chat_template", "settings"):
+        del values["base_model"][name]
     path.write_text(json.dumps(values | {"version": 1}))
     manifest = EncodingManifest.load(encoding_dir(run))
     assert [part.joint for part in manifest.parts] == [True, True]
     extend_encoding(run, [save_part(run, 2, joint=False)])
-    assert json.loads(path.read_text())["version"] == 2
+    assert json.loads(path.read_text())["version"] == 3
 
 
 def test_killed_at_any_step_it_is_whole_and_the_same_calls_do_the_rest(

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from msgspec import structs
 from transformers import LlamaForCausalLM
 
-from polyprag.config import Config, ExpertsConfig, ModelConfig
-from polyprag.encoding.manifest import BaseModel, EncodingManifest, RowsPart, Trained, describe_base
+from polyprag.config import Config, ExpertsConfig
+from polyprag.encoding.base import BaseModel
+from polyprag.encoding.manifest import EncodingManifest, RowsPart, Trained
 from polyprag.encoding.reader import Encoding, encoding_dir, save_encoding
 from polyprag.errors import RunError
 from polyprag.method.experts import inject
 from sharding.rows.file import save_rows
 from sharding.rows.part import RowPartition
-from sharding.storage.files import sha256_of
 
 S, K, SIZES = 6, 4, (3, 3, 1)
-BASE = BaseModel(path="base", num_layers=2, hidden_size=32, sha256="a" * 64)
+BASE = BaseModel("base", 2, 32, "a" * 64, "b" * 64, "c" * 64, None, {"rope_theta": 1e4})
 TABLE = np.random.default_rng(0).standard_normal((sum(SIZES), S, K)).astype(np.float32)
 
 
@@ -134,7 +134,7 @@ def set_field(manifest: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("version", 3, "version 3"),
+        ("version", 4, "version 4"),
         ("parts/1/joint", 1, r"parts\[1\]\.joint"),
         ("format", "zip", "format"),
         ("num_passages", 8, "num_passages"),
@@ -169,18 +169,30 @@ def test_rows_of_another_shape_than_the_manifest_says_are_refused(run: Path) -> 
         Encoding.load(run).rows([0])
 
 
-def test_another_base_model_is_refused(
-    run: Path, tmp_path: Path, make_random_llama: Callable[..., LlamaForCausalLM]
-) -> None:
-    model = make_random_llama()
-    model.save_pretrained(tmp_path / "base")
-    base = describe_base(model, ModelConfig(path=str(tmp_path / "base")))
-    assert (base.num_layers, base.hidden_size) == (2, 32)
-    assert base.sha256 == sha256_of(tmp_path / "base" / "config.json")
+def test_another_base_model_is_refused(run: Path) -> None:
     encoding = Encoding.load(run)
     encoding.check_base_model(BASE)
     encoding.check_base_model(structs.replace(BASE, path="moved/elsewhere"))
-    with pytest.raises(RunError, match=r"config\.json SHA-256.*model\.path=base"):
-        encoding.check_base_model(base)
-    with pytest.raises(RunError, match="num_layers 2"):
+    encoding.check_base_model(structs.replace(BASE, sha256="f" * 64))  # saved anew
+    with pytest.raises(RunError, match=r"'other' has other weights: set model\.path=base, or"):
+        encoding.check_base_model(structs.replace(BASE, path="other", weights="f" * 64))
+    with pytest.raises(RunError, match="has other weights: bring back the files that base had"):
+        encoding.check_base_model(structs.replace(BASE, weights="f" * 64))
+    with pytest.raises(RunError, match="another tokenizer"):
+        encoding.check_base_model(structs.replace(BASE, tokenizer="f" * 64))
+    with pytest.raises(RunError, match="another chat template"):
+        encoding.check_base_model(structs.replace(BASE, chat_template="f" * 64))
+    with pytest.raises(RunError, match=r"rope_theta 500000\.0 in place of 10000\.0"):
+        encoding.check_base_model(structs.replace(BASE, settings={"rope_theta": 5e5, "new": 1}))
+    with pytest.raises(RunError, match="num_layers 3 in place of 2"):
         encoding.check_base_model(structs.replace(BASE, num_layers=3))
+
+
+def test_one_made_before_weights_were_known_is_held_against_config_json(run: Path) -> None:
+    old = structs.replace(BASE, weights=None, tokenizer=None, settings={})
+    directory = encoding_dir(run)
+    structs.replace(EncodingManifest.load(directory), base_model=old).save(directory)
+    encoding = Encoding.load(run)
+    encoding.check_base_model(BASE)
+    with pytest.raises(RunError, match=r"another config\.json, which is all that was kept"):
+        encoding.check_base_model(structs.replace(BASE, sha256="f" * 64))
