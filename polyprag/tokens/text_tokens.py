@@ -8,10 +8,12 @@ import json
 import re
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
+
+from polyprag.tokens.control_tokens import control_tokens
 
 
 class TextTokenizer:
@@ -34,7 +36,7 @@ class TextTokenizer:
                 it.
         """
         self._tokenizer, self._markup = tokenizer, tuple(markup)
-        self._controls = _controls(tokenizer)
+        self._controls = control_tokens(tokenizer)
         self.control_ids = frozenset(control.id for control in self._controls.values())
         longest_first = sorted(self._controls, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
@@ -161,36 +163,6 @@ class TextTokenizer:
                 copy.encode_special_tokens = True
                 self._text_only = copy
             return self._text_only
-
-
-class _Control(NamedTuple):
-    """A special token, and whether it takes the spaces beside it."""
-
-    id: int
-    takes_left: bool
-    takes_right: bool
-
-
-def _controls(tokenizer: PreTrainedTokenizerBase) -> dict[str, _Control]:
-    """Returns the tokens that text may not have, by how they read.
-
-    They are the special tokens, and those in the chat template that aren't declared special, such
-    as `<think>`. Added tokens of nothing but spaces are ordinary, and so is the unknown token: a
-    text has it wherever the vocabulary lacks a character.
-    """
-    template = str(tokenizer.chat_template or "")
-    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    found = {content: _Control(i, False, False) for content, i in special.items()}
-    for i, token in tokenizer.added_tokens_decoder.items():
-        if token.special or token.content in special or token.content in template:
-            found[token.content] = _Control(i, token.lstrip, token.rstrip)
-    unknown = tokenizer.unk_token_id
-    ends = {tokenizer.eos_token_id, tokenizer.bos_token_id}
-    return {
-        content: control
-        for content, control in found.items()
-        if content.strip() and (control.id != unknown or unknown in ends)
-    }
 
 
 def _continued(whole: list[int], before: list[int]) -> list[int] | None:

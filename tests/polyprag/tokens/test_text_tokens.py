@@ -19,6 +19,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from polyprag.config import DataConfig, GenerationConfig
 from polyprag.method.examples import examples_of
 from polyprag.method.prompts import PromptTokenizer, passage_block, qa_prompt
+from polyprag.tokens.text_pairs import PairTokenizer
 from polyprag.tokens.text_tokens import TextTokenizer
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 
@@ -252,6 +253,26 @@ def test_the_markup_around_a_hostile_text_is_tokenised_as_ever() -> None:
     tail = [end, *bare("\n"), start, *bare("assistant\n")]
     assert ids[-len(tail) :] == tail
     assert ids[1 : -len(tail)][: len(bare("user\nPassage:"))] == bare("user\nPassage:")
+
+
+@pytest.mark.parametrize("kind", [gpt2, t5, bert])
+def test_encoders_and_rerankers_read_special_tokens_as_text(kind: Kind) -> None:
+    tokenizer = kind()
+    reader = PairTokenizer(tokenizer, max_length=64)
+    own = tokenizer(ORDINARY, ["the north"] * 2, return_token_type_ids=True)
+    expected = list(zip(own["input_ids"], own["token_type_ids"], strict=True))
+    assert reader.tokens(ORDINARY, ["the north"] * 2) == expected
+    assert [ids for ids, _ in reader.tokens(ORDINARY)] == tokenizer(ORDINARY)["input_ids"]
+    forbidden = {tokenizer.convert_tokens_to_ids(token) for token in SPECIAL} - {
+        tokenizer.unk_token_id
+    }
+    ((ids, _),) = reader.tokens(["a"], ["b"])
+    harmless = [i for i in ids if i in forbidden]
+    for (ids, kinds), text in zip(reader.tokens(HOSTILE, HOSTILE), HOSTILE, strict=True):
+        assert [i for i in ids if i in forbidden] == harmless, text
+        assert len(ids) == len(kinds)
+    assert forbidden & set(tokenizer(HOSTILE[3], add_special_tokens=False)["input_ids"])
+    assert all(len(ids) == 64 for ids, _ in reader.tokens(["the north " * 99], ["the end " * 99]))
 
 
 def test_added_tokens_that_are_only_spaces_are_ordinary() -> None:
