@@ -35,7 +35,7 @@ from polyprag.method.base_model import load_base
 from polyprag.method.batching import pad_batch
 from polyprag.method.examples import examples_of
 from polyprag.method.loss import causal_loss_sum
-from polyprag.method.prompts import all_prompt_ids, render_prompt
+from polyprag.method.prompts import PromptTokenizer, qa_prompt
 from polyprag.retrieval.building.index import build_index
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
@@ -80,8 +80,8 @@ def prag(
             optimizer.zero_grad()
         model.eval()
         asked = questions[record.passage.text]
-        prompts = all_prompt_ids(
-            tokenizer, [render_prompt(tokenizer, question.question) for question in asked]
+        prompts = PromptTokenizer(tokenizer).prompt_ids(
+            [qa_prompt(question.question) for question in asked]
         )
         answers = generate(model, tokenizer, prompts, config=config.generation)
         scores += [

@@ -38,7 +38,10 @@ _IDENTITY = (
     "train.loss_on",
     "train.rows_second_moment",
     "generation.prompt",
+    "generation.date",
+    "generation.thinking",
 )
+_LATER = ("generation.date", "generation.thinking")  # which earlier checkpoints don't have
 
 
 class StateFile(Stored, frozen=True):
@@ -171,6 +174,8 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
         ConfigError: names the first setting that differs, and both ways out.
     """
     for key, value in identity.items():
+        if key in _LATER and key not in checkpoint.identity:
+            continue
         before = checkpoint.identity.get(key)
         if before == value:
             continue

@@ -73,7 +73,7 @@ def sample_corpus(
                 tokenizer,
                 config.data,
                 loss_on=config.train.loss_on,
-                prompt_style=config.generation.prompt,
+                generation=config.generation,
             )
             tokens.append(sum(len(example) for example in made))
     mean = sum(examples) / len(examples)

@@ -43,7 +43,7 @@ def open_lanes(
             tokenizer,
             config.data,
             loss_on=config.train.loss_on,
-            prompt_style=config.generation.prompt,
+            generation=config.generation,
         ),
         num_examples=lambda partition: num_examples(partition.counts, formats),
         cursor=cursor,

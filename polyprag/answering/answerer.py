@@ -5,6 +5,7 @@ N passages, Q questions, k retrieved passages, S sites, K experts.
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ from polyprag.answering.answer import Answer, Latency
 from polyprag.answering.controls import other_passages
 from polyprag.answering.generation import generate
 from polyprag.answering.modes import MIXES, MODES, READS, SEARCHES, WITHOUT_MAP, Mode
-from polyprag.config import Config, RouterConfig
+from polyprag.config import Config, GenerationConfig, RouterConfig
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.mixture import mix_gates
-from polyprag.method.prompts import TitledText, uses_chat
+from polyprag.method.prompts import PromptTokenizer, TitledText
 from polyprag.method.router import gates as gates_of_rows
 from polyprag.method.window import fit_prompt, prompt_tokens
 from polyprag.retrieval.results import Hits
@@ -46,6 +47,7 @@ class Answerer:
         pool: ExpertPool | None = None,
         router: RouterConfig | None = None,
         routed: RoutedGates | None = None,
+        prompts: GenerationConfig | None = None,
     ) -> None:
         """Puts loaded parts together; `open` loads them from a run directory.
 
@@ -57,12 +59,13 @@ class Answerer:
             pool: needed by the modes that mix experts.
             router: how rows become gates, as the pool was trained; default `config.router`.
             routed: needed by `routed`.
+            prompts: how prompts are laid out, as the pool was trained; default `config.generation`.
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.index, self.pool = index, pool
         self._router = router if router is not None else config.router
         self._routed_gates = routed
-        self._chat = uses_chat(tokenizer, config.generation.prompt)
+        self._prompts = PromptTokenizer(tokenizer, prompts or config.generation)
         self._max_prompt_tokens = prompt_tokens(model.config, config.generation.max_new_tokens)
 
     @classmethod
@@ -71,8 +74,8 @@ class Answerer:
     ) -> "Answerer":
         """Loads what the modes need from a run directory.
 
-        The experts and the router are those that the encoding was trained with, whatever
-        `config.experts` and `config.router` say.
+        The experts, the router, and what a chat template is told are those that the encoding was
+        trained with, whatever `config` says of them.
 
         Args:
             run_dir: RUN; its index is needed unless the mode is `closed`, its encoding for the
@@ -106,15 +109,16 @@ class Answerer:
             model, encoding.config.experts, encoding.config.router, seed=encoding.config.train.seed
         )
         pool.load_state_dict(encoding.expert_state())
-        router = encoding.config.router
+        trained = encoding.config.generation
         return cls(
             model,
             tokenizer,
             config,
             index=index,
             pool=pool,
-            router=router,
+            router=encoding.config.router,
             routed=routed,
+            prompts=replace(config.generation, date=trained.date, thinking=trained.thinking),
         )
 
     def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:
@@ -210,18 +214,17 @@ class Answerer:
             self.tokenizer,
             [
                 fit_prompt(
-                    self.tokenizer,
+                    self._prompts,
                     question,
                     passages=passages,
                     max_tokens=self._max_prompt_tokens,
-                    chat=self._chat,
                 )
                 for question, passages in zip(questions, shown, strict=True)
             ],
             config=self.config.generation,
             pool=self.pool,
             gates=mixtures,
-            chat=self._chat,
+            chat=self._prompts.chat,
         )
         per_question = 1000.0 / len(questions)
         latency = Latency(

@@ -45,6 +45,16 @@ class NewlineEnds(StoppingCriteria):
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
 
 
+def forget_generation_config(model: PreTrainedModel, *, eos_ids: list[int]) -> None:
+    """Empties a model's own generation config but for what ends a text.
+
+    transformers fills up whatever a call leaves out from there: its makers' guidance_scale,
+    min_new_tokens or bad_words_ids would change answers, and stop_strings or num_return_sequences
+    end in errors.
+    """
+    model.generation_config = _decoding(eos_token_id=eos_ids)
+
+
 def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Returns the ids that end a text: the model's (chat models have several), the tokenizer's."""
     own = getattr(model.generation_config, "eos_token_id", None)
@@ -79,16 +89,12 @@ def continuations(
     for row, prompt in enumerate(ids):
         input_ids_BT[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
         mask_BT[row, width - len(prompt) :] = 1
-    # Spelled out, because transformers takes what is left out from the model's own defaults.
+    forget_generation_config(model, eos_ids=eos_ids)
     decoding = _decoding(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
-        num_beams=1,
         temperature=temperature or 1.0,
-        top_p=1.0,
         top_k=50,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
         eos_token_id=eos_ids,
         pad_token_id=pad_id,
     )
@@ -118,7 +124,7 @@ def generate(
     Args:
         model: a causal LM, in eval mode; with `gates`, the one that `pool` was injected in.
         tokenizer: the model's.
-        prompts: token ids of each prompt (`polyprag.method.prompts.prompt_ids`).
+        prompts: token ids of each prompt (`polyprag.method.prompts.PromptTokenizer`).
         config: batch size and the number of new tokens at most.
         pool: the injected experts; needed with `gates`.
         gates: (B, S, K) float32, one mixture a prompt; None decodes with the plain base model.

@@ -9,23 +9,45 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.generation import continuations
 from polyprag.augment.prompt import instruction, write_with_retries
-from polyprag.config import AugmentConfig, Config
+from polyprag.config import AugmentConfig, Config, GenerationConfig
 from polyprag.errors import ConfigError
 from polyprag.method.base_model import load_base
-from polyprag.method.prompts import prompt_ids
 from polyprag.method.window import first_characters, longest_that_fits, prompt_tokens
+from polyprag.tokens.chat_template import chat_markup
+from polyprag.tokens.text_tokens import TextTokenizer
 from sharding.corpus.passages import Augmentation, Passage
+
+_DEFAULTS = GenerationConfig()
 
 
 class HFWriter:
     """Writes augmentations with a transformers model that is already loaded."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: AugmentConfig
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: AugmentConfig,
+        *,
+        generation: GenerationConfig = _DEFAULTS,
     ) -> None:
-        """Uses `model`; chat models are asked through their template, others are continued."""
+        """Uses `model`; chat models are asked through their template, others are continued.
+
+        Args:
+            model: in eval mode.
+            tokenizer: the model's.
+            config: what to ask for.
+            generation: `date` and `thinking` of a chat template.
+
+        Raises:
+            ConfigError: the chat template can't be used.
+        """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self._chat = bool(tokenizer.chat_template)
+        markup: tuple[str, ...] = ()
+        if self._chat:
+            markup = chat_markup(tokenizer, date=generation.date, thinking=generation.thinking)
+        self._requests = TextTokenizer(tokenizer, markup=markup)
 
     def __call__(self, passages: Sequence[Passage]) -> list[Augmentation]:
         """Returns one augmentation a passage; empty where every attempt failed.
@@ -71,13 +93,7 @@ class HFWriter:
                 num_rewrites=self.config.num_rewrites,
                 num_qas=self.config.num_qas,
             )
-            if self._chat:
-                message = [{"role": "user", "content": text}]
-                prompt = self.tokenizer.apply_chat_template(
-                    message, add_generation_prompt=True, tokenize=False
-                )
-                return prompt_ids(self.tokenizer, str(prompt), chat=True)
-            return prompt_ids(self.tokenizer, f"{text}\n\nJSON:\n")
+            return self._requests.ids([text if self._chat else f"{text}\n\nJSON:\n"])[0]
 
         ids = longest_that_fits(ids_with, len(passage.text), room=max_tokens)
         if max_tokens is not None and len(ids) > max_tokens:
@@ -95,4 +111,4 @@ def load_writer(config: Config) -> HFWriter:
     if config.augment.model is not None:
         source = replace(config.model, path=config.augment.model, revision=None)
     model, tokenizer = load_base(source)
-    return HFWriter(model, tokenizer, config.augment)
+    return HFWriter(model, tokenizer, config.augment, generation=config.generation)

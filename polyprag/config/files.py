@@ -33,6 +33,8 @@ from polyprag.pretrained.where import absolute_path
 from sharding.storage.files import atomic_write, exists, join, open_url
 
 CONFIG_FILE = "config.yaml"
+# What holds for a config that was saved, whole, when there was no such key yet.
+_BEFORE_THE_KEY = {"generation.thinking": "template"}
 
 
 def load_config(
@@ -59,11 +61,20 @@ def load_config(
     if run_dir is not None and not configs:
         saved = join(str(run_dir), CONFIG_FILE)
         if exists(saved):
-            settings += parse_settings(_read(saved), where=saved)
+            settings += _saved_settings(saved)
     for config in configs:
         settings += parse_settings(_read(locate(config)), where=str(config))
     settings += [parse_override(override) for override in overrides]
     return _merge(settings)
+
+
+def load_saved_config(url: str) -> Config:
+    """Reads what `save_config` wrote, now or in an earlier version.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    return _merge(_saved_settings(url))
 
 
 def with_absolute_model(config: Config) -> Config:
@@ -196,6 +207,14 @@ def _read(url: str) -> str:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"{url}: can't be read: {reason}") from None
+
+
+def _saved_settings(url: str) -> list[Setting]:
+    settings = parse_settings(_read(url), where=url)
+    known = {setting.key for setting in settings}
+    return settings + [
+        Setting(key, value, url) for key, value in _BEFORE_THE_KEY.items() if key not in known
+    ]
 
 
 def _known(key: str, *, where: str) -> Any:

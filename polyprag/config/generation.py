@@ -1,8 +1,10 @@
 """How answers are decoded."""
 
+import datetime
 from dataclasses import dataclass
 
 from polyprag.config.checks import one_of, require_numbers
+from polyprag.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -12,8 +14,19 @@ class GenerationConfig:
     max_new_tokens: int = 32
     batch_size: int = 32
     prompt: str = "auto"  # auto | plain | chat; auto: chat where the tokenizer has a template
+    # What a chat template is told; it belongs to the encoding, which was trained with it.
+    date: str = "2024-07-26"  # today, for templates that print the date; Llama 3.1's own default
+    thinking: str = "never"  # never | template: as the template does it by itself
 
     def __post_init__(self) -> None:
         bounds = {"max_new_tokens": (1, 1_000_000), "batch_size": (1, 1_000_000)}
         require_numbers(self, "generation", bounds)
         one_of("generation.prompt", self.prompt, ("auto", "plain", "chat"))
+        one_of("generation.thinking", self.thinking, ("never", "template"))
+        try:
+            datetime.date.fromisoformat(self.date)
+        except ValueError:
+            raise ConfigError(
+                f"generation.date={self.date!r} can't be used: write a date as YYYY-MM-DD, such as "
+                "2024-07-26"
+            ) from None

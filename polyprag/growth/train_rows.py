@@ -75,7 +75,7 @@ class RowTrainer:
             tokenizer,
             config.data,
             loss_on=config.train.loss_on,
-            prompt_style=config.generation.prompt,
+            generation=config.generation,
         )
         self._optimizer = RowAdam(
             lr=config.add.rows_lr,

@@ -14,20 +14,13 @@ import numpy.typing as npt
 from msgspec import structs
 from transformers import PreTrainedTokenizerBase
 
-from polyprag.config import DataConfig
-from polyprag.method.prompts import (
-    all_completion_ids,
-    all_prompt_ids,
-    one_line,
-    passage_block,
-    prompt_ids,
-    render_prompt,
-    uses_chat,
-)
+from polyprag.config import DataConfig, GenerationConfig
+from polyprag.method.prompts import PromptTokenizer, one_line, passage_block, qa_prompt
 from polyprag.method.window import first_characters, longest_that_fits
 from sharding.corpus.passages import QA, Passage, Record
 
 IGNORED = -100  # the label of a token that has no loss
+_DEFAULTS = GenerationConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +80,9 @@ class ExampleMaker:
         config: DataConfig,
         *,
         loss_on: str = "all",
-        prompt_style: str = "auto",
+        generation: GenerationConfig = _DEFAULTS,
     ) -> None:
-        """Tokenises nothing yet.
+        """Makes no example yet.
 
         Args:
             tokenizer: the base model's.
@@ -97,17 +90,14 @@ class ExampleMaker:
                 text; one whose question and answer alone are too long loses its beginning.
             loss_on: `all` tokens, or the `answer` and EOS only. Plain passages always count in
                 full.
-            prompt_style: `generation.prompt`, so that training sees what answering will ask.
+            generation: how prompts are laid out, so that training sees what answering will ask.
 
         Raises:
-            ConfigError: `prompt_style` is chat and the tokenizer has no template.
+            ConfigError: the chat template is missing, or can't be used.
         """
-        self._tokenizer, self._loss_on = tokenizer, loss_on
+        self._eos_id, self._loss_on = int(tokenizer.eos_token_id), loss_on
         self._formats, self._max_length = config.formats, config.max_length
-        self._chat = uses_chat(tokenizer, prompt_style)
-        # A fast tokenizer drops its file's truncation and padding at its first call; were that in
-        # the midst of another thread's call, it would fail ("Already borrowed").
-        tokenizer("")
+        self._prompts = PromptTokenizer(tokenizer, generation)
 
     def count(self, record: Record) -> int:
         """Returns how many examples a record has."""
@@ -122,20 +112,10 @@ class ExampleMaker:
         parts = [self._part(record, number) for record, number in wanted]
         asked = [(part, part.qa) for part in parts if part.qa is not None]
         plain = [_plain_text(part.text) for part in parts if part.qa is None and part.text]
-        asking = [
-            render_prompt(
-                self._tokenizer,
-                qa.question,
-                passages=[part.text] if part.text else [],
-                chat=self._chat,
-            )
-            for part, qa in asked
-        ]
-        of_plain = iter(all_prompt_ids(self._tokenizer, plain))
-        prompts = iter(all_prompt_ids(self._tokenizer, asking, chat=self._chat))
-        answers = iter(
-            all_completion_ids(self._tokenizer, [qa.answer for _, qa in asked], chat=self._chat)
-        )
+        asking = [qa_prompt(qa.question, [part.text] if part.text else []) for part, qa in asked]
+        of_plain = iter(self._prompts.plain_ids(plain))
+        prompts = iter(self._prompts.prompt_ids(asking))
+        answers = iter(self._prompts.completion_ids([qa.answer for _, qa in asked]))
         return [
             self._plain_example(part, next(of_plain))
             if part.qa is None
@@ -167,7 +147,7 @@ class ExampleMaker:
 
     def _plain_example(self, part: "_Part", ids: list[int]) -> Example:
         kept = ids[: self._max_length - 1]
-        return _example(part.passage_id, [*kept, int(self._tokenizer.eos_token_id)])
+        return _example(part.passage_id, [*kept, self._eos_id])
 
     def _qa_example(self, part: "_Part", qa: QA, prompt: list[int], answer: list[int]) -> Example:
         room = self._max_length - len(answer)
@@ -194,8 +174,7 @@ class ExampleMaker:
 
         def ids_with(num_characters: int) -> list[int]:
             shown = structs.replace(passage, text=first_characters(text, num_characters))
-            prompt = render_prompt(self._tokenizer, question, passages=[shown], chat=self._chat)
-            return prompt_ids(self._tokenizer, prompt, chat=self._chat)
+            return self._prompts.prompt_ids([qa_prompt(question, [shown])])[0]
 
         return longest_that_fits(ids_with, len(text), room=room, whole=whole)
 
@@ -214,10 +193,10 @@ def examples_of(
     config: DataConfig,
     *,
     loss_on: str = "all",
-    prompt_style: str = "auto",
+    generation: GenerationConfig = _DEFAULTS,
 ) -> list[Example]:
     """Returns all of a record's examples, in their order; see `ExampleMaker`."""
-    maker = ExampleMaker(tokenizer, config, loss_on=loss_on, prompt_style=prompt_style)
+    maker = ExampleMaker(tokenizer, config, loss_on=loss_on, generation=generation)
     return maker.make([(record, number) for number in range(maker.count(record))])
 
 

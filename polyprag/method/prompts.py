@@ -11,7 +11,13 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from polyprag.config import GenerationConfig
 from polyprag.errors import ConfigError
+from polyprag.tokens.chat_template import chat_markup
+from polyprag.tokens.text_tokens import TextTokenizer
+
+_PROMPT_END = "Answer:"
+_DEFAULTS = GenerationConfig()
 
 
 class TitledText(Protocol):
@@ -40,7 +46,7 @@ def passage_block(title: str, text: str) -> str:
 def qa_prompt(question: str, passages: Sequence[TitledText] = ()) -> str:
     """Returns the plain prompt: the passages' blocks, the question, and `Answer:` at the end."""
     blocks = "".join(passage_block(passage.title, passage.text) for passage in passages)
-    return f"{blocks}Question: {one_line(question)}\nAnswer:"
+    return f"{blocks}Question: {one_line(question)}\n{_PROMPT_END}"
 
 
 def completion(answer: str, *, chat: bool = False) -> str:
@@ -70,56 +76,47 @@ def uses_chat(tokenizer: PreTrainedTokenizerBase, style: str) -> bool:
     return style == "chat" or (style == "auto" and has_template)
 
 
-def render_prompt(
-    tokenizer: PreTrainedTokenizerBase,
-    question: str,
-    *,
-    passages: Sequence[TitledText] = (),
-    chat: bool = False,
-) -> str:
-    """Returns the prompt text up to where the answer starts.
+class PromptTokenizer:
+    """Prompts, plain passages and completions as token ids, in the layout of one base model.
 
-    Args:
-        tokenizer: used for its chat template only.
-        question: the question.
-        passages: shown before the question, in this order.
-        chat: put the plain prompt into a user message of the chat template.
+    Special tokens in questions, passages and answers are text. Several threads may use it at once.
     """
-    plain = qa_prompt(question, passages)
-    if not chat:
-        return plain
-    message = [{"role": "user", "content": plain}]
-    return str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
 
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, config: GenerationConfig = _DEFAULTS
+    ) -> None:
+        """Asks the chat template, where there is one in use, what it writes around a message.
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool = False) -> list[int]:
-    """Returns the prompt's token ids, with BOS where the tokenizer puts one and never with EOS.
+        Args:
+            tokenizer: the base model's.
+            config: `prompt`, `date` and `thinking`, as the encoding was trained with.
 
-    A chat template writes its own BOS, so special tokens are added to plain prompts only.
-    """
-    return all_prompt_ids(tokenizer, [prompt], chat=chat)[0]
+        Raises:
+            ConfigError: there is no chat template where one is asked for, or it can't be used.
+        """
+        self.chat = uses_chat(tokenizer, config.prompt)
+        markup: tuple[str, ...] = ()
+        if self.chat:
+            markup = chat_markup(tokenizer, date=config.date, thinking=config.thinking)
+        self._eos_id = int(tokenizer.eos_token_id)
+        self._plain = TextTokenizer(tokenizer)
+        self._asking = TextTokenizer(tokenizer, markup=markup) if markup else self._plain
+        self._prompt_end = _PROMPT_END + (markup[-1] if markup else "")
 
+    def prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each `qa_prompt` up to where the answer starts.
 
-def all_prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, chat: bool = False
-) -> list[list[int]]:
-    """Returns `prompt_ids` of each prompt, by one call of the tokenizer."""
-    if not prompts:
-        return []
-    encoded = tokenizer(list(prompts), add_special_tokens=not chat)["input_ids"]
-    eos = None if chat else tokenizer.eos_token_id
-    return [list(ids[:-1] if ids and ids[-1] == eos else ids) for ids in encoded]
+        In the plain layout they begin with BOS where the tokenizer puts one, and never end with
+        EOS. A chat template writes its own BOS.
+        """
+        return self._asking.ids(prompts)
 
+    def plain_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of texts without a question, never in a chat turn, and without EOS."""
+        return self._plain.ids(texts)
 
-def all_completion_ids(
-    tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], *, chat: bool = False
-) -> list[list[int]]:
-    """Returns the token ids of each answer as it follows its prompt, ended by EOS.
-
-    The tokenizer is called once for all of them.
-    """
-    if not answers:
-        return []
-    texts = [completion(answer, chat=chat) for answer in answers]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return [[*ids, int(tokenizer.eos_token_id)] for ids in encoded]
+    def completion_ids(self, answers: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each answer as it follows its prompt, ended by EOS."""
+        texts = [completion(answer, chat=self.chat) for answer in answers]
+        found = self._asking.continuations(texts, after=self._prompt_end)
+        return [[*ids, self._eos_id] for ids in found]

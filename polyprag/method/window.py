@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from polyprag.errors import PolypragError
-from polyprag.method.prompts import TitledText, one_line, prompt_ids, render_prompt
+from polyprag.method.prompts import PromptTokenizer, TitledText, one_line, qa_prompt
 
 
 class QuestionTooLongError(PolypragError):
@@ -92,21 +90,19 @@ def first_passages(passages: Sequence[TitledText], num_characters: int) -> list[
 
 
 def fit_prompt(
-    tokenizer: PreTrainedTokenizerBase,
+    prompts: PromptTokenizer,
     question: str,
     *,
     passages: Sequence[TitledText] = (),
     max_tokens: int | None,
-    chat: bool = False,
 ) -> list[int]:
     """Returns the token ids of the prompt with as much of the passages as fits.
 
     Args:
-        tokenizer: the base model's.
+        prompts: the base model's.
         question: kept whole.
         passages: best first; the last ones are cut or left out.
         max_tokens: at most so many prompt tokens; None never cuts.
-        chat: see `polyprag.method.prompts.render_prompt`.
 
     Raises:
         QuestionTooLongError: the question alone is longer than `max_tokens`.
@@ -114,8 +110,7 @@ def fit_prompt(
 
     def ids_with(num_characters: int) -> list[int]:
         kept = first_passages(passages, num_characters)
-        prompt = render_prompt(tokenizer, question, passages=kept, chat=chat)
-        return prompt_ids(tokenizer, prompt, chat=chat)
+        return prompts.prompt_ids([qa_prompt(question, kept)])[0]
 
     all_characters = sum(len(one_line(passage.text)) for passage in passages)
     ids = longest_that_fits(ids_with, all_characters, room=max_tokens)

@@ -10,6 +10,7 @@ from polyprag.errors import ConfigError
 from polyprag.pretrained import LOAD_ERRORS, load_model, read_tokenizer
 from polyprag.retrieval.encoders.interface import passage_text
 from polyprag.retrieval.fusion import Ranking, ranking_of
+from polyprag.tokens.text_pairs import PairTokenizer
 from sharding.corpus.passages import Passage
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ class CrossEncoder:
     ) -> None:
         """Wraps a loaded model with one or two logits; `open` loads one."""
         self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
+        self._has_token_types = "token_type_ids" in tokenizer.model_input_names
         window = getattr(model.config, "max_position_embeddings", None) or _MAX_TOKENS
-        self._max_tokens = min(_MAX_TOKENS, window, tokenizer.model_max_length)
+        max_length = min(_MAX_TOKENS, window, tokenizer.model_max_length)
+        self._pairs = PairTokenizer(tokenizer, max_length=max_length)
 
     @classmethod
     def open(cls, path: str, *, batch_size: int, gpu: str = "auto") -> Self:
@@ -118,15 +121,14 @@ class CrossEncoder:
         scores_n = np.zeros(len(texts), dtype=np.float32)
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
-            tokens = self._tokenizer(
-                [query] * len(batch),
-                [texts[i] for i in batch],
-                padding=True,
+            pairs = self._pairs.tokens([query] * len(batch), [texts[i] for i in batch])
+            tokens = self._tokenizer.pad(
+                {"input_ids": [ids for ids, _ in pairs], "token_type_ids": [k for _, k in pairs]},
                 padding_side="right",
-                truncation="longest_first",
-                max_length=self._max_tokens,
                 return_tensors="pt",
             ).to(self._model.device)
+            if not self._has_token_types:
+                del tokens["token_type_ids"]
             with torch.inference_mode():
                 logits_BL = self._model(**tokens).logits.float()
             scores_B = logits_BL[:, -1]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from polyprag.errors import ConfigError
 from polyprag.retrieval.encoders.interface import unit_vectors
+from polyprag.tokens.text_pairs import PairTokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -60,10 +61,12 @@ class PooledModel:
             ConfigError: the model has no such output.
         """
         self._model, self._where, self._pooling = model, where, pooling
-        self._tokenizer: Any = tokenizer
         self._has_token_types = "token_type_ids" in inspect.signature(model.forward).parameters
-        self._max_tokens = min(pooling.max_tokens, tokenizer.model_max_length, _window(model))
-        self._dims = int(self._pooled(self._tokens(["a"], None)).shape[1])
+        max_tokens = min(pooling.max_tokens, tokenizer.model_max_length, _window(model))
+        self._texts = PairTokenizer(tokenizer, max_length=max_tokens)
+        # What stands in the padding is masked, but RoBERTa counts positions by this very id.
+        self._padding = int(tokenizer.pad_token_id or 0)
+        self._dims = int(self._pooled(self._texts.tokens(["a"])).shape[1])
 
     @property
     def dims(self) -> int:
@@ -83,7 +86,7 @@ class PooledModel:
         vectors_nD = np.zeros((len(texts), self.dims), np.float32)
         if not texts:
             return vectors_nD
-        tokens = self._tokens(texts, pairs)
+        tokens = self._texts.tokens(texts, pairs)
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i][0]))
         order = [i for i in order if tokens[i][0]]
         for start in range(0, len(order), self._pooling.batch_size):
@@ -91,32 +94,13 @@ class PooledModel:
             vectors_nD[batch] = self._pooled([tokens[i] for i in batch]).cpu().numpy()
         return unit_vectors(vectors_nD) if self._pooling.normalize else vectors_nD
 
-    def _tokens(
-        self, texts: Sequence[str], pairs: Sequence[str] | None
-    ) -> list[tuple[list[int], list[int]]]:
-        """Of each text its token ids, and which of a pair's two texts each token is of."""
-        encoded = self._tokenizer(
-            list(texts),
-            None if pairs is None else list(pairs),
-            truncation="longest_first",
-            max_length=self._max_tokens,
-            return_token_type_ids=self._has_token_types,
-            return_attention_mask=False,
-            verbose=False,
-        )
-        ids = encoded["input_ids"]
-        kinds = encoded["token_type_ids"] if self._has_token_types else [[0] * len(i) for i in ids]
-        return list(zip(ids, kinds, strict=True))
-
     def _pooled(self, tokens: Sequence[tuple[list[int], list[int]]]) -> "torch.Tensor":
         """Vectors (B, D) float32 of B texts of one or more tokens each."""
         import torch
 
         device = self._model.device
         lengths_B = torch.tensor([len(ids) for ids, _ in tokens], device=device)
-        # What stands in the padding is masked, but RoBERTa counts positions by this very id.
-        padding = self._tokenizer.pad_token_id or 0
-        ids_BT = _padded([ids for ids, _ in tokens], padding).to(device)
+        ids_BT = _padded([ids for ids, _ in tokens], self._padding).to(device)
         mask_BT = (torch.arange(ids_BT.shape[1], device=device) < lengths_B[:, None]).long()
         inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
         if self._has_token_types:

@@ -35,6 +35,11 @@ class SentenceEncoder:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
+            # What reads like a special token in a passage or a question is text.
+            tokenizer = self._model.tokenizer
+            is_wrapped = hasattr(tokenizer, "split_special_tokens")
+            name = "split_special_tokens" if is_wrapped else "encode_special_tokens"
+            setattr(tokenizer, name, True)
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ConfigError(

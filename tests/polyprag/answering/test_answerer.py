@@ -20,7 +20,7 @@ from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.questions import SourcePassage
 from polyprag.method.base_model import load_base
-from polyprag.method.prompts import all_prompt_ids, qa_prompt
+from polyprag.method.prompts import PromptTokenizer, qa_prompt
 from polyprag.method.window import QuestionTooLongError
 from sharding.change.removal import remove_passages
 
@@ -58,7 +58,9 @@ def test_poly_mixes_the_rows_of_what_was_retrieved(
     texts = generate(
         answerer.model,
         answerer.tokenizer,
-        all_prompt_ids(answerer.tokenizer, [qa_prompt(question) for question in QUESTIONS]),
+        PromptTokenizer(answerer.tokenizer).prompt_ids(
+            [qa_prompt(question) for question in QUESTIONS]
+        ),
         config=config.generation,
         pool=answerer.pool,
         gates=torch.from_numpy(
@@ -88,7 +90,7 @@ def test_prompts_and_experts_of_each_mode(
         answer = answerer.answer(QUESTIONS[:1], mode=mode, k=2)[0]
         prompts, gates = seen[0]
         expected = with_passages if mode in ("rag", "combine") else alone
-        assert prompts == all_prompt_ids(answerer.tokenizer, [expected])
+        assert prompts == PromptTokenizer(answerer.tokenizer).prompt_ids([expected])
         assert (gates is None) == (mode in ("closed", "rag"))
         assert (answer.hits is None) == (mode == "closed")
 
@@ -98,7 +100,7 @@ def test_closed_book_is_the_base_model_without_experts(
 ) -> None:
     _, config = encoded_run
     model, tokenizer = load_base(config.model)
-    prompts = all_prompt_ids(tokenizer, [qa_prompt(question) for question in QUESTIONS])
+    prompts = PromptTokenizer(tokenizer).prompt_ids([qa_prompt(question) for question in QUESTIONS])
     expected = generate(model, tokenizer, prompts, config=config.generation)
     assert [a.text for a in answerer.answer(QUESTIONS, mode="closed")] == expected
 

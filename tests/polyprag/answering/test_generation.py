@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from polyprag.answering.generation import NewlineEnds, end_token_ids, generate
 from polyprag.config import ExpertsConfig, GenerationConfig, RouterConfig
 from polyprag.method.experts import ExpertPool, inject
-from polyprag.method.prompts import all_prompt_ids
+from polyprag.method.prompts import PromptTokenizer
 
 PROMPTS = ["Question: who?\nAnswer:", "x", "A much longer prompt than the others.\nAnswer:", "yes"]
 
@@ -55,7 +55,9 @@ def test_batches_of_any_size_equal_one_by_one_decoding(
     for batch_size in (1, 3, 8):
         config = GenerationConfig(max_new_tokens=8, batch_size=batch_size)
         assert (
-            generate(model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config)
+            generate(
+                model, tokenizer, PromptTokenizer(tokenizer).prompt_ids(PROMPTS), config=config
+            )
             == expected
         )
 
@@ -73,18 +75,34 @@ def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
     gates = torch.randn(len(PROMPTS), pool.num_sites, pool.num_experts, generator=generator)
     config = GenerationConfig(max_new_tokens=6, batch_size=3)
     answers = generate(
-        model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config, pool=pool, gates=gates
+        model,
+        tokenizer,
+        PromptTokenizer(tokenizer).prompt_ids(PROMPTS),
+        config=config,
+        pool=pool,
+        gates=gates,
     )
     assert answers == [
         _greedy(model, tokenizer, prompt, max_new_tokens=6, pool=pool, gates_SK=gates[i])
         for i, prompt in enumerate(PROMPTS)
     ]
     assert answers != generate(
-        model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config, pool=pool, gates=-gates
+        model,
+        tokenizer,
+        PromptTokenizer(tokenizer).prompt_ids(PROMPTS),
+        config=config,
+        pool=pool,
+        gates=-gates,
     )
     closed = [_greedy(model, tokenizer, prompt, max_new_tokens=6) for prompt in PROMPTS]
     assert (
-        generate(model, tokenizer, all_prompt_ids(tokenizer, PROMPTS), config=config, pool=pool)
+        generate(
+            model,
+            tokenizer,
+            PromptTokenizer(tokenizer).prompt_ids(PROMPTS),
+            config=config,
+            pool=pool,
+        )
         == closed
     )
 
@@ -111,11 +129,13 @@ def test_plain_answers_end_at_a_newline_and_chat_answers_do_not(
 
     monkeypatch.setattr(model, "forward", saying)
     config = GenerationConfig(max_new_tokens=20)
-    assert generate(model, tokenizer, all_prompt_ids(tokenizer, ["p"]), config=config) == ["one"]
+    assert generate(
+        model, tokenizer, PromptTokenizer(tokenizer).prompt_ids(["p"]), config=config
+    ) == ["one"]
     assert said == len(" one\n")
     said = 0
     assert generate(
-        model, tokenizer, all_prompt_ids(tokenizer, ["p"]), config=config, chat=True
+        model, tokenizer, PromptTokenizer(tokenizer).prompt_ids(["p"]), config=config, chat=True
     ) == ["one\ntwo"]
     assert said == len(script) + 1
 
@@ -150,7 +170,7 @@ def test_gates_must_match_the_prompts(
         generate(
             model,
             tokenizer,
-            all_prompt_ids(tokenizer, ["p"]),
+            PromptTokenizer(tokenizer).prompt_ids(["p"]),
             config=GenerationConfig(),
             gates=torch.ones(1, 1, 1),
         )
@@ -159,7 +179,7 @@ def test_gates_must_match_the_prompts(
         generate(
             model,
             tokenizer,
-            all_prompt_ids(tokenizer, ["p", "q"]),
+            PromptTokenizer(tokenizer).prompt_ids(["p", "q"]),
             config=GenerationConfig(),
             pool=pool,
             gates=torch.ones(1, pool.num_sites, 3),

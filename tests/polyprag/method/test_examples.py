@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from polyprag.config import DataConfig
+from polyprag.config import DataConfig, GenerationConfig
 from polyprag.method.examples import (
     Example,
     ExampleMaker,
@@ -228,7 +228,10 @@ def test_chat_examples_use_the_template_that_answering_uses(
     tokenizer.chat_template = "[{{ messages[0]['content'] }}]>"
     by_style = {
         style: texts(
-            tokenizer, examples_of(AUGMENTED, tokenizer, DataConfig(), prompt_style=style)
+            tokenizer,
+            examples_of(
+                AUGMENTED, tokenizer, DataConfig(), generation=GenerationConfig(prompt=style)
+            ),
         )[-1]
         for style in ("auto", "plain")
     }

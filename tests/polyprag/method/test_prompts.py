@@ -9,12 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 from polyprag.errors import ConfigError
 from polyprag.method.prompts import (
-    all_completion_ids,
+    PromptTokenizer,
     completion,
     passage_block,
-    prompt_ids,
     qa_prompt,
-    render_prompt,
     uses_chat,
 )
 
@@ -48,8 +46,8 @@ def test_chat_layout_is_the_plain_prompt_as_a_user_message(
 ) -> None:
     tokenizer = make_byte_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE
-    prompt = render_prompt(tokenizer, "Who?", passages=[Text("T", "x")], chat=True)
-    assert prompt == "<|user|>Passage: T. x\nQuestion: Who?\nAnswer:<|assistant|>"
+    (ids,) = PromptTokenizer(tokenizer).prompt_ids([qa_prompt("Who?", [Text("T", "x")])])
+    assert tokenizer.decode(ids) == "<|user|>Passage: T. x\nQuestion: Who?\nAnswer:<|assistant|>"
     assert completion("Ada", chat=True) == "Ada"
 
 
@@ -69,8 +67,8 @@ def test_ids_of_prompt_and_completion_join_to_the_ids_of_the_whole(
     make_byte_tokenizer: MakeTokenizer,
 ) -> None:
     tokenizer = make_byte_tokenizer()
-    prompt = qa_prompt("Who?")
-    joined = prompt_ids(tokenizer, prompt) + all_completion_ids(tokenizer, ["Ada"])[0]
+    prompts, prompt = PromptTokenizer(tokenizer), qa_prompt("Who?")
+    joined = prompts.prompt_ids([prompt])[0] + prompts.completion_ids(["Ada"])[0]
     assert joined == [*tokenizer(f"{prompt} Ada")["input_ids"], tokenizer.eos_token_id]
 
 
@@ -82,8 +80,13 @@ def test_bos_comes_once_and_a_prompt_never_ends_with_eos(
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<pad> $A <eos>", special_tokens=[("<eos>", eos), ("<pad>", bos)]
     )
-    ids = prompt_ids(tokenizer, "Who?")
-    assert ids[0] == bos and ids.count(bos) == 1 and eos not in ids
-    assert bos not in prompt_ids(tokenizer, "Who?", chat=True), "the template writes its own"
-    assert all_completion_ids(tokenizer, ["Ada"])[0].count(eos) == 1
-    assert bos not in all_completion_ids(tokenizer, ["Ada"])[0]
+    prompts = PromptTokenizer(tokenizer)
+    for ids in (*prompts.prompt_ids([qa_prompt("Who?")]), *prompts.plain_ids(["A text."])):
+        assert ids[0] == bos and ids.count(bos) == 1 and eos not in ids
+    (answer,) = prompts.completion_ids(["Ada"])
+    assert answer.count(eos) == 1 and bos not in answer
+    tokenizer.chat_template = CHAT_TEMPLATE
+    chat = PromptTokenizer(tokenizer)
+    assert bos not in chat.prompt_ids([qa_prompt("Who?")])[0], "the template writes its own"
+    assert bos not in chat.completion_ids(["Ada"])[0]
+    assert chat.plain_ids(["A text."])[0][0] == bos

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from polyprag.method.prompts import prompt_ids, render_prompt
+from polyprag.method.prompts import PromptTokenizer, qa_prompt
 from polyprag.method.window import (
     QuestionTooLongError,
     first_characters,
@@ -59,27 +59,28 @@ def test_cuts_fall_between_words_where_there_are_any() -> None:
 def test_what_fits_is_not_touched(
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
 ) -> None:
-    tokenizer = make_byte_tokenizer()
-    whole = prompt_ids(tokenizer, render_prompt(tokenizer, "Who?", passages=[FIRST, SECOND]))
+    prompts = PromptTokenizer(make_byte_tokenizer())
+    (whole,) = prompts.prompt_ids([qa_prompt("Who?", [FIRST, SECOND])])
     for limit in (None, len(whole)):
-        assert fit_prompt(tokenizer, "Who?", passages=[FIRST, SECOND], max_tokens=limit) == whole
+        assert fit_prompt(prompts, "Who?", passages=[FIRST, SECOND], max_tokens=limit) == whole
 
 
 def test_the_question_stays_and_the_last_passages_go_first(
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
 ) -> None:
     tokenizer = make_byte_tokenizer()  # one token a byte
-    asked = render_prompt(tokenizer, "Who?")
-    whole = render_prompt(tokenizer, "Who?", passages=[FIRST, SECOND])
+    prompts = PromptTokenizer(tokenizer)
+    asked = qa_prompt("Who?")
+    whole = qa_prompt("Who?", [FIRST, SECOND])
     for limit in range(len(asked), len(whole)):
-        ids = fit_prompt(tokenizer, "Who?", passages=[FIRST, SECOND], max_tokens=limit)
+        ids = fit_prompt(prompts, "Who?", passages=[FIRST, SECOND], max_tokens=limit)
         assert len(ids) <= limit
         prompt = tokenizer.decode(ids)
-        assert ids == prompt_ids(tokenizer, prompt), "as the cut text is tokenised"
+        assert [ids] == prompts.prompt_ids([prompt]), "as the cut text is tokenised"
         assert prompt.endswith(asked)
         if "Second" in prompt:
             assert FIRST.text in prompt
-    shorter = fit_prompt(tokenizer, "Who?", passages=[FIRST, SECOND], max_tokens=len(whole) - 1)
+    shorter = fit_prompt(prompts, "Who?", passages=[FIRST, SECOND], max_tokens=len(whole) - 1)
     assert "seven eight nine\n" in tokenizer.decode(shorter)
 
 
@@ -87,7 +88,9 @@ def test_a_question_longer_than_the_window_is_refused(
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
 ) -> None:
     with pytest.raises(QuestionTooLongError, match="longer than the 20 tokens"):
-        fit_prompt(make_byte_tokenizer(), "Who? " * 9, passages=[FIRST], max_tokens=20)
+        fit_prompt(
+            PromptTokenizer(make_byte_tokenizer()), "Who? " * 9, passages=[FIRST], max_tokens=20
+        )
 
 
 def test_room_for_the_answer_is_taken_from_the_window() -> None:

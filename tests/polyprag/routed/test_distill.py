@@ -23,7 +23,7 @@ from polyprag.config.files import save_config
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
-from polyprag.method.prompts import all_prompt_ids, qa_prompt
+from polyprag.method.prompts import PromptTokenizer, qa_prompt
 from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.query_encoder import query_encoder
 from polyprag.retrieval.search import Index
@@ -135,7 +135,9 @@ def test_routed_answers_are_the_experts_mixed_by_the_map_and_nothing_is_searched
     texts = generate(
         answerer.model,
         answerer.tokenizer,
-        all_prompt_ids(answerer.tokenizer, [qa_prompt(question) for question in QUESTIONS]),
+        PromptTokenizer(answerer.tokenizer).prompt_ids(
+            [qa_prompt(question) for question in QUESTIONS]
+        ),
         config=config.generation,
         pool=answerer.pool,
         gates=torch.from_numpy(gates),

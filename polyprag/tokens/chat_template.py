@@ -1,0 +1,106 @@
+"""What a chat template writes around a user's message, asked once and with bounds."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from polyprag.errors import ConfigError
+
+# Given to the template in place of a message, to see what it writes around one. The second has what
+# prompts have, and shows whether the template leaves them as they are.
+_STAND_IN = "polyprag5f0c1d7e9b"
+_LIKE_A_PROMPT = 'Passage: T. "x" & <y>, é.\nQuestion: Who?\nAnswer:'
+_SECONDS = 60  # by the clock, where the machine is busy; render_chat.py bounds the processor's time
+
+
+def chat_markup(
+    tokenizer: PreTrainedTokenizerBase, *, date: str, thinking: str = "never"
+) -> tuple[str, ...]:
+    """Returns the pieces of text between which a chat template puts the user's message.
+
+    A template is rendered in a process of its own, which ends after a time and can't fill the
+    memory: it is a program that came with the model.
+
+    Args:
+        tokenizer: has a chat template.
+        date: `generation.date`, which is today for the template.
+        thinking: `generation.thinking`.
+
+    Returns:
+        Two or more pieces; the message comes between each and the next. The last one is how the
+        assistant's turn begins.
+
+    Raises:
+        ConfigError: the template can't be rendered, doesn't end, or doesn't show the message.
+    """
+    try:
+        template = str(tokenizer.get_chat_template())
+    except ValueError as error:  # several named ones, none of them the default
+        raise _unusable(tokenizer, str(error)) from error
+    variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
+    if thinking == "never":  # a template that has to do with it knows one name or the other
+        variables |= {"enable_thinking": False, "thinking": False}
+    request = {
+        "template": template,
+        "variables": variables,
+        "date": date,
+        "contents": [_STAND_IN, _LIKE_A_PROMPT],
+    }
+    try:
+        shown, like_a_prompt = _rendered(json.dumps(request, sort_keys=True, default=str))
+    except _TemplateError as error:
+        raise _unusable(tokenizer, str(error)) from None
+    markup = tuple(shown.split(_STAND_IN))
+    if len(markup) < 2:
+        raise _unusable(tokenizer, "it doesn't show what the user says")
+    if _LIKE_A_PROMPT.join(markup) != like_a_prompt:
+        raise _unusable(tokenizer, "it changes what the user says")
+    return markup
+
+
+class _TemplateError(Exception):
+    """A template can't be rendered; says why."""
+
+
+@functools.lru_cache(maxsize=16)
+def _rendered(request: str) -> tuple[str, str]:
+    """Returns what the template makes of each stand-in."""
+    # Without the script's own folder in front of the path (-P); jinja2 is found where it is here.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("render_chat.py"))]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    try:
+        done = subprocess.run(
+            command,
+            input=request.encode(),
+            capture_output=True,
+            timeout=_SECONDS,
+            env=os.environ | {"PYTHONPATH": path},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _TemplateError(f"it doesn't end within {_SECONDS} s") from None
+    if done.returncode < 0:  # by a signal
+        raise _TemplateError("it doesn't end, or fills the memory")
+    try:
+        reply = json.loads(done.stdout)
+    except ValueError:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise _TemplateError(said[-1] if said else "it can't be rendered") from None
+    if "error" in reply:
+        raise _TemplateError(reply["error"])
+    first, second = reply["texts"]
+    return first, second
+
+
+def _unusable(tokenizer: PreTrainedTokenizerBase, reason: str) -> ConfigError:
+    reason = " ".join("".join(c if c.isprintable() else " " for c in reason).split())[:300]
+    return ConfigError(
+        f"the chat template of {tokenizer.name_or_path!r} can't be used: {reason}; use "
+        "generation.prompt=plain"
+    )
