@@ -1,7 +1,8 @@
 """Text to index terms: the one tokenisation that building and searching share.
 
-What an index was built with is saved inside it as `settings`, stop words included, so a search
-can't tokenise differently from the build, whatever the installed libraries or the config say.
+What an index was built with is saved inside it as `settings`, stop words and version included, so a
+search can't tokenise differently from the build, whatever the installed libraries or the config
+say. An index of version 1 is searched with the rules of version 1 until it is built anew.
 """
 
 import re
@@ -16,26 +17,46 @@ from bm25s import stopwords as bm25s_stopwords
 
 from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.remedy import REMEDY
+from polyprag.retrieval.words import (
+    folded,
+    is_run,
+    letters_of,
+    needs_all_rules,
+    plain_words,
+    terms_of_run,
+    without_marks,
+    words_and_runs,
+)
 
-_WORD = re.compile(r"\w+")
+_VERSION = 2  # raise it with any change of the terms of any text
+_FIRST_VERSION = 1  # cut words at marks, and had no version in its settings
+_FIRST_WORD = re.compile(r"\w+")
 _CACHED_WORDS = 1 << 18
+_TURKISH_CAPITALS = str.maketrans({"I": "ı", "İ": "i"})
 
 
 class Analyzer:
-    """Lower-cased words without stop words, stemmed (Snowball), diacritics removed."""
+    """Lower-cased words without stop words, stemmed (Snowball), accents and points removed.
 
-    def __init__(self, *, stopwords: Collection[str], stemmer: str | None) -> None:
-        """Sets up; `of_language` chooses both arguments.
+    Runs of scripts without spaces give pairs of syllables: see `polyprag.retrieval.words`.
+    """
+
+    def __init__(
+        self, *, stopwords: Collection[str], stemmer: str | None, version: int = _VERSION
+    ) -> None:
+        """Sets up; `of_language` chooses the arguments.
 
         Args:
             stopwords: lower-case words that aren't terms.
             stemmer: a Snowball algorithm; None leaves words as they are.
+            version: of the rules; 1 only for an index that has them.
 
         Raises:
             ConfigError: there is no such Snowball algorithm.
         """
         self._stopwords = frozenset(stopwords)
         self._stemmer_name = stemmer
+        self._version = version
         try:
             self._stemmer = None if stemmer is None else Stemmer.Stemmer(stemmer)
         except KeyError as error:
@@ -43,11 +64,12 @@ class Analyzer:
             raise ConfigError(
                 f"index.language={stemmer!r} isn't known: use none or one of {names}"
             ) from error
+        is_first = version == _FIRST_VERSION
         # Nothing cached refers to this object: the cache, of up to 60 MB, goes when it goes, and
         # not when the garbage collector next looks for cycles.
         term_of_word = partial(
-            _term_of_word,
-            stopwords=self._stopwords,
+            _first_term_of_word if is_first else _term_of_word,
+            stopwords=self._stopwords if is_first else frozenset(map(_as_written, stopwords)),
             stemmer=self._stemmer,
             lock=threading.Lock(),  # a Snowball stemmer isn't thread-safe
         )
@@ -70,7 +92,10 @@ class Analyzer:
     @property
     def settings(self) -> dict[str, Any]:
         """What `from_settings` needs, as JSON values."""
-        return {"stopwords": sorted(self._stopwords), "stemmer": self._stemmer_name}
+        settings = {"stopwords": sorted(self._stopwords), "stemmer": self._stemmer_name}
+        return (
+            settings if self._version == _FIRST_VERSION else settings | {"version": self._version}
+        )
 
     @classmethod
     def from_settings(cls, settings: Any, *, where: str) -> Self:
@@ -82,28 +107,64 @@ class Analyzer:
         words = settings.get("stopwords") if isinstance(settings, dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise RunError(f"{where}: not an analyzer's settings; {REMEDY}")
-        stemmer = settings.get("stemmer")
+        stemmer, version = settings.get("stemmer"), settings.get("version", _FIRST_VERSION)
         if stemmer is not None and stemmer not in Stemmer.algorithms():
             raise RunError(
                 f"{where}: needs the stemmer {stemmer!r}, which the installed PyStemmer lacks; "
                 f"upgrade PyStemmer or {REMEDY}"
             )
-        return cls(stopwords=words, stemmer=stemmer)
+        if version not in (_FIRST_VERSION, _VERSION):
+            raise RunError(
+                f"{where}: words are cut by rules of version {version!r}, which this polyprag "
+                f"doesn't have; {REMEDY}, or take the polyprag that built it"
+            )
+        return cls(stopwords=words, stemmer=stemmer, version=version)
 
     def terms(self, text: str) -> list[str]:
         """Returns the terms of a text in their order, repeated ones as often as they occur."""
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-        return [term for word in words if (term := self._term(word))]
+        if self._version == _FIRST_VERSION:
+            words = _FIRST_WORD.findall(unicodedata.normalize("NFKC", text).lower())
+            return [term for word in words if (term := self._term(word))]
+        text = unicodedata.normalize("NFKC", text)
+        if self._stemmer_name == "turkish":
+            text = text.translate(_TURKISH_CAPITALS)
+        text = text.lower()
+        if not needs_all_rules(text):
+            return [term for word in plain_words(text) if (term := self._term(word))]
+        terms = []
+        for word in words_and_runs(text):
+            if is_run(word):
+                terms += terms_of_run(word)
+            elif term := self._term(word):
+                terms.append(term)
+        return terms
+
+
+def _as_written(stopword: str) -> str:
+    """Returns a stop word of a list as `_term_of_word` meets it."""
+    return letters_of(unicodedata.normalize("NFKC", stopword).lower())
 
 
 def _term_of_word(
     word: str, *, stopwords: Collection[str], stemmer: Any, lock: threading.Lock
 ) -> str:
     """Returns a word's term; empty for a stop word."""
+    word = letters_of(word)
+    if word in stopwords:
+        return ""
+    if stemmer is not None and word:
+        with lock:
+            word = stemmer.stemWord(word)
+    return folded(word)
+
+
+def _first_term_of_word(
+    word: str, *, stopwords: Collection[str], stemmer: Any, lock: threading.Lock
+) -> str:
+    """Returns a word's term by the rules of version 1."""
     if word in stopwords:
         return ""
     if stemmer is not None:
         with lock:
             word = stemmer.stemWord(word)
-    decomposed = unicodedata.normalize("NFKD", word)
-    return "".join(char for char in decomposed if not unicodedata.combining(char))
+    return without_marks(word)

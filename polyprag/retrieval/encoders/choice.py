@@ -69,6 +69,8 @@ def encoder_settings(config: Config) -> dict[str, Any]:
     settings = {key: getattr(index, key) for key in _ALWAYS + _DECIDING[index.encoder]}
     for key in _PATHS.get(index.encoder, ()):
         settings[key] = _absolute(settings[key])
+    if index.encoder == "lsa":
+        settings["analyzer"] = Analyzer.of_language(index.language).settings
     if index.encoder == "base":
         settings |= {"path": _absolute(config.model.path), "revision": config.model.revision}
     return settings
