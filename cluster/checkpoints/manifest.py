@@ -6,7 +6,7 @@ import msgspec
 
 from cluster.plan.phases import Phase
 from polyprag.config import Config
-from polyprag.config.files import flatten
+from polyprag.config.keys import flatten
 from polyprag.encoding.manifest import BaseModel
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest

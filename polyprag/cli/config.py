@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from polyprag.cli.arguments import config_option, only_overrides, overrides_argument
+from polyprag.cli.arguments import config_files_option, only_overrides, overrides_argument
 
 
 @click.group("config")
@@ -15,7 +15,7 @@ def command() -> None:
 @command.command("show")
 @overrides_argument
 @click.option("--run", metavar="RUN", help="Start from the settings saved in this run directory.")
-@config_option
+@config_files_option
 def show(arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...]) -> None:
     """Print every setting as a command would get it.
 
@@ -31,7 +31,10 @@ def show(arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...]) 
 
     if run is not None and not exists(join(run, "config.yaml")):
         raise RunError(f"{run} has no config.yaml: `polyprag prepare {run} SOURCE` writes it")
-    click.echo(to_yaml(load_config(configs, only_overrides(arguments), run)), nl=False)
+    overrides = only_overrides(arguments)
+    # What a run names out of itself is shown, and nothing of it used.
+    config = load_config(configs, overrides, run, uses=(), keeps_unused=True)
+    click.echo(to_yaml(config), nl=False)
 
 
 @command.command("validate")
