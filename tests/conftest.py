@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,8 @@ from hypothesis import settings
 
 # Threads gain nothing on models of this size, and lose much where the cores are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Whom the user trusts is a file of his own, which tests leave alone.
+os.environ["POLYPRAG_STATE_DIR"] = tempfile.mkdtemp(prefix="polyprag-state-")
 # A busy machine makes any single example slow; what a test may cost in all is bounded instead.
 settings.register_profile("polyprag", deadline=None, max_examples=50)
 settings.load_profile("polyprag")

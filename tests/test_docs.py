@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from polyprag.config import Config
-from polyprag.config.files import flatten, parse_settings, shipped_configs
+from polyprag.config.files import parse_settings, shipped_configs
+from polyprag.config.keys import flatten
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -9,7 +9,8 @@ from typing import Any
 from harness.examples import PASSAGES
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config.files import flatten, load_config
+from polyprag.config.files import load_config
+from polyprag.config.keys import flatten
 from sharding.ingest.prepare import prepare
 
 LANES, MICROBATCH, LAYERS = 4, 8, 4  # of the runs of any size

@@ -6,7 +6,8 @@ import msgspec
 
 from cluster.plan.phases import Phase
 from polyprag.config import Config
-from polyprag.config.files import flatten, load_config
+from polyprag.config.files import CONFIG_FILE, load_saved_config
+from polyprag.config.keys import flatten
 from polyprag.encoding.base import BaseModel, remedy_for
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest
@@ -215,7 +216,7 @@ def _other_base(before: Any, value: Any, run_dir: str, *, chat: bool) -> tuple[s
     if isinstance(before, str):
         if before == now.sha256:
             return None
-        saved = load_config(run_dir=run_dir).model.path
+        saved = load_saved_config(join(run_dir, CONFIG_FILE)).model.path
         return (
             f"another base model than {now.path!r}, as far as its config.json tells, which is all "
             f"that was kept of it (SHA-256 {before[:12]}, and here {now.sha256[:12]})",

@@ -5,7 +5,8 @@ from statistics import median
 
 from cluster.record.metrics import METRICS_FILE, StepMetrics, parse_metrics, read_lines
 from polyprag.config import Config
-from polyprag.config.files import flatten, load_config
+from polyprag.config.files import CONFIG_FILE, load_config
+from polyprag.config.keys import flatten
 from polyprag.errors import RunError
 from sharding.storage.files import exists, join
 
@@ -60,7 +61,9 @@ def measured_speed(run_dir: str, config: Config) -> WorkerSpeed | None:
         ) from error
     if not lines:
         return None
-    measured = load_config(run_dir=run_dir) if exists(join(run_dir, "config.yaml")) else None
+    measured = None
+    if exists(join(run_dir, CONFIG_FILE)):
+        measured = load_config(run_dir=run_dir, uses=())
     lanes = measured.data.lanes if measured else None
     steps = full_steps(lines)
     return WorkerSpeed(

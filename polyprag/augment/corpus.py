@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from polyprag.augment.prompt import EMPTY
-from polyprag.config import AugmentConfig, Config
+from polyprag.config import AugmentConfig, Config, trust
 from polyprag.errors import ConfigError
 from polyprag.method.examples import count_examples
 from sharding.corpus.manifest import CorpusManifest
@@ -118,6 +118,8 @@ def _writer(config: Config) -> Writer:
     if config.augment.backend == "openai":
         from polyprag.augment.openai import OpenAIWriter
 
+        asked = trust.endpoint_of(config, trust.AUGMENT)
+        trust.remember([] if asked is None else [asked])  # so that `add` asks it, too
         return OpenAIWriter(config.augment)
     return _rules_writer(config.augment)
 

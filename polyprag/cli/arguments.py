@@ -1,7 +1,7 @@
 """What the commands' arguments have in common: RUN, --config and trailing key=value."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,15 +14,50 @@ _BARE = re.compile(r"([A-Za-z]\w*)=", re.ASCII)
 
 run_argument = click.argument("run", metavar="RUN")
 overrides_argument = click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-config_option = click.option(
+config_files_option = click.option(
     "--config",
     "configs",
     multiple=True,
     metavar="FILE",
     help="A YAML file, or the name of a shipped config (`polyprag config list`). May be given "
-    "several times, later ones win. Without it, the settings saved in RUN hold.",
+    "several times, later ones win. The settings saved in RUN hold for what it doesn't say.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_TRUST_RUN = "polyprag.trust_run"
+
+
+def _note_trust(context: click.Context, option: click.Parameter, value: bool) -> None:
+    context.meta[_TRUST_RUN] = value
+
+
+trust_option = click.option(
+    "--trust-run",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_trust,
+    help="Use the endpoints, keys, addresses and directories that RUN itself names, now and later. "
+    "Otherwise only those count that you have given yourself.",
+)
+# What of that a command may use, see `polyprag.config.trust`; the other ones use their cache.
+_USES = {
+    "prepare": ("cluster.address",),
+    "augment": ("cluster.address", "data.cache_dir", "augment"),
+    "encode": (
+        *("cluster.address", "data.cache_dir", "deepspeed.config"),
+        *("log.mlflow_uri", "log.wandb_entity"),
+    ),
+    "add": ("cluster.address", "data.cache_dir", "augment", "index"),
+    "index": ("cluster.address", "data.cache_dir", "index"),
+    "remove": ("data.cache_dir", "index"),
+    "plan": ("data.cache_dir", "deepspeed.config"),
+}
+_USES["train-more"] = _USES["encode"]
+_SAVING = ("prepare", "augment", "encode", "train-more", "add", "index")  # the settings, in RUN
+
+
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--config` and `--trust-run`."""
+    return trust_option(config_files_option(command))
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -80,7 +115,7 @@ def refuse_bare_override(text: str) -> None:
     bare = _BARE.match(text)
     if bare is None:
         return
-    from polyprag.config.files import nearest_key
+    from polyprag.config.keys import nearest_key
 
     near = nearest_key(bare[1])
     hint = f"did you mean {near}={text[bare.end() :]}?" if near else "keys are section.key"
@@ -108,14 +143,64 @@ def with_checked_model(config: "Config") -> "Config":
 
 
 def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "Config":
-    """Returns the config that a command on a run directory works with.
+    """Returns the config that the command works with on a run directory.
+
+    A command that saves it there says what changes.
 
     Raises:
         click.UsageError: RUN was left out.
         ConfigError: see `polyprag.config.files.load_config`.
     """
-    from polyprag.config.files import load_config
+    from polyprag.config.files import changed_settings
 
     if _OVERRIDE.match(run):
         raise click.UsageError(f"RUN is missing: the run directory comes before {run!r}")
-    return load_config(configs, overrides, run)
+    context = click.get_current_context()
+    name = str(context.command.name)
+    trust_run = bool(context.meta.get(_TRUST_RUN))
+    config, _ = checked_settings(name, run, configs, overrides, trust_run=trust_run)
+    if name in _SAVING:
+        for change in changed_settings(run, config):
+            click.echo(f"{run}: {change}", err=True)
+    return config
+
+
+def checked_settings(
+    command: str,
+    run: str,
+    configs: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    trust_run: bool,
+) -> "tuple[Config, bool]":
+    """Returns the config that a command would work with, and whether it reaches out of the run.
+
+    Args:
+        command: which one.
+        run: RUN.
+        configs: of `--config`.
+        overrides: `section.key=value`.
+        trust_run: whether the user trusts what the run names, which is remembered.
+
+    Raises:
+        ConfigError: see `polyprag.config.files.load_config`.
+    """
+    from polyprag.config.files import load_config
+    from polyprag.config.trust import CACHE_DIR, INDEX, outside
+    from sharding.storage.files import exists, join
+    from sharding.storage.urls import is_local
+
+    config = load_config(
+        configs,
+        overrides,
+        run,
+        uses=_USES.get(command, (CACHE_DIR,)),
+        trust_run=trust_run,
+        keeps_unused=command in _SAVING,
+    )
+    reaches = bool(outside(config, is_remote=not is_local(run)))
+    if (trust_run or reaches) and exists(join(run, INDEX, "manifest.json")):
+        from polyprag.retrieval.query_encoder import check_endpoint
+
+        reaches |= check_endpoint(run, trust_run=trust_run)
+    return config, reaches

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from polyprag.cli.arguments import (
-    config_option,
+    config_files_option,
     json_option,
     only_overrides,
     overrides_argument,
@@ -23,7 +23,7 @@ def command() -> None:
 @command.command("show")
 @overrides_argument
 @click.option("--run", metavar="RUN", help="Start from the settings saved in this run directory.")
-@config_option
+@config_files_option
 @json_option
 def show(
     arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...], as_json: bool
@@ -42,7 +42,8 @@ def show(
 
     if run is not None and not exists(join(run, "config.yaml")):
         raise RunError(f"{run} has no config.yaml: `polyprag prepare {run} SOURCE` writes it")
-    config = load_config(configs, only_overrides(arguments), run)
+    # What a run names out of itself is shown, and nothing of it used.
+    config = load_config(configs, only_overrides(arguments), run, uses=(), keeps_unused=True)
     show_result(as_json, asdict(config), to_yaml(config).rstrip("\n"))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from polyprag.cli.arguments import run_argument, settings_of
+from polyprag.cli.arguments import run_argument, settings_of, trust_option
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.workers import local_pool, workers_option
 
@@ -38,6 +38,7 @@ _SHOWN = 10  # passages that are named before they go
     help="A file with one such key a line, for many keys and for keys with a comma.",
 )
 @click.option("--yes", is_flag=True, help="Don't ask.")
+@trust_option
 @workers_option
 def command(
     run: str,

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from polyprag.cli.arguments import split_overrides
+from polyprag.cli.arguments import checked_settings, split_overrides
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Jobs
     from polyprag.config import Config
 
+_TRUST = "--trust-run"
 _ENDING_S = 30.0  # for a command to end after its last checkpoint
 
 address_option = click.option(
@@ -79,14 +80,17 @@ def command(
 
     if name not in JOB_COMMANDS:
         raise click.UsageError(f"{name!r} can't be a job; choose of {', '.join(JOB_COMMANDS)}")
-    config = _checked(run, arguments)
+    config, reaches = _checked(name, run, arguments)
     environment = dict(_pair(text) for text in variables)
+    words = _absolute(arguments, config)
+    if reaches and _TRUST not in words:
+        words.append(_TRUST)  # it has been asked for here, where the user's own settings are
     jobs = Jobs(address)
     warn_if_open(jobs)
     job, is_new = jobs.submit(
         name,
         run,
-        _absolute(arguments, config),
+        words,
         retries=retries,
         grace_s=config.cluster.grace_seconds + _ENDING_S,
         environment=environment,
@@ -131,13 +135,13 @@ def warn_if_open(jobs: "Jobs") -> None:
         )
 
 
-def _checked(run: str, arguments: tuple[str, ...]) -> "Config":
-    """Returns the job's settings; refuses here what would fail there."""
+def _checked(name: str, run: str, arguments: tuple[str, ...]) -> "tuple[Config, bool]":
+    """Returns the job's settings, and whether they reach out of the run; refuses what they may."""
     from cluster.jobs.package import named_configs
-    from polyprag.config.files import load_config
 
     _, overrides = split_overrides(arguments)
-    return load_config(list(named_configs(arguments).values()), overrides, run)
+    configs = list(named_configs(arguments).values())
+    return checked_settings(name, run, configs, overrides, trust_run=_TRUST in arguments)
 
 
 def _absolute(arguments: tuple[str, ...], config: "Config") -> list[str]:

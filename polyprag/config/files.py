@@ -1,4 +1,4 @@
-"""Configs as files: defaults < YAML files < `key=value`, every key checked, saved with the run.
+"""Configs as files: defaults < the run's < YAML files < `key=value`, every key checked.
 
     config = load_config(["quickstart"], ["train.epochs=8"])
     save_config(config, "runs/wiki")
@@ -8,11 +8,10 @@ A config is named by its path or, for one that ships with polyprag, by its name 
 
 import dataclasses
 import difflib
-import functools
 import math
-import types
+import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import polyprag
-from polyprag.config import Config
+from polyprag.config import Config, trust
+from polyprag.config.keys import flatten, is_text, known_type, section_names
 from polyprag.config.safe_yaml import (
     Setting,
     parse_mapping,
@@ -31,6 +31,7 @@ from polyprag.config.safe_yaml import (
 from polyprag.errors import ConfigError
 from polyprag.pretrained.where import absolute_path
 from sharding.storage.files import atomic_write, exists, join, open_url
+from sharding.storage.urls import absolute, is_local
 
 CONFIG_FILE = "config.yaml"
 # What holds for a config that was saved, whole, when there was no such key yet.
@@ -41,31 +42,66 @@ def load_config(
     configs: str | Path | Sequence[str | Path] | None = None,
     overrides: Sequence[str] = (),
     run_dir: str | Path | None = None,
+    *,
+    uses: Collection[str] = trust.EVERYTHING,
+    trust_run: bool = False,
+    keeps_unused: bool = False,
 ) -> Config:
-    """Merges defaults, files and overrides, in that order; later ones win.
+    """Merges defaults, a run's own config, files and overrides, in that order; later ones win.
 
     Args:
         configs: paths, URLs or names of shipped configs, each a whole config or a part of one.
         overrides: `section.key=value`, the value in YAML (text needs no quotes).
-        run_dir: a run directory whose saved config stands in when `configs` is empty.
+        run_dir: a run directory. What its saved config (or any file in it) names outside of the
+            run counts only where the user has given it, too: see `polyprag.config.trust`.
+        uses: what the caller may use of that.
+        trust_run: whether the user trusts all that the run names.
+        keeps_unused: whether the rest stays as the run says, to be saved there again; it is at its
+            defaults otherwise.
 
     Raises:
-        ConfigError: a file can't be read, a key isn't known (the nearest known one is named), or
-            a value can't be used.
+        ConfigError: a file can't be read, a key isn't known (the nearest known one is named), a
+            value can't be used, or the user hasn't given it.
     """
     if configs is None:
         configs = []
     elif isinstance(configs, str | Path):
         configs = [configs]
-    settings: list[Setting] = []
-    if run_dir is not None and not configs:
-        saved = join(str(run_dir), CONFIG_FILE)
-        if exists(saved):
-            settings += _saved_settings(saved)
+    of_run: list[Setting] = []
+    if run_dir is not None and exists(saved := join(str(run_dir), CONFIG_FILE)):
+        of_run = _saved_settings(saved)
+    of_user: list[Setting] = []
+    settings = list(of_run)
     for config in configs:
-        settings += parse_settings(_read(locate(config)), where=str(config))
-    settings += [parse_override(override) for override in overrides]
-    return _merge(settings)
+        read = parse_settings(_read(locate(config)), where=str(config))
+        settings += read
+        if run_dir is None or not _is_inside(config, run_dir):
+            of_user += read
+        else:
+            of_run += read
+    given = [parse_override(override) for override in overrides]
+    merged = _merge(settings + given)
+    if run_dir is None:
+        return merged
+    of_user += given
+    return _checked(
+        merged,
+        of_run=of_run,
+        of_user=of_user,
+        is_remote=not is_local(run_dir),
+        uses=uses,
+        trust_run=trust_run,
+        keeps_unused=keeps_unused,
+    )
+
+
+def changed_settings(run_dir: str | Path, config: Config) -> list[str]:
+    """Returns what a config says otherwise than the one saved in a run, `key: old -> new` each."""
+    saved = join(str(run_dir), CONFIG_FILE)
+    if not exists(saved):
+        return []
+    before, after = flatten(load_config(saved)), flatten(config)
+    return [f"{key}: {before[key]} -> {after[key]}" for key in after if before[key] != after[key]]
 
 
 def load_saved_config(url: str) -> Config:
@@ -93,9 +129,9 @@ def parse_override(text: str) -> Setting:
     if not equals:
         raise ConfigError(f"{text!r} isn't an override: write section.key=value")
     where = "command line"
-    expected = _known(key, where=where)
+    expected = known_type(key, where=where)
     refuse_interpolation(value, where=f"{where}: {key}")
-    if _is_text(expected):
+    if is_text(expected):
         # Read as YAML, a revision such as 12e4567 would turn into a number.
         optional = expected is not str
         return Setting(key, None if optional and value == "null" else value, where)
@@ -163,39 +199,53 @@ def save_config(config: Config, directory: str | Path) -> None:
         file.write(to_yaml(config).encode())
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """Returns every value by its dotted key, in the order of the dataclasses."""
-    return {
-        f"{section.name}.{leaf.name}": getattr(getattr(config, section.name), leaf.name)
-        for section in dataclasses.fields(config)
-        for leaf in dataclasses.fields(getattr(config, section.name))
-    }
+def _checked(
+    config: Config,
+    *,
+    of_run: Sequence[Setting],
+    of_user: Sequence[Setting],
+    is_remote: bool,
+    uses: Collection[str],
+    trust_run: bool,
+    keeps_unused: bool,
+) -> Config:
+    """Returns a config of which nothing reaches out of the run that the user hasn't given."""
+    default = flatten(Config())
+    values = flatten(config)
+    given = {setting.key for setting in of_user}
+    given |= {key for key, value in values.items() if value == default[key]}
+    places = {setting.key: setting.where for setting in of_run}
+    named = trust.outside(_with_deepspeed_file(config), is_remote=is_remote)
+    for section in (trust.AUGMENT, trust.INDEX):  # of an index, say, whose run says otherwise
+        each = trust.endpoint_of(config, section)
+        if each is not None and each not in named and given.issuperset(each.values):
+            trust.remember([each])
+    for each in named:
+        if each.use in uses:
+            trust.check(each, given=given, places=places, trust_run=trust_run)
+        elif not keeps_unused and not given.issuperset(each.values) and not each.is_trusted:
+            config = trust.without(config, each.values)
+    return config
 
 
-@functools.cache  # asked for once a setting while merging
-def key_types() -> Mapping[str, Any]:
-    """Returns the type of every dotted key."""
-    return {
-        f"{section}.{leaf}": expected
-        for section, cls in typing.get_type_hints(Config).items()
-        for leaf, expected in typing.get_type_hints(cls).items()
-    }
+def _with_deepspeed_file(config: Config) -> Config:
+    """Names `deepspeed.config` as a run keeps it: absolute, and None where it ships."""
+    name = config.deepspeed.config
+    if name is None:
+        return config
+    shipped = shipped_configs()
+    file = None if name in shipped else absolute(name)
+    if file is not None and Path(file) in shipped.values():
+        file = None
+    return dataclasses.replace(config, deepspeed=dataclasses.replace(config.deepspeed, config=file))
 
 
-def nearest_key(key: str) -> str | None:
-    """Returns the known dotted key most like this one, if any is alike.
-
-    A key without its section (`lanes`) is matched with the last parts of the known ones.
-    """
-    if key in _section_names():
-        return None
-    known = list(key_types())
-    if "." not in key:
-        by_last = {k.rpartition(".")[2]: k for k in reversed(known)}
-        last = difflib.get_close_matches(key, by_last, n=1)
-        return by_last[last[0]] if last else None
-    near = difflib.get_close_matches(key, known, n=1)
-    return near[0] if near else nearest_key(key.rpartition(".")[2])
+def _is_inside(config: str | Path, run_dir: str | Path) -> bool:
+    """Returns whether a config lies in a run, and so is no more the user's than the run is."""
+    file, directory = absolute(locate(config)), absolute(run_dir)
+    if is_local(file) and is_local(directory):
+        file, directory = os.path.realpath(file), os.path.realpath(directory)
+    return file.startswith(directory.rstrip("/") + "/")
 
 
 def _read(url: str) -> str:
@@ -217,35 +267,16 @@ def _saved_settings(url: str) -> list[Setting]:
     ]
 
 
-def _known(key: str, *, where: str) -> Any:
-    """Returns the type that a dotted key wants."""
-    types_by_key = key_types()
-    if key in types_by_key:
-        return types_by_key[key]
-    inside = [known for known in types_by_key if known.startswith(f"{key}.")]
-    if inside:
-        raise ConfigError(f"{where}: {key} is a section; its keys are {', '.join(inside)}")
-    near = nearest_key(key)
-    hint = f"did you mean {near}?" if near else "`polyprag config show` lists the keys"
-    raise ConfigError(f"{where}: unknown key {key}: {hint}")
-
-
-def _is_text(expected: Any) -> bool:
-    return expected is str or (
-        isinstance(expected, types.UnionType) and str in typing.get_args(expected)
-    )
-
-
 def _merge(settings: list[Setting]) -> Config:
     merged = OmegaConf.structured(Config)
-    for node in (merged, *(merged[section] for section in _section_names())):
+    for node in (merged, *(merged[section] for section in section_names())):
         OmegaConf.set_readonly(node, None)  # which OmegaConf makes of a frozen dataclass
     for setting in settings:
         key, value, where = setting.key, setting.value, setting.where
-        if value is None and key in _section_names():
+        if value is None and key in section_names():
             continue  # `train:` with everything under it commented out
-        expected = _known(key, where=where)
-        if _is_text(expected) and value is not None and not isinstance(value, str):
+        expected = known_type(key, where=where)
+        if is_text(expected) and value is not None and not isinstance(value, str):
             raise ConfigError(f"{where}: {key} must be text: put {value!r} in quotes")
         if expected in (int, float) and isinstance(value, bool):
             raise ConfigError(f"{where}: {key}={value!r} can't be used: it must be a number")
@@ -261,7 +292,3 @@ def _merge(settings: list[Setting]) -> Config:
                 f"{where}: {key}={value!r} can't be used: it must be {allowed}"
             ) from None
     return typing.cast(Config, OmegaConf.to_object(merged))
-
-
-def _section_names() -> list[str]:
-    return [field.name for field in dataclasses.fields(Config)]

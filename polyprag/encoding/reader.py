@@ -16,6 +16,7 @@ from torch import Tensor
 
 from polyprag.config import Config
 from polyprag.config.files import CONFIG_FILE, load_saved_config, save_config
+from polyprag.config.trust import harmless
 from polyprag.encoding.base import BaseModel, remedy_for
 from polyprag.encoding.manifest import (
     EncodingManifest,
@@ -117,7 +118,7 @@ class Encoding:
         config_url = join(directory, CONFIG_FILE)
         if not exists(config_url):
             raise RunError(f"{config_url}: no such file; {_DAMAGED}")
-        return cls(directory, load_saved_config(config_url), manifest)
+        return cls(directory, harmless(load_saved_config(config_url)), manifest)
 
     def expert_state(self) -> dict[str, Tensor]:
         """Returns the expert weights for `ExpertPool.load_state_dict`.

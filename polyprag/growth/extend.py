@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from polyprag.augment.corpus import augment_corpus, describe
-from polyprag.config import AugmentConfig, Config
+from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.files import with_absolute_model
 from polyprag.encoding.edit import extend_encoding
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
@@ -103,12 +103,17 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
         known["base_url"] = recorded["endpoint"]
     values = {**asdict(config.augment), **known}
     try:
-        return replace(config, augment=AugmentConfig(**values))
+        as_before = replace(config, augment=AugmentConfig(**values))
     except TypeError as error:
         raise RunError(
             f"the corpus was augmented in a way that this polyprag doesn't know ({recorded}); "
             "augment it with the polyprag that did it before"
         ) from error
+    asked = trust.endpoint_of(as_before, trust.AUGMENT)
+    if as_before.augment.backend == "openai" and asked is not None:
+        places = dict.fromkeys(asked.values, "augmentation in the corpus's manifest")
+        trust.check(asked, given=(), places=places, trust_run=False)
+    return as_before
 
 
 def row_settings(run_dir: str, config: Config) -> Config:

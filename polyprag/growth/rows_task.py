@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from polyprag.config import Config
-from polyprag.config.files import flatten
+from polyprag.config.keys import flatten
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.edit import ROWS
 from polyprag.encoding.manifest import EncodingManifest, RowsPart

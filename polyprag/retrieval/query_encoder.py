@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.config import Config
-from polyprag.retrieval.encoders.choice import saved_encoder
+from polyprag.retrieval.encoders.choice import check_saved_endpoint, saved_encoder
 from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.parts.index_store import index_store_of
 from polyprag.retrieval.parts.manifest import IndexManifest
 from polyprag.retrieval.parts.part import IndexPart
+from polyprag.run_dir import INDEX
+from sharding.storage.files import join
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,22 @@ def query_encoder(run_dir: str | Path, config: Config) -> QueryEncoder:
     manifest = IndexManifest.load(store.url)
     encoder = saved_encoder(store.local(_part(manifest)), gpu=config.index.gpu)
     return QueryEncoder(encoder_identity(manifest), encoder)
+
+
+def check_endpoint(run_dir: str | Path, *, trust_run: bool) -> bool:
+    """Returns whether the encoder of RUN/index asks another endpoint than OpenAI's own.
+
+    Args:
+        run_dir: RUN, a path or URL.
+        trust_run: whether the user trusts it, which is remembered.
+
+    Raises:
+        RunError: there is no index, or the encoder is damaged.
+        ConfigError: the user hasn't given the endpoint.
+    """
+    url = join(run_dir, INDEX)
+    directory = _part(IndexManifest.load(url)).directory
+    return check_saved_endpoint(join(url, directory), trust_run=trust_run)
 
 
 def encoder_identity(manifest: IndexManifest) -> str:

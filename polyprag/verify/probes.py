@@ -88,7 +88,7 @@ def probe_index(
 def _cache_settings(run_dir: str) -> DataConfig:
     """Returns `data` of the run's config: another bound would throw out what its commands keep."""
     try:
-        return load_config(run_dir=run_dir).data
+        return load_config(run_dir=run_dir, uses=()).data
     except PolypragError:
         return DataConfig()
 

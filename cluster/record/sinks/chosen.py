@@ -10,7 +10,7 @@ from cluster.record.run_id import run_id_of
 from cluster.record.sinks.background import BackgroundSink
 from cluster.record.sinks.sink import Sink
 from polyprag.config import Config, LogConfig
-from polyprag.config.files import flatten
+from polyprag.config.keys import flatten
 from polyprag.errors import ConfigError
 from sharding.storage.files import join
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
+from polyprag.config.trust import INDEX, endpoint_of
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.retrieval.building.dense import DenseBuild
 from polyprag.retrieval.building.groups import Group, group_ranges, groups_of
@@ -216,6 +217,9 @@ class SegmentBuild:
         self, groups: Sequence[Group], digests: Sequence[str], encoder: IndexPart
     ) -> list[IndexPart]:
         gone = self._corpus.manifest.removed
+        config = self._settings.config
+        asked = endpoint_of(config, INDEX)
+        given = None if asked is None else asked.entry
         tasks = []
         for group, digest in zip(groups, digests, strict=True):
             removed = group.span.positions(gone)
@@ -223,7 +227,7 @@ class SegmentBuild:
             tasks.append(
                 self._parts.task(
                     "embeddings",
-                    Vectors(self._source(group), encoder, self._settings.config.index.gpu, ids),
+                    Vectors(self._source(group), encoder, config.index.gpu, ids, given),
                     num_passages=group.span.num_passages,
                     passages=digest,
                     removed=removed.tolist(),

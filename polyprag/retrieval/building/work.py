@@ -123,6 +123,7 @@ class Vectors:
     encoder: IndexPart
     gpu: str
     removed: tuple[int, ...]  # ids of its passages that get no vector
+    given: tuple[str, str] | None = None  # see `saved_encoder`
 
     def write(self, directory: Path, store: IndexStore) -> None:
         """See `Work`."""
@@ -133,15 +134,15 @@ class Vectors:
                 None if passage.id in removed else (passage.title, passage.text)
                 for passage in self.source.passages()
             ),
-            _encoder(str(store.local(self.encoder)), self.gpu),
+            _encoder(str(store.local(self.encoder)), self.gpu, self.given),
             num_passages=self.source.span.num_passages,
         )
 
 
 @lru_cache(maxsize=1)
-def _encoder(directory: str, gpu: str) -> Encoder:
+def _encoder(directory: str, gpu: str, given: tuple[str, str] | None) -> Encoder:
     """Returns one for all the tasks of a process."""
-    return saved_encoder(Path(directory), gpu=gpu)
+    return saved_encoder(Path(directory), gpu=gpu, given=given)
 
 
 @dataclass(frozen=True, slots=True)

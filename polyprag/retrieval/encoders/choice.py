@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 
-from polyprag.config import Config, IndexConfig, ModelConfig
+from polyprag.config import Config, IndexConfig, ModelConfig, trust
 from polyprag.errors import ConfigError, FileError, RunError
 from polyprag.pretrained.where import absolute_path
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.interface import Encoder, PrefixedEncoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
 from polyprag.retrieval.remedy import REMEDY
-from sharding.storage.files import read_json, write_json
+from sharding.storage.files import join, read_json, write_json
 
 _FILE = "encoder.json"
 
@@ -119,22 +119,62 @@ def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Conf
     encoder = _opened(msgspec.convert(values, _Saved), directory, gpu=index.gpu)
     if index.encoder == "openai":
         fitted["dims"] = encoder.dims  # so that nobody has to ask for it again
+        asked = trust.endpoint_of(config, trust.INDEX)
+        trust.remember([] if asked is None else [asked])
     write_json(directory / _FILE, values)
     return encoder
 
 
-def saved_encoder(directory: Path, *, gpu: str = "auto") -> Encoder:
+def saved_encoder(
+    directory: Path, *, gpu: str = "auto", given: tuple[str, str] | None = None
+) -> Encoder:
     """Makes an encoder again.
 
     Args:
         directory: where `fit_encoder` saved it.
         gpu: `auto` puts it on the current GPU where there is one; `never` doesn't.
+        given: `Outside.entry` of the endpoint that the user has given, where his own list of them
+            is on another machine.
 
     Raises:
         RunError: encoder.json or what was fitted is damaged.
-        ConfigError: a model isn't there any more, or there is no key.
+        ConfigError: a model isn't there any more, there is no key, or an endpoint would be asked
+            that the user hasn't given.
     """
-    return _opened(_read(directory), directory, gpu=gpu)
+    saved = _read(directory)
+    asked = _endpoint(saved.index)
+    if asked is not None and asked.entry != given:
+        _check(asked, directory, trust_run=False)
+    return _opened(saved, directory, gpu=gpu)
+
+
+def check_saved_endpoint(directory: str | Path, *, trust_run: bool) -> bool:
+    """Returns whether a saved encoder asks another endpoint than OpenAI's own.
+
+    Args:
+        directory: where `fit_encoder` saved it, a path or URL.
+        trust_run: whether the user trusts it, which is remembered.
+
+    Raises:
+        RunError: encoder.json is damaged.
+        ConfigError: the user hasn't given the endpoint.
+    """
+    asked = _endpoint(_read(directory).index)
+    if asked is None:
+        return False
+    _check(asked, directory, trust_run=trust_run)
+    return True
+
+
+def _endpoint(index: IndexConfig) -> trust.Outside | None:
+    if index.encoder != "openai":
+        return None
+    return trust.endpoint(trust.INDEX, base_url=index.base_url, api_key_env=index.api_key_env)
+
+
+def _check(asked: trust.Outside, directory: str | Path, *, trust_run: bool) -> None:
+    places = dict.fromkeys(asked.values, join(directory, _FILE))
+    trust.check(asked, given=(), places=places, trust_run=trust_run)
 
 
 def saved_kind(directory: Path) -> str:
@@ -149,8 +189,8 @@ def saved_kind(directory: Path) -> str:
     return _read(directory).index.encoder
 
 
-def _read(directory: Path) -> _Saved:
-    path = directory / _FILE
+def _read(directory: str | Path) -> _Saved:
+    path = join(directory, _FILE)
     try:
         return msgspec.convert(read_json(path), _Saved)
     except (OSError, FileError, ConfigError, msgspec.ValidationError) as error:

@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 
 from polyprag.config import Config
 from polyprag.config.files import (
-    flatten,
-    key_types,
     load_config,
-    nearest_key,
     parse_override,
     read_yaml,
     save_config,
     shipped_configs,
     to_yaml,
 )
+from polyprag.config.keys import flatten, key_types, nearest_key
 from polyprag.config.safe_yaml import parse_mapping, parse_settings
 from polyprag.errors import ConfigError
 
@@ -53,12 +51,13 @@ def test_later_files_and_then_overrides_win(tmp_path: Path) -> None:
     assert (config.train.rows_lr, config.data.lanes) == (0.5, 6)
 
 
-def test_saved_run_config_counts_only_without_config_files(tmp_path: Path) -> None:
+def test_config_files_are_laid_over_the_saved_config(tmp_path: Path) -> None:
     save_config(load_config(overrides=["train.epochs=7"]), tmp_path)
     assert load_config(run_dir=tmp_path).train.epochs == 7
     assert load_config(overrides=["train.seed=1"], run_dir=tmp_path).train.epochs == 7
     other = write(tmp_path / "other.yaml", "train: {seed: 2}\n")
-    assert load_config(other, run_dir=tmp_path).train.epochs == Config().train.epochs
+    both = load_config(other, run_dir=tmp_path).train
+    assert (both.epochs, both.seed) == (7, 2)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: write(path, "train: {epochs: 99}\n")])
