@@ -12,6 +12,7 @@ import click
 from polyprag import __version__
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
 from polyprag.sigterm import on_sigterm
+from polyprag.streams import outlive_readers
 
 COMMANDS = (  # in the order of a run
     "prepare",
@@ -51,6 +52,11 @@ class UserError(click.ClickException):
 
 class CommandGroup(click.Group):
     """Imports a command's module only when that command is asked for."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the command line; a pipe that is closed on the other side ends none of its work."""
+        outlive_readers()
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the commands in the order in which a run goes through them."""

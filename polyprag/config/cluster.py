@@ -16,6 +16,8 @@ class ClusterConfig:
     address: str | None = None  # of a running Ray cluster; none starts a local one
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
+    # For machines that the cluster lacks; none: for ever where more may join, else not at all.
+    wait_seconds: float | None = None
     max_failures: int = 3  # restarts of the worker group before the run gives up
     grace_seconds: float = 60.0  # at most, for a checkpoint before workers are ended or moved
     stall_seconds: float = 1800.0  # without a step a worker is ended and started again; 0: never
@@ -31,6 +33,12 @@ class ClusterConfig:
         require_none_negative(self, "cluster", "resize_seconds", "grace_seconds")
         require(
             self.gpus_per_worker >= 0, "cluster.gpus_per_worker", self.gpus_per_worker, "0 or more"
+        )
+        require(
+            self.wait_seconds is None or self.wait_seconds >= 0,
+            "cluster.wait_seconds",
+            self.wait_seconds,
+            "null, or 0 or more",
         )
         require(
             self.max_failures >= -1, "cluster.max_failures", self.max_failures, "-1 (any) or more"
