@@ -10,7 +10,10 @@ from cluster.checkpoints.manifest import CheckpointManifest, check_identity, ide
 from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.phases import plan_phase
 from cluster.plan.steps import EncodePlan
+from cluster.ray.room import workers_demand
+from cluster.ray.session import ray_session
 from cluster.ray.trainer import train_on_ray
+from cluster.ray.waiting import await_machines
 from cluster.record.events import record
 from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
@@ -39,7 +42,8 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
             checkpoints once another has it.
 
     Raises:
-        RunError: the corpus isn't ready, another command must be run first, or training failed.
+        RunError: the corpus isn't ready, another command must be run first, Ray has no room for the
+            workers, or training failed.
         ConfigError: a setting contradicts the run's checkpoint or can't work.
         CorpusError: a shard is missing or damaged.
         Terminated: the process was told to end, and a checkpoint was made if there was time.
@@ -65,13 +69,15 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     _check_learns(config, is_first=checkpoint is None)
     config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
-    save_config(config, run_dir)
-    run_id_of(run_dir)  # made before several workers ask for it
-    with (
-        _recorded(run_dir, plan, config, start=start),
-        _shown_progress(run_dir, plan, start=start),
-    ):
-        train_on_ray(run_dir, config, plan, lease=lease)
+    with ray_session(config.cluster):
+        await_machines(workers_demand(config.cluster), config.cluster)
+        save_config(config, run_dir)
+        run_id_of(run_dir)  # made before several workers ask for it
+        with (
+            _recorded(run_dir, plan, config, start=start),
+            _shown_progress(run_dir, plan, start=start),
+        ):
+            train_on_ray(run_dir, config, plan, lease=lease)
 
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:

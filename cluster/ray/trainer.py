@@ -6,8 +6,10 @@ from typing import Any, cast
 
 from cluster.checkpoints.request import Request
 from cluster.plan.steps import EncodePlan
+from cluster.ray.attended_training import attended
 from cluster.ray.controller_hooks import controller_hooks, raise_final
-from cluster.ray.session import ray_session, worker_environment
+from cluster.ray.room import workers_demand
+from cluster.ray.session import worker_environment
 from cluster.ray.termination import checkpoint_on_sigterm
 from cluster.ray.worker import WorkerTask, train_on_worker
 from polyprag.config import Config
@@ -17,7 +19,7 @@ from sharding.storage.urls import filesystem_of, is_local
 
 
 def train_on_ray(run_dir: str, config: Config, plan: EncodePlan, *, lease: int | None) -> None:
-    """Trains what a plan says on Ray's workers, through their failures.
+    """Trains what a plan says on Ray's workers, through their failures; inside a `ray_session`.
 
     Args:
         run_dir: absolute, and seen by every node.
@@ -36,10 +38,7 @@ def train_on_ray(run_dir: str, config: Config, plan: EncodePlan, *, lease: int |
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     task = WorkerTask(run_dir, config, plan.first_step, plan.first_epoch, lease)
     grace_s = config.cluster.grace_seconds
-    with (
-        ray_session(config.cluster),
-        checkpoint_on_sigterm(run_dir, lease=lease, grace_s=grace_s) as termination,
-    ):
+    with checkpoint_on_sigterm(run_dir, lease=lease, grace_s=grace_s) as termination:
         request = Request.RESTART
         while request is Request.RESTART:  # the workers have ended to be placed anew
             request = _fit(task, told_to_end=termination.is_set)
@@ -54,8 +53,7 @@ def _fit(task: WorkerTask, *, told_to_end: Callable[[], bool]) -> Request:
 
     try:
         result = _trainer(task).fit()
-    except SystemExit:
-        # Ray's own handler of Ctrl-C ends the workers and then the process.
+    except (KeyboardInterrupt, SystemExit):  # the latter by Ray's own handler of Ctrl-C
         raise (Terminated() if told_to_end() else KeyboardInterrupt()) from None
     except ControllerError as error:
         if isinstance(error.controller_failure, PolypragError):
@@ -77,8 +75,9 @@ def _trainer(task: WorkerTask) -> Any:
     from ray.train.torch import TorchTrainer
 
     # Ray's types are those of its first version of Train, which these settings aren't for.
-    train, trainer = cast(Any, ray.train), cast(Any, TorchTrainer)
+    train = cast(Any, ray.train)
     cluster, run_dir = task.config.cluster, task.run_dir
+    trainer = attended(TorchTrainer, workers_demand(cluster), cluster)
     resources = {"CPU": float(cluster.cpus_per_worker)}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker

@@ -13,6 +13,7 @@ from polyprag import __version__
 from polyprag.cli.groups import SuggestingGroup
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
 from polyprag.sigterm import on_sigterm
+from polyprag.streams import outlive_readers
 
 _SECTIONS = {  # in the order of a run
     "From passages to answers": ("prepare", "augment", "plan", "encode", "index", "ask"),
@@ -39,6 +40,11 @@ class UserError(click.ClickException):
 
 class CommandGroup(SuggestingGroup):
     """Imports a command's module only when that command is asked for."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the command line; a pipe that is closed on the other side ends none of its work."""
+        outlive_readers()
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the commands in the order in which a run goes through them."""

@@ -42,6 +42,7 @@ def command(run: str, num_events: int, seconds: float | None, as_json: bool) -> 
 
     from cluster.report.status import status_of
     from cluster.report.status_text import status_text
+    from polyprag.streams import end_if_unread
 
     while True:
         found = status_of(run, num_events=num_events)
@@ -54,6 +55,7 @@ def command(run: str, num_events: int, seconds: float | None, as_json: bool) -> 
             click.echo(status_text(found, run))
         if seconds is None:
             return
+        end_if_unread()
         time.sleep(seconds)
         if not as_json:
             click.echo()

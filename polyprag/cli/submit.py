@@ -111,9 +111,14 @@ def follow_job(jobs: "Jobs", job_id: str) -> None:
         RunError: it hasn't succeeded.
     """
     from polyprag.errors import RunError
+    from polyprag.streams import end_if_unread
+
+    def show(text: str) -> None:
+        click.echo(text, nl=False)
+        end_if_unread()
 
     try:
-        job = jobs.follow(job_id, lambda text: click.echo(text, nl=False))
+        job = jobs.follow(job_id, show)
     except KeyboardInterrupt:
         click.echo(f"\n{job_id} goes on; `polyprag jobs stop {job_id}` ends it", err=True)
         raise click.exceptions.Exit(130) from None

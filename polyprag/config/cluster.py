@@ -18,6 +18,8 @@ class ClusterConfig:
     address: str | None = None  # of a running Ray cluster; none starts a local one
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
+    # For machines that the cluster lacks; none: for ever where more may join, else not at all.
+    wait_seconds: float | None = None
     max_failures: int = 3  # restarts of the worker group before the run gives up
     grace_seconds: float = 60.0  # at most, for a checkpoint before workers are ended or moved
     stall_seconds: float = 1800.0  # without a step a worker is ended and started again; 0: never
@@ -35,6 +37,7 @@ class ClusterConfig:
                 "max_failures": (-1, 1_000_000),
                 "grace_seconds": (0, _LONGEST),
                 "stall_seconds": (0, _LONGEST),
+                "wait_seconds": (0, _LONGEST),
             },
         )
         require(
