@@ -184,17 +184,24 @@ def _directory_of(path: str, revision: str | None) -> Path | None:
     found = located(path)
     if os.path.isdir(found):
         return Path(found)
-    from huggingface_hub import try_to_load_from_cache
-
-    whole = try_to_load_from_cache(found, WHOLE_WEIGHTS, revision=revision)
-    if isinstance(whole, str):
-        return Path(whole).parent
-    index = try_to_load_from_cache(found, WEIGHTS_INDEX, revision=revision)
-    if not isinstance(index, str):
+    whole = _cached(found, WHOLE_WEIGHTS, revision)
+    if whole is not None:
+        return whole.parent
+    index = _cached(found, WEIGHTS_INDEX, revision)
+    if index is None or not all((index.parent / name).exists() for name in shards_in(index)):
         return None
-    directory = Path(index).parent
-    are_there = all((directory / name).exists() for name in shards_in(Path(index)))
-    return directory if are_there else None
+    return index.parent
+
+
+def _cached(name: str, file: str, revision: str | None) -> Path | None:
+    """Returns a file of a hub name, if it is in the hub's cache on this machine."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        path = cached_file(name, file, revision=revision, local_files_only=True)
+    except OSError:
+        return None
+    return None if path is None else Path(path)
 
 
 def _kept(told: dict[str, str]) -> Iterator[str]:
