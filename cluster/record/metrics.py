@@ -26,7 +26,8 @@ class StepMetrics:
         experts_lr: learning rate of the experts.
         rows_lr: learning rate of the routing rows.
         data_wait: seconds of the step in which the slowest worker waited for examples.
-        rows_wait: the same for routing rows to be read or written.
+        rows_wait: the same for routing rows to be read or written. What comes after the workers
+            have agreed to update counts in the next step, here and in the bytes below.
         checkpoint_wait: seconds before the step in which training stood still for a checkpoint.
         rows_loaded_bytes: of rows and moments that came into the workers' memory in the step.
         rows_saved_bytes: of rows and moments that went on their way to files.

@@ -3,7 +3,8 @@
 A global step takes one microbatch from each lane. A worker joins its lanes' examples into physical
 batches of like length; all workers run equally many of them (an empty one weighs nothing), so that
 no collective waits for ever. The loss is normalised by the tokens of the whole global batch, so
-neither the losses nor the weights depend on the number of workers.
+losses and weights depend on the number of workers by the rounding of their sums alone. A step whose
+loss or gradients aren't finite is refused by all workers, before anything has changed.
 
 Shapes: B examples, M passages of a step on this worker, S sites, K experts.
 """

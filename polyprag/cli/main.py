@@ -1,7 +1,7 @@
 """The `polyprag` group: finds commands when they are asked for, and turns errors into one line.
 
-Exit status: 0 done, 2 a mistake that the user can mend, 75 a failure that another try may mend, 130
-interrupted, 143 told to end (SIGTERM), 1 a bug (with traceback).
+Exit status: 0 done, 2 a mistake that the user can mend, 75 a failure that another try may mend, 70
+a worker's that none does, 130 interrupted, 143 told to end (SIGTERM), 1 a bug (with traceback).
 """
 
 import importlib

@@ -33,6 +33,7 @@ def counting(file: Path, then: str) -> str:
         ("sys.exit(0)", 1, 0),
         ("sys.exit(2)", 1, 2),
         ("sys.exit(130)", 1, 130),
+        ("sys.exit(70)", 1, 70),
         ("sys.exit(1)", 4, 1),
         ("sys.exit(1 if n < 3 else 0)", 3, 0),
         ("os.kill(os.getpid(), signal.SIGKILL) if n < 2 else sys.exit(0)", 2, 0),
