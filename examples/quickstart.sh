@@ -27,9 +27,7 @@ polyprag report "$RUN" --results "$RUN/results/popqa" --questions examples/popqa
   --picture "$RUN/results/popqa.png"
 cat <<EOF
 
-Next:
-  polyprag ask $RUN "Where was Alexander Butlerov born?" --mode poly
-  polyprag ask $RUN "What is Famke Janssen's nationality?" --mode combine --json
+Next, besides the question above:
   polyprag evaluate $RUN --questions examples/popqa/questions.jsonl --methods poly --top-k 1 --out /tmp/top1
   tensorboard --logdir $RUN/logs/tensorboard
   your own passages: polyprag prepare runs/mine passages.jsonl --config quickstart

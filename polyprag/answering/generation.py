@@ -4,6 +4,7 @@ Prompts are sorted by length into batches so that little is padded; every batch'
 the same order, and answers come back in the order of the prompts.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
@@ -105,7 +106,12 @@ def continuations(
         generation_config=decoding,
         stopping_criteria=StoppingCriteriaList(stops),
     )
-    return list(tokenizer.batch_decode(output_BT[:, width:], skip_special_tokens=True))
+    # What ends a text is no part of it, also where the tokenizer takes it for an ordinary token.
+    said = [
+        list(itertools.takewhile(lambda i: i not in eos_ids, row))
+        for row in output_BT[:, width:].tolist()
+    ]
+    return list(tokenizer.batch_decode(said, skip_special_tokens=True))
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,38 +28,45 @@ def normalize_answer(text: str) -> str:
     """Returns `text` as SQuAD compares it: lower case, no punctuation, no articles, single spaces.
 
     The steps and their order are those of the official evaluation script of SQuAD (Rajpurkar et
-    al. 2016).
+    al. 2016), after Unicode's normal form NFKC: a letter and its mark are the same in one character
+    and in two, and so are wide and narrow forms of one letter.
     """
+    text = unicodedata.normalize("NFKC", text)
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """Returns 1.0 when both are equal after normalisation, else 0.0."""
-    return float(normalize_answer(prediction) == normalize_answer(answer))
+    """Returns 1.0 when both are equal as they are compared, else 0.0; nothing said is never right.
+
+    An answer that normalises to nothing ("A", "The The", "!!!") is compared as it stands, but for
+    spaces; so it is in `f1_score` and `contains_answer`.
+    """
+    said, expected = _compared(prediction, answer)
+    return float(bool(said) and said == expected)
 
 
 def f1_score(prediction: str, answer: str) -> float:
-    """Returns the F1 of the normalised tokens, counted with multiplicity.
-
-    Where either side has no tokens the score is 1.0 if both have none, else 0.0 (SQuAD 2.0).
-    """
-    predicted, expected = normalize_answer(prediction).split(), normalize_answer(answer).split()
-    if not predicted or not expected:
-        return float(predicted == expected)
-    num_same = sum((Counter(predicted) & Counter(expected)).values())
+    """Returns the F1 of the tokens, counted with multiplicity; 0.0 where nothing is said."""
+    said, expected = (text.split() for text in _compared(prediction, answer))
+    num_same = sum((Counter(said) & Counter(expected)).values())
     if num_same == 0:
         return 0.0
-    precision, recall = num_same / len(predicted), num_same / len(expected)
+    precision, recall = num_same / len(said), num_same / len(expected)
     return 2 * precision * recall / (precision + recall)
 
 
 def contains_answer(prediction: str, answer: str) -> float:
-    """Returns 1.0 when the answer's normalised tokens occur in the prediction, in order and whole.
+    """Returns 1.0 when the answer's tokens occur in the prediction, in order and whole."""
+    said, expected = _compared(prediction, answer)
+    return float(bool(expected) and f" {expected} " in f" {said} ")
 
-    An answer that has no tokens after normalisation is never contained.
-    """
-    expected = normalize_answer(answer)
-    return float(bool(expected) and f" {expected} " in f" {normalize_answer(prediction)} ")
+
+def _compared(prediction: str, answer: str) -> tuple[str, str]:
+    """Returns both as they are compared: normalised, where that leaves anything of the answer."""
+    if expected := normalize_answer(answer):
+        return normalize_answer(prediction), expected
+    said, expected = (unicodedata.normalize("NFKC", text).split() for text in (prediction, answer))
+    return " ".join(said), " ".join(expected)
 
 
 def score(prediction: str, answers: Iterable[str]) -> Scores:

@@ -4,10 +4,10 @@ S sites, K experts.
 """
 
 import io
+import shlex
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from polyprag.answering.answer import Answer
 from polyprag.answering.answerer import Answerer
-from polyprag.answering.modes import CONTROLS, Mode
+from polyprag.answering.modes import CONTROLS
 from polyprag.config import Config
-from polyprag.evaluation.questions import Question, read_questions
+from polyprag.evaluation.questions import read_questions
+from polyprag.evaluation.samples import ShownQuestion, question_to_try, sample_answers, verdict
 from sharding.storage.files import atomic_write, join, read_json
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _SHOWN_SITES = 4
 _SHOWN_CHARACTERS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class ShownQuestion:
-    """A question with its answer and, for comparison, what the base model says alone."""
-
-    question: Question
-    answer: Answer
-    closed_book: str
+_STYLES = {"right": "green", "wrong": "red"}
 
 
 def report_run(
@@ -48,7 +40,7 @@ def report_run(
     picture: str | Path,
     console: Console | None = None,
 ) -> None:
-    """Prints an evaluation's table and three sample answers, and saves its picture.
+    """Prints an evaluation's table, three sample answers and a command to try; saves its picture.
 
     Args:
         run_dir: the run that was evaluated; it answers the samples.
@@ -65,35 +57,20 @@ def report_run(
     console = console or Console()
     results = read_json(join(results_dir, "results.json"))
     answerer = Answerer.open(run_dir, config, modes=("poly", "closed"))
-    samples = sample_answers(answerer, read_questions(questions_path))
+    questions = read_questions(questions_path)
+    samples = sample_answers(answerer, questions)
     save_picture(picture, results, samples)
     console.print(results_table(results))
     console.print()
     print_samples(samples, console)
     console.print(Text(f"picture: {picture}"), soft_wrap=True)
-
-
-def sample_answers(
-    answerer: Answerer, questions: Sequence[Question], *, num_samples: int = 3, mode: Mode = "poly"
-) -> list[ShownQuestion]:
-    """Returns answers to questions spread evenly over a file, whatever their scores.
-
-    Args:
-        answerer: opened for `mode` and `closed`.
-        questions: what to choose from.
-        num_samples: how many; all questions when there are fewer.
-        mode: how to answer.
-    """
-    size = min(num_samples, len(questions))
-    places = ((2 * np.arange(size) + 1) * len(questions)) // (2 * max(1, size))
-    chosen = [questions[int(i)] for i in places]
-    texts = [question.question for question in chosen]
-    answers = answerer.answer(texts, mode=mode)
-    closed = answerer.answer(texts, mode="closed")
-    return [
-        ShownQuestion(question, answer, alone.text)
-        for question, answer, alone in zip(chosen, answers, closed, strict=True)
-    ]
+    if tried := question_to_try(answerer, questions, samples):
+        asked = shlex.join(["polyprag", "ask", str(run_dir), _line(tried.question.question)])
+        console.print(Text(f"try it:  {asked} --mode {tried.answer.mode}"), soft_wrap=True)
+        said = f"it says {_line(tried.answer.text) or '(nothing)'!r}, which is {tried.verdict}"
+        if tried.verdict != "right":
+            said += f"; expected: {_line(tried.question.answers[0])}"
+        console.print(Text(f"         {said}"), soft_wrap=True)
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:
@@ -142,7 +119,10 @@ def print_samples(samples: Sequence[ShownQuestion], console: Console) -> None:
         console.print(Text(_line(sample.question.question), style="bold"))
         expected = _line(" / ".join(sample.question.answers[:3]))
         for name, text in ((answer.mode, answer.text), ("closed", sample.closed_book)):
-            console.print(_indented(Text(f"{name:<9}{_line(text) or '(nothing)'}")))
+            said = Text(f"{name:<9}{_line(text) or '(nothing)'}  ")
+            worth = verdict(text, sample.question)
+            said.append(worth, style=_STYLES.get(worth, "yellow"))
+            console.print(_indented(said))
         console.print(_indented(Text(f"{'expected':<9}{expected}", style="dim")))
         if answer.hits is not None:
             for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
@@ -180,7 +160,8 @@ def save_picture(
         image = axes.imshow(
             gates, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
         )
-        axes.set_title(_wrapped(sample), fontsize=8, parse_math=False)
+        color = _STYLES.get(sample.verdict, "darkgoldenrod")
+        axes.set_title(sample_title(sample), fontsize=8, parse_math=False, color=color)
         axes.set_xlabel("expert")
         if column == 0:
             axes.set_ylabel("site")
@@ -210,9 +191,15 @@ def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _wrapped(sample: ShownQuestion) -> str:
-    text = _line(f"{sample.question.question} {sample.answer.text or '(nothing)'}")
-    return "\n".join(textwrap.wrap(text, width=44, max_lines=3, placeholder=" ..."))
+def sample_title(sample: ShownQuestion) -> str:
+    """Returns a sample's question, what was answered and expected, and whether it was right."""
+    lines = textwrap.wrap(_line(sample.question.question), 44, max_lines=2, placeholder=" ...")
+    said = f"{sample.verdict}: {_line(sample.answer.text) or '(nothing)'}"
+    lines += textwrap.wrap(said, 44, max_lines=2, placeholder=" ...")
+    if sample.verdict != "right":
+        expected = f"expected: {_line(sample.question.answers[0])}"
+        lines += textwrap.wrap(expected, 44, max_lines=1, placeholder=" ...")
+    return "\n".join(lines)
 
 
 def _line(text: str) -> str:

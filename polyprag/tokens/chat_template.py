@@ -16,6 +16,7 @@ from polyprag.errors import ConfigError
 # prompts have, and shows whether the template leaves them as they are.
 _STAND_IN = "polyprag5f0c1d7e9b"
 _LIKE_A_PROMPT = 'Passage: T. "x" & <y>, é.\nQuestion: Who?\nAnswer:'
+_VARIABLES = ("PATH", "LD_LIBRARY_PATH")  # and no keys
 _SECONDS = 60  # by the clock, where the machine is busy; render_chat.py bounds the processor's time
 
 
@@ -73,14 +74,15 @@ def _rendered(request: str) -> tuple[str, str]:
     """Returns what the template makes of each stand-in."""
     # Without the script's own folder in front of the path (-P); jinja2 is found where it is here.
     command = [sys.executable, "-P", str(Path(__file__).with_name("render_chat.py"))]
-    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     try:
         done = subprocess.run(
             command,
             input=request.encode(),
             capture_output=True,
             timeout=_SECONDS,
-            env=os.environ | {"PYTHONPATH": path},
+            env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -7,7 +7,7 @@ its example, and one with a chat template's tokens would forge a turn.
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -38,8 +38,7 @@ class TextTokenizer:
         self._tokenizer, self._markup = tokenizer, tuple(markup)
         self._controls = control_tokens(tokenizer)
         self.control_ids = frozenset(control.id for control in self._controls.values())
-        longest_first = sorted(self._controls, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._pattern = _pattern_of(self._controls)
         self._lock = threading.Lock()
         self._text_only: Tokenizer | None = None  # made when a text needs it
         # A fast tokenizer drops its file's truncation and padding at its first call; were that in
@@ -163,6 +162,16 @@ class TextTokenizer:
                 copy.encode_special_tokens = True
                 self._text_only = copy
             return self._text_only
+
+
+def _pattern_of(controls: Collection[str]) -> re.Pattern[str]:
+    """Returns what finds any of the tokens, the longest one where several begin alike."""
+    if not controls:
+        return re.compile("(?!)")
+    longest_first = sorted(controls, key=len, reverse=True)
+    # Looked at first, because a tokenizer may have a thousand tokens, all with the same letter.
+    letters = "".join(sorted({re.escape(control[0]) for control in controls}))
+    return re.compile(f"(?=[{letters}])(?:{'|'.join(map(re.escape, longest_first))})")
 
 
 def _continued(whole: list[int], before: list[int]) -> list[int] | None:

@@ -16,6 +16,7 @@ from polyprag.answering.generation import generate
 from polyprag.answering.modes import WITHOUT_MAP, Mode
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
+from polyprag.config.files import save_config
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.questions import SourcePassage
@@ -241,3 +242,24 @@ def test_threads_with_one_answerer_get_the_answers_of_one_after_the_other(
     with ThreadPoolExecutor(len(modes)) as threads:
         started = [threads.submit(answerer.answer, QUESTIONS, mode=mode) for mode in modes]
         assert [[a.text for a in future.result()] for future in started] == expected
+
+
+def test_a_chat_template_is_told_what_it_was_told_in_training(
+    encoded_run: tuple[Path, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, config = encoded_run
+    run = tmp_path / "run"
+    shutil.copytree(original, run)
+    trained = GenerationConfig(date="2031-12-01", thinking="template")
+    save_config(replace(config, generation=trained), run / "encoding")
+    told: list[tuple[str, str]] = []
+
+    def markup(tokenizer: object, *, date: str, thinking: str) -> tuple[str, ...]:
+        told.append((date, thinking))
+        return ("<", ">")
+
+    monkeypatch.setattr("polyprag.method.prompts.chat_markup", markup)
+    monkeypatch.setattr("polyprag.method.prompts.uses_chat", lambda tokenizer, style: True)
+    Answerer.open(run, config, modes=["poly"])
+    Answerer.open(run, config, modes=["rag"])  # with nothing that was trained
+    assert told == [("2031-12-01", "template"), ("2024-07-26", "never")]

@@ -1,13 +1,17 @@
 """Batched greedy decoding against a one-by-one loop of plain forward passes."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from polyprag.answering.generation import NewlineEnds, end_token_ids, generate
-from polyprag.config import ExpertsConfig, GenerationConfig, RouterConfig
+from polyprag.config import ExpertsConfig, GenerationConfig, ModelConfig, RouterConfig
+from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.prompts import PromptTokenizer
 
@@ -159,6 +163,72 @@ def test_the_models_several_end_tokens_all_count(
     assert end_token_ids(model, tokenizer) == [5, 9, 257]
     model.generation_config.eos_token_id = None
     assert end_token_ids(model, tokenizer) == [257]
+
+
+OTHERS_SETTINGS = [
+    {"guidance_scale": 3.0},
+    {"min_new_tokens": 8},
+    {"min_length": 40},
+    {"suppress_tokens": list(range(0, 250))},
+    {"begin_suppress_tokens": list(range(0, 250))},
+    {"bad_words_ids": [[i] for i in range(0, 250)]},
+    {"sequence_bias": [[[65], 50.0]]},
+    {"forced_eos_token_id": 12},
+    {"forced_bos_token_id": 12},
+    {"no_repeat_ngram_size": 1},
+    {"repetition_penalty": 9.0, "do_sample": True, "temperature": 3.0, "top_p": 0.3},
+    {"exponential_decay_length_penalty": (0, 9.0)},
+    {"num_beams": 3, "length_penalty": 4.0},
+    {"max_length": 3},
+    {"return_dict_in_generate": True, "output_scores": True},
+    {"stop_strings": ["a", "e", "i"]},
+    {"num_return_sequences": 2, "do_sample": True},
+    {"prompt_lookup_num_tokens": 3},
+    {"max_time": 0.000001},
+    {"use_cache": False},
+    {"watermarking_config": {"bias": 9.0}},
+    {"pad_token_id": 7},
+]
+
+
+@pytest.mark.parametrize("settings", OTHERS_SETTINGS, ids=lambda settings: next(iter(settings)))
+def test_what_the_models_makers_set_for_decoding_changes_no_answer(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    tmp_path: Path,
+    settings: dict[str, Any],
+) -> None:
+    """As it comes with a model, in its generation_config.json."""
+    tokenizer = make_byte_tokenizer()
+    expected = [
+        _greedy(make_random_llama(seed=3), tokenizer, prompt, max_new_tokens=8)
+        for prompt in PROMPTS
+    ]
+    make_random_llama(seed=3).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 257} | settings))
+    model, tokenizer = load_base(ModelConfig(path=str(tmp_path)))
+    prompts = PromptTokenizer(tokenizer).prompt_ids(PROMPTS)
+    config = GenerationConfig(max_new_tokens=8, batch_size=3)
+    assert generate(model, tokenizer, prompts, config=config) == expected
+    assert end_token_ids(model, tokenizer) == [257]
+
+
+def test_any_of_several_end_tokens_ends_an_answer_whatever_else_is_set(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = make_random_llama(seed=3), make_byte_tokenizer()
+    (prompt,) = PromptTokenizer(tokenizer).prompt_ids(PROMPTS[:1])
+    config = GenerationConfig(max_new_tokens=8)
+    assert generate(model, tokenizer, [prompt], config=config) != [""]
+    with torch.no_grad():
+        first = int(model(torch.tensor([prompt])).logits[0, -1].argmax())
+    model.generation_config.eos_token_id = [257, first]
+    model.generation_config.min_new_tokens = 8
+    for _ in range(2):  # the second call finds what the first has left
+        assert generate(model, tokenizer, [prompt], config=config) == [""]
+        assert end_token_ids(model, tokenizer) == sorted([257, first])
 
 
 def test_gates_must_match_the_prompts(

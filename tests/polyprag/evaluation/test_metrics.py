@@ -39,7 +39,26 @@ def test_normalisation_of_squad(text: str, normalized: str) -> None:
         ("b b c", "b c c", 2 / 3, 0.0),  # multiplicity counts: 2 of 3 either way
         ("gold", "silver", 0.0, 0.0),
         ("", "silver", 0.0, 0.0),
-        ("the", "a", 1.0, 1.0),  # nothing is left of either
+        ("", "A", 0.0, 0.0),  # nothing said is never right
+        (" \n", "The", 0.0, 0.0),
+        ("?!", "The", 0.0, 0.0),
+        ("", "", 0.0, 0.0),
+        ("the", "a", 0.0, 0.0),  # of neither is anything left by normalising
+        ("A", "A", 1.0, 1.0),
+        (" The  The ", "The The", 1.0, 1.0),
+        ("The Who", "The The", 0.5, 0.0),
+        ("!!!", "!!!", 1.0, 1.0),
+        ("The", "Theatre", 0.0, 0.0),
+        ("Лев Толстой", "лев толстой", 1.0, 1.0),
+        ("किशोर कुमार", "किशोर कुमार", 1.0, 1.0),
+        ("कमल", "कमाल", 0.0, 0.0),  # a vowel's mark makes another word
+        ("かき", "がき", 0.0, 0.0),  # so does the mark of a voiced sound
+        ("がき", "か\u3099き", 1.0, 1.0),  # and it is the same in one character and in two
+        ("Sa\u0303o Paulo", "São Paulo", 1.0, 1.0),
+        ("Sao Paulo", "São Paulo", 0.5, 0.0),
+        ("ＮＨＫ １９２５", "NHK 1925", 1.0, 1.0),  # noqa: RUF001 - wide forms
+        ("東京", "東京", 1.0, 1.0),
+        ("東京", "京都", 0.0, 0.0),
     ],
 )
 def test_f1_and_exact_match_of_known_cases(
@@ -54,6 +73,8 @@ def test_presence_wants_whole_tokens_in_order() -> None:
     assert contains_answer("She was born in Newark", "New") == 0.0
     assert contains_answer("York, New", "New York") == 0.0
     assert contains_answer("anything", "The") == 0.0
+    assert contains_answer("by The The", "The The") == 1.0
+    assert contains_answer("", "A") == contains_answer("", "") == 0.0
 
 
 def test_each_score_is_the_best_over_aliases() -> None:
@@ -64,10 +85,13 @@ def test_each_score_is_the_best_over_aliases() -> None:
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_f1_is_symmetric_bounded_and_one_for_exact_matches(left: str, right: str) -> None:
-    assert f1_score(left, right) == pytest.approx(f1_score(right, left))
+    if normalize_answer(left) and normalize_answer(right):
+        assert f1_score(left, right) == pytest.approx(f1_score(right, left))
     assert 0.0 <= f1_score(left, right) <= 1.0
     if exact_match(left, right):
         assert f1_score(left, right) == 1.0
+    assert f1_score("", left) == exact_match("", left) == contains_answer("", left) == 0.0
+    assert exact_match(left, left) == float(bool(left.strip()))
 
 
 def test_interval_agrees_with_a_numpy_bootstrap() -> None:

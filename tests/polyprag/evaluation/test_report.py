@@ -14,16 +14,16 @@ from rich.console import Console
 
 from polyprag.answering.answerer import Answerer
 from polyprag.config import Config
-from polyprag.evaluation.questions import Question
+from polyprag.evaluation.questions import Question, SourcePassage
 from polyprag.evaluation.report import (
-    ShownQuestion,
     mixture_bars,
     print_samples,
     report_run,
     results_table,
-    sample_answers,
+    sample_title,
     save_picture,
 )
+from polyprag.evaluation.samples import ShownQuestion, question_to_try, sample_answers, verdict
 from sharding.storage.files import write_json
 
 RESULTS: dict[str, dict[str, Any]] = {
@@ -102,6 +102,100 @@ def test_samples_show_passages_and_mixtures_and_take_text_literally(
     assert text.count("Anna: Anna Smith was born in Oslo") == 3
     assert text.count("site ") == 3 * 4
     assert any(unicodedata.name(letter, "").endswith("EIGHTHS BLOCK") for letter in text)
+
+
+def test_right_and_wrong_are_marked_with_what_was_expected(samples: list[ShownQuestion]) -> None:
+    question = Question(
+        id="q", question="Where was she born?", answers=("Reed City, Michigan", "x")
+    )
+
+    def answered(text: str) -> ShownQuestion:
+        answer = replace(samples[0].answer, text=text)
+        return ShownQuestion(question, answer, "Reed City, Michigan")
+
+    def lines(text: str) -> list[str]:
+        console = Console(file=io.StringIO(), width=120, force_terminal=False)
+        print_samples([answered(text)], console)
+        file = console.file
+        assert isinstance(file, io.StringIO)
+        return [line.strip() for line in file.getvalue().splitlines()]
+
+    assert lines("reed city, Michigan.")[1:4] == [
+        "poly     reed city, Michigan.  right",
+        "closed   Reed City, Michigan  right",
+        "expected Reed City, Michigan / x",
+    ]
+    assert lines("Bynyn")[1] == "poly     Bynyn  wrong"
+    assert lines("")[1] == "poly     (nothing)  wrong"
+    assert lines("Reed City")[1] == "poly     Reed City  partly right (F1 80)"  # 2 of 2, 2 of 3
+    assert sample_title(answered("x")).splitlines()[1:] == ["right: x"]
+    assert sample_title(answered("Bynyn")).splitlines() == [
+        "Where was she born?",
+        "wrong: Bynyn",
+        "expected: Reed City, Michigan",
+    ]
+    assert sample_title(answered("long " * 99)).splitlines()[1].startswith("wrong: long long")
+
+
+def test_questions_that_no_passage_of_theirs_answers_are_no_samples(
+    encoded_run: tuple[Path, Config],
+) -> None:
+    run, config = encoded_run
+    answerer = Answerer.open(run, config, modes=["poly", "closed"])
+
+    def asking(number: int, text: str, *, is_supporting: bool = True) -> Question:
+        passage = SourcePassage("Anna", text, is_supporting)
+        return Question(str(number), f"Where was Anna born ({number})?", ("Oslo",), (passage,))
+
+    questions = [asking(i, "She was a chemist.") for i in range(6)]
+    questions[1] = asking(1, "She was born in Oslo, Norway.", is_supporting=False)
+    questions[4] = asking(4, "She was born in Oslo, Norway.")
+    samples = sample_answers(answerer, questions)
+    assert [sample.question.id for sample in samples] == ["4"]
+    del questions[4]
+    assert len(sample_answers(answerer, questions)) == 3, "better these than none"
+
+
+def test_the_question_to_try_is_answered_right_or_said_to_be_wrong(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    answerer = Answerer.open(run, config, modes=["poly", "closed"])
+    texts = [f"Where was Anna born ({i})?" for i in range(40)]
+    said = [answer.text for answer in answerer.answer(texts, mode="poly")]
+    right_at = 21  # no sample of three: those are 6, 20 and 33
+    assert verdict(said[right_at], Question("q", "?", ("nowhere",))) != "right"
+    questions = [
+        Question(str(i), text, (said[i] if i == right_at else "nowhere",))
+        for i, text in enumerate(texts)
+    ]
+    samples = sample_answers(answerer, questions)
+    assert [sample.verdict for sample in samples] == ["wrong"] * 3
+    assert said[right_at].strip()
+    tried = question_to_try(answerer, questions[10:33], samples)  # few enough to try all
+    assert tried is not None and tried.question.id == str(right_at)
+    tried = question_to_try(answerer, questions[:5], samples)
+    assert tried is not None and tried.verdict == "wrong"
+    assert question_to_try(answerer, [], []) is None
+
+    write_json(tmp_path / "results.json", RESULTS)
+    path = tmp_path / "questions.jsonl"
+    for answer, expected in ((said[0], "which is right"), ("nowhere", "wrong; expected: nowhere")):
+        path.write_text(json.dumps({"id": "q", "question": texts[0], "answers": [answer]}))
+        console = Console(file=io.StringIO(), width=200, force_terminal=False)
+        report_run(
+            run,
+            config,
+            results_dir=tmp_path,
+            questions_path=path,
+            picture=tmp_path / "report.png",
+            console=console,
+        )
+        file = console.file
+        assert isinstance(file, io.StringIO)
+        text = file.getvalue()
+        assert f"try it:  polyprag ask {run} 'Where was Anna born (0)?' --mode poly" in text
+        assert expected in text
 
 
 def test_control_characters_never_reach_the_terminal(samples: list[ShownQuestion]) -> None:
