@@ -4,6 +4,7 @@ import click
 
 from polyprag.cli.arguments import config_option, only_overrides, overrides_argument, run_argument
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
 
@@ -62,7 +63,7 @@ def command(
         manifest = augment_corpus(place, config, progress=advance, pool=pool)
     save_config(config, run)
     without = num_without_augmentation(manifest)
-    click.echo(
+    echo(
         f"{corpus_dir}: {manifest.num_passages:,} passages augmented, {without:,} of them without "
         f"any rewrite or question\nnext: polyprag encode {run}"
     )

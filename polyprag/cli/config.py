@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from polyprag.cli.arguments import config_files_option, only_overrides, overrides_argument
+from polyprag.cli.output import echo
 
 
 @click.group("config")
@@ -34,7 +35,7 @@ def show(arguments: tuple[str, ...], run: str | None, configs: tuple[str, ...]) 
     overrides = only_overrides(arguments)
     # What a run names out of itself is shown, and nothing of it used.
     config = load_config(configs, overrides, run, uses=(), keeps_unused=True)
-    click.echo(to_yaml(config), nl=False)
+    echo(to_yaml(config), nl=False)
 
 
 @command.command("validate")
@@ -58,7 +59,7 @@ def validate(configs: tuple[str, ...]) -> None:
     if config.deepspeed.config is not None:
         read_yaml(config.deepspeed.config)
     lanes, microbatch = config.data.lanes, config.data.microbatch
-    click.echo(
+    echo(
         f"ok: {lanes * microbatch:,} examples a step ({lanes:,} lanes of {microbatch:,}) on "
         f"{config.cluster.workers:,} workers, {config.experts.num} experts of rank "
         f"{config.experts.rank}, {config.train.epochs} epochs"
@@ -92,7 +93,7 @@ def copy(name: str, target: Path | None, force: bool) -> None:
         raise ConfigError(f"{target} is there already: name another target, or add --force")
     with atomic_write(target) as file:
         file.write(source.read_bytes())
-    click.echo(f"{target}: a copy of {name}; check it with `polyprag config validate {target}`")
+    echo(f"{target}: a copy of {name}; check it with `polyprag config validate {target}`")
 
 
 @command.command("list")
@@ -104,4 +105,4 @@ def list_shipped() -> None:
     width = max(map(len, shipped), default=0)
     for name, path in shipped.items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
-        click.echo(f"{name:{width}}  {first.removeprefix('#').strip()}")
+        echo(f"{name:{width}}  {first.removeprefix('#').strip()}")

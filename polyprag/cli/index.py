@@ -12,6 +12,7 @@ from polyprag.cli.arguments import (
     settings_of,
 )
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
 
 _WORTH_A_PROCESS = 20_000  # passages that are indexed about while one starts
@@ -77,7 +78,7 @@ def command(
     config = settings_of(run, configs, only_overrides(arguments))
     conflict = faiss_conflict()
     if conflict:
-        click.echo(f"warning: {conflict}", err=True)
+        echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
     hold_lease(run, "index")
     on_ray = is_on_ray(config.cluster, use_ray)
@@ -100,11 +101,11 @@ def command(
     live = manifest.num_passages - len(manifest.removed)
     segments = len(manifest.segments)
     parts = f", in {segments} segments that --compact would join" if segments > 1 else ""
-    click.echo(f"{join(run, 'index')}: {live:,} passages, {rows}{parts}")
+    echo(f"{join(run, 'index')}: {live:,} passages, {rows}{parts}")
     if manifest.num_passages < total:
         waiting = total - manifest.num_passages
-        click.echo(
+        echo(
             f"the corpus's last {waiting:,} passages have no routing rows and aren't in it: go on "
             f"with the `polyprag add` that brought them, or run `polyprag encode {run}`"
         )
-    click.echo(f'next: polyprag ask {run} "a question"')
+    echo(f'next: polyprag ask {run} "a question"')

@@ -3,6 +3,7 @@
 import click
 
 from polyprag.cli.arguments import run_argument
+from polyprag.cli.output import echo, echo_json
 
 
 @click.command("status")
@@ -35,7 +36,6 @@ def command(run: str, num_events: int, seconds: float | None, as_json: bool) -> 
       polyprag status s3://bucket/runs/wiki --watch 10
       polyprag status runs/wiki --json | jq .training.step
     """
-    import json
     import time
 
     import msgspec
@@ -49,11 +49,11 @@ def command(run: str, num_events: int, seconds: float | None, as_json: bool) -> 
             fields = msgspec.to_builtins(found)
             if found.training is not None:
                 fields["training"]["seconds_left"] = found.training.seconds_left
-            click.echo(json.dumps(fields))
+            echo_json(fields)
         else:
-            click.echo(status_text(found, run))
+            echo(status_text(found, run))
         if seconds is None:
             return
         time.sleep(seconds)
         if not as_json:
-            click.echo()
+            echo()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from polyprag.config import ModelConfig
 from polyprag.errors import RunError
+from sharding.corpus.tar import MAX_ID
 from sharding.storage.files import join, sha256_of
 from sharding.storage.versioned import (
     FileKind,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-encoding", 2
+_MAX_SIZE = 1 << 20  # of sites, experts and ranks, each
 _ROWS_NAME = re.compile(r"rows/part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
 
 
@@ -104,6 +106,10 @@ class EncodingManifest(Stored, frozen=True):
             if part.first_id != next_id:
                 raise ValueError(f"{where}.first_id must be {next_id}")
             next_id += part.num_passages
+        require_field(next_id <= MAX_ID + 1, "num_passages", f"at most {MAX_ID + 1}")
+        for name in ("num_sites", "num_experts", "rank"):
+            limit = _MAX_SIZE
+            require_field(getattr(self, name) <= limit, name, f"at most {limit}")
         require_field(self.num_passages == next_id, "num_passages", f"the parts' sum, {next_id}")
 
 

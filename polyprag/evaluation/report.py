@@ -23,6 +23,7 @@ from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import CONTROLS, Mode
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question, read_questions
+from sharding.printable import one_line, printable
 from sharding.storage.files import atomic_write, join, read_json
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -70,7 +71,7 @@ def report_run(
     console.print(results_table(results))
     console.print()
     print_samples(samples, console)
-    console.print(Text(f"picture: {picture}"), soft_wrap=True)
+    console.print(Text(printable(f"picture: {picture}")), soft_wrap=True)
 
 
 def sample_answers(
@@ -105,7 +106,7 @@ def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None
     for method, result in results.items():
         low, high = result["ci95"] or (None, None)
         table.add_row(
-            Text(method, style="dim" if method in CONTROLS else ""),
+            Text(printable(method), style="dim" if method in CONTROLS else ""),
             _percent(result["f1"]),
             "-" if low is None else f"{_percent(low)} to {_percent(high)}",
             _percent(result["em"]),
@@ -139,14 +140,14 @@ def print_samples(samples: Sequence[ShownQuestion], console: Console) -> None:
     """Prints each question, its answer, the passages behind it, and its mixture of experts."""
     for sample in samples:
         answer = sample.answer
-        console.print(Text(_line(sample.question.question), style="bold"))
-        expected = _line(" / ".join(sample.question.answers[:3]))
+        console.print(Text(one_line(sample.question.question), style="bold"))
+        expected = one_line(" / ".join(sample.question.answers[:3]))
         for name, text in ((answer.mode, answer.text), ("closed", sample.closed_book)):
-            console.print(_indented(Text(f"{name:<9}{_line(text) or '(nothing)'}")))
+            console.print(_indented(Text(f"{name:<9}{one_line(text) or '(nothing)'}")))
         console.print(_indented(Text(f"{'expected':<9}{expected}", style="dim")))
         if answer.hits is not None:
             for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-                line = _line(f"{passage.title}: {passage.text}")
+                line = one_line(f"{passage.title}: {passage.text}")
                 if len(line) > _SHOWN_CHARACTERS:
                     line = line[: _SHOWN_CHARACTERS - 3] + "..."
                 console.print(_indented(Text(f"{float(score):8.2f}  {line}")))
@@ -211,13 +212,8 @@ def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _wrapped(sample: ShownQuestion) -> str:
-    text = _line(f"{sample.question.question} {sample.answer.text or '(nothing)'}")
+    text = one_line(f"{sample.question.question} {sample.answer.text or '(nothing)'}")
     return "\n".join(textwrap.wrap(text, width=44, max_lines=3, placeholder=" ..."))
-
-
-def _line(text: str) -> str:
-    """Returns text from elsewhere as one line that can't move the cursor or color the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _indented(text: Text) -> Padding:

@@ -60,7 +60,7 @@ class LocalStore:
         if not os.path.isdir(self._path):
             return {}
         with os.scandir(self._path) as entries:
-            return dict(sorted((entry.name, entry.stat().st_size) for entry in entries))
+            return dict(sorted((entry.name, _size_of(entry)) for entry in entries))
 
     def list_names(self) -> list[str]:
         """See `Store`; asks for no file's size, which takes longer than the names."""
@@ -171,6 +171,14 @@ def open_regular(path: str | Path) -> IO[bytes]:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _size_of(entry: os.DirEntry[str]) -> int:
+    """Returns an entry's bytes; 0 of a link that leads nowhere."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
 
 
 def _refuse_irregular(status: os.stat_result, path: str | Path) -> None:
