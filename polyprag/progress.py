@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from sharding.printable import printable
 from sharding.shown_progress import Advance
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -37,6 +38,7 @@ def progress(
         A function that takes the number of further units done, and a note such as the loss.
     """
     stream = sys.stderr if stream is None else stream
+    description = printable(description)
     if stream.isatty():
         with _bar(total, description, unit, start, stream) as advance:
             yield advance
@@ -50,7 +52,6 @@ def _bar(
     total: int | None, description: str, unit: str, start: int, stream: TextIO
 ) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         Progress,
@@ -69,18 +70,18 @@ def _bar(
             return Text(_count(int(task.completed), total, unit, task.finished_speed or task.speed))
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         CountColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(file=stream)) as bar:
         task = bar.add_task(description, total=total, completed=start, note="")
 
         def advance(done: int, note: str = "", /) -> None:
-            bar.update(task, advance=done, note=escape(note))
+            bar.update(task, advance=done, note=printable(note))
 
         yield advance
 
@@ -113,7 +114,7 @@ def _lines(
 
     def advance(done: int, note: str = "", /) -> None:
         nonlocal finished, shown, last_note
-        finished, last_note = finished + done, note
+        finished, last_note = finished + done, printable(note)
         now = clock()
         while len(samples) > 1 and samples[1][0] <= now - _RATE_OVER_SECONDS:
             samples.popleft()

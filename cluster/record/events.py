@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sharding.errors import FileError
+from sharding.printable import without_passwords
 from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import atomic_write, join, list_names, read_bytes
 
@@ -69,7 +70,7 @@ def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None)
         time=round(now, 3),
         kind=kind,
         host=socket.gethostname(),
-        detail=detail[-_MAX_DETAIL:],
+        detail=without_passwords(detail)[-_MAX_DETAIL:],
         **numbers,
     )
     name = f"{int(now * 1000):015d}-{kind}-{secrets.token_hex(2)}.json"

@@ -3,6 +3,8 @@
 import logging
 from dataclasses import asdict, dataclass
 
+from sharding.printable import printable
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -19,6 +21,14 @@ class Origin:
     world_size: int
     run_id: str
     host: str
+
+
+class _Lines(logging.Formatter):
+    """Text in which nothing from elsewhere acts on a terminal; of a traceback, several lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the record's lines."""
+        return printable(super().format(record), lines=True)
 
 
 def log_formatter(style: str, origin: Origin) -> logging.Formatter:
@@ -38,7 +48,7 @@ def log_formatter(style: str, origin: Origin) -> logging.Formatter:
             static_fields=asdict(origin),
             timestamp="time",
         )
-    return logging.Formatter(
+    return _Lines(
         "%(asctime)s %(levelname)s run %(run_id)s rank %(rank)d/%(world_size)d on %(host)s "
         "%(name)s: %(message)s",
         defaults=asdict(origin),

@@ -2,6 +2,7 @@
 
 from cluster.report.inspection import CheckpointFacts, EncodingFacts, Inspection
 from cluster.report.plan_text import counted, size_text
+from sharding.printable import printable
 
 _MAX_SHOWN = 10
 
@@ -13,7 +14,7 @@ def inspection_text(found: Inspection, run_dir: str) -> str:
         found: of a run.
         run_dir: named in the first line.
     """
-    lines = [run_dir]
+    lines = [printable(run_dir)]
     lines += _checkpoint(found.checkpoint) if found.checkpoint else ["checkpoint    none"]
     lines += _encoding(found.encoding) if found.encoding else ["encoding      none yet"]
     return "\n".join(lines)

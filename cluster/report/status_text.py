@@ -4,6 +4,7 @@ import time
 
 from cluster.report.plan_text import counted, duration_text
 from cluster.report.status import CheckpointStatus, Status, TrainingStatus
+from sharding.printable import printable
 
 _STALLED_STEPS, _STALLED_SECONDS = 20, 120.0  # longer than both without a step is worth a word
 _MAX_DETAIL = 160  # characters
@@ -16,9 +17,10 @@ def status_text(found: Status, run_dir: str) -> str:
         found: of a run.
         run_dir: named in the first line.
     """
-    lines = [run_dir]
+    lines = [printable(run_dir)]
     if found.holder is not None:
-        lines.append(f"{'at work' if found.is_held else 'last worked':13} {found.holder}")
+        holder = printable(str(found.holder))
+        lines.append(f"{'at work' if found.is_held else 'last worked':13} {holder}")
     else:
         lines.append("at work       nothing")
     if found.corpus is None:
@@ -39,7 +41,7 @@ def status_text(found: Status, run_dir: str) -> str:
         who = f" (worker {event.rank} on {event.host})" if event.rank is not None else ""
         detail = " ".join(event.detail.split())
         shown = detail if len(detail) <= _MAX_DETAIL else f"... {detail[-_MAX_DETAIL:]}"
-        lines.append(f"  {when}  {event.kind}{who}{': ' if shown else ''}{shown}")
+        lines.append(printable(f"  {when}  {event.kind}{who}{': ' if shown else ''}{shown}"))
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from polyprag.cli.arguments import (
     sources_and_overrides,
 )
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def command(
         _augment_and_train(place(run), config, work)
     _index(run, config)
     save_config(config, run)
-    click.echo(f"next: polyprag {_next(run)}")
+    echo(f"next: polyprag {_next(run)}")
 
 
 def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPool") -> None:
@@ -158,7 +159,7 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     show_skipped(grown.skipped)
     there = f", {grown.num_there:,} were there already" if grown.num_there else ""
     ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""
-    click.echo(
+    echo(
         f"{join(run, 'corpus')}: {grown.num_added:,} passages added{ids}{there}; "
         f"{grown.manifest.num_passages:,} in all"
     )
@@ -176,7 +177,7 @@ def _augment_and_train(run: str, config: "Config", work: "OpenPool") -> None:
     if lacking.rows:
         with work(at_most=_trainers(lacking.num_rows)) as pool:
             train_new_rows(run, config, pool=pool, show=progress)
-        click.echo(f"{run}/encoding: {lacking.num_rows:,} new rows; the experts are as they were")
+        echo(f"{run}/encoding: {lacking.num_rows:,} new rows; the experts are as they were")
 
 
 def _trainers(num_rows: int) -> int:
@@ -202,7 +203,7 @@ def _index(run: str, config: "Config") -> None:
     total = CorpusManifest.load(join(run, "corpus")).num_passages
     with progress(total, "indexing", unit="passages") as advance:
         index = build_index(run, config, advance)
-    click.echo(f"{join(run, 'index')}: {index.num_passages:,} passages")
+    echo(f"{join(run, 'index')}: {index.num_passages:,} passages")
 
 
 def _next(run: str) -> str:

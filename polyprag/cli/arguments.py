@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from polyprag.cli.output import echo, echo_json
+from sharding.printable import printable
+
 if TYPE_CHECKING:
     from polyprag.config import Config
 
@@ -100,14 +103,15 @@ def sources_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str
 def show_skipped(skipped: Mapping[str, int]) -> None:
     """Prints how many passages of the sources were left out, by reason."""
     for reason, count in skipped.items():
-        click.echo(f"skipped {count:,} passages: {reason}")
+        echo(f"skipped {count:,} passages: {printable(reason)}")
 
 
 def show_result(as_json: bool, fields: Mapping[str, Any], text: str) -> None:
     """Prints what a command has done, as one JSON object or as text."""
-    import json
-
-    click.echo(json.dumps(fields) if as_json else text)
+    if as_json:
+        echo_json(fields)
+    else:
+        echo(text)
 
 
 def refuse_bare_override(text: str) -> None:
@@ -161,7 +165,7 @@ def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "
     config, _ = checked_settings(name, run, configs, overrides, trust_run=trust_run)
     if name in _SAVING:
         for change in changed_settings(run, config):
-            click.echo(f"{run}: {change}", err=True)
+            echo(f"{run}: {printable(change)}", err=True)
     return config
 
 

@@ -6,7 +6,8 @@ import click
 
 from polyprag.answering.modes import CONTROLS, MODES, Mode
 from polyprag.cli.arguments import config_option, run_argument, settings_of, split_overrides
-from sharding.storage.decoding import shown_json
+from polyprag.cli.output import echo, echo_json
+from sharding.printable import one_line
 
 if TYPE_CHECKING:
     from polyprag.answering.answer import Answer
@@ -61,11 +62,11 @@ def command(
 
     answerer = Answerer.open(run, config, modes=[mode])
     if answerer.index is not None and answerer.index.freshness.note:
-        click.echo(f"note: {run}: {answerer.index.freshness.note}", err=True)
+        echo(f"note: {run}: {answerer.index.freshness.note}", err=True)
     answers = answerer.answer(questions, mode=mode, k=top_k)
     for question, answer in zip(questions, answers, strict=True):
         if as_json:
-            click.echo(shown_json(as_record(question, answer), ascii_only=False))
+            echo_json(as_record(question, answer))
         else:
             print_answer(question, answer)
 
@@ -103,10 +104,13 @@ def print_answer(question: str, answer: "Answer") -> None:
     from polyprag.evaluation.report import mixture_bars
 
     console = Console(highlight=False)
-    lines = [Text(_line(question), style="bold"), Text(f"  {_line(answer.text) or '(nothing)'}")]
+    lines = [
+        Text(one_line(question), style="bold"),
+        Text(f"  {one_line(answer.text) or '(nothing)'}"),
+    ]
     if answer.hits is not None:
         for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-            line = _line(f"{passage.title}: {passage.text}")
+            line = one_line(f"{passage.title}: {passage.text}")
             if len(line) > _SHOWN_CHARACTERS:
                 line = line[: _SHOWN_CHARACTERS - 3] + "..."
             lines.append(Text(f"  {float(score):9.3f}  {line}"))
@@ -117,8 +121,3 @@ def print_answer(question: str, answer: "Answer") -> None:
     lines.append(Text(f"  {answer.mode}, {answer.latency.total_ms:.0f} ms\n", style="dim"))
     for each in lines:
         console.print(each, soft_wrap=True)
-
-
-def _line(text: str) -> str:
-    """Text from elsewhere as one line that can't move the cursor or color the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

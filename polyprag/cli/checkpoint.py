@@ -3,6 +3,7 @@
 import click
 
 from polyprag.cli.arguments import run_argument
+from polyprag.cli.output import echo
 
 
 @click.command("checkpoint")
@@ -51,4 +52,4 @@ def command(run: str, stop: bool, timeout: float) -> None:
         )
     manifest = CheckpointManifest.load(join(run, "checkpoints"))
     step = manifest.step if manifest else 0
-    click.echo(f"{run}: checkpoint of step {step}" + ("; training stops" if stop else ""))
+    echo(f"{run}: checkpoint of step {step}" + ("; training stops" if stop else ""))

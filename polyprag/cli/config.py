@@ -13,6 +13,7 @@ from polyprag.cli.arguments import (
     show_result,
 )
 from polyprag.cli.groups import SuggestingGroup
+from polyprag.cli.output import echo
 
 
 @click.group("config", cls=SuggestingGroup)
@@ -68,7 +69,7 @@ def validate(configs: tuple[str, ...]) -> None:
     if config.deepspeed.config is not None:
         read_yaml(config.deepspeed.config)
     lanes, microbatch = config.data.lanes, config.data.microbatch
-    click.echo(
+    echo(
         f"ok: {lanes * microbatch:,} examples a step ({lanes:,} lanes of {microbatch:,}) on "
         f"{config.cluster.workers:,} workers, {config.experts.num} experts of rank "
         f"{config.experts.rank}, {config.train.epochs} epochs"
@@ -102,7 +103,7 @@ def copy(name: str, target: Path | None, force: bool) -> None:
         raise ConfigError(f"{target} is there already: name another target, or add --force")
     with atomic_write(target) as file:
         file.write(source.read_bytes())
-    click.echo(f"{target}: a copy of {name}; check it with `polyprag config validate {target}`")
+    echo(f"{target}: a copy of {name}; check it with `polyprag config validate {target}`")
 
 
 @command.command("list")
@@ -114,4 +115,4 @@ def list_shipped() -> None:
     width = max(map(len, shipped), default=0)
     for name, path in shipped.items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
-        click.echo(f"{name:{width}}  {first.removeprefix('#').strip()}")
+        echo(f"{name:{width}}  {first.removeprefix('#').strip()}")

@@ -10,6 +10,7 @@ from polyprag.cli.arguments import (
     settings_of,
 )
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 
 
 @click.command("distill")
@@ -64,16 +65,16 @@ def command(
     held_out = ""
     if settings.cosine is not None:
         held_out = f"; cosine with the true mixture on held-out questions: {settings.cosine:.3f}"
-    click.echo(
+    echo(
         f"{map_dir(run)}: {made.num_parameters:,} numbers, from {settings.num_questions:,} "
         f"questions on {settings.num_passages:,} passages{held_out}"
     )
     if made.hidden < settings.num_passages:
-        click.echo(
+        echo(
             f"warning: {made.hidden:,} hidden units can't hold {settings.num_passages:,} passages: "
             "most mixtures will be far off; give more with --hidden, or use retrieval",
             err=True,
         )
     if made.num_without:
-        click.echo(f"{made.num_without:,} passages have no question: the map knows nothing of them")
-    click.echo(f'next: polyprag ask {run} "a question" --mode routed')
+        echo(f"{made.num_without:,} passages have no question: the map knows nothing of them")
+    echo(f'next: polyprag ask {run} "a question" --mode routed')

@@ -9,6 +9,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
+from polyprag.cli.output import echo
 
 
 @click.command("evaluate")
@@ -92,4 +93,4 @@ def command(
             progress=tell,
         )
     Console().print(results_table(results))
-    click.echo(f"{out_dir}: results.json, predictions-*.jsonl")
+    echo(f"{out_dir}: results.json, predictions-*.jsonl")

@@ -14,6 +14,7 @@ from polyprag.cli.arguments import (
     show_result,
 )
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
 
 _WORTH_A_PROCESS = 20_000  # passages that are indexed about while one starts
@@ -82,7 +83,7 @@ def command(
     config = settings_of(run, configs, only_overrides(arguments))
     conflict = faiss_conflict()
     if conflict:
-        click.echo(f"warning: {conflict}", err=True)
+        echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
     hold_lease(run, "index")
     on_ray = is_on_ray(config.cluster, use_ray)

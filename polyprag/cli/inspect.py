@@ -3,7 +3,7 @@
 import click
 
 from polyprag.cli.arguments import run_argument
-from sharding.storage.decoding import shown_json
+from polyprag.cli.output import echo, echo_json
 
 
 @click.command("inspect")
@@ -37,4 +37,7 @@ def command(run: str, max_partitions: int, as_json: bool) -> None:
     from polyprag.progress import progress
 
     found = inspect_run(run, max_partitions=max_partitions, show=progress)
-    click.echo(shown_json(asdict(found), indent=1) if as_json else inspection_text(found, run))
+    if as_json:
+        echo_json(asdict(found), indent=1)
+    else:
+        echo(inspection_text(found, run))

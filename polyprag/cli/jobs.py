@@ -1,12 +1,17 @@
 """`polyprag jobs`: what `polyprag submit` has started."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from polyprag.cli.groups import SuggestingGroup
+from polyprag.cli.output import echo, echo_json
 from polyprag.cli.submit import address_option, follow_job
-from sharding.storage.decoding import shown_json
+from sharding.printable import printable
+
+if TYPE_CHECKING:
+    from cluster.jobs.client import Job
 
 job_argument = click.argument("job_id", metavar="JOB")
 
@@ -40,12 +45,12 @@ def list_jobs(address: str | None, as_json: bool) -> None:
 
     jobs = Jobs(address).all()
     if as_json:
-        click.echo(shown_json([asdict(job) for job in jobs], indent=1))
+        echo_json([asdict(job) for job in jobs], indent=1)
         return
     if not jobs:
-        click.echo("no polyprag jobs", err=True)
+        echo("no polyprag jobs", err=True)
     for job in jobs:
-        click.echo(f"{job.id}  {job.status:9}  {_time(job.started)}  {job.command} {job.run}")
+        echo(f"{job.id}  {job.status:9}  {_time(job.started)}  {_command(job)}")
 
 
 @command.command("status")
@@ -61,15 +66,15 @@ def status(job_id: str, address: str | None) -> None:
     from cluster.jobs.client import Jobs
 
     job = Jobs(address).get(job_id)
-    click.echo(
+    echo(
         f"{job.id}: {job.status.lower()}\n"
-        f"command  polyprag {job.command} {job.run}\n"
+        f"command  polyprag {_command(job)}\n"
         f"started  {_time(job.started)}\n"
         f"ended    {_time(job.ended)}\n"
-        f"Ray says {job.message}"
+        f"Ray says {printable(job.message)}"
     )
     if job.is_active:
-        click.echo(f"next: polyprag status {job.run}")
+        echo(f"next: polyprag status {job.run}")
 
 
 @command.command("logs")
@@ -90,7 +95,7 @@ def logs(job_id: str, address: str | None, follow: bool) -> None:
     if follow:
         follow_job(jobs, job_id)
     else:
-        click.echo(jobs.logs(job_id), nl=False)
+        echo(jobs.logs(job_id), nl=False)
 
 
 @command.command("stop")
@@ -106,7 +111,11 @@ def stop(job_id: str, address: str | None) -> None:
     from cluster.jobs.client import Jobs
 
     Jobs(address).stop(job_id)
-    click.echo(f"{job_id}: asked to stop")
+    echo(f"{job_id}: asked to stop")
+
+
+def _command(job: "Job") -> str:
+    return printable(f"{job.command} {job.run}")
 
 
 def _time(seconds: float | None) -> str:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from polyprag.cli.output import echo
+from sharding.printable import printable
+
 if TYPE_CHECKING:
     from sharding.storage.lease import Holder
 
@@ -38,11 +41,12 @@ def hold_lease(run: str, purpose: str, *, new: bool = False) -> int | None:
 
 def _end(message: str) -> None:
     """Ends the command, before it writes where another works."""
-    click.echo(f"error: {message}", err=True)
+    echo(f"error: {message}", err=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _tell(holder: "Holder", seconds: float) -> None:
-    click.echo(
-        f"waiting {seconds:.0f} s at most to see whether this still runs: {holder}", err=True
+    echo(
+        f"waiting {seconds:.0f} s at most to see whether this still runs: {printable(str(holder))}",
+        err=True,
     )

@@ -11,9 +11,11 @@ import click
 
 from polyprag import __version__
 from polyprag.cli.groups import SuggestingGroup
+from polyprag.cli.output import echo
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
 from polyprag.sigterm import on_sigterm
 from polyprag.streams import outlive_readers
+from sharding.printable import printable
 
 _SECTIONS = {  # in the order of a run
     "From passages to answers": ("prepare", "augment", "plan", "encode", "index", "ask"),
@@ -35,7 +37,7 @@ class UserError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Prints `error: ...` to stderr."""
-        click.echo(f"error: {self.message}", err=True, file=file)
+        echo(f"error: {printable(self.message)}", err=True)
 
 
 class CommandGroup(SuggestingGroup):
@@ -75,16 +77,20 @@ class CommandGroup(SuggestingGroup):
                 return super().invoke(ctx)
         except PolypragError as error:
             raise UserError(str(error), exit_status=error.exit_status) from None
+        except click.ClickException as error:
+            # It names arguments, such as files that a shell's glob has found.
+            vars(error)["message"] = printable(error.message, lines=True)
+            raise
         except OSError as error:
             if error.errno not in OF_THE_MACHINE:
                 raise
             raise UserError(": ".join(filter(None, [error.filename, error.strerror]))) from None
         except Terminated as told:
             what = str(told) or "told to by SIGTERM"
-            click.echo(f"\nended: {what}; run the same command again to continue", err=True)
+            echo(f"\nended: {what}; run the same command again to continue", err=True)
             raise click.exceptions.Exit(143) from None
         except KeyboardInterrupt:
-            click.echo("\ninterrupted: run the same command again to continue", err=True)
+            echo("\ninterrupted: run the same command again to continue", err=True)
             raise click.exceptions.Exit(130) from None
 
 

@@ -11,7 +11,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
-from sharding.storage.decoding import shown_json
+from polyprag.cli.output import echo, echo_json
 
 if TYPE_CHECKING:
     from cluster.plan.run import RunPlan
@@ -89,7 +89,10 @@ def command(
     of_worker, of_host = _bytes(worker_memory), _bytes(host_memory)
     limits = Limits(device=of_worker, host=of_host) if on_gpu else Limits(host=of_worker)
     plan = plan_run(run, config, tokens_per_second=tokens_per_second, like=like, limits=limits)
-    click.echo(shown_json(_fields(plan)) if as_json else plan_text(plan, config, run_dir=run))
+    if as_json:
+        echo_json(_fields(plan))
+    else:
+        echo(plan_text(plan, config, run_dir=run))
     if plan.problems:
         raise RunError(f"{run}: this plan can't work: {' -- '.join(plan.problems)}")
 

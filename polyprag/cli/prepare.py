@@ -13,6 +13,7 @@ from polyprag.cli.arguments import (
     with_checked_model,
 )
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def command(
         )
     save_config(config, run)
     show_skipped(manifest.skipped)
-    click.echo(
+    echo(
         f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "
         f"{len(manifest.partitions):,} partitions\nnext: polyprag augment {run}"
     )

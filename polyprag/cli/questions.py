@@ -3,6 +3,7 @@
 import click
 
 from polyprag.cli.arguments import run_argument
+from polyprag.cli.output import echo
 
 
 @click.command("questions")
@@ -24,4 +25,4 @@ def command(run: str, out: str, limit: int | None) -> None:
     from polyprag.evaluation.held_out_questions import write_lead_questions
 
     number = write_lead_questions(run, out, limit=limit)
-    click.echo(f"{out}: {number:,} questions")
+    echo(f"{out}: {number:,} questions")

@@ -7,7 +7,9 @@ import click
 
 from polyprag.cli.arguments import run_argument, settings_of, trust_option
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 from polyprag.cli.workers import local_pool, workers_option
+from sharding.printable import printable
 
 if TYPE_CHECKING:
     from sharding.corpus.reader import Corpus
@@ -93,7 +95,9 @@ def command(
         left = sorted(ids.difference(corpus.manifest.removed))
         _show(corpus, left)
         if left and not yes and _is_terminal():
-            click.confirm(f"Remove {_passages(len(left))} from {run} for good?", abort=True)
+            click.confirm(
+                f"Remove {_passages(len(left))} from {printable(run)} for good?", abort=True
+            )
         had_map = exists(map_dir(run))
         removed = remove_from_run(
             run,
@@ -106,11 +110,11 @@ def command(
     before = f", {removed.num_before:,} had been before" if removed.num_before else ""
     left_over = corpus.manifest.num_passages - len(removed.manifest.removed)
     if had_map:
-        click.echo(
+        echo(
             f"{map_dir(run)}: deleted, as the map was fitted to questions on what was removed; "
             f"make another with `polyprag distill {run}`"
         )
-    click.echo(
+    echo(
         f"{run}: {_passages(len(removed.ids))} removed{before}; {left_over:,} of "
         f"{corpus.manifest.num_passages:,} are left"
     )
@@ -133,9 +137,10 @@ def _show(corpus: "Corpus", ids: list[int]) -> None:
     """Names some of the passages that will go."""
     for passage_id in ids[:_SHOWN]:
         passage = corpus.record(passage_id).passage
-        click.echo(f"  {passage_id}  {passage.key}  {passage.title}", err=True)
+        key, title = printable(passage.key), printable(passage.title)
+        echo(f"  {passage_id}  {key}  {title}", err=True)
     if len(ids) > _SHOWN:
-        click.echo(f"  and {len(ids) - _SHOWN:,} more", err=True)
+        echo(f"  and {len(ids) - _SHOWN:,} more", err=True)
 
 
 def _passages(count: int) -> str:

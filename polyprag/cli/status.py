@@ -3,7 +3,7 @@
 import click
 
 from polyprag.cli.arguments import run_argument
-from sharding.storage.decoding import shown_json
+from polyprag.cli.output import echo, echo_json
 
 
 @click.command("status")
@@ -50,12 +50,12 @@ def command(run: str, num_events: int, seconds: float | None, as_json: bool) -> 
             fields = msgspec.to_builtins(found)
             if found.training is not None:
                 fields["training"]["seconds_left"] = found.training.seconds_left
-            click.echo(shown_json(fields))
+            echo_json(fields)
         else:
-            click.echo(status_text(found, run))
+            echo(status_text(found, run))
         if seconds is None:
             return
         end_if_unread()
         time.sleep(seconds)
         if not as_json:
-            click.echo()
+            echo()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from polyprag.cli.arguments import checked_settings, split_overrides
+from polyprag.cli.output import echo
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Jobs
@@ -97,9 +98,9 @@ def command(
         with_code=not installed,
     )
     at = f" --address {jobs.address}" if address else ""
-    click.echo(f"{job.id}: {'submitted' if is_new else f'there already, {job.status.lower()}'}")
+    echo(f"{job.id}: {'submitted' if is_new else f'there already, {job.status.lower()}'}")
     if not follow:
-        click.echo(f"next: polyprag jobs logs {job.id} --follow{at}")
+        echo(f"next: polyprag jobs logs {job.id} --follow{at}")
         return
     follow_job(jobs, job.id)
 
@@ -114,17 +115,17 @@ def follow_job(jobs: "Jobs", job_id: str) -> None:
     from polyprag.streams import end_if_unread
 
     def show(text: str) -> None:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
         end_if_unread()
 
     try:
         job = jobs.follow(job_id, show)
     except KeyboardInterrupt:
-        click.echo(f"\n{job_id} goes on; `polyprag jobs stop {job_id}` ends it", err=True)
+        echo(f"\n{job_id} goes on; `polyprag jobs stop {job_id}` ends it", err=True)
         raise click.exceptions.Exit(130) from None
     if job.status != "SUCCEEDED":
         raise RunError(f"{job.id}: {job.status.lower()}: {job.message}")
-    click.echo(f"{job.id}: succeeded")
+    echo(f"{job.id}: succeeded")
 
 
 def warn_if_open(jobs: "Jobs") -> None:
@@ -132,7 +133,7 @@ def warn_if_open(jobs: "Jobs") -> None:
     from cluster.jobs.client import is_loopback
 
     if not is_loopback(jobs.address) and jobs.is_open():
-        click.echo(
+        echo(
             f"warning: {jobs.address} asks for no token: whoever reaches it can run any program on "
             "the cluster, with your credentials (CVE-2023-48022). Start it with "
             "RAY_AUTH_MODE=token and keep the port closed to others",

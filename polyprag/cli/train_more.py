@@ -10,6 +10,7 @@ from polyprag.cli.arguments import (
     settings_of,
 )
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 
 
 @click.command("train-more")
@@ -34,4 +35,4 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     from sharding.storage.files import join
 
     encode(run, config, more=True, lease=hold_lease(run, "train-more"))
-    click.echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")
+    echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

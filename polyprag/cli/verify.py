@@ -6,8 +6,9 @@ import click
 
 from polyprag.cli.arguments import run_argument
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo, echo_json
 from polyprag.cli.workers import local_pool, workers_option
-from sharding.storage.decoding import shown_json
+from sharding.printable import printable
 
 _BYTES_PER_WORKER = 256 << 20
 
@@ -73,14 +74,14 @@ def command(run: str, quick: bool, repair: bool, workers: int | None, as_json: b
             for problem in left
         ]
         fields = {"sound": not left, "checked": found.checked, "repaired": done}
-        click.echo(shown_json(fields | {"problems": problems, "notes": found.notes}))
+        echo_json(fields | {"problems": problems, "notes": found.notes})
     else:
         for stage, summary in found.checked.items():
-            click.echo(f"{stage}: {summary or 'not made yet'}")
+            echo(f"{stage}: {summary or 'not made yet'}")
         for line in (*(f"repaired: {what}" for what in done), *(p.message for p in left)):
-            click.echo(line)
+            echo(printable(line))
         for note in found.notes:
-            click.echo(f"note: {note}")
+            echo(f"note: {printable(note)}")
     if left:
         mendable = sum(problem.repair is not None for problem in left)
         hint = f"; --repair mends {mendable} of them" if mendable else ""

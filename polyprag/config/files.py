@@ -22,6 +22,7 @@ import polyprag
 from polyprag.config import Config, trust
 from polyprag.config.keys import flatten, is_text, known_type, section_names
 from polyprag.config.safe_yaml import (
+    MAX_BYTES,
     Setting,
     parse_mapping,
     parse_settings,
@@ -30,7 +31,7 @@ from polyprag.config.safe_yaml import (
 )
 from polyprag.errors import ConfigError
 from polyprag.pretrained.where import absolute_path
-from sharding.storage.files import atomic_write, exists, join, open_url
+from sharding.storage.files import atomic_write, exists, join, read_bytes
 from sharding.storage.urls import absolute, is_local
 
 CONFIG_FILE = "config.yaml"
@@ -250,13 +251,12 @@ def _is_inside(config: str | Path, run_dir: str | Path) -> bool:
 
 def _read(url: str) -> str:
     try:
-        with open_url(url, "rb") as file:
-            return str(file.read().decode("utf-8"))
+        data = read_bytes(url, length=MAX_BYTES + 1)  # which shows that there is too much
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{url}: a config has at most {MAX_BYTES // 1024} KiB")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{url}: not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"{url}: can't be read: {reason}") from None
 
 
 def _saved_settings(url: str) -> list[Setting]:

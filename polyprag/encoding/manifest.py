@@ -5,6 +5,7 @@ from pathlib import Path
 
 from polyprag.encoding.base import BaseModel
 from polyprag.errors import RunError
+from sharding.corpus.tar import MAX_ID
 from sharding.storage.files import join
 from sharding.storage.versioned import (
     FileKind,
@@ -18,6 +19,7 @@ from sharding.storage.versioned import (
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT, _VERSION = "polyprag-encoding", 3
+_MAX_SIZE = 1 << 20  # of sites, experts and ranks, each
 _ROWS_NAME = re.compile(r"rows/part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
 
 
@@ -91,6 +93,10 @@ class EncodingManifest(Stored, frozen=True):
             if part.first_id != next_id:
                 raise ValueError(f"{where}.first_id must be {next_id}")
             next_id += part.num_passages
+        require_field(next_id <= MAX_ID + 1, "num_passages", f"at most {MAX_ID + 1}")
+        for name in ("num_sites", "num_experts", "rank"):
+            limit = _MAX_SIZE
+            require_field(getattr(self, name) <= limit, name, f"at most {limit}")
         require_field(self.num_passages == next_id, "num_passages", f"the parts' sum, {next_id}")
 
 

@@ -181,9 +181,12 @@ class Encoding:
                 f"{manifest.num_passages} passages; if the corpus has grown since, `polyprag add "
                 "RUN` trains the rows of the new ones"
             )
-        out = np.empty((len(wanted), manifest.num_sites, manifest.num_experts), dtype=np.float32)
         part_of = np.searchsorted(self._first_ids, wanted, side="right") - 1
-        for position in np.unique(part_of):
+        positions = np.unique(part_of)
+        if len(positions):
+            self._part(int(positions[0]))  # whose file has the sizes that the manifest says
+        out = np.empty((len(wanted), manifest.num_sites, manifest.num_experts), dtype=np.float32)
+        for position in positions:
             at = part_of == position
             out[at] = self._part(int(position))[wanted[at] - self._first_ids[position]]
         return out

@@ -23,6 +23,7 @@ from polyprag.answering.modes import CONTROLS
 from polyprag.config import Config
 from polyprag.evaluation.questions import read_questions
 from polyprag.evaluation.samples import ShownQuestion, question_to_try, sample_answers, verdict
+from sharding.printable import one_line, printable
 from sharding.storage.files import atomic_write, join, read_json
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -63,13 +64,14 @@ def report_run(
     console.print(results_table(results))
     console.print()
     print_samples(samples, console)
-    console.print(Text(f"picture: {picture}"), soft_wrap=True)
+    console.print(Text(printable(f"picture: {picture}")), soft_wrap=True)
     if tried := question_to_try(answerer, questions, samples):
-        asked = shlex.join(["polyprag", "ask", str(run_dir), _line(tried.question.question)])
+        words = ["polyprag", "ask", str(run_dir), one_line(tried.question.question)]
+        asked = printable(shlex.join(words))
         console.print(Text(f"try it:  {asked} --mode {tried.answer.mode}"), soft_wrap=True)
-        said = f"it says {_line(tried.answer.text) or '(nothing)'!r}, which is {tried.verdict}"
+        said = f"it says {one_line(tried.answer.text) or '(nothing)'!r}, which is {tried.verdict}"
         if tried.verdict != "right":
-            said += f"; expected: {_line(tried.question.answers[0])}"
+            said += f"; expected: {one_line(tried.question.answers[0])}"
         console.print(Text(f"         {said}"), soft_wrap=True)
 
 
@@ -82,7 +84,7 @@ def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None
     for method, result in results.items():
         low, high = result["ci95"] or (None, None)
         table.add_row(
-            Text(method, style="dim" if method in CONTROLS else ""),
+            Text(printable(method), style="dim" if method in CONTROLS else ""),
             _percent(result["f1"]),
             "-" if low is None else f"{_percent(low)} to {_percent(high)}",
             _percent(result["em"]),
@@ -116,17 +118,17 @@ def print_samples(samples: Sequence[ShownQuestion], console: Console) -> None:
     """Prints each question, its answer, the passages behind it, and its mixture of experts."""
     for sample in samples:
         answer = sample.answer
-        console.print(Text(_line(sample.question.question), style="bold"))
-        expected = _line(" / ".join(sample.question.answers[:3]))
+        console.print(Text(one_line(sample.question.question), style="bold"))
+        expected = one_line(" / ".join(sample.question.answers[:3]))
         for name, text in ((answer.mode, answer.text), ("closed", sample.closed_book)):
-            said = Text(f"{name:<9}{_line(text) or '(nothing)'}  ")
+            said = Text(f"{name:<9}{one_line(text) or '(nothing)'}  ")
             worth = verdict(text, sample.question)
             said.append(worth, style=_STYLES.get(worth, "yellow"))
             console.print(_indented(said))
         console.print(_indented(Text(f"{'expected':<9}{expected}", style="dim")))
         if answer.hits is not None:
             for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-                line = _line(f"{passage.title}: {passage.text}")
+                line = one_line(f"{passage.title}: {passage.text}")
                 if len(line) > _SHOWN_CHARACTERS:
                     line = line[: _SHOWN_CHARACTERS - 3] + "..."
                 console.print(_indented(Text(f"{float(score):8.2f}  {line}")))
@@ -193,18 +195,13 @@ def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def sample_title(sample: ShownQuestion) -> str:
     """Returns a sample's question, what was answered and expected, and whether it was right."""
-    lines = textwrap.wrap(_line(sample.question.question), 44, max_lines=2, placeholder=" ...")
-    said = f"{sample.verdict}: {_line(sample.answer.text) or '(nothing)'}"
+    lines = textwrap.wrap(one_line(sample.question.question), 44, max_lines=2, placeholder=" ...")
+    said = f"{sample.verdict}: {one_line(sample.answer.text) or '(nothing)'}"
     lines += textwrap.wrap(said, 44, max_lines=2, placeholder=" ...")
     if sample.verdict != "right":
-        expected = f"expected: {_line(sample.question.answers[0])}"
+        expected = f"expected: {one_line(sample.question.answers[0])}"
         lines += textwrap.wrap(expected, 44, max_lines=1, placeholder=" ...")
     return "\n".join(lines)
-
-
-def _line(text: str) -> str:
-    """Returns text from elsewhere as one line that can't move the cursor or color the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _indented(text: Text) -> Padding:

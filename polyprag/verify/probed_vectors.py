@@ -17,6 +17,7 @@ from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.parts.span import OpenSegment, Span
 from polyprag.verify.sample import SegmentSample
 from sharding.checks.problem import Problem
+from sharding.storage.array_files import map_array
 
 _SAME = 0.99  # cosine of a stored vector and what its encoder makes of the text again
 _DEPTH = 10  # hits among which a passage is to be found by its own vector
@@ -96,7 +97,7 @@ def _unlike_encoder(
 
 def _num_vectors(embeddings: Path) -> int:
     (path,) = embeddings.glob("*.npy")
-    return len(np.load(path, mmap_mode="r", allow_pickle=False))
+    return len(map_array(path, dtypes=[np.float16], ndim=2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
 from sharding.ingest.rows import FieldMap, OnError, Quoting
 from sharding.ingest.sources import expand
+from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join, remove_directory
 from sharding.task_pool import InlinePool, TaskPool
@@ -135,7 +136,7 @@ def append_passages(
     if partitions:
         grown = structs.replace(
             manifest,
-            source=manifest.source + [file.url for file in files],
+            source=manifest.source + [without_passwords(file.url) for file in files],
             source_sha256=manifest.source_sha256 + [file.sha256 for file in parsed],
             num_passages=manifest.num_passages + sum(part.num_passages for part in partitions),
             partitions=manifest.partitions + partitions,

@@ -27,6 +27,7 @@ from sharding.ingest.parse_task import ParseOptions, SplitInfo
 from sharding.ingest.positions import error_at
 from sharding.ingest.rows import FieldMap, OnError, Quoting
 from sharding.ingest.sources import SourceFile, expand
+from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import exists, join, remove_directory, sha256_of
 from sharding.task_pool import InlinePool, TaskPool
@@ -195,7 +196,7 @@ def _made(
         show=show,
     )
     return CorpusManifest(
-        source=[file.url for file in files],
+        source=[without_passwords(file.url) for file in files],
         source_sha256=[file.sha256 for file in parsed],
         num_passages=sum(partition.num_passages for partition in partitions),
         partition_size=partition_size,

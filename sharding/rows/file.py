@@ -22,7 +22,7 @@ import numpy as np
 
 from sharding.errors import FileError
 from sharding.rows.part import Float32Array, RowPartition, second_moment_shape, without_moments
-from sharding.storage.array_files import read_buffer, write_buffers
+from sharding.storage.array_files import map_bytes, read_buffer, write_buffers
 from sharding.storage.decoding import decode
 
 _DTYPES = {"exp_avg": "F32", "exp_avg_sq": "F32", "rows": "F32", "steps": "I32"}
@@ -131,7 +131,7 @@ def map_rows(path: str | Path) -> Float32Array:
     Raises:
         ValueError: it isn't a file of routing rows; says how.
     """
-    _, _, arrays = _parse(np.memmap(path, np.uint8, mode="r"))
+    _, _, arrays = _parse(map_bytes(path))
     return arrays["rows"]
 
 

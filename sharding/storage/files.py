@@ -19,6 +19,7 @@ from sharding.storage.decoding import decode, line_of
 from sharding.storage.local import sync_directory
 from sharding.storage.store import store_of
 
+MAX_JSON = 1 << 26  # bytes
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a killed `atomic_write` leaves
 
 
@@ -233,13 +234,29 @@ def write_json(url: str | Path, value: Any) -> None:
         file.write(text.encode() + b"\n")
 
 
-def read_json(url: str | Path) -> Any:
-    """Reads a JSON file.
+def read_small(url: str | Path, *, at_most: int) -> bytes:
+    """Returns the bytes of a file that is no longer than any file of its kind can be.
 
     Raises:
-        FileError: the file isn't there or isn't JSON; names the file and line.
+        FileError: as of `open_url`, or it is longer.
     """
-    data = read_bytes(url)
+    data = read_bytes(url, length=at_most + 1)
+    if len(data) > at_most:
+        raise FileError(f"{url}: holds more than {at_most:,} bytes; it is damaged or no such file")
+    return data
+
+
+def read_json(url: str | Path, *, at_most: int = MAX_JSON) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        url: of the file.
+        at_most: bytes that it may have.
+
+    Raises:
+        FileError: the file isn't there, is too long or isn't JSON; names the file and line.
+    """
+    data = read_small(url, at_most=at_most)
     try:
         return decode(data, object)
     except ValueError as error:

@@ -4,12 +4,20 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from sharding.errors import FileError
+
+_IRREGULAR = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class LocalStore:
@@ -26,11 +34,11 @@ class LocalStore:
 
     def open(self) -> IO[bytes]:
         """See `Store`."""
-        return open(self._path, "rb")
+        return open_regular(self._path)
 
     def read(self, *, offset: int, length: int | None) -> bytes:
         """See `Store`."""
-        with open(self._path, "rb") as file:
+        with open_regular(self._path) as file:
             file.seek(offset)
             if length is None:
                 return file.read()
@@ -39,7 +47,9 @@ class LocalStore:
 
     def size(self) -> int:
         """See `Store`."""
-        return os.path.getsize(self._path)
+        status = os.stat(self._path)
+        _refuse_irregular(status, self._path)
+        return status.st_size
 
     def exists(self) -> bool:
         """See `Store`."""
@@ -50,7 +60,7 @@ class LocalStore:
         if not os.path.isdir(self._path):
             return {}
         with os.scandir(self._path) as entries:
-            return dict(sorted((entry.name, entry.stat().st_size) for entry in entries))
+            return dict(sorted((entry.name, _size_of(entry)) for entry in entries))
 
     def list_names(self) -> list[str]:
         """See `Store`; asks for no file's size, which takes longer than the names."""
@@ -123,7 +133,7 @@ class LocalStore:
 
     def upload(self, path: str) -> None:
         """See `Store`."""
-        with open(path, "rb") as source, self.write("wb", durable=True) as target:
+        with open_regular(path) as source, self.write("wb", durable=True) as target:
             shutil.copyfileobj(source, target)
 
     def sync(self) -> str | None:
@@ -145,6 +155,38 @@ class LocalStore:
             f"{self._url}: can't be written: {error.strerror}; make room, mend the permissions or "
             "choose another directory"
         )
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Opens a file for reading, and never waits: a pipe, socket or device is refused.
+
+    Raises:
+        OSError: it can't be opened, or is no file.
+    """
+    _refuse_irregular(os.stat(path), path)  # a device may act when it is opened
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _refuse_irregular(os.fstat(descriptor), path)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _size_of(entry: os.DirEntry[str]) -> int:
+    """Returns an entry's bytes; 0 of a link that leads nowhere."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
+
+
+def _refuse_irregular(status: os.stat_result, path: str | Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        kind = _IRREGULAR.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", os.fspath(path))
 
 
 def sync_directory(path: str) -> None:

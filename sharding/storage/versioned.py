@@ -9,7 +9,9 @@ import msgspec
 
 from sharding.errors import PolypragError
 from sharding.storage.decoding import convert, decode, strict_json
-from sharding.storage.files import atomic_write, exists, read_bytes
+from sharding.storage.files import atomic_write, exists, read_small
+
+_MAX_BYTES = 1 << 28  # of a manifest; 100 million passages have half of that
 
 Values = dict[str, Any]
 
@@ -64,7 +66,7 @@ class FileKind(Generic[T]):
 
         Raises:
             PolypragError: `error`, where it isn't there or says something that can't be; names the
-                file, the field and what to do. What `read_bytes` raises, where it can't be read.
+                file, the field and what to do. What `read_small` raises, where it can't be read.
         """
         data = self._bytes(url)
         try:
@@ -134,7 +136,7 @@ class FileKind(Generic[T]):
     def _bytes(self, url: str) -> bytes:
         if not exists(url):
             raise self.error(f"{url}: no such file; {self.make}")
-        return read_bytes(url)
+        return read_small(url, at_most=_MAX_BYTES)
 
     def _said(self, data: bytes) -> tuple[int, Collection[str]]:
         """Returns a file's version and the names of its fields; `ValueError` if it isn't read."""

@@ -17,6 +17,7 @@ from polyprag.numba_kernels import in_threads
 from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.parts.fp16_rows import gather_fp16
 from polyprag.retrieval.remedy import REMEDY
+from sharding.storage.array_files import map_array
 
 _FILE = "vectors.npy"
 _CHUNK = 4096  # passages encoded at a time
@@ -69,8 +70,11 @@ class Embeddings:
         dims: D.
     """
 
-    def __init__(self, parts: Sequence[npt.NDArray[np.float16]]) -> None:
+    def __init__(
+        self, parts: Sequence[npt.NDArray[np.float16]], *, where: Path | None = None
+    ) -> None:
         """Takes mapped (n_i, D) arrays in the order of the passages; `open` maps them."""
+        self._where = where
         self._parts = tuple(parts)
         self._ends = list(accumulate(len(part) for part in parts))
         self._firsts = np.array([0, *self._ends[:-1]], np.int64)
@@ -88,13 +92,10 @@ class Embeddings:
         for directory in directories:
             path = directory / _FILE
             try:
-                part = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
+                parts.append(map_array(path, dtypes=[np.float16], ndim=2))
+            except (OSError, ValueError) as error:
                 raise RunError(f"{path}: {error}; {REMEDY}") from error
-            if part.dtype != np.float16 or part.ndim != 2:
-                raise RunError(f"{path}: {part.dtype} of shape {part.shape}; {REMEDY}")
-            parts.append(np.asarray(part))
-        opened = cls(parts)
+        opened = cls(parts, where=directories[0])
         if len(opened) != num_passages or any(s.shape[1] != opened.dims for s in parts):
             raise RunError(
                 f"{directories[0]}: the vectors of {len(opened)} passages, of "
@@ -129,6 +130,7 @@ class Embeddings:
 
         Raises:
             IndexError: there is no such position.
+            RunError: a vector that was asked for is damaged.
         """
         from polyprag.retrieval.parts.fp16_kernel import score_all
 
@@ -139,6 +141,7 @@ class Embeddings:
             score_all(*(self._addresses, self._firsts, queries, positions), first, end, scores_Qc)
 
         in_threads(score, len(queries), at_least=_worth_a_thread(positions))
+        self._refuse_damaged(scores_Qc, positions)
         return scores_Qc
 
     def best(
@@ -157,6 +160,7 @@ class Embeddings:
 
         Raises:
             IndexError: there is no such position.
+            RunError: a vector that was asked for is damaged.
         """
         from polyprag.retrieval.parts.fp16_kernel import best
 
@@ -171,7 +175,14 @@ class Embeddings:
             )
 
         in_threads(find, len(queries), at_least=_worth_a_thread(positions))
+        self._refuse_damaged(scores_Qk, positions_Qk)
         return positions_Qk, scores_Qk
+
+    def _refuse_damaged(
+        self, scores: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
+    ) -> None:
+        if not np.isfinite(scores[positions >= 0]).all():
+            raise RunError(f"{self._where}: a vector isn't of finite numbers; {REMEDY}")
 
     def _check(self, positions: npt.NDArray[np.int64]) -> None:
         if positions.size and positions.max() >= len(self):

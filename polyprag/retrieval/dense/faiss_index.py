@@ -7,8 +7,9 @@ is mapped, not read. On a machine with GPUs it is sharded over all of them when 
 import contextlib
 import logging
 import math
+import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,9 @@ import numpy.typing as npt
 from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.dense.faiss_factory import inverted_file, is_lossy, reason_of
 from polyprag.retrieval.remedy import REMEDY
+from sharding.storage.array_files import map_array
 from sharding.storage.files import read_json, write_json
+from sharding.storage.local import open_regular
 
 FILE = "vectors.faiss"
 _PLACE = "place.json"  # which of a segment's passages the vectors are of
@@ -39,9 +42,54 @@ def write_index(directory: Path, index: Any) -> None:
     faiss.write_index(index, str(directory / FILE))
 
 
-def read_index(directory: Path) -> Any:
-    """Reads what `write_index` wrote, into memory."""
-    return faiss.read_index(str(directory / FILE))
+def read_index(directory: Path, *, flags: int = 0) -> Any:
+    """Reads what `write_index` wrote; see `read_file`."""
+    return read_file(directory / FILE, flags=flags)
+
+
+def read_file(path: Path, *, flags: int = 0) -> Any:
+    """Reads a FAISS index, which may come from elsewhere, or maps it.
+
+    From 1.15 on FAISS holds graphs, lists and codes against each other, and takes no more memory
+    for a vector than the file has bytes.
+
+    Args:
+        path: of the file.
+        flags: FAISS's; 0 reads it into memory.
+
+    Raises:
+        RunError: it is damaged, or names another file.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+        for bound in ("vector_byte_limit", "loop_limit"):
+            if hasattr(faiss, f"set_deserialization_{bound}"):
+                getattr(faiss, f"set_deserialization_{bound}")(max(size, 1))
+        index = faiss.read_index(str(path), flags | faiss.IO_FLAG_READ_ONLY)
+    except (OSError, RuntimeError, MemoryError) as error:
+        reason = reason_of(error) if isinstance(error, RuntimeError) else str(error)
+        raise RunError(f"{path}: not a readable FAISS index; {REMEDY} [{reason}]") from error
+    if any(_names_a_file(part) for part in _with_inner(index)):
+        raise RunError(f"{path}: its lists are in another file; {REMEDY}")
+    return index
+
+
+def _with_inner(index: Any) -> Iterator[Any]:
+    """Yields an index and those that it is made of."""
+    whole = faiss.downcast_index(index)
+    yield whole
+    for name in ("index", "base_index", "refine_index", "quantizer"):
+        inner = getattr(whole, name, None)
+        if isinstance(inner, faiss.Index):
+            yield from _with_inner(inner)
+
+
+def _names_a_file(index: Any) -> bool:
+    lists = getattr(index, "invlists", None)
+    return lists is not None and isinstance(
+        faiss.downcast_InvertedLists(lists), faiss.OnDiskInvertedLists
+    )
 
 
 def write_place(
@@ -95,8 +143,12 @@ class VectorIndex:
         is_lossy: bool = False,
         first: int = 0,
         positions: npt.NDArray[np.int64] | None = None,
+        end: int | None = None,
+        where: Path | None = None,
     ) -> None:
         """Wraps a FAISS index; `open` reads one."""
+        self._where = where
+        self._end = int(index.ntotal) if end is None else end  # of the ids that it may name
         self.is_lossy, self.num_vectors = is_lossy, int(index.ntotal)
         self.max_hits = min(self.num_vectors, _GPU_MAX_K) if on_gpu else self.num_vectors
         self._index, self._on_gpu, self._first, self._positions = index, on_gpu, first, positions
@@ -128,12 +180,7 @@ class VectorIndex:
         if type(first) is not int or not 0 <= first <= num_passages:
             raise RunError(f"{directory / _PLACE}: not a place; {REMEDY}")
         positions = _read_positions(directory / _POSITIONS, num_passages=num_passages)
-        try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise RunError(
-                f"{path}: not a readable FAISS index; {REMEDY} [{reason_of(error)}]"
-            ) from error
+        index = read_index(directory, flags=faiss.IO_FLAG_MMAP_IFC)
         if index.d != dims or index.ntotal > num_passages:
             raise RunError(
                 f"{path}: {index.ntotal} vectors of {index.d} numbers where {num_passages} of "
@@ -149,7 +196,17 @@ class VectorIndex:
             if graph is not None:  # it finds as many lists as it keeps in view
                 graph.efSearch = max(graph.efSearch, ivf.nprobe)
         placed, on_gpu = _on_gpus(index) if gpus_wanted(gpu) else (index, False)
-        return cls(placed, on_gpu=on_gpu, is_lossy=lossy, first=first, positions=positions)
+        if positions is None and first + index.ntotal > num_passages:
+            raise RunError(f"{path}: {index.ntotal} vectors from passage {first} on; {REMEDY}")
+        return cls(
+            placed,
+            on_gpu=on_gpu,
+            is_lossy=lossy,
+            first=first,
+            positions=positions,
+            end=num_passages - first if positions is None else len(positions),
+            where=path,
+        )
 
     def search(
         self, queries: npt.NDArray[np.float32], *, k: int
@@ -165,6 +222,7 @@ class VectorIndex:
 
         Raises:
             ConfigError: k is above what GPUs can select.
+            RunError: the index is damaged.
         """
         k = min(k, self.num_vectors)
         if self._on_gpu and k > _GPU_MAX_K:
@@ -174,8 +232,14 @@ class VectorIndex:
             )
         if k == 0:
             return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
-        with self._guard:
-            scores_Qk, ids_Qk = self._index.search(queries, k)
+        try:
+            with self._guard:
+                scores_Qk, ids_Qk = self._index.search(queries, k)
+        except (RuntimeError, MemoryError) as error:
+            reason = reason_of(error) if isinstance(error, RuntimeError) else "out of memory"
+            raise RunError(f"{self._where}: can't be searched; {REMEDY} [{reason}]") from error
+        if ids_Qk.max(initial=-1) >= self._end:  # an inverted file says what it likes
+            raise RunError(f"{self._where}: names vector {ids_Qk.max()}; {REMEDY}")
         if self._positions is not None:
             ids_Qk = np.where(ids_Qk < 0, -1, self._positions[ids_Qk])
         elif self._first:
@@ -184,14 +248,14 @@ class VectorIndex:
 
 
 def _read_positions(path: Path, *, num_passages: int) -> npt.NDArray[np.int64] | None:
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        positions: npt.NDArray[np.int64] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        positions = map_array(path, dtypes=[np.int64], ndim=1).copy()
+    except (OSError, ValueError) as error:
         raise RunError(f"{path}: {error}; {REMEDY}") from error
-    bounded = np.concatenate([[-1], positions.ravel(), [num_passages]])
-    if positions.dtype != np.int64 or not np.all(np.diff(bounded) > 0):
+    bounded = np.concatenate([[-1], positions, [num_passages]])
+    if not np.all(bounded[1:] > bounded[:-1]):
         raise RunError(f"{path}: not the positions of {num_passages} passages or fewer; {REMEDY}")
     return positions
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from polyprag.errors import RunError
 from polyprag.retrieval.dense.faiss_factory import empty_index, inverted_file
+from polyprag.retrieval.dense.faiss_index import read_file
 
 _BLOCK, _FULL = b"ilar", b"full"
 
@@ -57,7 +58,7 @@ def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
     Raises:
         RunError: this FAISS keeps its files otherwise.
     """
-    opened = [faiss.read_index(str(path), faiss.IO_FLAG_MMAP) for path in filled]
+    opened = [read_file(path, flags=faiss.IO_FLAG_MMAP) for path in filled]
     lists = [_inverted_file(index).invlists for index in opened]
     ivf = _inverted_file(trained)
     sizes = np.array(
@@ -89,7 +90,7 @@ def join_on_disk(target: Path, trained: Any, filled: Sequence[Path]) -> None:
 
 def pack_codes(path: Path) -> None:
     """Turns a file of a `plain_twin` into one of its fast-scan index; holds that in memory."""
-    plain = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    plain = read_file(path, flags=faiss.IO_FLAG_MMAP)
     packed: Any = faiss.IndexIVFPQFastScan(_inverted_file(plain))
     outer: Any = faiss.downcast_index(plain)
     if isinstance(outer, faiss.IndexPreTransform):

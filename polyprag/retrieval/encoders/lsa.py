@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from polyprag.errors import CorpusError, RunError
+from polyprag.errors import CorpusError, FileError, RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.interface import unit_vectors
 from polyprag.retrieval.remedy import REMEDY
-from sharding.storage.files import read_json
+from sharding.storage.files import read_bytes, read_json
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "lsa.safetensors"
 _MAX_TERMS = 1 << 18  # the most frequent ones; keeps the components under 256 KiB a dimension
@@ -121,9 +121,9 @@ class LsaEncoder:
         analyzer = Analyzer.from_settings(settings.get("analyzer"), where=str(directory))
         terms = read_json(directory / _VOCABULARY)
         try:
-            weights = safetensors.numpy.load_file(directory / _WEIGHTS)
+            weights = safetensors.numpy.load(read_bytes(directory / _WEIGHTS))
             idf, projection = weights["idf"], weights["projection"]
-        except (OSError, SafetensorError, KeyError) as error:
+        except (FileError, SafetensorError, KeyError) as error:
             raise RunError(f"{directory / _WEIGHTS}: not readable ({error}); {REMEDY}") from error
         if (
             not isinstance(terms, list)
@@ -132,6 +132,7 @@ class LsaEncoder:
             or idf.shape != (len(terms),)
             or projection.ndim != 2
             or projection.shape[0] != len(terms)
+            or not all(a.dtype == np.float32 and np.isfinite(a).all() for a in (idf, projection))
         ):
             raise RunError(f"{directory}: vocabulary and weights don't fit together; {REMEDY}")
         return cls(analyzer, terms=terms, idf=idf, projection=projection)

@@ -7,6 +7,7 @@ n passages of a part, N of the base, V terms of the part, T pairs of a term and 
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,11 +22,14 @@ from polyprag.retrieval.fusion import TopK
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import TermHashes, column_of
 from polyprag.retrieval.lexical.term_statistics import TermStatistics
+from polyprag.retrieval.parts.part import SMALL_FILE
 from polyprag.retrieval.remedy import REMEDY
+from sharding.storage.array_files import map_array
 from sharding.storage.files import read_json, write_json
 
 _SETTINGS = "settings.json"
 _HASHES = "hashes.npy"
+_ARRAYS = {"data": np.float32, "indices": np.int32, "indptr": np.int64}  # as bm25s names them
 _A_THREAD = 1 << 21  # passages, over all queries, that are worth a thread: about a millisecond
 
 
@@ -118,19 +122,21 @@ class BM25Part:
 
     def __init__(
         self,
+        directory: Path,
         hashes_V: TermHashes,
-        retriever: Any,
+        scores: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
         analyzer: Analyzer,
         *,
+        num_passages: int,
         base_passages: int,
         mean_length: float,
         title_weight: int,
         k1: float,
         b: float,
     ) -> None:
-        """Wraps a bm25s retriever over mapped arrays; `open` makes one."""
-        self._hashes_V, self._retriever, self.analyzer = hashes_V, retriever, analyzer
-        self.num_passages = int(retriever.scores["num_docs"])
+        """Wraps mapped arrays, of `scores` data, indices and indptr; `open` maps them."""
+        self._where, self._hashes_V, self._scores = directory, hashes_V, scores
+        self.analyzer, self.num_passages = analyzer, num_passages
         self.base_passages, self.mean_length = base_passages, mean_length
         self.title_weight, self.k1, self.b = title_weight, k1, b
 
@@ -151,33 +157,24 @@ class BM25Part:
             num_passages, base_passages, title_weight = (
                 int(settings[name]) for name in ("num_passages", "base_passages", "title_weight")
             )
-            retriever = bm25s.BM25.load(
-                directory,
-                mmap=True,
-                allow_pickle=False,
-                load_vocab=False,
-                backend="numpy",
-                show_progress=False,
-            )
-            # As plain arrays over the maps: the memmap class costs a call a slice.
-            hashes = np.asarray(np.load(directory / _HASHES, mmap_mode="r", allow_pickle=False))
+            hashes = map_array(directory / _HASHES, dtypes=[np.uint64], ndim=1)
             scores = {
-                name: np.asarray(retriever.scores[name]) for name in ("data", "indices", "indptr")
+                name: map_array(directory / f"{name}.csc.index.npy", dtypes=[dtype], ndim=1)
+                for name, dtype in _ARRAYS.items()
             }
-            sound = (
-                retriever.scores["num_docs"] == num_passages
-                and scores["data"].shape == scores["indices"].shape == (scores["indptr"][-1],)
-                and len(scores["indptr"]) == len(hashes) + 1
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise RunError(f"{directory}: not a readable BM25 index ({error}); {REMEDY}") from error
-        if not sound:
-            raise RunError(f"{directory}: its arrays don't fit together; {REMEDY}")
-        retriever.scores.update(scores)
+        wrong = _contradiction(hashes, num_passages=num_passages, **scores)
+        if wrong is None and not all(map(isfinite, numbers.values())):
+            wrong = "its statistics aren't numbers"
+        if wrong is not None:
+            raise RunError(f"{directory}: its arrays don't fit together: {wrong}; {REMEDY}")
         return cls(
+            directory,
             hashes,
-            retriever,
+            (scores["data"], scores["indices"], scores["indptr"]),
             analyzer,
+            num_passages=num_passages,
             base_passages=base_passages,
             title_weight=title_weight,
             **numbers,
@@ -188,7 +185,7 @@ class BM25Part:
         at = column_of(self._hashes_V, hashed)
         if at is None:
             return 0
-        indptr = self._retriever.scores["indptr"]
+        indptr = self._scores[2]
         return int(indptr[at + 1] - indptr[at])
 
     def search(
@@ -226,16 +223,39 @@ class BM25Part:
         ids = np.full((num_queries, width), -1, np.int64)
         scores = np.full((num_queries, width), -np.inf, np.float32)
         scores_of_also = np.zeros(len(also), np.float32)
-        pairs = [self._retriever.scores[name] for name in ("data", "indices", "indptr")]
         columns, ends = at[known], known_before[starts]
 
         def search(first: int, end: int) -> None:
-            search_part(
-                *pairs,
+            is_sound = search_part(
+                *self._scores,
                 *(columns, ends, hidden, also, also_starts),
                 *(self.num_passages, first, end),
                 *(ids, scores, scores_of_also),
             )
+            if not is_sound:
+                raise RunError(f"{self._where}: names passages that it doesn't have; {REMEDY}")
 
         in_threads(search, num_queries, at_least=-(-_A_THREAD // max(self.num_passages, 1)))
         return TopK(ids, scores), scores_of_also
+
+
+def _contradiction(
+    hashes_V: TermHashes,
+    *,
+    num_passages: int,
+    data: npt.NDArray[np.float32],
+    indices: npt.NDArray[np.int32],
+    indptr: npt.NDArray[np.int64],
+) -> str | None:
+    """Returns what can't be in a part's arrays; what is in large ones is looked at in searches."""
+    if len(indptr) != len(hashes_V) + 1 or len(data) != len(indices):
+        return "of different lengths"
+    if indptr[0] != 0 or indptr[-1] != len(data) or np.any(indptr[1:] < indptr[:-1]):
+        return "indptr doesn't divide the scores"
+    if np.any(hashes_V[1:] <= hashes_V[:-1]):
+        return "hashes don't rise"
+    if indices.nbytes > SMALL_FILE:
+        return None
+    if len(indices) and not 0 <= indices.min() <= indices.max() < num_passages:
+        return f"indices name passages from {indices.min()} to {indices.max()} of {num_passages}"
+    return None if np.all(np.isfinite(data)) else "scores aren't finite"

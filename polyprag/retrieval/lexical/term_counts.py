@@ -21,6 +21,7 @@ from polyprag.errors import RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.lexical.term_hashes import TermHashes, column_of, term_hash
 from polyprag.retrieval.remedy import REMEDY
+from sharding.storage.array_files import map_array
 
 _ARRAYS = {
     "hashes": np.uint64,
@@ -106,22 +107,28 @@ class TermCounts:
         """
         try:
             arrays = {
-                name: np.asarray(
-                    np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-                )
-                for name in _ARRAYS
+                name: map_array(directory / f"{name}.npy", dtypes=[dtype], ndim=1)
+                for name, dtype in _ARRAYS.items()
             }
         except (OSError, ValueError, EOFError) as error:
             raise RunError(f"{directory}: not readable ({error}); {REMEDY}") from error
         opened = cls(**arrays)
-        if (
-            any(arrays[name].dtype != dtype for name, dtype in _ARRAYS.items())
-            or opened.starts.shape != (len(opened.hashes) + 1,)
-            or opened.passages.shape != (opened.starts[-1],)
-            or opened.counts.shape != opened.passages.shape
-        ):
+        if not opened._fit_together():
             raise RunError(f"{directory}: its files don't fit together; {REMEDY}")
         return opened
+
+    def _fit_together(self) -> bool:
+        starts, passages = self.starts, self.passages
+        return (
+            len(starts) == len(self.hashes) + 1
+            and starts[0] == 0
+            and starts[-1] == len(passages) == len(self.counts)
+            and bool(np.all(starts[1:] >= starts[:-1]))
+            and bool(np.all(self.hashes[1:] > self.hashes[:-1]))
+            and (not len(passages) or 0 <= passages.min() <= passages.max() < len(self.lengths))
+            and (not len(passages) or bool(self.counts.min() >= 1))
+            and (not len(self.lengths) or bool(self.lengths.min() >= 0))
+        )
 
     @property
     def num_passages(self) -> int:

@@ -5,14 +5,18 @@ BM25's scores are exact however a base is divided only if every part is scored b
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from polyprag.errors import RunError
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.lexical.term_hashes import TermHashes
+from polyprag.retrieval.remedy import REMEDY
+from sharding.storage.array_files import map_array
 from sharding.storage.files import read_json, write_json
 
 _TERMS_AT_ONCE = 1 << 25  # of several groups, 16 bytes each, that are merged at a time
@@ -61,13 +65,28 @@ class TermStatistics:
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Maps what `save` wrote, which has been verified."""
+        """Maps what `save` wrote.
+
+        Raises:
+            RunError: it is damaged.
+        """
         totals = read_json(directory / "totals.json")
-        hashes, num_with = (
-            np.asarray(np.load(directory / name, mmap_mode="r", allow_pickle=False))
-            for name in ("hashes.npy", "num-with.npy")
-        )
-        return cls(int(totals["num_passages"]), float(totals["mean_length"]), hashes, num_with)
+        try:
+            hashes = map_array(directory / "hashes.npy", dtypes=[np.uint64], ndim=1)
+            num_with = map_array(directory / "num-with.npy", dtypes=[np.int64], ndim=1)
+            opened = cls(
+                int(totals["num_passages"]), float(totals["mean_length"]), hashes, num_with
+            )
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise RunError(f"{directory}: not readable ({error}); {REMEDY}") from error
+        if (
+            len(hashes) != len(num_with)
+            or np.any(hashes[1:] <= hashes[:-1])
+            or np.any((num_with < 1) | (num_with > opened.num_passages))
+            or not isfinite(opened.mean_length)
+        ):
+            raise RunError(f"{directory}: its files don't fit together; {REMEDY}")
+        return opened
 
 
 def _added(

@@ -10,6 +10,7 @@ from polyprag.errors import RunError
 from polyprag.retrieval.parts.part import IndexPart
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
+from sharding.corpus.tar import MAX_ID
 from sharding.storage.files import join
 from sharding.storage.versioned import FileKind, Natural, Positive, Sha256, Stored
 
@@ -112,6 +113,8 @@ class IndexManifest(Stored, frozen=True, kw_only=True):
                     except ValueError as error:
                         wrong = f"{where}.components.{name}[{j}].{error}"
                         raise ValueError(wrong) from None
+        if next_id > MAX_ID + 1:
+            raise ValueError(f"num_passages must be at most {MAX_ID + 1}")
         if self.num_passages != next_id:
             raise ValueError(f"num_passages must be the segments' sum, {next_id}")
         ascending = all(before < after for before, after in pairwise(self.removed))

@@ -14,7 +14,7 @@ from typing import Any
 from polyprag.errors import FileError, RunError
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.decoding import decode
-from sharding.storage.files import read_bytes, sha256_of
+from sharding.storage.files import read_small, sha256_of
 from sharding.storage.versioned import Natural, Sha256, Stored
 
 _NAMES = (
@@ -87,7 +87,7 @@ def read_summary(url: str | Path, directory: str) -> IndexPart:
         RunError: it isn't of the part of that directory.
         FileError: it can't be read.
     """
-    data = read_bytes(url)
+    data = read_small(url, at_most=SMALL_FILE)
     try:
         part = decode(data, IndexPart)
         part.check()

@@ -16,6 +16,8 @@ from polyprag.errors import CorpusError, RunError
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
 from sharding.corpus.passages import Passage
+from sharding.storage.array_files import map_array
+from sharding.storage.local import open_regular
 
 _BLOB, _OFFSETS = "text.bin", "offsets.npy"
 _HASHES, _HASHED_IDS = "hashes.npy", "hashed-ids.npy"
@@ -80,12 +82,13 @@ def join_passages(directory: Path, stores: Sequence[tuple[Path, int]]) -> None:
     done = position = 0
     with open(directory / _BLOB, "wb") as blob:
         for store, count in stores:
-            with open(store / _BLOB, "rb") as source:
+            opened = PassageStore.open(store, num_passages=count)
+            with open_regular(store / _BLOB) as source:
                 shutil.copyfileobj(source, blob, _COPIED_BYTES)
-            ends = np.load(store / _OFFSETS, allow_pickle=False)[1:]
+            ends = opened._offsets[1:]
             offsets[_FIELDS * done + 1 : _FIELDS * (done + count) + 1] = ends + position
-            hashes.append(np.load(store / _HASHES, allow_pickle=False))
-            hashed_ids.append(np.load(store / _HASHED_IDS, allow_pickle=False) + done)
+            hashes.append(opened._hashes)
+            hashed_ids.append(opened._hashed_ids + done)
             done += count
             position += int(ends[-1])
     all_hashes, all_ids = np.concatenate(hashes), np.concatenate(hashed_ids)
@@ -127,13 +130,10 @@ class PassageStore:
             RunError: it is damaged, or of another number of passages.
         """
         try:
-            offsets, hashes, hashed_ids = (
-                np.load(directory / name, mmap_mode="r", allow_pickle=False)
-                for name in (_OFFSETS, _HASHES, _HASHED_IDS)
-            )
-            with open(directory / _BLOB, "rb") as file:
+            offsets, hashes, hashed_ids = _mapped(directory)
+            with open_regular(directory / _BLOB) as file:
                 blob = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(
                 f"{directory}: not a readable passage store ({error}); {REMEDY}"
             ) from error
@@ -166,9 +166,13 @@ class PassageStore:
             raise IndexError(f"passage {passage_id}: there are ids {self.first_id} to {last}")
         bounds = self._offsets[_FIELDS * at : _FIELDS * (at + 1) + 1].tolist()
         try:
+            if not 0 <= bounds[0] <= bounds[1] <= bounds[2] <= bounds[3] <= len(self._blob):
+                raise ValueError(f"it would lie at bytes {bounds}")
             fields = [self._blob[start:end].decode() for start, end in pairwise(bounds)]
-        except UnicodeDecodeError as error:
-            raise RunError(f"passage {passage_id} of the index is damaged; {REMEDY}") from error
+        except ValueError as error:
+            raise RunError(
+                f"passage {passage_id} of the index is damaged ({error}); {REMEDY}"
+            ) from error
         return Passage(passage_id, *fields)
 
     def titled_texts(self, ids: Iterable[int] | None = None) -> Iterator[tuple[str, str]]:
@@ -193,11 +197,25 @@ class PassageStore:
         for position in range(first, len(self)):
             if self._hashes[position] != wanted:
                 return None
-            passage = self[self.first_id + int(self._hashed_ids[position])]
+            at = int(self._hashed_ids[position])
+            if not 0 <= at < len(self):
+                raise RunError(f"passage {at} isn't in the index that names it; {REMEDY}")
+            passage = self[self.first_id + at]
             same = _plain(passage.title) == _plain(title) and _plain(passage.text) == _plain(text)
             if same and passage.id not in without:
                 return passage.id
         return None
+
+
+def _mapped(
+    directory: Path,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Returns a store's offsets, hashes and the ids in the order of the hashes."""
+    return (
+        map_array(directory / _OFFSETS, dtypes=[np.int64], ndim=1),
+        map_array(directory / _HASHES, dtypes=[np.uint64], ndim=1),
+        map_array(directory / _HASHED_IDS, dtypes=[np.int64], ndim=1),
+    )
 
 
 class Passages:

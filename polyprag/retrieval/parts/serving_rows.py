@@ -17,6 +17,7 @@ from polyprag.errors import ConfigError, RunError
 from polyprag.retrieval.parts.fp16_rows import gather_fp16
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
+from sharding.storage.array_files import map_array
 
 if TYPE_CHECKING:
     import torch
@@ -118,9 +119,12 @@ class ServingRows:
         self,
         table_nSK: npt.NDArray[np.float16] | npt.NDArray[np.int8],
         scales_n: npt.NDArray[np.float32] | None = None,
+        *,
+        where: Path | None = None,
     ) -> None:
         """Wraps an (n, S, K) array, with scales where it is of int8; `open` maps one."""
         self._table_nSK, self._scales_n = table_nSK, scales_n
+        self._where = where
 
     @classmethod
     def open(cls, directory: Path, *, num_passages: int) -> "ServingRows":
@@ -132,22 +136,19 @@ class ServingRows:
         path = directory / _FILE
         scales = None
         try:
-            table = np.load(path, mmap_mode="r", allow_pickle=False)
+            table = map_array(path, dtypes=[np.float16, np.int8], ndim=3)
             if table.dtype == np.int8:
-                scales = np.load(directory / _SCALES, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+                scales = map_array(directory / _SCALES, dtypes=[np.float32], ndim=1).copy()
+        except (OSError, ValueError) as error:
             raise RunError(f"{path}: {error}; {REMEDY}") from error
-        if (
-            table.dtype not in (np.float16, np.int8)
-            or table.ndim != 3
-            or len(table) != num_passages
-            or not (scales is None or _are_scales(scales, num_passages))
-        ):
+        if len(table) != num_passages or not table.size:
             raise RunError(
-                f"{path}: {table.dtype} of shape {table.shape} where rows in fp16, or int8 with "
-                f"scales, of {num_passages} passages are expected; {REMEDY}"
+                f"{path}: of shape {table.shape} where rows of {num_passages} passages are "
+                f"expected; {REMEDY}"
             )
-        return cls(np.asarray(table), scales)  # the memmap class costs a call an access
+        if scales is not None and not (len(scales) == num_passages and np.isfinite(scales).all()):
+            raise RunError(f"{directory / _SCALES}: not a scale for each row; {REMEDY}")
+        return cls(table, scales, where=path)
 
     @property
     def rows_format(self) -> str:
@@ -161,9 +162,16 @@ class ServingRows:
         return sites, experts
 
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Returns the rows (m, S, K) at positions (m,) of the segment, in their order."""
+        """Returns the rows (m, S, K) at positions (m,) of the segment, in their order.
+
+        Raises:
+            IndexError: there is no such position.
+            RunError: a number isn't finite.
+        """
         if self._scales_n is None:
-            return gather_fp16(self._table_nSK.view(np.float16), positions)
+            rows_mSK = gather_fp16(self._table_nSK.view(np.float16), positions)
+            self._refuse_damaged(bool(np.isfinite(rows_mSK).all()))
+            return rows_mSK
         rows_mSK = self._table_nSK.take(positions, axis=0).astype(np.float32)
         rows_mSK *= self._scales_n[positions][:, None, None]
         return rows_mSK
@@ -173,6 +181,7 @@ class ServingRows:
 
         Raises:
             IndexError: there is no such position.
+            RunError: a number isn't finite.
         """
         import torch
 
@@ -187,11 +196,13 @@ class ServingRows:
         if self._scales_n is not None:
             scales_m = torch.from_numpy(self._scales_n[positions]).to(device)
             rows_mSK *= scales_m[:, None, None]
+        else:
+            self._refuse_damaged(bool(torch.isfinite(rows_mSK).all()))
         return rows_mSK
 
-
-def _are_scales(scales: npt.NDArray[np.float32], num_passages: int) -> bool:
-    return scales.dtype == np.float32 and scales.shape == (num_passages,)
+    def _refuse_damaged(self, is_finite: bool) -> None:
+        if not is_finite:
+            raise RunError(f"{self._where}: a row isn't of finite numbers; {REMEDY}")
 
 
 class Rows:

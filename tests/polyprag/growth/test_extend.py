@@ -16,7 +16,7 @@ from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.augment.corpus import describe
 from polyprag.cli import main
-from polyprag.config import AugmentConfig, Config
+from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.files import load_config, save_config
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
@@ -210,6 +210,8 @@ def test_stages_that_are_not_made_yet_are_named_and_passed_over(run: Path, tmp_p
 )
 def test_new_passages_are_augmented_as_the_others_were(augment: AugmentConfig) -> None:
     recorded = describe(Config(augment=augment))
+    asked = trust.endpoint_of(Config(augment=augment), trust.AUGMENT)
+    trust.remember([] if asked is None else [asked])
     assert describe(augment_settings(Config(), recorded)) == recorded
     mine = Config(augment=replace(augment, batch_size=3))
     assert augment_settings(mine, recorded) == mine

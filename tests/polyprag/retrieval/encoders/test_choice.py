@@ -111,7 +111,7 @@ def test_only_lsa_is_fitted_and_only_models_here_gain_by_a_gpu() -> None:
     assert gaining == ["base", "sentence", "transformers"]
 
 
-INDEX = {"encoder": "openai", "encoder_path": "m", "base_url": "http://localhost/v1"}
+INDEX = {"encoder": "openai", "encoder_path": "m"}
 
 
 @pytest.mark.parametrize(

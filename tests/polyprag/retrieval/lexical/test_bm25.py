@@ -191,7 +191,7 @@ def test_an_index_of_another_number_of_passages_is_refused(build: Build, tmp_pat
     [
         "data.csc.index.npy",
         "indptr.csc.index.npy",
-        "params.index.json",
+        "indices.csc.index.npy",
         "hashes.npy",
     ],
 )
