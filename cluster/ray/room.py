@@ -40,7 +40,11 @@ class Demand:
         """
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         return sum(
-            min(math.floor(node.get(name, 0.0) / each + 1e-6) for name, each in wanted.items() if each)
+            min(
+                math.floor(node.get(name, 0.0) / each + 1e-6)
+                for name, each in wanted.items()
+                if each
+            )
             for node in nodes
         )
 

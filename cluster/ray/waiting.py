@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 from cluster.ray.room import Demand, amounts_text, lack_of, longest_wait, remedy
