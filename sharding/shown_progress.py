@@ -1,8 +1,11 @@
 """How a long stage tells whoever shows it how far it is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Protocol
+
+_PARTLY: ContextVar[Callable[[float], None] | None] = ContextVar("partly", default=None)
 
 
 class Advance(Protocol):
@@ -26,3 +29,20 @@ class ShowProgress(Protocol):
 def show_nothing(total: int | None, description: str, *, unit: str) -> Iterator[Advance]:
     """For those who don't look."""
     yield lambda done, note="", /: None
+
+
+def tell_part(share: float) -> None:
+    """Tells how much of the task at work is done, 0 to 1, if it is run where somebody listens."""
+    listener = _PARTLY.get()
+    if listener is not None:
+        listener(share)
+
+
+@contextmanager
+def parts_told_to(listener: Callable[[float], None]) -> Iterator[None]:
+    """Has tasks that this process itself runs in the block tell how much of them is done."""
+    token = _PARTLY.set(listener)
+    try:
+        yield
+    finally:
+        _PARTLY.reset(token)

@@ -330,6 +330,11 @@ def test_an_autoscaler_is_known_and_waited_for(
         "head_node_type": "head",
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": 5,
+        "file_mounts_sync_continuously": False,
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        **{name: [] for name in ("cluster_synced_files", "initialization_commands")},
+        **{f"{who}setup_commands": [] for who in ("", "head_", "worker_")},
+        **{f"{who}_start_ray_commands": [] for who in ("head", "worker")},
     }
     (tmp_path / "autoscaler.json").write_text(json.dumps(settings))
     port, open_to_all = free_port(), {"RAY_AUTH_MODE": "disabled"}
