@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import functools
 import math
-import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import polyprag
 from polyprag.config import Config
+from polyprag.config.paths import with_absolute_paths
 from polyprag.config.safe_yaml import (
     Setting,
     parse_mapping,
@@ -64,15 +64,6 @@ def load_config(
         settings += parse_settings(_read(locate(config)), where=str(config))
     settings += [parse_override(override) for override in overrides]
     return _merge(settings)
-
-
-def with_absolute_model(config: Config) -> Config:
-    """Makes `model.path` absolute where it is a directory: workers run in other ones."""
-    path = config.model.path
-    if not os.path.isdir(path):
-        return config
-    model = dataclasses.replace(config.model, path=os.path.abspath(path))
-    return dataclasses.replace(config, model=model)
 
 
 def parse_override(text: str) -> Setting:
@@ -147,9 +138,12 @@ def to_yaml(config: Config) -> str:
 
 
 def save_config(config: Config, directory: str | Path) -> None:
-    """Writes the whole config as config.yaml in a run (or encoding) directory, atomically."""
+    """Writes the whole config as config.yaml in a run (or encoding) directory, atomically.
+
+    What it names on this machine is found again from every directory.
+    """
     with atomic_write(join(str(directory), CONFIG_FILE)) as file:
-        file.write(to_yaml(config).encode())
+        file.write(to_yaml(with_absolute_paths(config)).encode())
 
 
 def flatten(config: Config) -> dict[str, Any]:

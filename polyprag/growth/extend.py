@@ -9,7 +9,7 @@ from typing import Any
 
 from polyprag.augment.corpus import augment_corpus, describe
 from polyprag.config import AugmentConfig, Config
-from polyprag.config.files import with_absolute_model
+from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.edit import extend_encoding
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import Encoding, encoding_dir
@@ -116,7 +116,7 @@ def row_settings(run_dir: str, config: Config) -> Config:
     trained_with = Encoding.load(run_dir).config
     return replace(
         trained_with,
-        model=with_absolute_model(config).model,
+        model=with_absolute_paths(config).model,
         add=config.add,
         index=config.index,
         retrieval=config.retrieval,

@@ -5,7 +5,6 @@ what was fitted to the passages, if anything was. A key is never in it, only the
 environment variable that has it.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from polyprag.config import Config, IndexConfig, ModelConfig
+from polyprag.config.paths import absolute_if_there
 from polyprag.errors import ConfigError, FileError, RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.interface import Encoder, PrefixedEncoder, passage_text
@@ -68,9 +68,12 @@ def encoder_settings(config: Config) -> dict[str, Any]:
     index = config.index
     settings = {key: getattr(index, key) for key in _ALWAYS + _DECIDING[index.encoder]}
     for key in _PATHS.get(index.encoder, ()):
-        settings[key] = _absolute(settings[key])
+        settings[key] = _found_anywhere(settings[key])
     if index.encoder == "base":
-        settings |= {"path": _absolute(config.model.path), "revision": config.model.revision}
+        settings |= {
+            "path": absolute_if_there(config.model.path),
+            "revision": config.model.revision,
+        }
     return settings
 
 
@@ -221,6 +224,5 @@ def _saved_dims(saved: _Saved, directory: Path) -> int | None:
     return dims
 
 
-def _absolute(path: str | None) -> str | None:
-    """Returns a directory as seen from everywhere on this machine; a hub name as it is."""
-    return os.path.abspath(path) if path and os.path.isdir(path) else path
+def _found_anywhere(path: str | None) -> str | None:
+    return absolute_if_there(path) if path else path
