@@ -295,6 +295,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+HEAD = "ray.head.default"  # as the fake machines' head is called
 _ON_THE_AUTOSCALER = """
 import sys, time
 from cluster.ray.room import longest_wait
@@ -326,8 +327,8 @@ def test_an_autoscaler_is_known_and_waited_for(
         "cluster_name": "made-here",
         "max_workers": 1,
         "provider": {"type": "fake_multinode"},  # whose machines are processes of this one
-        "available_node_types": {"head": kind(0, 0), "worker": kind(2, 1)},
-        "head_node_type": "head",
+        "available_node_types": {HEAD: kind(0, 0), "worker": kind(2, 1)},
+        "head_node_type": HEAD,
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": 5,
         "file_mounts_sync_continuously": False,
