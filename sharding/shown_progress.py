@@ -1,6 +1,6 @@
 """How a long stage tells whoever shows it how far it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -38,11 +38,38 @@ def tell_part(share: float) -> None:
         listener(share)
 
 
-@contextmanager
-def parts_told_to(listener: Callable[[float], None]) -> Iterator[None]:
-    """Has tasks that this process itself runs in the block tell how much of them is done."""
-    token = _PARTLY.set(listener)
-    try:
-        yield
-    finally:
-        _PARTLY.reset(token)
+class PartCount:
+    """Counts the units of tasks that are done one after another, also while one is at work.
+
+    Only tasks that this process runs itself are heard of before they are done.
+    """
+
+    def __init__(self, advance: Callable[..., None], sizes: Sequence[int]) -> None:
+        """Begins with the first task.
+
+        Args:
+            advance: see `Advance`.
+            sizes: the units of each task.
+        """
+        self._advance, self._sizes = advance, sizes
+        self._done = self._counted = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hears in the block what tasks tell by `tell_part`."""
+        token = _PARTLY.set(self._advance_to)
+        try:
+            yield
+        finally:
+            _PARTLY.reset(token)
+
+    def finish(self, *note: str) -> None:
+        """Counts what is left of a task that is done; the next begins."""
+        self._advance(self._sizes[self._done] - self._counted, *note)
+        self._done, self._counted = self._done + 1, 0
+
+    def _advance_to(self, share: float) -> None:
+        more = int(share * self._sizes[self._done]) - self._counted
+        if more > 0:
+            self._counted += more
+            self._advance(more)

@@ -15,6 +15,7 @@ from polyprag.method.base_model import load_base
 from polyprag.method.prompts import prompt_ids
 from polyprag.method.window import first_characters, longest_that_fits, prompt_tokens
 from sharding.corpus.passages import Augmentation, Passage
+from sharding.shown_progress import tell_part
 
 
 class HFWriter:
@@ -59,6 +60,8 @@ class HFWriter:
                 )
             for i, text in zip(batch, texts, strict=True):
                 replies[i] = text
+            if not attempt:  # few are asked again
+                tell_part((start + len(batch)) / len(order))
         return replies
 
     def _request_ids(self, passage: Passage) -> list[int]:

@@ -11,13 +11,13 @@ from polyprag.augment.corpus import augment_corpus, describe
 from polyprag.config import AugmentConfig, Config
 from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.edit import extend_encoding
-from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
+from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.errors import RunError
 from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
 from polyprag.run_dir import CORPUS
 from sharding.corpus.manifest import CorpusManifest, Partition
-from sharding.shown_progress import ShowProgress, parts_told_to, show_nothing
+from sharding.shown_progress import PartCount, ShowProgress, show_nothing
 from sharding.storage.files import exists, join
 from sharding.task_pool import InlinePool, TaskPool
 
@@ -176,23 +176,14 @@ def train_new_rows(
     if not tasks:
         return 0
     total = sum(task.partition.num_passages for task in tasks)
-    parts: list[RowsPart] = []
-    counted = 0  # passages, as updates of their rows go, of the partition at work
+    parts = []
     try:
         with show(total, "training rows", unit="passages") as advance:
-
-            def advance_to(share: float) -> None:
-                nonlocal counted
-                more = int(share * tasks[len(parts)].partition.num_passages) - counted
-                counted += more
-                advance(more)
-
-            with parts_told_to(advance_to):
+            count = PartCount(advance, [task.partition.num_passages for task in tasks])
+            with count.listening():
                 for done in (pool or InlinePool()).map(train_partition, tasks):
                     parts.append(done.part)
-                    note = "" if done.loss is None else f"loss {done.loss:.3f}"
-                    advance(done.part.num_passages - counted, note)
-                    counted = 0
+                    count.finish("" if done.loss is None else f"loss {done.loss:.3f}")
     finally:
         release()
     extend_encoding(run_dir, parts)

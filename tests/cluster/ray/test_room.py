@@ -1,5 +1,6 @@
 """Demands that a cluster has no room for: told of, refused or waited for, and ended by Ctrl-C."""
 
+import contextlib
 import json
 import os
 import signal
@@ -295,7 +296,6 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-HEAD = "ray.head.default"  # as the fake machines' head is called
 _ON_THE_AUTOSCALER = """
 import sys, time
 from cluster.ray.room import longest_wait
@@ -315,20 +315,17 @@ with ray_session(config):
 def test_an_autoscaler_is_known_and_waited_for(
     start_head: Callable[..., str], tmp_path: Path
 ) -> None:
-    def kind(cpus: int, most: int) -> dict[str, Any]:
-        return {
-            "resources": {"CPU": cpus},
-            "node_config": {},
-            "min_workers": 0,
-            "max_workers": most,
-        }
+    import psutil
 
+    head_kind = "ray.head.default"
     settings = {
         "cluster_name": "made-here",
-        "max_workers": 1,
-        "provider": {"type": "fake_multinode"},  # whose machines are processes of this one
-        "available_node_types": {HEAD: kind(0, 0), "worker": kind(2, 1)},
-        "head_node_type": HEAD,
+        "max_workers": 0,  # its machines are processes here that join port 6379, whoever has it
+        "provider": {"type": "fake_multinode"},
+        "available_node_types": {
+            head_kind: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+        },
+        "head_node_type": head_kind,
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": 5,
         "file_mounts_sync_continuously": False,
@@ -345,16 +342,37 @@ def test_an_autoscaler_is_known_and_waited_for(
         num_cpus=0,
         environment={"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", **open_to_all},
     )
-    done = subprocess.run(
-        [sys.executable, "-c", _ON_THE_AUTOSCALER, f"127.0.0.1:{port}"],
-        capture_output=True,
+    address = f"127.0.0.1:{port}"
+    waits = subprocess.Popen(
+        [sys.executable, "-c", _ON_THE_AUTOSCALER, address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=300,
         env={**environment(), **open_to_all},
     )
-    assert done.returncode == 0 and done.stdout == "[0, 1, 2]\n", done.stderr
-    assert "it has no CPU and no GPU on 1 machine: waiting, 0 s so far" in done.stderr
+    started = [waits]
+    try:
+        read_until(waits, "it has no CPU and no GPU on 1 machine: waiting, 0 s so far")
+        ray = str(Path(sys.executable).with_name("ray"))
+        node = [ray, "start", f"--address={address}", "--num-cpus=1", "--block"]
+        quiet = subprocess.DEVNULL
+        started.append(
+            subprocess.Popen(
+                [*node, f"--object-store-memory={STORE}", "--dashboard-agent-listen-port=0"],
+                env={**environment(), **open_to_all},
+                stdout=quiet,
+                stderr=quiet,
+            )
+        )
+        stdout, stderr = waits.communicate(timeout=240)
+        assert waits.returncode == 0 and stdout == "[0, 1, 2]\n", stderr
+    finally:
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+            process.kill()
+            process.wait()
 
 
 def test_waiting_names_nothing_of_a_cluster_that_has_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,8 +256,8 @@ def test_training_of_rows_is_shown_as_it_goes_within_a_partition(grown: Path) ->
         yield lambda done, note="", /: told.append((done, note))
 
     assert train_new_rows(str(grown), config, show=show) == 5
-    # Three steps on four passages, and on one: 4/3, 8/3, 4 and 0, 0, 1 of them, in whole ones.
-    assert [done for done, note in told if not note] == [1, 1, 2, 0, 0, 1]
+    # Three steps on four passages, and on one: 4/3, 8/3, 4 and 1/3, 2/3, 1 of them, in whole ones.
+    assert [done for done, note in told if not note] == [1, 1, 2, 1]
     losses = [(done, note) for done, note in told if note]
     assert [done for done, _ in losses] == [0, 0]
     assert all(note.startswith("loss ") for _, note in losses)
