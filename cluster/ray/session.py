@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.ray.startup import join_errors, prepare_token, ray_directory, start_errors
 from polyprag.config import ClusterConfig, cluster_address
+from polyprag.threads import WAIT_POLICY
 
 # A local object store holds nothing but the workers' settings.
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -84,6 +85,7 @@ def worker_environment(config: ClusterConfig) -> dict[str, str]:
     """Returns the environment variables that every worker starts with."""
     environment = {
         "OMP_NUM_THREADS": str(config.cpus_per_worker),
+        WAIT_POLICY: os.environ.get(WAIT_POLICY, "PASSIVE"),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONWARNINGS": "ignore",
     }

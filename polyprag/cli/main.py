@@ -13,6 +13,7 @@ from polyprag import __version__
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
 from polyprag.sigterm import on_sigterm
 from polyprag.streams import outlive_readers
+from polyprag.threads import share_cores
 
 COMMANDS = (  # in the order of a run
     "prepare",
@@ -56,6 +57,7 @@ class CommandGroup(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the command line; a pipe that is closed on the other side ends none of its work."""
         outlive_readers()
+        share_cores()
         return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
