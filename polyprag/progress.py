@@ -1,6 +1,11 @@
-"""Progress of a stage on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a stage on stderr: a bar on a terminal, a plain line every few seconds elsewhere.
+
+Rates begin with the first units that are done: what came before, such as loading a model or
+starting Ray, says nothing of the time that is left.
+"""
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,7 +16,8 @@ from sharding.printable import printable
 from sharding.shown_progress import Advance
 
 _SECONDS_BETWEEN_LINES = 5.0
-_RATE_OVER_SECONDS = 30.0  # a slow start, such as loading a model, soon stops counting
+_SECONDS_OF_SILENCE = 30.0  # after which a line comes though nothing has been done
+_RATE_OVER_SECONDS = 30.0
 
 
 @contextmanager
@@ -98,35 +104,57 @@ def _lines(
     started = shown = clock()
     finished = start
     last_note = ""
-    samples = deque([(started, start)])  # (time, units done), about one a second
+    samples: deque[tuple[float, int]] = deque()  # (time, units done), about one a second
+    changing = threading.Lock()
 
-    def rate_since(sample: tuple[float, int]) -> float | None:
-        passed = clock() - sample[0]
-        return (finished - sample[1]) / passed if passed > 0 else None
+    def recent_rate(now: float) -> float | None:
+        if not samples or now <= samples[0][0]:
+            return None
+        return (finished - samples[0][1]) / (now - samples[0][0])
 
     def line(rate: float | None) -> str:
         text = f"{description}: {_count(finished, total, unit, rate)}"
-        if last_note:
-            text += f", {last_note}"
+        return f"{text}, {last_note}" if last_note else text
+
+    def show(now: float) -> None:
+        nonlocal shown
+        shown, rate = now, recent_rate(now)
+        text = line(rate)
         if total is not None and rate and finished < total:
             text += f", {_duration((total - finished) / rate)} left"
-        return text
+        elif rate is None:
+            text += f", {_duration(now - started)} so far"
+        print(text, file=stream, flush=True)
 
     def advance(done: int, note: str = "", /) -> None:
-        nonlocal finished, shown, last_note
-        finished, last_note = finished + done, printable(note)
-        now = clock()
-        while len(samples) > 1 and samples[1][0] <= now - _RATE_OVER_SECONDS:
-            samples.popleft()
-        if now - shown >= _SECONDS_BETWEEN_LINES:
-            shown = now
-            print(line(rate_since(samples[0])), file=stream, flush=True)
-        if now - samples[-1][0] >= 1:
-            samples.append((now, finished))
+        nonlocal finished, last_note
+        with changing:
+            finished, last_note = finished + done, printable(note)
+            now = clock()
+            while len(samples) > 1 and samples[1][0] <= now - _RATE_OVER_SECONDS:
+                samples.popleft()
+            if now - shown >= _SECONDS_BETWEEN_LINES:
+                show(now)
+            if done and (not samples or now - samples[-1][0] >= 1):
+                samples.append((now, finished))
 
-    yield advance
-    whole = line(rate_since((started, start)))
-    print(f"{whole}, {_duration(clock() - started)} in all", file=stream, flush=True)
+    def break_silence(stop: threading.Event) -> None:
+        while not stop.wait(_SECONDS_OF_SILENCE / 10):
+            with changing:
+                if clock() - shown >= _SECONDS_OF_SILENCE:
+                    show(clock())
+
+    ended = threading.Event()
+    thread = threading.Thread(target=break_silence, args=(ended,), name="progress", daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        thread.join()
+    passed = clock() - started
+    whole = line((finished - start) / passed if passed > 0 else None)
+    print(f"{whole}, {_duration(passed)} in all", file=stream, flush=True)
 
 
 def _count(done: int, total: int | None, unit: str, rate: float | None) -> str:

@@ -19,7 +19,8 @@ from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
-from polyprag.config.files import locate, save_config, with_absolute_model
+from polyprag.config.files import locate, save_config
+from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
@@ -82,7 +83,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
 
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
     """Returns local paths made absolute: workers run in other directories."""
-    run_dir, config = absolute(run_dir), with_absolute_model(config)
+    run_dir, config = absolute(run_dir), with_absolute_paths(config)
     if config.deepspeed.config is not None:
         file = absolute(locate(config.deepspeed.config))
         config = replace(config, deepspeed=replace(config.deepspeed, config=file))

@@ -11,6 +11,7 @@ from polyprag.config import ClusterConfig, cluster_address
 
 _NODE_GROUP = "ray.io/node-group"  # the label of a node that an autoscaler or operator has started
 _AUTOSCALER_STATUS = b"__autoscaling_status"  # where Ray's autoscaler writes what it manages
+_STATES = ("active_nodes", "idle_nodes", "pending_launches")  # numbers by kind of node
 _UNMANAGED = "node_"  # the kinds of nodes, there, of a cluster that has no config to start any
 
 
@@ -133,7 +134,8 @@ def _is_managed() -> bool:
 
     untyped: Any = _internal_kv_get
     try:
-        kinds = json.loads(untyped(_AUTOSCALER_STATUS) or "{}")["autoscaler_report"]["active_nodes"]
-    except (ValueError, KeyError, TypeError):  # nothing is there, or what another Ray writes
+        report = json.loads(untyped(_AUTOSCALER_STATUS) or "{}")["autoscaler_report"]
+        kinds = [kind for state in _STATES for kind in report.get(state) or ()]
+    except (ValueError, KeyError, TypeError, AttributeError):  # none, or what another Ray writes
         return False
     return any(not str(kind).startswith(_UNMANAGED) for kind in kinds)

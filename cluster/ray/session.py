@@ -1,21 +1,19 @@
 """Starting Ray on this machine, or joining a cluster that runs already."""
 
+import logging
 import os
 import signal
-import socket
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from cluster.ray.startup import join_errors, prepare_token, ray_directory, start_errors
 from polyprag.config import ClusterConfig, cluster_address
-from polyprag.errors import RunError
+from polyprag.threads import WAIT_POLICY
 
 # A local object store holds nothing but the workers' settings.
 _OBJECT_STORE_BYTES = 100 * 2**20
-_KNOCK_SECONDS = 20.0
 
 
 @contextmanager
@@ -27,7 +25,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
             for the workers however few cores there are, and stops with the block.
 
     Raises:
-        RunError: nothing answers at the address.
+        RunError: nothing answers at the address, or Ray can't be started here.
+        RayStartError: it wasn't there in time.
     """
     import ray
 
@@ -37,28 +36,25 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     address = cluster_address(config)
+    # It warns of a token that is as it should be; with several commands a run, that is noise.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     if address is None:
+        directory = ray_directory()
+        prepare_token()
         needed = config.workers * config.cpus_per_worker + 1
-        ray.init(
-            address="local",
-            num_cpus=max(needed, os.cpu_count() or 1),
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-        )
-        _tighten_token()
+        with start_errors(directory):
+            ray.init(
+                address="local",
+                num_cpus=max(needed, os.cpu_count() or 1),
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                _temp_dir=directory,
+            )
     else:
-        try:
-            _knock(address)
+        with join_errors(address):
             ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise RunError(
-                f"cluster.address={address!r}: no Ray cluster answers there ({error}); start one "
-                "(`ray start --head`), give its token where it has one (RAY_AUTH_MODE=token and "
-                "RAY_AUTH_TOKEN_PATH), or leave cluster.address and RAY_ADDRESS unset to start "
-                "one here"
-            ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's ends the process without a word
     try:
@@ -85,24 +81,11 @@ def cluster_resource(name: str) -> int:
     return int(resources.get(name, 0))
 
 
-def _knock(address: str) -> None:
-    """Raises `OSError` when nobody listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
-
-
-def _tighten_token() -> None:
-    """Takes others' access to Ray's authentication token away; Ray writes it world-readable."""
-    token = Path.home() / ".ray" / "auth_token"
-    if token.is_file() and stat.S_IMODE(token.stat().st_mode) & 0o077:
-        token.chmod(0o600)
-
-
 def worker_environment(config: ClusterConfig) -> dict[str, str]:
     """Returns the environment variables that every worker starts with."""
     environment = {
         "OMP_NUM_THREADS": str(config.cpus_per_worker),
+        WAIT_POLICY: os.environ.get(WAIT_POLICY, "PASSIVE"),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONWARNINGS": "ignore",
     }

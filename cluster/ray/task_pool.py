@@ -1,19 +1,25 @@
 """Run the data plane's tasks on all nodes of a Ray cluster."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import cycle
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from cluster.ray.room import Demand, living_resources
 from cluster.ray.session import cluster_resource
+from cluster.ray.waiting import await_machines, await_turn
+from polyprag.config import ClusterConfig
 from polyprag.errors import PolypragError, RunError
 from sharding.task_pool import in_order, no_bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_TASK = Demand("task", 1, cpus=1)
+_GPU_TASK = Demand("task", 1, cpus=1, gpus=1)
 
 
 class RayPool:
@@ -22,9 +28,17 @@ class RayPool:
     See `sharding.task_pool.TaskPool`. Files that tasks name must be visible to every node.
     """
 
-    def __init__(self, num_workers: int | None = None) -> None:
-        """Uses `num_workers` CPUs; by default all that the cluster has now."""
+    def __init__(
+        self, num_workers: int | None = None, *, config: ClusterConfig | None = None
+    ) -> None:
+        """Prepares; nothing is asked of the cluster yet.
+
+        Args:
+            num_workers: CPUs to use; by default all that the cluster has now.
+            config: says how long to wait for machines where there is none.
+        """
         self.num_workers = num_workers or max(1, cluster_resource("CPU"))
+        self._config = config or ClusterConfig()
 
     def map(
         self,
@@ -36,9 +50,11 @@ class RayPool:
         """See `TaskPool.map`. Ray runs a task again whose node was lost.
 
         Raises:
-            RunError: Ray could not run a task.
+            RunError: Ray could not run a task, or has no room for one.
         """
         remote: Any = _run  # its types can't say that it takes any function
+        await_machines(_TASK, self._config)
+        await_turn([remote.remote(no_bytes, None)], _TASK)
 
         def end(begun: set[Any]) -> None:
             for reference in begun:
@@ -54,16 +70,23 @@ class RayGpuPool:
     An actor that is lost with its node is started again elsewhere and its task run again.
     """
 
-    def __init__(self, num_workers: int | None = None) -> None:
-        """Uses `num_workers` GPUs; by default all that the cluster has now.
+    def __init__(
+        self, num_workers: int | None = None, *, config: ClusterConfig | None = None
+    ) -> None:
+        """Prepares; nothing is asked of the cluster yet.
+
+        Args:
+            num_workers: GPUs to use; by default all that the cluster has now, each beside a CPU.
+            config: says how long to wait for machines where there is none.
 
         Raises:
-            RunError: it has none.
+            RunError: it has no GPU.
         """
-        gpus = num_gpus()
-        if not gpus:
+        if not num_gpus():
             raise RunError("the Ray cluster has no GPU: leave the work to its CPUs")
-        self.num_workers = min(num_workers or gpus, gpus)
+        room = max(1, _GPU_TASK.room_on(living_resources()))
+        self.num_workers = min(num_workers or room, room)
+        self._config = config or ClusterConfig()
 
     def map(
         self,
@@ -75,23 +98,33 @@ class RayGpuPool:
         """See `TaskPool.map`.
 
         Raises:
-            RunError: Ray could not run a task.
+            RunError: Ray could not run a task, or has no room for one.
         """
+        await_machines(_GPU_TASK, self._config)
         actor: Any = _Actor  # its types can't say that it takes any function
         actors = [actor.remote() for _ in range(self.num_workers)]
-        turns = cycle(actors)
+        coming = {each.run.remote(no_bytes, None): each for each in actors}
+        at_work: deque[Any] = deque()
+
+        def begin(task: T) -> Any:
+            """Leaves actors alone whose GPU is still in use by others."""
+            for reference in (
+                ray.wait([*coming], num_returns=len(coming), timeout=0)[0] if coming else ()
+            ):
+                at_work.append(coming.pop(reference))
+            at_work.rotate(-1)
+            return at_work[-1].run.remote(function, task)
 
         def end(begun: set[Any]) -> None:
             for each in actors:
                 ray.kill(each)
 
-        yield from _results(
-            lambda task: next(turns).run.remote(function, task),
-            tasks,
-            self.num_workers,
-            num_bytes,
-            end,
-        )
+        try:
+            await_turn([*coming], _GPU_TASK)
+        except BaseException:
+            end(set())
+            raise
+        yield from _results(begin, tasks, self.num_workers, num_bytes, end)
 
 
 def _results(

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig, Config, trust
+from polyprag.config.paths import absolute_if_there
 from polyprag.errors import ConfigError
 from polyprag.method.examples import count_examples
 from sharding.corpus.manifest import CorpusManifest
@@ -86,13 +87,15 @@ def describe(config: Config) -> dict[str, Any]:
         return settings
     settings |= {"max_new_tokens": augment.max_new_tokens, "temperature": augment.temperature}
     if augment.backend == "hf":
-        return settings | {"model": augment.model or config.model.path}
+        return settings | {"model": absolute_if_there(augment.model or config.model.path)}
     return settings | {"model": augment.model, "endpoint": _without_secrets(augment.base_url)}
 
 
 def _refuse_other_settings(
     corpus_dir: str, recorded: dict[str, Any] | None, settings: dict[str, Any]
 ) -> None:
+    if recorded is not None and recorded.get("backend") == "hf":
+        recorded = recorded | {"model": absolute_if_there(str(recorded.get("model")))}
     if recorded is None or recorded == settings:
         return
     different = sorted(

@@ -16,6 +16,7 @@ from polyprag.method.window import first_characters, longest_that_fits, prompt_t
 from polyprag.tokens.chat_template import chat_markup
 from polyprag.tokens.text_tokens import TextTokenizer
 from sharding.corpus.passages import Augmentation, Passage
+from sharding.shown_progress import tell_part
 
 _DEFAULTS = GenerationConfig()
 
@@ -81,6 +82,8 @@ class HFWriter:
                 )
             for i, text in zip(batch, texts, strict=True):
                 replies[i] = text
+            if not attempt:  # few are asked again
+                tell_part((start + len(batch)) / len(order))
         return replies
 
     def _request_ids(self, passage: Passage) -> list[int]:

@@ -127,14 +127,14 @@ def refuse_bare_override(text: str) -> None:
 
 
 def with_checked_model(config: "Config") -> "Config":
-    """Returns the config with `model.path` absolute, once what can be seen of the model is right.
+    """Returns the config with absolute paths, once what can be seen of the model is right.
 
     Nothing is loaded, and a hub isn't asked.
 
     Raises:
         ConfigError: a directory isn't there, isn't a model's, or a file in it is damaged.
     """
-    from polyprag.config.files import with_absolute_model
+    from polyprag.config.paths import with_absolute_paths
     from polyprag.errors import ConfigError
     from polyprag.pretrained import UnusableModelError
     from polyprag.pretrained.files import check_model_files
@@ -143,7 +143,7 @@ def with_checked_model(config: "Config") -> "Config":
         check_model_files(config.model.path)
     except UnusableModelError as error:
         raise ConfigError(f"model.path={config.model.path!r} can't be used: {error}") from error
-    return with_absolute_model(config)
+    return with_absolute_paths(config)
 
 
 def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "Config":

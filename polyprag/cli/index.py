@@ -99,7 +99,9 @@ def command(
             advance,
             compact=compact,
             pool=pool,
-            encoding_pool=gpu_pool(workers) if on_ray and uses_gpu(config) else None,
+            encoding_pool=gpu_pool(config.cluster, workers)
+            if on_ray and uses_gpu(config)
+            else None,
         )
     save_config(config, run)
     rows = "with their routing rows" if manifest.has_rows else "not encoded yet"

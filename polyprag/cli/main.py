@@ -15,6 +15,7 @@ from polyprag.cli.output import echo
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
 from polyprag.sigterm import on_sigterm
 from polyprag.streams import outlive_readers
+from polyprag.threads import share_cores
 from sharding.printable import printable
 
 _SECTIONS = {  # in the order of a run
@@ -46,6 +47,7 @@ class CommandGroup(SuggestingGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the command line; a pipe that is closed on the other side ends none of its work."""
         outlive_readers()
+        share_cores()
         return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

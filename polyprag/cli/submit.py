@@ -1,6 +1,7 @@
 """`polyprag submit`: a command as a job of a Ray cluster."""
 
 import os
+from glob import glob
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from polyprag.config import Config
 
 _TRUST = "--trust-run"
+_FILE_OPTIONS = ("--questions", "--out")  # of the commands that can be jobs
 _ENDING_S = 30.0  # for a command to end after its last checkpoint
 
 address_option = click.option(
@@ -152,13 +154,19 @@ def _checked(name: str, run: str, arguments: tuple[str, ...]) -> "tuple[Config, 
 
 def _absolute(arguments: tuple[str, ...], config: "Config") -> list[str]:
     """Makes local paths absolute for a job, which runs in another directory."""
-    from polyprag.config.files import with_absolute_model
+    from polyprag.config.paths import changed_paths
     from sharding.storage.urls import absolute
 
-    is_path = [("/" in word or "." in word) and os.path.exists(word) for word in arguments]
-    words = [absolute(w) if here else w for w, here in zip(arguments, is_path, strict=True)]
-    model = with_absolute_model(config).model.path
-    return words if model == config.model.path else [*words, f"model.path={model}"]
+    words = list(arguments)
+    for at, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in _FILE_OPTIONS and equals:
+            words[at] = f"{option}={absolute(value)}"
+        elif at and words[at - 1] in _FILE_OPTIONS:
+            words[at] = absolute(word)  # --out needn't be there yet
+        elif ("/" in word or "." in word) and (os.path.exists(word) or glob(word)):
+            words[at] = absolute(word)
+    return words + [f"{key}={path}" for key, path in changed_paths(config).items()]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -56,7 +56,7 @@ def task_pool(
         from cluster.ray.task_pool import RayPool
 
         with ray_session(config):
-            yield RayPool(workers)
+            yield RayPool(workers, config=config)
         return
     with local_pool(workers, at_most=at_most) as pool:
         yield pool
@@ -76,8 +76,8 @@ def local_pool(workers: int | None, *, at_most: int | None = None) -> "Iterator[
         yield pool
 
 
-def gpu_pool(workers: int | None) -> "TaskPool | None":
+def gpu_pool(config: "ClusterConfig", workers: int | None) -> "TaskPool | None":
     """Actors with a GPU each on the Ray cluster that `task_pool` joined; None where it has none."""
     from cluster.ray.task_pool import RayGpuPool, num_gpus
 
-    return RayGpuPool(workers) if num_gpus() else None
+    return RayGpuPool(workers, config=config) if num_gpus() else None

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 import polyprag
 from polyprag.config import Config, trust
 from polyprag.config.keys import flatten, is_text, known_type, section_names
+from polyprag.config.paths import with_absolute_paths
 from polyprag.config.safe_yaml import (
     MAX_BYTES,
     Setting,
@@ -30,7 +31,6 @@ from polyprag.config.safe_yaml import (
     refuse_interpolation,
 )
 from polyprag.errors import ConfigError
-from polyprag.pretrained.where import absolute_path
 from sharding.storage.files import atomic_write, exists, join, read_bytes
 from sharding.storage.urls import absolute, is_local
 
@@ -114,12 +114,6 @@ def load_saved_config(url: str) -> Config:
     return _merge(_saved_settings(url))
 
 
-def with_absolute_model(config: Config) -> Config:
-    """Makes `model.path` absolute where it is a directory: workers run in other ones."""
-    model = dataclasses.replace(config.model, path=absolute_path(config.model.path))
-    return dataclasses.replace(config, model=model)
-
-
 def parse_override(text: str) -> Setting:
     """Reads `section.key=value` as given on a command line.
 
@@ -195,9 +189,12 @@ def to_yaml(config: Config) -> str:
 
 
 def save_config(config: Config, directory: str | Path) -> None:
-    """Writes the whole config as config.yaml in a run (or encoding) directory, atomically."""
+    """Writes the whole config as config.yaml in a run (or encoding) directory, atomically.
+
+    What it names on this machine is found again from every directory.
+    """
     with atomic_write(join(str(directory), CONFIG_FILE)) as file:
-        file.write(to_yaml(config).encode())
+        file.write(to_yaml(with_absolute_paths(config)).encode())
 
 
 def _checked(

@@ -9,7 +9,7 @@ from typing import Any
 
 from polyprag.augment.corpus import augment_corpus, describe
 from polyprag.config import AugmentConfig, Config, trust
-from polyprag.config.files import with_absolute_model
+from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.edit import extend_encoding
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import Encoding, encoding_dir
@@ -17,7 +17,7 @@ from polyprag.errors import RunError
 from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
 from polyprag.run_dir import CORPUS
 from sharding.corpus.manifest import CorpusManifest, Partition
-from sharding.shown_progress import ShowProgress, show_nothing
+from sharding.shown_progress import PartCount, ShowProgress, show_nothing
 from sharding.storage.files import exists, join
 from sharding.task_pool import InlinePool, TaskPool
 
@@ -121,7 +121,7 @@ def row_settings(run_dir: str, config: Config) -> Config:
     trained_with = Encoding.load(run_dir).config
     return replace(
         trained_with,
-        model=with_absolute_model(config).model,
+        model=with_absolute_paths(config).model,
         add=config.add,
         index=config.index,
         retrieval=config.retrieval,
@@ -184,10 +184,11 @@ def train_new_rows(
     parts = []
     try:
         with show(total, "training rows", unit="passages") as advance:
-            for done in (pool or InlinePool()).map(train_partition, tasks):
-                parts.append(done.part)
-                note = "" if done.loss is None else f"loss {done.loss:.3f}"
-                advance(done.part.num_passages, note)
+            count = PartCount(advance, [task.partition.num_passages for task in tasks])
+            with count.listening():
+                for done in (pool or InlinePool()).map(train_partition, tasks):
+                    parts.append(done.part)
+                    count.finish("" if done.loss is None else f"loss {done.loss:.3f}")
     finally:
         release()
     extend_encoding(run_dir, parts)

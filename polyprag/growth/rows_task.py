@@ -30,6 +30,7 @@ from sharding.corpus.reader import records_in
 from sharding.errors import FileError
 from sharding.rows.file import load_rows, save_rows
 from sharding.rows.part import RowPartition
+from sharding.shown_progress import tell_part
 from sharding.storage.decoding import strict_json
 from sharding.storage.files import exists, join, sha256_of
 
@@ -139,7 +140,13 @@ def train_partition(task: RowsTask) -> RowsDone:
             below=task.num_before,
         )
         trainer = _trainer(task.run_dir, task.settings)
-        result = trainer.train(records, start, partition=part.index, seed=config.train.seed)
+        result = trainer.train(
+            records,
+            start,
+            partition=part.index,
+            seed=config.train.seed,
+            progress=lambda step, steps: tell_part(step / steps),
+        )
         trained, loss = result.part, result.loss
     sha256, _ = save_rows(url, trained, moments=False)
     return RowsDone(entry(sha256), loss)

@@ -65,11 +65,6 @@ def is_hub_name(path: str) -> bool:
     return not (slash and os.path.isdir(first))
 
 
-def absolute_path(path: str) -> str:
-    """Returns a directory as seen from everywhere on this machine; other names as they are."""
-    return os.path.abspath(path) if os.path.isdir(path) else path
-
-
 def _shipped(path: str) -> str:
     name = path.removeprefix(_PREFIX)
     package = Path(polyprag.__file__).parent

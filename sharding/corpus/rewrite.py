@@ -18,6 +18,7 @@ from sharding.corpus.partitions import read_shard, remove_unnamed_shards, write_
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import records_in
 from sharding.corpus.shard_index import index_name
+from sharding.shown_progress import PartCount
 from sharding.storage.files import join, remove
 from sharding.task_pool import InlinePool, TaskPool
 
@@ -70,12 +71,15 @@ def rewrite_partitions(
         partial(_rewritten, str(corpus_dir), transform=transform, count=count),
         [manifest.partitions[index] for index in waiting],
     )
-    return replace_shards(
-        corpus_dir,
-        structs.replace(manifest, partitions=tuple(partitions), augmentation=describe),
-        rewritten,
-        progress=progress,
-    )
+    sizes = [partitions[index].num_passages for index in waiting]
+    done = PartCount(progress or (lambda number: None), sizes)
+    with done.listening():
+        return replace_shards(
+            corpus_dir,
+            structs.replace(manifest, partitions=tuple(partitions), augmentation=describe),
+            rewritten,
+            progress=lambda number: done.finish(),
+        )
 
 
 def replace_shards(

@@ -145,7 +145,7 @@ def start_head() -> Iterator[Callable[..., str]]:
 
     heads: list[tuple[subprocess.Popen[bytes], str]] = []
 
-    def start(*, num_cpus: int, environment: Mapping[str, str] | None = None) -> str:
+    def start(*more: str, num_cpus: int, environment: Mapping[str, str] | None = None) -> str:
         directory = tempfile.mkdtemp(prefix="ray-")  # names of sockets are short
         ports = {
             name: free_port()
@@ -157,6 +157,7 @@ def start_head() -> Iterator[Callable[..., str]]:
             *("--dashboard-host=127.0.0.1", f"--temp-dir={directory}", f"--num-cpus={num_cpus}"),
             f"--object-store-memory={80 * 2**20}",
             *(f"--{name}port={port}" for name, port in ports.items()),
+            *more,
         ]
         # A job's `python` is the one that the node's Ray would find.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

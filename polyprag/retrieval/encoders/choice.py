@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from polyprag.config import Config, IndexConfig, ModelConfig, trust
+from polyprag.config.paths import absolute_if_there
 from polyprag.errors import ConfigError, FileError, RunError
-from polyprag.pretrained.where import absolute_path
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.interface import Encoder, PrefixedEncoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
@@ -68,11 +68,14 @@ def encoder_settings(config: Config) -> dict[str, Any]:
     index = config.index
     settings = {key: getattr(index, key) for key in _ALWAYS + _DECIDING[index.encoder]}
     for key in _PATHS.get(index.encoder, ()):
-        settings[key] = _absolute(settings[key])
+        settings[key] = _found_anywhere(settings[key])
     if index.encoder == "lsa":
         settings["analyzer"] = Analyzer.of_language(index.language).settings
     if index.encoder == "base":
-        settings |= {"path": _absolute(config.model.path), "revision": config.model.revision}
+        settings |= {
+            "path": absolute_if_there(config.model.path),
+            "revision": config.model.revision,
+        }
     return settings
 
 
@@ -263,6 +266,5 @@ def _saved_dims(saved: _Saved, directory: Path) -> int | None:
     return dims
 
 
-def _absolute(path: str | None) -> str | None:
-    """Returns a directory as seen from everywhere on this machine; a hub name as it is."""
-    return absolute_path(path) if path else path
+def _found_anywhere(path: str | None) -> str | None:
+    return absolute_if_there(path) if path else path

@@ -140,3 +140,57 @@ def test_local_paths_are_absolute_for_a_job(
         f"model.path={tmp_path / 'base'}",
     ]
     assert _absolute(arguments, load_config([], ["model.path=org/name"]))[1:] == [*arguments[1:]]
+
+
+def test_every_path_of_a_job_is_absolute_and_no_other_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polyprag.cli.submit import _absolute
+    from polyprag.config.files import load_config
+
+    for name in ("base", "encoder", "queries", "reranker", "writer", "cache", "news", "gpt-4o"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "zero.yaml").touch()
+    (tmp_path / "news" / "a.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "model.path": "base",
+        "augment.model": "writer",
+        "index.encoder_path": "encoder",
+        "index.query_encoder_path": "queries",
+        "retrieval.reranker": "reranker",
+        "data.cache_dir": "cache",
+        "deepspeed.config": "zero.yaml",
+    }
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    kinds = ["index.encoder=transformers", "augment.backend=hf"]
+    made = _absolute((), load_config([], [*overrides, *kinds]))
+    assert sorted(made) == sorted(f"{key}={tmp_path / name}" for key, name in settings.items())
+
+    # Names of an endpoint's, a hub's or polyprag's own models aren't paths, whatever lies here.
+    names = ["index.encoder=openai", "index.encoder_path=gpt-4o", "augment.backend=openai"]
+    names += ["augment.model=gpt-4o", "model.path=polyprag:tiny", "retrieval.reranker=org/name"]
+    assert _absolute((), load_config([], names)) == []
+
+    words = ("news/*.jsonl", "--questions", "q.jsonl", "--out=results", "--limit", "3")
+    assert _absolute(words, load_config([], ["model.path=org/name"])) == [
+        str(tmp_path / "news" / "*.jsonl"),
+        "--questions",
+        str(tmp_path / "q.jsonl"),
+        f"--out={tmp_path / 'results'}",  # which isn't there yet
+        "--limit",
+        "3",
+    ]
+
+
+def test_what_a_run_saves_is_found_from_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polyprag.config.files import load_config, save_config
+
+    (tmp_path / "reranker").mkdir()
+    monkeypatch.chdir(tmp_path)
+    save_config(load_config([], ["retrieval.reranker=reranker", "model.path=org/name"]), tmp_path)
+    saved = load_config(run_dir=tmp_path)
+    assert saved.retrieval.reranker == str(tmp_path / "reranker")
+    assert saved.model.path == "org/name"

@@ -13,6 +13,7 @@ from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig
 from polyprag.errors import ConfigError
 from sharding.corpus.passages import Passage
+from sharding.shown_progress import PartCount
 
 PASSAGES = [
     Passage(id=0, key="a", title="Ada", text="Ada was born in London."),
@@ -89,3 +90,17 @@ def test_long_passages_are_cut_to_the_window(
     tight = HFWriter(make_random_llama(window=64), tokenizer, CONFIG)
     with pytest.raises(ConfigError, match=r"augment\.max_new_tokens"):
         tight([long])
+
+
+def test_a_model_tells_how_many_passages_it_has_read(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    writer = HFWriter(make_random_llama(window=2048), make_byte_tokenizer(), CONFIG)
+    told: list[int] = []
+    count = PartCount(told.append, [len(PASSAGES)])
+    with count.listening():
+        writer(PASSAGES)
+        assert told == [2, 1]  # batches of two, and the second attempt is no passage more
+        count.finish()
+    assert sum(told) == 3

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count as counter
@@ -29,6 +30,7 @@ from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus
+from sharding.shown_progress import Advance
 from sharding.task_pool import ProcessPool
 
 KilledAfter = Callable[[int, Callable[[], object]], bool]
@@ -244,3 +246,20 @@ def test_an_add_killed_at_any_step_is_finished_by_the_same_command(
         if not killed:
             break
     assert survives > 15
+
+
+def test_training_of_rows_is_shown_as_it_goes_within_a_partition(grown: Path) -> None:
+    config = load_config(run_dir=grown)
+    told: list[tuple[int, str]] = []
+
+    @contextmanager
+    def show(total: int | None, description: str, *, unit: str) -> Iterator[Advance]:
+        assert (total, unit) == (5, "passages")
+        yield lambda done, note="", /: told.append((done, note))
+
+    assert train_new_rows(str(grown), config, show=show) == 5
+    # Three steps on four passages, and on one: 4/3, 8/3, 4 and 1/3, 2/3, 1 of them, in whole ones.
+    assert [done for done, note in told if not note] == [1, 1, 2, 1]
+    losses = [(done, note) for done, note in told if note]
+    assert [done for done, _ in losses] == [0, 0]
+    assert all(note.startswith("loss ") for _, note in losses)
