@@ -4,12 +4,15 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from sharding.errors import FileError
+
+_NO_SUCH_NAME = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class LocalStore:
@@ -42,26 +45,30 @@ class LocalStore:
         return os.path.getsize(self._path)
 
     def exists(self) -> bool:
-        """See `Store`."""
-        return os.path.exists(self._path)
+        """See `Store`; unlike Python's `exists`, it doesn't take a failure for a no."""
+        try:
+            os.stat(self._path)
+        except ValueError:  # no file has a name with a zero byte
+            return False
+        except OSError as error:
+            if error.errno in _NO_SUCH_NAME:
+                return False
+            raise
+        return True
 
     def list_sizes(self) -> dict[str, int]:
         """See `Store`."""
-        if not os.path.isdir(self._path):
-            return {}
-        with os.scandir(self._path) as entries:
-            return dict(sorted((entry.name, entry.stat().st_size) for entry in entries))
+        return {name: found.st_size for name, found in self._stats()}
 
     def list_names(self) -> list[str]:
         """See `Store`; asks for no file's size, which takes longer than the names."""
-        return sorted(os.listdir(self._path)) if os.path.isdir(self._path) else []
+        with self._entries() as entries:
+            return sorted(entry.name for entry in entries)
 
     def newest_change(self) -> float | None:
         """See `Store`."""
-        if not os.path.isdir(self._path):
-            return 0.0
-        with os.scandir(self._path) as entries:
-            return max((entry.stat().st_mtime for entry in entries if entry.is_file()), default=0.0)
+        written = (found.st_mtime for _, found in self._stats() if stat.S_ISREG(found.st_mode))
+        return max(written, default=0.0)
 
     def changed_at(self) -> float | None:
         """See `Store`."""
@@ -91,18 +98,21 @@ class LocalStore:
         try:
             with file:
                 yield file
-                if durable:
+                with self._writing():
                     file.flush()
-                    os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+                    if durable:
+                        os.fsync(file.fileno())
+            with self._writing():
+                os.replace(temporary, self._path)
         except BaseException as error:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.remove(temporary)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise self._cannot_write(error) from error
             raise
         if durable:
-            sync_directory(parent)
+            with self._writing():
+                sync_directory(parent)
 
     def create(self, data: bytes) -> bool:
         """See `Store`: a whole temporary file is linked to the name, which fails if it is there."""
@@ -112,7 +122,9 @@ class LocalStore:
                 file.write(data)
             os.link(temporary, self._path)
         except FileExistsError:
-            return False
+            # A server of NFS that made the link and whose answer was lost says so, too.
+            if os.stat(temporary).st_nlink != 2:
+                return False
         except OSError as error:
             raise self._cannot_write(error) from error
         finally:
@@ -128,12 +140,39 @@ class LocalStore:
 
     def sync(self) -> str | None:
         """See `Store`."""
-        with open(self._path, "rb") as file:
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                raise self._cannot_write(error) from error
+        with open(self._path, "rb") as file, self._writing():
+            os.fsync(file.fileno())
         return os.path.dirname(os.path.abspath(self._path))
+
+    @contextmanager
+    def _entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Yields what lies in the directory; nothing where there is none."""
+        try:
+            entries = os.scandir(self._path)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_NAME:
+                raise
+            yield iter(())
+            return
+        with entries:
+            yield entries
+
+    def _stats(self) -> list[tuple[str, os.stat_result]]:
+        """Returns what lies in the directory, sorted by name, but what has gone meanwhile."""
+        found = []
+        with self._entries() as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    found.append((entry.name, entry.stat()))
+        return sorted(found)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns the block's errors into those of a file that can't be written."""
+        try:
+            yield
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def _parent_and_temporary(self) -> tuple[str, str]:
         """Returns the file's directory, and a temporary name in it that nobody else has."""
