@@ -8,7 +8,6 @@ in case files of the last checkpoint are damaged. Safetensors and JSON only.
 """
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
@@ -21,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, distributed
 
 from cluster.checkpoints.files import remove_unnamed
+from cluster.checkpoints.group import WorkerGroup
 from cluster.checkpoints.manifest import (
     PREVIOUS_NAME,
     CheckpointManifest,
@@ -28,7 +28,12 @@ from cluster.checkpoints.manifest import (
     StateFile,
     load_previous,
 )
-from cluster.parallel.collectives import gather_json, gather_numbers, raise_together
+from cluster.parallel.collectives import (
+    gather_json,
+    gather_numbers,
+    raise_together,
+    run_on_all_or_raise,
+)
 from cluster.parallel.engine import ExpertEngine
 from cluster.plan.phases import Phase
 from polyprag.errors import RunError
@@ -92,7 +97,7 @@ class Checkpointer:
         identity: dict[str, Any],
         phases: tuple[Phase, ...],
         previous: CheckpointManifest | None,
-        check: Callable[[], None] = lambda: None,
+        group: WorkerGroup,
     ) -> None:
         """Deletes what a run that died has left in the directory.
 
@@ -103,10 +108,13 @@ class Checkpointer:
             identity: of the run.
             phases: of the run; the last one is being trained.
             previous: the last checkpoint, whose unchanged partitions stay.
-            check: raises where this group may no longer write; called by threads.
+            group: whose checkpoints these are.
+
+        Raises:
+            PolypragError: on every worker, when another group trains the run now.
         """
         self._directory, self._engine, self._table = directory, engine, table
-        self._check = check
+        self._group = group
         self._identity, self._phases = identity, phases
         self._saved = dict(previous.rows) if previous else {}
         self._previous_step = previous.step if previous else 0
@@ -118,9 +126,7 @@ class Checkpointer:
         self._manifests = (load_previous(directory) if self._is_first else None, previous)
         self._waited = 0.0
         self.durable = Durable(self._previous_step)
-        if self._is_first:
-            remove_unnamed(directory, *self._manifests)
-        distributed.barrier()
+        run_on_all_or_raise(self._clean_up)
 
     def begin(self, step: int, cursor: Cursor) -> None:
         """Completes an earlier checkpoint, copies what has changed, and writes it in threads.
@@ -138,7 +144,8 @@ class Checkpointer:
         state = self._engine.export_state()
         experts = None
         if self._is_first:
-            experts = self._thread.submit(_save_experts, self._directory, state, step=step)
+            name = f"experts-step-{step:08d}-{self._group.name}.safetensors"
+            experts = self._thread.submit(_save_experts, join(self._directory, name), state)
         rows = self._thread.submit(_durable_rows, self._directory, written)
         self._pending = _Pending(started, step, cursor, rows, experts)
         self._waited += monotonic() - started
@@ -177,15 +184,27 @@ class Checkpointer:
         self._thread.shutdown()
 
     def drop_previous(self) -> None:
-        """Deletes the checkpoint before the last, once the encoding is written."""
-        if self._is_first:
-            remove(join(self._directory, PREVIOUS_NAME))
-            remove_unnamed(self._directory, self._manifests[1])
+        """Deletes the checkpoint before the last, once the encoding is written.
+
+        Raises:
+            PolypragError: on every worker, when another group trains the run now.
+        """
+        self._manifests = (None, self._manifests[1])
+        run_on_all_or_raise(self._clean_up)
 
     def take_waited(self) -> float:
         """Returns the seconds that training waited for checkpoints since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
+
+    def _clean_up(self) -> None:
+        """Deletes what neither manifest names, if this is worker 0."""
+        if not self._is_first:
+            return
+        self._group.check()  # it might be what a later group has just written
+        if self._manifests[0] is None:
+            remove(join(self._directory, PREVIOUS_NAME))
+        remove_unnamed(self._directory, *self._manifests)
 
     def _complete(self) -> None:
         """Collects what the pending checkpoint wrote, waiting for it, and names it."""
@@ -229,10 +248,11 @@ class Checkpointer:
     def _save_manifest(
         self, manifest: CheckpointManifest, superseded: list[str], *, started: float
     ) -> None:
-        self._check()
+        self._group.check()
         older, newest = self._manifests
         if newest is not None:
             newest.save(self._directory, name=PREVIOUS_NAME)
+            self._group.check()
         manifest.save(self._directory)
         self._manifests = (newest, manifest)
         self.durable = Durable(manifest.step, monotonic() - started)
@@ -253,12 +273,11 @@ def _durable_rows(directory: str, written: RowsWritten[RowsFile]) -> _Rows:
     return files, superseded
 
 
-def _save_experts(directory: str, state: dict[str, Tensor], *, step: int) -> StateFile:
+def _save_experts(url: str, state: dict[str, Tensor]) -> StateFile:
     data = save_tensors(state)
-    name = f"experts-step-{step:08d}.safetensors"
-    with atomic_write(join(directory, name)) as file:
+    with atomic_write(url) as file:
         file.write(data)
-    return StateFile(name, hashlib.sha256(data).hexdigest(), len(data))
+    return StateFile(url.rpartition("/")[2], hashlib.sha256(data).hexdigest(), len(data))
 
 
 def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[str, Tensor]:

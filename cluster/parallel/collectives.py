@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from polyprag.errors import PolypragError, RunError, StorageError
+from polyprag.errors import TRY_AGAIN, PolypragError, RunError, StorageError
 
 T = TypeVar("T")
 
@@ -49,6 +49,25 @@ def gather_json(value: Any) -> list[Any]:
     ]
 
 
+def bytes_of_first(data: bytes) -> bytes:
+    """Returns worker 0's bytes on every worker.
+
+    Args:
+        data: is passed over on the others.
+    """
+    length = int(gather_numbers([len(data)])[0, 0])
+    if length == 0:
+        return b""
+    is_first = distributed.get_rank() == 0
+    content = (
+        torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if is_first
+        else torch.empty(length, dtype=torch.uint8)
+    ).to(_device())
+    distributed.broadcast(content, src=0)
+    return bytes(content.cpu().numpy())
+
+
 def raise_together(error: Exception | None) -> None:
     """Raises on every worker what any of them met; returns when none did.
 
@@ -57,7 +76,8 @@ def raise_together(error: Exception | None) -> None:
             met that had one.
     """
     said = str(error) if isinstance(error, PolypragError) else repr(error)
-    mine = {"said": said, "may_pass": isinstance(error, StorageError)} if error else None
+    may_pass = isinstance(error, PolypragError) and error.exit_status == TRY_AGAIN
+    mine = {"said": said, "may_pass": may_pass} if error else None
     first = next((theirs for theirs in gather_json(mine) if theirs), None)
     if first is not None:
         raise error or (StorageError if first["may_pass"] else RunError)(first["said"])

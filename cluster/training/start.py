@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from torch import distributed
 
 from cluster.checkpoints.manifest import RowsFile
 from cluster.checkpoints.request import RequestReader
 from cluster.checkpoints.writer import Checkpointer
+from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.parallel.engine import ExpertEngine
 from cluster.plan.phases import phases_up_to
 from cluster.record.events import record
@@ -21,7 +21,6 @@ from cluster.training.load import LoadedRun
 from cluster.training.rows import open_row_table
 from sharding.rows.table import RowTable
 from sharding.storage.files import join
-from sharding.storage.lease import LEASE_DIRECTORY, check_lease
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class Training:
 
 @contextmanager
 def start_training(
-    run: LoadedRun, *, lease: int | None, beat: Callable[[str], None], sinks: Sequence[Sink]
+    run: LoadedRun, *, beat: Callable[[str], None], sinks: Sequence[Sink]
 ) -> Iterator[Training]:
     """Sets up what a loaded run is trained with, for the length of the block.
 
@@ -61,7 +60,6 @@ def start_training(
 
     Args:
         run: on every worker the same.
-        lease: the number of the run's lease under which this trains; None: nobody else can.
         beat: is called with what comes next.
         sinks: get every step on this worker, besides those of `log.sinks`; the caller closes them.
 
@@ -72,11 +70,7 @@ def start_training(
     engine = _start_engine(run)
     with ExitStack() as stack:
         table = stack.enter_context(open_row_table(run))
-        log, requests = None, None
-        if distributed.get_rank() == 0:
-            log = stack.enter_context(_open_log(run))
-            _announce(run, repeated=log.num_repeated)
-            requests = stack.enter_context(RequestReader(run.directory, lease=lease))
+        log, requests = run_on_all_or_raise(lambda: _open_of_first(stack, run))
         checkpoints = Checkpointer(
             run.checkpoints_dir,
             engine=engine,
@@ -84,7 +78,7 @@ def start_training(
             identity=run.identity,
             phases=phases_up_to(run.plan, run.checkpoint.phases if run.checkpoint else ()),
             previous=run.checkpoint,
-            check=_lease_check(run.directory, lease),
+            group=run.group,
         )
         yield Training(
             run=run,
@@ -107,9 +101,23 @@ def _start_engine(run: LoadedRun) -> ExpertEngine:
     return engine
 
 
-def _open_log(run: LoadedRun) -> MetricsLog:
+def _open_of_first(
+    stack: ExitStack, run: LoadedRun
+) -> tuple[MetricsLog | None, RequestReader | None]:
+    """Opens what worker 0 alone has, until the stack is closed."""
+    if distributed.get_rank() != 0:
+        return None, None
     sinks = open_sinks(run.directory, run.config, resumed_step=run.step)
-    return MetricsLog(join(run.directory, "logs"), resumed_step=run.step, sinks=sinks)
+    log = stack.enter_context(
+        MetricsLog(
+            join(run.directory, "logs"),
+            resumed_step=run.step,
+            sinks=sinks,
+            check=run.group.check,
+        )
+    )
+    _announce(run, repeated=log.num_repeated)
+    return log, stack.enter_context(RequestReader(run.directory, lease=run.group.lease))
 
 
 def _announce(run: LoadedRun, *, repeated: int) -> None:
@@ -134,10 +142,3 @@ def _announce(run: LoadedRun, *, repeated: int) -> None:
         world_size=world_size,
         repeated=repeated,
     )
-
-
-def _lease_check(run_dir: str, lease: int | None) -> Callable[[], None]:
-    """Returns what raises once another holds the run's lease."""
-    if lease is None:
-        return lambda: None
-    return partial(check_lease, join(run_dir, LEASE_DIRECTORY), lease)

@@ -1,17 +1,19 @@
 """The last act of a training: the encoding is written, which everything after it reads."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from torch import distributed
+from torch import Tensor, distributed
 
 from cluster.parallel.collectives import gather_json, run_on_all_or_raise
 from cluster.training.start import Training
+from polyprag.encoding.edit import remove_replaced
 from polyprag.encoding.manifest import RowsPart, Trained, describe_base
 from polyprag.encoding.reader import encoding_dir, save_encoding
 from sharding.rows.file import save_rows
-from sharding.storage.files import join, list_names, remove
+from sharding.storage.files import join
 from sharding.stream.plan import partitions_of_worker
 
 _THREADS = 4  # that read and write rows; one partition each is in memory
@@ -20,9 +22,9 @@ _THREADS = 4  # that read and write rows; one partition each is in memory
 def write_encoding(training: Training, *, step: int) -> None:
     """Writes `RUN/encoding` once the last checkpoint is durable.
 
-    Every worker must call it, and writes the rows that it owns. Rows get names with the step in
-    them (hexadecimal), so an encoding that is there stays whole until the new manifest replaces
-    the old.
+    Every worker must call it, and writes the rows that it owns. Files get names with the group of
+    workers in them, so an encoding that is there stays whole until the new manifest replaces the
+    old, and a group that wakes up late puts nothing else where the manifest promises these.
 
     Args:
         training: whose phase is trained.
@@ -31,27 +33,44 @@ def write_encoding(training: Training, *, step: int) -> None:
     training.beat("the last checkpoint")
     training.checkpoints.close()
     directory = encoding_dir(training.run.directory)
-    written = run_on_all_or_raise(lambda: _write_rows(training, directory, step=step))
+    written = run_on_all_or_raise(lambda: _write_rows(training, directory))
     state = training.engine.export_state()
     gathered = [entry for worker in gather_json(written) for entry in worker]
-    if distributed.get_rank() == 0:
-        run = training.run
-        parts = sorted((RowsPart(**entry) for entry in gathered), key=lambda part: part.index)
-        save_encoding(
-            directory,
-            config=run.config,
-            expert_state={n: t for n, t in state.items() if ".exp_avg" not in n},
-            base_model=describe_base(run.model, run.config.model),
-            num_sites=run.pool.num_sites,
-            parts=parts,
-            trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),
-        )
-        _remove_rows_but(directory, {part.file for part in parts})
-    distributed.barrier()
+    parts = sorted((RowsPart(**entry) for entry in gathered), key=lambda part: part.index)
+
+    def save() -> None:
+        if distributed.get_rank() == 0:
+            _save(training, directory, state, parts, step=step)
+
+    run_on_all_or_raise(save)
     training.checkpoints.drop_previous()
 
 
-def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[str, Any]]:
+def _save(
+    training: Training,
+    directory: str,
+    state: dict[str, Tensor],
+    parts: Sequence[RowsPart],
+    *,
+    step: int,
+) -> None:
+    """Names what all workers have written, and deletes what was there before."""
+    run = training.run
+    run.group.check()
+    manifest = save_encoding(
+        directory,
+        config=run.config,
+        expert_state={n: t for n, t in state.items() if ".exp_avg" not in n},
+        base_model=describe_base(run.model, run.config.model),
+        num_sites=run.pool.num_sites,
+        parts=parts,
+        trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),
+        variant=f"-{run.group.name}",
+    )
+    remove_replaced(directory, manifest)
+
+
+def _write_rows(training: Training, directory: str) -> list[dict[str, Any]]:
     """Writes the rows of this worker's partitions; returns their `RowsPart`s as JSON values."""
     partitions = training.run.corpus.manifest.partitions
     mine = partitions_of_worker(
@@ -63,7 +82,7 @@ def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[s
 
     def write(index: int) -> dict[str, Any]:
         partition = partitions[index]
-        name = f"rows/part-{index:05d}-{step:012x}.safetensors"
+        name = f"rows/part-{index:05d}-{training.run.group.name}.safetensors"
         training.beat(f"partition {index} of the encoding")
         rows = training.table.read(index)
         sha256, _ = save_rows(join(directory, name), rows, moments=False)
@@ -72,9 +91,3 @@ def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[s
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(write, mine))
-
-
-def _remove_rows_but(directory: str, keep: set[str]) -> None:
-    for name in list_names(join(directory, "rows")):
-        if f"rows/{name}" not in keep:
-            remove(join(directory, "rows", name))
