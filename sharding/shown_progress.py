@@ -19,14 +19,19 @@ class ShowProgress(Protocol):
     """Shows a stage for the length of a `with` block, as `polyprag.progress.progress` does."""
 
     def __call__(
-        self, total: int | None, description: str, *, unit: str
+        self, total: int | None, description: str, *, unit: str, start: int = 0
     ) -> AbstractContextManager[Advance]:
-        """Begins to show a stage of `total` units, if anyone knows how many."""
+        """Begins to show a stage of `total` units, if anyone knows how many.
+
+        `start` of them were done before.
+        """
         ...
 
 
 @contextmanager
-def show_nothing(total: int | None, description: str, *, unit: str) -> Iterator[Advance]:
+def show_nothing(
+    total: int | None, description: str, *, unit: str, start: int = 0
+) -> Iterator[Advance]:
     """For those who don't look."""
     yield lambda done, note="", /: None
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from cluster.checkpoints.group import WorkerGroup
 from cluster.checkpoints.manifest import (
     MANIFEST_NAME,
     PREVIOUS_NAME,
@@ -34,6 +35,7 @@ from scaling.plan import touched
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.rows.traffic import RowsWritten
 from sharding.storage.files import list_names
+from sharding.storage.lease import LEASE_DIRECTORY
 from sharding.stream.plan import Cursor, lanes_of_worker
 
 _LEFT = "rows-00000-step-99999999.safetensors"  # by a killed worker
@@ -145,6 +147,7 @@ def checkpoint_all(
             corpus=corpus,
             identity=identity,
             previous=previous,
+            group=WorkerGroup.begin(str(directory), lease=None),
             due=due,
             world_size=of_group,
         )
@@ -164,7 +167,7 @@ def checkpoint_all(
     started = time.monotonic()
     manifest.save(str(directory))
     save = time.monotonic() - started
-    there = set(list_names(directory)) - {MANIFEST_NAME, PREVIOUS_NAME, _LEFT}
+    there = set(list_names(directory)) - {MANIFEST_NAME, PREVIOUS_NAME, LEASE_DIRECTORY, _LEFT}
     named = manifest.kept(str(directory))
     steps = {index: entry.step for index, entry in manifest.rows.items()}
     return Checkpoints(
@@ -189,6 +192,7 @@ def _work(
     corpus: CorpusManifest,
     identity: dict[str, Any],
     previous: CheckpointManifest | None,
+    group: WorkerGroup,
     due: Sequence[_Due],
     world_size: int,
 ) -> list[tuple[float, float]]:
@@ -202,6 +206,7 @@ def _work(
         identity=identity,
         phases=(Phase.of(plan),),
         previous=previous,
+        group=group,
     )
     times = []
     for table.due in due:

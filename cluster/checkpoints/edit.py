@@ -1,5 +1,6 @@
 """Changing a checkpoint that isn't being trained: rows of removed passages are forgotten."""
 
+import hashlib
 from collections.abc import Iterable
 
 import msgspec
@@ -40,9 +41,12 @@ def forget_checkpoint_rows(run_dir: str, ids: Iterable[int]) -> None:
         if entry is None:
             continue
         part = load_row_partition(directory, entry)
-        if forget(part, wanted[owners == index].tolist()):
-            # Named for what it is made of, so that a stopped call leaves no second file.
-            variant = f"-{entry.sha256[:8]}"
+        mine = wanted[owners == index]
+        if forget(part, mine.tolist()):
+            # Named for what it is made of, so that a stopped call leaves no second file, and a
+            # late one can't write other bytes under the name.
+            made_of = hashlib.sha256(entry.sha256.encode() + mine.astype("<i8").tobytes())
+            variant = made_of.hexdigest()[:12]
             rows[index] = save_row_partition(directory, part, entry.step, variant=variant)
     num_partitions = len(checkpoint.identity["corpus"])
     identity = checkpoint.identity | {

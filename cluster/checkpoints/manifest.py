@@ -1,6 +1,6 @@
 """The manifest of a training checkpoint: what it holds, and which run it can continue."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -15,6 +15,9 @@ from sharding.storage.decoding import convert
 from sharding.storage.files import exists, join
 from sharding.storage.versioned import FileKind, Natural, Sha256, Stored
 from sharding.stream.plan import Cursor
+
+if TYPE_CHECKING:
+    from cluster.plan.steps import EncodePlan
 
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest-previous.json"
@@ -232,4 +235,25 @@ def _other_base(before: Any, value: Any, run_dir: str, *, chat: bool) -> tuple[s
     return (
         f"the base model {trained_with.path!r}, and {now.path!r} has {difference}",
         remedy_for(trained_with, now),
+    )
+
+
+def check_cursor(checkpoint: CheckpointManifest, plan: "EncodePlan", run_dir: str) -> None:
+    """Makes sure that the data goes on where the checkpoint says.
+
+    Raises:
+        RunError: this plan goes on elsewhere, so that examples would be passed over or repeated.
+    """
+    step, saved = checkpoint.step, checkpoint.cursor
+    if not plan.first_step < step < plan.last_step:
+        return  # nothing of the phase has been read, or nothing is left to read
+    planned = plan.cursor_at(step)
+    if planned == saved:
+        return
+    directory = join(run_dir, "checkpoints")
+    raise RunError(
+        f"{join(directory, MANIFEST_NAME)}: the data of step {step} goes on in epoch {saved.epoch} "
+        f"after {saved.step} steps there, and with this corpus, these settings and this polyprag "
+        f"it would go on in epoch {planned.epoch} after {planned.step}, or in other passages; "
+        f"restore what it was trained with, or delete {directory} to train from the start"
     )

@@ -8,7 +8,6 @@ in case files of the last checkpoint are damaged. Safetensors and JSON only.
 """
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
@@ -21,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, distributed
 
 from cluster.checkpoints.files import remove_unnamed
+from cluster.checkpoints.group import WorkerGroup
 from cluster.checkpoints.manifest import (
     PREVIOUS_NAME,
     CheckpointManifest,
@@ -99,7 +99,7 @@ class Checkpointer:
         identity: dict[str, Any],
         phases: tuple[Phase, ...],
         previous: CheckpointManifest | None,
-        check: Callable[[], None] = lambda: None,
+        group: WorkerGroup,
     ) -> None:
         """Deletes what a run that died has left in the directory.
 
@@ -110,10 +110,13 @@ class Checkpointer:
             identity: of the run.
             phases: of the run; the last one is being trained.
             previous: the last checkpoint, whose unchanged partitions stay.
-            check: raises where this group may no longer write; called by threads.
+            group: whose checkpoints these are.
+
+        Raises:
+            PolypragError: on every worker, when another group trains the run now.
         """
         self._directory, self._engine, self._table = directory, engine, table
-        self._check = check
+        self._group = group
         self._identity, self._phases = identity, phases
         self._saved = dict(previous.rows) if previous else {}
         self._previous_step = previous.step if previous else 0
@@ -130,7 +133,10 @@ class Checkpointer:
         """Deletes what no manifest names, on worker 0; returns the one before the newest."""
         if not self._is_first:
             return None
+        self._group.check()  # it might be what a later group has just written
         before = load_previous(self._directory)
+        if before is None:
+            remove(join(self._directory, PREVIOUS_NAME))
         remove_unnamed(self._directory, before, newest)
         return before
 
@@ -150,7 +156,8 @@ class Checkpointer:
         state = self._engine.export_state()
         experts = None
         if self._is_first:
-            experts = self._thread.submit(_save_experts, self._directory, state, step=step)
+            name = f"experts-step-{step:08d}-{self._group.name}.safetensors"
+            experts = self._thread.submit(_save_experts, join(self._directory, name), state)
         rows = self._thread.submit(_durable_rows, self._directory, written)
         self._pending = _Pending(started, step, cursor, rows, experts)
         self._waited += monotonic() - started
@@ -189,10 +196,13 @@ class Checkpointer:
         self._thread.shutdown()
 
     def drop_previous(self) -> None:
-        """Deletes the checkpoint before the last, once the encoding is written."""
-        if self._is_first:
-            remove(join(self._directory, PREVIOUS_NAME))
-            remove_unnamed(self._directory, self._manifests[1])
+        """Deletes the checkpoint before the last, once the encoding is written.
+
+        Raises:
+            PolypragError: on every worker, when another group trains the run now.
+        """
+        self._manifests = (None, self._manifests[1])
+        run_on_all_or_raise(self._clean_up)
 
     def take_waited(self) -> float:
         """Returns the seconds that training waited for checkpoints since the last call."""
@@ -241,10 +251,11 @@ class Checkpointer:
     def _save_manifest(
         self, manifest: CheckpointManifest, superseded: list[str], *, started: float
     ) -> None:
-        self._check()
+        self._group.check()
         older, newest = self._manifests
         if newest is not None:
             newest.save(self._directory, name=PREVIOUS_NAME)
+            self._group.check()
         manifest.save(self._directory)
         self._manifests = (newest, manifest)
         self.durable = Durable(manifest.step, monotonic() - started)
@@ -265,12 +276,11 @@ def _durable_rows(directory: str, written: RowsWritten[RowsFile]) -> _Rows:
     return files, superseded
 
 
-def _save_experts(directory: str, state: dict[str, Tensor], *, step: int) -> StateFile:
+def _save_experts(url: str, state: dict[str, Tensor]) -> StateFile:
     data = save_tensors(state)
-    name = f"experts-step-{step:08d}.safetensors"
-    with atomic_write(join(directory, name)) as file:
+    with atomic_write(url) as file:
         file.write(data)
-    return StateFile(name, hashlib.sha256(data).hexdigest(), len(data))
+    return StateFile(url.rpartition("/")[2], hashlib.sha256(data).hexdigest(), len(data))
 
 
 def load_expert_state(directory: str, checkpoint: CheckpointManifest) -> dict[str, Tensor]:

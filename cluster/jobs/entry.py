@@ -16,6 +16,7 @@ from types import FrameType
 
 FINAL = (0, 2, 70, 130, 143)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
+_LOOK_S = 0.1  # for a stop meanwhile
 
 
 def run(command: Sequence[str], *, retries: int) -> int:
@@ -26,7 +27,8 @@ def run(command: Sequence[str], *, retries: int) -> int:
         retries: tries after the first.
 
     Returns:
-        The last try's exit status; 128 plus the signal's number where one ended it.
+        The last try's exit status; 128 plus the signal's number where one ended it, or came
+        between two tries.
     """
     running: subprocess.Popen[bytes] | None = None
     stopped = 0
@@ -52,9 +54,11 @@ def run(command: Sequence[str], *, retries: int) -> int:
             file=sys.stderr,
             flush=True,
         )
-        time.sleep(wait)
+        until = time.monotonic() + wait
+        while not stopped and time.monotonic() < until:  # a signal doesn't end a sleep
+            time.sleep(_LOOK_S)
         if stopped:
-            break
+            return 128 + stopped
     return code if code >= 0 else 128 - code
 
 

@@ -62,6 +62,25 @@ def gather_json(value: Any) -> list[Any]:
     ]
 
 
+def bytes_of_first(data: bytes) -> bytes:
+    """Returns worker 0's bytes on every worker.
+
+    Args:
+        data: is passed over on the others.
+    """
+    length = int(gather_numbers([len(data)])[0, 0])
+    if length == 0:
+        return b""
+    is_first = distributed.get_rank() == 0
+    content = (
+        torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if is_first
+        else torch.empty(length, dtype=torch.uint8)
+    ).to(_device())
+    distributed.broadcast(content, src=0)
+    return bytes(content.cpu().numpy())
+
+
 def raise_together(error: Exception | None) -> None:
     """Raises on every worker what any of them met; returns when none did.
 

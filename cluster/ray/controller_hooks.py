@@ -56,7 +56,7 @@ def controller_hooks(run_dir: str, *, lease: int | None, grace_s: float) -> list
 def _checkpoint(run_dir: str, by: str, *, lease: int | None, grace_s: float) -> None:
     try:
         request_checkpoint(run_dir, Request.RESTART, by=by, lease=lease, timeout_s=grace_s)
-    except PolypragError as error:
+    except (PolypragError, OSError) as error:
         _LOG.warning("%s", error)
 
 

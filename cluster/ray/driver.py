@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from cluster.checkpoints.files import recover
-from cluster.checkpoints.manifest import CheckpointManifest, check_identity, identity_of
+from cluster.checkpoints.manifest import (
+    CheckpointManifest,
+    check_cursor,
+    check_identity,
+    identity_of,
+)
+from cluster.checkpoints.recovery import recover
 from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.phases import plan_phase
 from cluster.plan.steps import EncodePlan
@@ -24,7 +29,7 @@ from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
-from polyprag.errors import ConfigError, CorpusError
+from polyprag.errors import ConfigError, CorpusError, PolypragError
 from polyprag.method.base_look import look_at_base
 from polyprag.progress import progress
 from sharding.corpus.manifest import CorpusManifest
@@ -68,6 +73,8 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     if plan is None:
         return
     _check_learns(config, is_first=checkpoint is None)
+    if checkpoint is not None:
+        check_cursor(checkpoint, plan, run_dir)
     config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
     with ray_session(config.cluster):
@@ -177,13 +184,16 @@ def _follow(url: str, stop: threading.Event, advance: Callable[..., None], *, st
     ended = False
     while not ended:
         ended = stop.wait(seconds)
-        newest = last_metrics(url, most=1)
+        try:
+            newest = last_metrics(url, most=1)
+        except (PolypragError, OSError):  # it may be readable next time; training needs none of it
+            continue
         if not newest or newest[-1].step <= shown:
             continue
         last = newest[-1]
         advance(
             last.step - shown,
-            f"loss {last.loss:.3f}, {last.examples / last.seconds:,.0f} examples/s, "
-            f"{last.tokens / last.seconds:,.0f} tokens/s",
+            f"loss {last.loss:.3f}, {last.examples_per_second:,.0f} examples/s, "
+            f"{last.tokens_per_second:,.0f} tokens/s",
         )
         shown = last.step

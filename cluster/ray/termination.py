@@ -37,13 +37,13 @@ def checkpoint_on_sigterm(
 
     def stop() -> None:
         try:
-            made = request_checkpoint(
+            step = request_checkpoint(
                 run_dir, Request.STOP, by="SIGTERM", lease=lease, timeout_s=grace_s
             )
-        except PolypragError as error:
+        except (PolypragError, OSError) as error:
             _LOG.warning("%s", error)
-            made = False
-        if not made:
+            step = None
+        if step is None:
             os.kill(os.getpid(), signal.SIGINT)
 
     def handle() -> None:

@@ -17,6 +17,7 @@ from sharding.errors import FileError
 from sharding.printable import without_passwords
 from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import atomic_write, join, list_names, read_bytes
+from sharding.storage.versioned import Natural, UnixSeconds
 
 EVENTS_DIRECTORY = "logs/events"
 _MAX_DETAIL = 2000  # characters
@@ -45,15 +46,15 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         rank: of the worker that failed.
     """
 
-    time: float
+    time: UnixSeconds
     kind: Kind
     host: Annotated[str, msgspec.Meta(max_length=1000)]
     detail: str = ""
-    step: int | None = None
-    last_step: int | None = None
-    world_size: int | None = None
-    repeated: int | None = None
-    rank: int | None = None
+    step: Natural | None = None
+    last_step: Natural | None = None
+    world_size: Natural | None = None
+    repeated: Natural | None = None
+    rank: Natural | None = None
 
 
 def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None) -> None:
@@ -77,15 +78,15 @@ def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None)
     try:
         with atomic_write(join(run_dir, EVENTS_DIRECTORY, name)) as file:
             file.write(strict_json(event) + b"\n")
-    except FileError as error:
+    except (FileError, OSError) as error:
         _LOG.warning("%s", error)
 
 
 def read_events(run_dir: str) -> list[Event]:
     """Returns a run's events, oldest first.
 
-    Raises:
-        FileError: a file isn't an event.
+    A file that isn't one, or has gone since it was listed, is logged and passed over: what else
+    happened to the run is worth knowing, and nothing depends on an event.
     """
     directory = join(run_dir, EVENTS_DIRECTORY)
     events = []
@@ -96,7 +97,9 @@ def read_events(run_dir: str) -> list[Event]:
         try:
             events.append(decode(read_bytes(url), Event))
         except ValueError as error:
-            raise FileError(f"{url}: not an event ({error}); delete it") from error
+            _LOG.warning("%s: not an event (%s); it is passed over", url, error)
+        except FileError as error:
+            _LOG.warning("%s", error)
     return events
 
 

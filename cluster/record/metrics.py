@@ -2,13 +2,18 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import msgspec
 
 from polyprag.errors import RunError
 from sharding.storage.decoding import convert
 from sharding.storage.files import exists, read_bytes, size_of
+from sharding.storage.versioned import Natural
 
 METRICS_FILE = "metrics.jsonl"
 _LINE_BYTES = 512  # more than any line has
+_Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e12)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +41,32 @@ class StepMetrics:
             it.
     """
 
-    step: int
-    epoch: int
+    step: Natural
+    epoch: Natural
     loss: float
-    examples: int
-    tokens: int
-    seconds: float
-    world_size: int
+    examples: Natural
+    tokens: Natural
+    seconds: _Seconds
+    world_size: Natural
     experts_lr: float
     rows_lr: float
-    data_wait: float = 0.0
-    rows_wait: float = 0.0
-    checkpoint_wait: float = 0.0
-    rows_loaded_bytes: int = 0
-    rows_saved_bytes: int = 0
-    checkpoint_step: int = 0
-    checkpoint_seconds: float = 0.0
+    data_wait: _Seconds = 0.0
+    rows_wait: _Seconds = 0.0
+    checkpoint_wait: _Seconds = 0.0
+    rows_loaded_bytes: Natural = 0
+    rows_saved_bytes: Natural = 0
+    checkpoint_step: Natural = 0
+    checkpoint_seconds: _Seconds = 0.0
 
     @property
     def tokens_per_second(self) -> float:
         """Of the step, over all workers."""
         return self.tokens / max(self.seconds, 1e-9)
+
+    @property
+    def examples_per_second(self) -> float:
+        """Of the step, over all workers."""
+        return self.examples / max(self.seconds, 1e-9)
 
 
 def scalars(metrics: StepMetrics) -> dict[str, float]:
@@ -99,12 +109,11 @@ def parse_metrics(line: str | bytes) -> StepMetrics:
         raise ValueError("it is nested too deeply") from error
 
 
-def read_lines(url: str) -> list[str]:
-    """Returns the whole lines of a metrics file.
+def read_lines(url: str) -> list[bytes]:
+    """Returns the whole lines of a metrics file, each with its end.
 
     A last line that was cut off by a crash is left out.
     """
     if not exists(url):
         return []
-    lines = read_bytes(url).decode().splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n")]
+    return [line + b"\n" for line in read_bytes(url).split(b"\n")[:-1]]

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 
 from cluster.checkpoints.manifest import MANIFEST_NAME as CHECKPOINT
 from cluster.checkpoints.manifest import CheckpointManifest
-from cluster.record.events import Event, groups_of_workers, read_events
+from cluster.record.events import EVENTS_DIRECTORY, Event, groups_of_workers, read_events
 from cluster.record.metrics import METRICS_FILE, StepMetrics, last_metrics
 from polyprag.encoding.manifest import MANIFEST_NAME as ENCODING
 from polyprag.errors import RunError
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.storage.files import changed_at, exists, join
+from sharding.storage.files import changed_at, exists, join, newest_change
 from sharding.storage.lease import LEASE_DIRECTORY, Holder, read
 
 _RATE_OVER_STEPS = 100
+_TRAINING = ("encode", "train-more")  # commands that train
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class TrainingStatus:
         rows_wait: the same for routing rows.
         checkpoint_wait: the same for checkpoints.
         age_s: seconds since the last step was written down; None where the storage doesn't tell.
+        quiet_s: seconds in which a command that trains has shown no sign of progress: no step, and
+            no start of workers or other event; None where none trains, or the storage doesn't tell.
     """
 
     step: int
@@ -66,6 +69,12 @@ class TrainingStatus:
     rows_wait: float
     checkpoint_wait: float
     age_s: float | None
+    quiet_s: float | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done that there will be."""
+        return self.last_step is not None and self.step >= self.last_step
 
     @property
     def seconds_left(self) -> float | None:
@@ -99,6 +108,7 @@ class Status:
     Attributes:
         holder: the command that works on it, or worked on it last; None where there was none.
         is_held: whether that command hasn't ended, as far as the directory tells.
+        is_training: whether it is one that trains.
         corpus: None where it isn't prepared.
         training: None where no step was trained.
         checkpoint: None where there is none.
@@ -111,6 +121,7 @@ class Status:
 
     holder: Holder | None
     is_held: bool
+    is_training: bool
     corpus: CorpusStatus | None
     training: TrainingStatus | None
     checkpoint: CheckpointStatus | None
@@ -144,9 +155,12 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
     events = read_events(run_dir)
     groups = groups_of_workers(events)
     holder = lease[1] if lease else None
+    is_held = holder is not None and not holder.has_ended()
+    trains_since = holder.since if holder and is_held and holder.purpose in _TRAINING else None
     return Status(
         holder=holder,
-        is_held=holder is not None and not holder.has_ended(),
+        is_held=is_held,
+        is_training=trains_since is not None,
         corpus=CorpusStatus(
             manifest.num_passages,
             len(manifest.partitions),
@@ -154,7 +168,7 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
         )
         if manifest
         else None,
-        training=_training(run_dir, saved, events),
+        training=_training(run_dir, saved, events, trains_since=trains_since),
         checkpoint=CheckpointStatus(
             saved.step,
             saved.phase.last_step,
@@ -172,7 +186,11 @@ def status_of(run_dir: str, *, num_events: int = 5) -> Status:
 
 
 def _training(
-    run_dir: str, saved: CheckpointManifest | None, events: list[Event]
+    run_dir: str,
+    saved: CheckpointManifest | None,
+    events: list[Event],
+    *,
+    trains_since: float | None,
 ) -> TrainingStatus | None:
     url = join(run_dir, "logs", METRICS_FILE)
     steps = last_metrics(url, most=_RATE_OVER_STEPS)
@@ -181,12 +199,19 @@ def _training(
     last = steps[-1]
     seconds = sum(step.seconds + step.checkpoint_wait for step in steps) or 1e-9
 
+    last_step, age_s = _last_step(last, saved, events), _age(url)
+    quiet_s = None
+    if trains_since is not None and age_s is not None:
+        started_s = max(0.0, time.time() - trains_since)
+        event_s = _age_of(newest_change(join(run_dir, EVENTS_DIRECTORY)))
+        quiet_s = min(age_s, started_s, age_s if event_s is None else event_s)
+
     def share(waits: list[float]) -> float:
         return sum(waits) / seconds
 
     return TrainingStatus(
         step=last.step,
-        last_step=_last_step(last, saved, events),
+        last_step=last_step,
         epoch=last.epoch,
         loss=last.loss,
         world_size=last.world_size,
@@ -196,7 +221,8 @@ def _training(
         data_wait=share([step.data_wait for step in steps]),
         rows_wait=share([step.rows_wait for step in steps]),
         checkpoint_wait=share([step.checkpoint_wait for step in steps]),
-        age_s=_age(url),
+        age_s=age_s,
+        quiet_s=quiet_s,
     )
 
 
@@ -211,5 +237,9 @@ def _last_step(
 
 
 def _age(url: str) -> float | None:
-    changed = changed_at(url)
-    return None if changed is None else max(0.0, time.time() - changed)
+    return _age_of(changed_at(url))
+
+
+def _age_of(changed: float | None) -> float | None:
+    """Returns the seconds since a time; None where there is none."""
+    return max(0.0, time.time() - changed) if changed else None

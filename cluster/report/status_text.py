@@ -48,11 +48,12 @@ def status_text(found: Status, run_dir: str) -> str:
 def _training(of: TrainingStatus, found: Status) -> list[str]:
     whole = f" of {of.last_step:,} ({of.step / max(1, of.last_step):.0%})" if of.last_step else ""
     left = of.seconds_left
-    eta = f", {duration_text(left)} left" if left and found.is_held else ""
+    eta = f", {duration_text(left)} left" if left and found.is_training else ""
+    when = "now" if found.is_training and not of.is_done else "last"
     age = f", {duration_text(of.age_s)} ago" if of.age_s is not None else ""
     lines = [
         f"training      step {of.step:,}{whole}{age}{eta}",
-        f"  now         epoch {of.epoch}, loss {of.loss:.3f}, "
+        f"  {when:<11} epoch {of.epoch}, loss {of.loss:.3f}, "
         f"{counted(of.world_size, 'worker')}: {of.step_seconds:.3g} s a step, "
         f"{of.examples_per_second:,.0f} examples/s, {of.tokens_per_second:,.0f} tokens/s",
         f"  waiting     for data {of.data_wait:.1%}, rows {of.rows_wait:.1%}, "
@@ -63,11 +64,10 @@ def _training(of: TrainingStatus, found: Status) -> list[str]:
             f"  restarts    {found.restarts}, after which {counted(found.repeated, 'step')} "
             "had to be done again"
         )
-    done = of.last_step is not None and of.step >= of.last_step
     quiet = max(_STALLED_SECONDS, _STALLED_STEPS * of.step_seconds)
-    if found.is_held and not done and of.age_s is not None and of.age_s > quiet:
+    if of.quiet_s is not None and not of.is_done and of.quiet_s > quiet:
         lines.append(
-            f"  warning     no step for {duration_text(of.age_s)}: see the workers' logs beside "
+            f"  warning     no step for {duration_text(of.quiet_s)}: see the workers' logs beside "
             "the metrics"
         )
     return lines

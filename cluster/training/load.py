@@ -6,10 +6,16 @@ from typing import Any
 from torch import Tensor, distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cluster.checkpoints.files import recover
-from cluster.checkpoints.manifest import CheckpointManifest, check_identity, identity_of
+from cluster.checkpoints.group import WorkerGroup
+from cluster.checkpoints.manifest import (
+    CheckpointManifest,
+    check_cursor,
+    check_identity,
+    identity_of,
+)
+from cluster.checkpoints.recovery import recover_together
 from cluster.checkpoints.writer import load_expert_state
-from cluster.parallel.collectives import run_on_all_or_raise
+from cluster.parallel.collectives import bytes_of_first, run_on_all_or_raise
 from cluster.plan.steps import EncodePlan, plan_encoding
 from polyprag.config import Config
 from polyprag.encoding.base import BaseModel, describe_base
@@ -28,6 +34,7 @@ class LoadedRun:
 
     Attributes:
         directory: of the run.
+        group: of the workers that have loaded it.
         config: of the run.
         corpus: of the run.
         plan: of the phase.
@@ -42,6 +49,7 @@ class LoadedRun:
     """
 
     directory: str
+    group: WorkerGroup
     config: Config
     corpus: Corpus
     plan: EncodePlan
@@ -65,7 +73,9 @@ class LoadedRun:
         return join(self.directory, "checkpoints")
 
 
-def load_run(run_dir: str, config: Config, *, first_step: int, first_epoch: int) -> LoadedRun:
+def load_run(
+    run_dir: str, config: Config, *, first_step: int, first_epoch: int, lease: int | None
+) -> LoadedRun:
     """Loads a run on every worker of a process group.
 
     Args:
@@ -73,30 +83,47 @@ def load_run(run_dir: str, config: Config, *, first_step: int, first_epoch: int)
         config: the same on every worker.
         first_step: global steps done before this phase.
         first_epoch: passes over the corpus before this phase.
+        lease: the number of the run's lease under which this trains; None: nobody else can.
 
     Raises:
         PolypragError: on every worker alike, when one of them met a user's error.
     """
-    # Worker 0 makes sure that the checkpoint that all go on from is whole.
-    run_on_all_or_raise(lambda: recover(run_dir) if distributed.get_rank() == 0 else None)
+    group = _begin_group(run_dir, lease=lease)
+    checkpoint = recover_together(run_dir)
     return run_on_all_or_raise(
-        lambda: _load(run_dir, config, first_step=first_step, first_epoch=first_epoch)
+        lambda: _load(
+            group, config, checkpoint=checkpoint, first_step=first_step, first_epoch=first_epoch
+        )
     )
 
 
-def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) -> LoadedRun:
-    corpus_url, checkpoints_dir = join(run_dir, "corpus"), join(run_dir, "checkpoints")
+def _begin_group(run_dir: str, *, lease: int | None) -> WorkerGroup:
+    """Returns the group that these workers are; no group of before writes any more from now on."""
+
+    def begin() -> bytes:
+        is_first = distributed.get_rank() == 0
+        return WorkerGroup.begin(run_dir, lease=lease).name.encode() if is_first else b""
+
+    name = bytes_of_first(run_on_all_or_raise(begin)).decode()
+    return WorkerGroup(run_dir, name, lease)
+
+
+def _load(
+    group: WorkerGroup,
+    config: Config,
+    *,
+    checkpoint: CheckpointManifest | None,
+    first_step: int,
+    first_epoch: int,
+) -> LoadedRun:
+    run_dir = group.run_dir
+    corpus_url = join(run_dir, "corpus")
     data = config.data
     cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
     corpus = Corpus.open(corpus_url, cache=cache)
     model, tokenizer = load_base(config.model)
     base_model = describe_base(config.model, tokenizer)
     identity = identity_of(config, corpus.manifest, base_model)
-    checkpoint = CheckpointManifest.load(checkpoints_dir)
-    expert_state = None
-    if checkpoint is not None:
-        check_identity(checkpoint, identity, run_dir)
-        expert_state = load_expert_state(checkpoints_dir, checkpoint)
     plan = plan_encoding(
         corpus.manifest,
         config,
@@ -104,8 +131,14 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
         first_step=first_step,
         first_epoch=first_epoch,
     )
+    expert_state = None
+    if checkpoint is not None:
+        check_identity(checkpoint, identity, run_dir)
+        check_cursor(checkpoint, plan, run_dir)
+        expert_state = load_expert_state(join(run_dir, "checkpoints"), checkpoint)
     return LoadedRun(
         directory=run_dir,
+        group=group,
         config=config,
         corpus=corpus,
         plan=plan,

@@ -140,7 +140,7 @@ def _finish_asked_checkpoint(training: Training, request: Request, *, step: int)
     training.checkpoints.wait()
     if training.requests is None:
         return
-    asked = training.requests.answer() or "the cluster, which takes a machine away"
+    asked = training.requests.answer(step) or "the cluster, which takes a machine away"
     follows = {Request.RESTART: "; the workers start anew", Request.STOP: "; training stops"}
     detail = f"asked for by {asked}{follows.get(request, '')}"
     _LOG.info("checkpoint of step %d, %s", step, detail)

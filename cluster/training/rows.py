@@ -5,9 +5,10 @@ from functools import partial
 import numpy as np
 
 from cluster.checkpoints.files import load_row_partition, save_row_partition
-from cluster.checkpoints.manifest import RowsFile
+from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, load_previous
 from cluster.training.load import LoadedRun
 from polyprag.encoding.reader import encoding_dir
+from polyprag.errors import FileError, RunError, StorageError
 from polyprag.method.row_optimizer import RowAdam
 from sharding.rows.file import load_rows
 from sharding.rows.part import RowPartition, init_rows
@@ -22,7 +23,9 @@ def open_row_table(run: LoadedRun) -> RowTable[RowsFile]:
         run.corpus.manifest.partitions,
         shape=(run.pool.num_sites, run.pool.num_experts),
         load=partial(_load_rows, run),
-        save=partial(save_row_partition, run.checkpoints_dir, durable=False),  # Checkpointer syncs
+        save=partial(  # Checkpointer syncs
+            save_row_partition, run.checkpoints_dir, variant=run.group.name, durable=False
+        ),
         optimizer=RowAdam(
             lr=train.rows_lr, betas=(train.beta1, train.beta2), grad_clip=train.rows_grad_clip
         ),
@@ -38,7 +41,7 @@ def _load_rows(run: LoadedRun, index: int, latest: RowsFile | None) -> RowPartit
     saved = run.checkpoint.rows if run.checkpoint is not None else {}
     entry = latest or saved.get(index)
     if entry is not None:
-        return load_row_partition(run.checkpoints_dir, entry)
+        return _load_saved(run.checkpoints_dir, entry)
     second_moment = run.config.train.rows_second_moment
     added = run.added.get(index)
     if added is not None:
@@ -56,3 +59,24 @@ def _load_rows(run: LoadedRun, index: int, latest: RowsFile | None) -> RowPartit
     removed = np.array(run.corpus.manifest.removed_in(partition), np.int64)
     part.rows[removed - partition.first_id] = 0
     return part
+
+
+def _load_saved(directory: str, entry: RowsFile) -> RowPartition:
+    """Returns a partition's rows from a file that a worker has written.
+
+    Raises:
+        StorageError: it is damaged, and workers that start again go on without it.
+        RunError: it is damaged, and every checkpoint has it.
+    """
+    try:
+        return load_row_partition(directory, entry)
+    except StorageError:
+        raise
+    except FileError as error:
+        saved = (CheckpointManifest.load(directory), load_previous(directory))
+        if all(entry in manifest.rows.values() for manifest in saved if manifest is not None):
+            raise RunError(
+                f"{error}; every checkpoint has it, so without a copy delete {directory} to train "
+                "from the start"
+            ) from error
+        raise StorageError(f"{error}; the workers go back to a checkpoint without it") from error

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from torch import distributed
 
@@ -22,7 +21,6 @@ from cluster.training.load import LoadedRun
 from cluster.training.rows import open_row_table
 from sharding.rows.table import RowTable
 from sharding.storage.files import join
-from sharding.storage.lease import LEASE_DIRECTORY, check_lease
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class Training:
 
 @contextmanager
 def start_training(
-    run: LoadedRun, *, lease: int | None, beat: Callable[[str], None], sinks: Sequence[Sink]
+    run: LoadedRun, *, beat: Callable[[str], None], sinks: Sequence[Sink]
 ) -> Iterator[Training]:
     """Sets up what a loaded run is trained with, for the length of the block.
 
@@ -62,7 +60,6 @@ def start_training(
 
     Args:
         run: on every worker the same.
-        lease: the number of the run's lease under which this trains; None: nobody else can.
         beat: is called with what comes next.
         sinks: get every step on this worker, besides those of `log.sinks`; the caller closes them.
 
@@ -72,7 +69,7 @@ def start_training(
     beat("the engine")
     engine = _start_engine(run)
     with ExitStack() as stack:
-        table, log, requests = run_on_all_or_raise(lambda: _open(run, stack, lease=lease))
+        table, log, requests = run_on_all_or_raise(lambda: _open(run, stack))
         checkpoints = Checkpointer(
             run.checkpoints_dir,
             engine=engine,
@@ -80,7 +77,7 @@ def start_training(
             identity=run.identity,
             phases=phases_up_to(run.plan, run.checkpoint.phases if run.checkpoint else ()),
             previous=run.checkpoint,
-            check=_lease_check(run.directory, lease),
+            group=run.group,
         )
         yield Training(
             run=run,
@@ -95,15 +92,24 @@ def start_training(
 
 
 def _open(
-    run: LoadedRun, stack: ExitStack, *, lease: int | None
+    run: LoadedRun, stack: ExitStack
 ) -> tuple[RowTable[RowsFile], MetricsLog | None, RequestReader | None]:
     """Returns what a worker opens without the others; log and requests on worker 0."""
     table = stack.enter_context(open_row_table(run))
     if distributed.get_rank() != 0:
         return table, None, None
-    log = stack.enter_context(_open_log(run))
+    sinks = open_sinks(run.directory, run.config, resumed_step=run.step)
+    log = stack.enter_context(
+        MetricsLog(
+            join(run.directory, "logs"),
+            resumed_step=run.step,
+            sinks=sinks,
+            check=run.group.check,
+        )
+    )
     _announce(run, repeated=log.num_repeated)
-    return table, log, stack.enter_context(RequestReader(run.directory, lease=lease))
+    requests = stack.enter_context(RequestReader(run.directory, lease=run.group.lease))
+    return table, log, requests
 
 
 def _start_engine(run: LoadedRun) -> ExpertEngine:
@@ -113,11 +119,6 @@ def _start_engine(run: LoadedRun) -> ExpertEngine:
     else:
         engine.import_state(run.expert_state, step=run.step)
     return engine
-
-
-def _open_log(run: LoadedRun) -> MetricsLog:
-    sinks = open_sinks(run.directory, run.config, resumed_step=run.step)
-    return MetricsLog(join(run.directory, "logs"), resumed_step=run.step, sinks=sinks)
 
 
 def _announce(run: LoadedRun, *, repeated: int) -> None:
@@ -142,10 +143,3 @@ def _announce(run: LoadedRun, *, repeated: int) -> None:
         world_size=world_size,
         repeated=repeated,
     )
-
-
-def _lease_check(run_dir: str, lease: int | None) -> Callable[[], None]:
-    """Returns what raises once another holds the run's lease."""
-    if lease is None:
-        return lambda: None
-    return partial(check_lease, join(run_dir, LEASE_DIRECTORY), lease)

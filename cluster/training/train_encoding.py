@@ -42,8 +42,8 @@ def train_encoding(
     Raises:
         PolypragError: on every worker alike, when one of them met a user's error.
     """
-    run = load_run(run_dir, config, first_step=first_step, first_epoch=first_epoch)
-    with start_training(run, lease=lease, beat=beat, sinks=sinks) as training:
+    run = load_run(run_dir, config, first_step=first_step, first_epoch=first_epoch, lease=lease)
+    with start_training(run, beat=beat, sinks=sinks) as training:
         outcome = train_epochs(training, asked=asked)
         if outcome.request is Request.NONE:
             write_encoding(training, step=outcome.step)

@@ -1,5 +1,6 @@
 """The last act of a training: the encoding is written, which everything after it reads."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,10 +9,11 @@ from torch import Tensor, distributed
 
 from cluster.parallel.collectives import gather_json, run_on_all_or_raise
 from cluster.training.start import Training
+from polyprag.encoding.edit import remove_replaced
 from polyprag.encoding.manifest import RowsPart, Trained
 from polyprag.encoding.reader import encoding_dir, save_encoding
 from sharding.rows.file import save_rows
-from sharding.storage.files import join, list_names, remove
+from sharding.storage.files import join
 from sharding.stream.plan import partitions_of_worker
 
 _THREADS = 4  # that read and write rows; one partition each is in memory
@@ -20,9 +22,9 @@ _THREADS = 4  # that read and write rows; one partition each is in memory
 def write_encoding(training: Training, *, step: int) -> None:
     """Writes `RUN/encoding` once the last checkpoint is durable.
 
-    Every worker must call it, and writes the rows that it owns. Rows get names with the step in
-    them (hexadecimal), so an encoding that is there stays whole until the new manifest replaces
-    the old.
+    Every worker must call it, and writes the rows that it owns. Files get names with the group of
+    workers in them, so an encoding that is there stays whole until the new manifest replaces the
+    old, and a group that wakes up late puts nothing else where the manifest promises these.
 
     Args:
         training: whose phase is trained.
@@ -31,7 +33,7 @@ def write_encoding(training: Training, *, step: int) -> None:
     training.beat("the last checkpoint")
     training.checkpoints.close()
     directory = encoding_dir(training.run.directory)
-    written = run_on_all_or_raise(lambda: _write_rows(training, directory, step=step))
+    written = run_on_all_or_raise(lambda: _write_rows(training, directory))
     state = training.engine.export_state()
     gathered = [entry for worker in gather_json(written) for entry in worker]
     experts = {name: tensor for name, tensor in state.items() if ".exp_avg" not in name}
@@ -44,15 +46,16 @@ def _save(
     training: Training,
     directory: str,
     experts: dict[str, Tensor],
-    parts: list[RowsPart],
+    parts: Sequence[RowsPart],
     *,
     step: int,
 ) -> None:
-    """Writes the rest of the encoding, on worker 0; its manifest is last."""
+    """Names what all workers have written, on worker 0, and deletes what was there before."""
     if distributed.get_rank() != 0:
         return
     run = training.run
-    save_encoding(
+    run.group.check()
+    manifest = save_encoding(
         directory,
         config=run.config,
         expert_state=experts,
@@ -60,11 +63,12 @@ def _save(
         num_sites=run.pool.num_sites,
         parts=parts,
         trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),
+        variant=f"-{run.group.name}",
     )
-    _remove_rows_but(directory, {part.file for part in parts})
+    remove_replaced(directory, manifest)
 
 
-def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[str, Any]]:
+def _write_rows(training: Training, directory: str) -> list[dict[str, Any]]:
     """Writes the rows of this worker's partitions; returns their `RowsPart`s as JSON values."""
     partitions = training.run.corpus.manifest.partitions
     mine = partitions_of_worker(
@@ -76,7 +80,7 @@ def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[s
 
     def write(index: int) -> dict[str, Any]:
         partition = partitions[index]
-        name = f"rows/part-{index:05d}-{step:012x}.safetensors"
+        name = f"rows/part-{index:05d}-{training.run.group.name}.safetensors"
         training.beat(f"partition {index} of the encoding")
         rows = training.table.read(index)
         sha256, _ = save_rows(join(directory, name), rows, moments=False)
@@ -85,9 +89,3 @@ def _write_rows(training: Training, directory: str, *, step: int) -> list[dict[s
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(write, mine))
-
-
-def _remove_rows_but(directory: str, keep: set[str]) -> None:
-    for name in list_names(join(directory, "rows")):
-        if f"rows/{name}" not in keep:
-            remove(join(directory, "rows", name))

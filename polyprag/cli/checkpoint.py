@@ -29,7 +29,6 @@ def command(run: str, stop: bool, timeout: float) -> None:
       polyprag checkpoint s3://bucket/run
       polyprag checkpoint runs/wiki --stop --timeout 110
     """
-    from cluster.checkpoints.manifest import CheckpointManifest
     from cluster.checkpoints.request import Request, request_checkpoint
     from polyprag.errors import RunError
     from sharding.storage.files import join
@@ -42,14 +41,12 @@ def command(run: str, stop: bool, timeout: float) -> None:
     if holder.purpose not in ("encode", "train-more"):
         raise RunError(f"{run}: {holder} is at work, which needs no checkpoint")
     request = Request.STOP if stop else Request.CHECKPOINT
-    made = request_checkpoint(
+    step = request_checkpoint(
         run, request, by="polyprag checkpoint", lease=number, timeout_s=timeout
     )
-    if not made:
+    if step is None:
         raise RunError(
             f"{run}: no checkpoint was made within {timeout:g} s: the workers may be starting, or "
             f"gone; `polyprag status {run}` tells; try again with a longer --timeout"
         )
-    manifest = CheckpointManifest.load(join(run, "checkpoints"))
-    step = manifest.step if manifest else 0
     echo(f"{run}: checkpoint of step {step}" + ("; training stops" if stop else ""))

@@ -59,7 +59,8 @@ def command(
 
     Writes DIR/results.json with F1, exact match, answer presence, a 95 % interval of F1,
     counts and latency for each method, and every prediction in
-    DIR/predictions-METHOD.jsonl.
+    DIR/predictions-METHOD.jsonl. Run again after an interruption, it goes on; answers to
+    other questions, or of another encoding or other settings, are never used.
 
     \b
     Examples:
@@ -74,23 +75,16 @@ def command(
     from polyprag.evaluation.run import evaluate, parse_methods
     from polyprag.progress import progress
 
-    with progress(None, "evaluating", unit="questions") as advance:
-        done: dict[str, int] = {}
-
-        def tell(method: str, so_far: int, total: int) -> None:
-            advance(so_far - done.get(method, 0))
-            done[method] = so_far
-
-        results = evaluate(
-            run,
-            config,
-            questions_path=questions_path,
-            methods=parse_methods(methods),
-            out_dir=out_dir,
-            top_k=top_k,
-            gold_passages=gold_passages,
-            limit=limit,
-            progress=tell,
-        )
+    results = evaluate(
+        run,
+        config,
+        questions_path=questions_path,
+        methods=parse_methods(methods),
+        out_dir=out_dir,
+        top_k=top_k,
+        gold_passages=gold_passages,
+        limit=limit,
+        show=progress,
+    )
     Console().print(results_table(results))
     echo(f"{out_dir}: results.json, predictions-*.jsonl")

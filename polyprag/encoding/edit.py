@@ -22,6 +22,7 @@ from sharding.storage.files import TEMPORARY_NAME, exists, join, list_names, rem
 ROWS = "rows"
 _ADD_AGAIN = "run `polyprag add RUN` again"
 _ROWS_FILE = re.compile(r"part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
+_EXPERTS_FILE = re.compile(r"experts(-[0-9a-f]{12})?\.safetensors")
 
 
 def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingManifest:
@@ -82,6 +83,19 @@ def forget_encoded_rows(run_dir: str | Path, ids: Iterable[int]) -> None:
         manifest = structs.replace(manifest, parts=parts)
         manifest.save(directory)
     _remove_unnamed(directory, manifest, of={part.index for part in parts})
+
+
+def remove_replaced(directory: str, manifest: EncodingManifest) -> None:
+    """Deletes the rows and experts of the encoding that was there before, and of killed writers.
+
+    Args:
+        directory: `RUN/encoding`.
+        manifest: as saved.
+    """
+    _remove_unnamed(directory, manifest)
+    for name in list_names(directory):
+        if _EXPERTS_FILE.fullmatch(name) and name != manifest.experts.file:
+            remove(join(directory, name))
 
 
 def _without(

@@ -30,7 +30,6 @@ from sharding.rows.file import load_rows, map_rows
 from sharding.storage.files import atomic_write, exists, join, read_bytes, sha256_of
 from sharding.storage.urls import local_path
 
-_EXPERTS_FILE = "experts.safetensors"
 _MAX_OPEN_PARTS = 512  # a process may hold some 65,000 maps in all
 _MAX_LOADED_PARTS = 16  # of a remote encoding, whose parts are held in memory
 _OTHER_SHA256 = "SHA-256 differs from the manifest's"
@@ -55,6 +54,7 @@ def save_encoding(
     num_sites: int,
     parts: Sequence[RowsPart],
     trained: Trained,
+    variant: str = "",
 ) -> EncodingManifest:
     """Writes experts, config and, last, the manifest; the rows' files are there already.
 
@@ -66,13 +66,15 @@ def save_encoding(
         num_sites: S of the rows.
         parts: what `sharding.rows.file.save_rows` wrote under `directory`, in id order.
         trained: steps and epochs.
+        variant: sets the experts' file apart from that of an encoding that is there, which stays
+            whole until the manifest is written; its old one must be removed then.
 
     Returns:
         The manifest as saved.
     """
-    experts_url = join(directory, _EXPERTS_FILE)
+    experts_file = f"experts{variant}.safetensors"
     data = save({name: tensor.contiguous() for name, tensor in expert_state.items()})
-    with atomic_write(experts_url) as file:
+    with atomic_write(join(directory, experts_file)) as file:
         file.write(data)
     save_config(config, directory)
     manifest = EncodingManifest(
@@ -82,7 +84,7 @@ def save_encoding(
         num_experts=config.experts.num,
         rank=config.experts.rank,
         parts=tuple(parts),
-        experts=ExpertsFile(_EXPERTS_FILE, hashlib.sha256(data).hexdigest()),
+        experts=ExpertsFile(experts_file, hashlib.sha256(data).hexdigest()),
         trained=trained,
     )
     manifest.save(directory)

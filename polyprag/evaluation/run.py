@@ -7,48 +7,27 @@ With gold passages, as for `closed` and `routed`, there is no retrieval to measu
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from polyprag import __version__
-from polyprag.answering.answer import Answer
-from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
-from polyprag.answering.modes import MIXES, MODES, SEARCHES, Mode
+from polyprag.answering.answerer import Answerer
+from polyprag.answering.modes import MODES, Mode
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
+from polyprag.evaluation.asking import LATENCY_SAMPLE, Asked, Case, ask_all, cases_of, latency
+from polyprag.evaluation.kept_answers import KeptAnswer, KeptAnswers, ingredients
 from polyprag.evaluation.metrics import Scores, bootstrap_interval, score
-from polyprag.evaluation.questions import Question, read_questions
-from polyprag.retrieval.results import Hits
+from polyprag.evaluation.questions import read_questions
+from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import atomic_write, join, sha256_of, write_json
 
-LATENCY_SAMPLE = 32
-_WARM_UP = 2
 _BATCHES_A_CHUNK = 8  # generation sorts a chunk by length; progress is reported after each
-
-MethodProgress = Callable[[str, int, int], None]  # method, questions done, questions in all
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A question ready for any method: its gold passages as hits where they are known."""
-
-    question: Question
-    gold: Hits | None  # None: no index was opened, or the question has no supporting passage
-
-    @property
-    def gold_ids(self) -> frozenset[int]:
-        """Ids of the gold passages that are in the corpus."""
-        return frozenset(() if self.gold is None else self.gold.ids.tolist()) - {NOT_IN_CORPUS}
-
-    def is_missing(self, method: Mode) -> bool:
-        """Tells whether the method lacks what it needs when gold passages replace retrieval."""
-        if method not in SEARCHES:
-            return False
-        return self.gold is None or (method in MIXES and NOT_IN_CORPUS in self.gold.ids)
 
 
 def parse_methods(names: str) -> tuple[Mode, ...]:
@@ -81,13 +60,15 @@ def evaluate(
     top_k: int | None = None,
     gold_passages: bool = False,
     limit: int | None = None,
-    progress: MethodProgress | None = None,
+    show: ShowProgress = show_nothing,
     answerer: Answerer | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Answers a question file with each method and writes scores and predictions to `out_dir`.
 
-    Written, each by a rename: `predictions-<method>.jsonl` (one line a scored question),
-    `evaluation.json` (the questions' checksum and the settings), and last `results.json`.
+    Answers are kept as they come, so a call that was stopped and is made again goes on; see
+    `polyprag.evaluation.kept_answers`. Written, each by a rename: `predictions-<method>.jsonl` (one
+    line a scored question), `evaluation.json` (the questions' checksum and the settings), and last
+    `results.json`.
 
     Args:
         run_dir: RUN, with what the methods need.
@@ -100,7 +81,7 @@ def evaluate(
             without any, and for the methods that mix experts those with one that isn't in the
             corpus, are not scored but counted in `n_missing`.
         limit: only the first so many questions.
-        progress: called after every chunk with (method, done, total).
+        show: shows how many questions all methods together have answered.
         answerer: an opened run to use; default opens `run_dir` for the methods.
 
     Returns:
@@ -120,14 +101,34 @@ def evaluate(
             "--gold-passages needs; leave the option out to use retrieval"
         )
     has_index = answerer.index is not None
-    cases = [
-        _Case(q, answerer.hits_of(q.gold) if has_index and q.gold else None) for q in questions
+    cases = [Case(q, answerer.hits_of(q.gold) if has_index and q.gold else None) for q in questions]
+    chunk = answerer.config.generation.batch_size * _BATCHES_A_CHUNK
+    made_of = ingredients(
+        run_dir,
+        answerer.config,
+        questions_path=questions_path,
+        top_k=top_k,
+        gold_passages=gold_passages,
+        version=__version__,
+    )
+    kept = KeptAnswers(out_dir, made_of=made_of, chunk=chunk)
+    asked = [
+        Asked(answerer, method, cases_of(method, cases, gold_passages), top_k, gold_passages)
+        for method in methods
     ]
+    there = [kept.of(each.method, each.ids) for each in asked]
     results: dict[str, dict[str, Any]] = {}
-    for method in methods:
-        results[method] = _evaluate_method(
-            answerer, method, cases, out_dir, top_k, gold_passages, progress
-        )
+    with show(
+        sum(len(each.cases) for each in asked),
+        "evaluating",
+        unit="questions",
+        start=sum(len(answers) for of_method in there for answers in of_method.values()),
+    ) as advance:
+        for each, of_method in zip(asked, there, strict=True):
+            answers = ask_all(each, of_method, kept, chunk=chunk, advance=advance)
+            result = _scored(each, answers, out_dir)
+            result |= {"n_missing": len(cases) - len(each.cases)}
+            results[each.method] = result | latency(each, kept)
     write_json(
         join(out_dir, "evaluation.json"),
         {
@@ -145,62 +146,23 @@ def evaluate(
         },
     )
     write_json(join(out_dir, "results.json"), results)
+    kept.remove()
     return results
 
 
-def _evaluate_method(
-    answerer: Answerer,
-    method: Mode,
-    cases: Sequence[_Case],
-    out_dir: str | Path,
-    top_k: int | None,
-    gold_passages: bool,
-    progress: MethodProgress | None,
-) -> dict[str, Any]:
-    scored = [case for case in cases if not (gold_passages and case.is_missing(method))]
-
-    def ask(part: Sequence[_Case]) -> list[Answer]:
-        gold = [case.gold for case in part if case.gold is not None]
-        return answerer.answer(
-            [case.question.question for case in part],
-            mode=method,
-            k=top_k,
-            hits=gold if gold_passages and method in SEARCHES else None,
-            never_rows_of=[case.gold_ids for case in part],
-        )
-
-    answers: list[Answer] = []
-    chunk = answerer.config.generation.batch_size * _BATCHES_A_CHUNK
-    for start in range(0, len(scored), chunk):
-        answers += ask(scored[start : start + chunk])
-        if progress is not None:
-            progress(method, len(answers), len(scored))
-    scores = [
-        score(answer.text, case.question.answers)
-        for case, answer in zip(scored, answers, strict=True)
-    ]
-    lines = (_prediction(*each) for each in zip(scored, answers, scores, strict=True))
-    _write_lines(join(out_dir, f"predictions-{method}.jsonl"), lines)
-    latencies = _latencies_ms(lambda case: ask([case])[0], scored)
-    summary = _summary(scored, answers, scores)
-    return summary | {
-        "n_missing": len(cases) - len(scored),
-        "latency_ms_p50": _percentile(latencies, 50),
-        "latency_ms_p95": _percentile(latencies, 95),
-        "n_latency": len(latencies),
-    }
-
-
-def _summary(
-    cases: Sequence[_Case], answers: Sequence[Answer], scores: Sequence[Scores]
-) -> dict[str, Any]:
+def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) -> dict[str, Any]:
+    """Writes a method's predictions, and returns its scores."""
+    pairs = list(zip(asked.cases, answers, strict=True))
+    scores = [score(answer.text, case.question.answers) for case, answer in pairs]
+    lines = (_prediction(*pair, each) for pair, each in zip(pairs, scores, strict=True))
+    _write_lines(join(out_dir, f"predictions-{asked.method}.jsonl"), lines)
     f1 = [each.f1 for each in scores]
     interval = bootstrap_interval(f1)
-    hits = [answer.hits for answer in answers if answer.hits is not None]
+    found = [answer.passages for answer in answers if answer.passages is not None]
     with_gold = [
-        not case.gold_ids.isdisjoint(answer.hits.ids.tolist())
-        for case, answer in zip(cases, answers, strict=True)
-        if answer.hits is not None and case.gold is not None
+        not case.gold_ids.isdisjoint(passage.id for passage in answer.passages)
+        for case, answer in pairs
+        if answer.passages is not None and case.gold is not None
     ]
     return {
         "f1": _mean(f1),
@@ -208,26 +170,20 @@ def _summary(
         "contains": _mean([each.contains for each in scores]),
         "ci95": None if interval is None else list(interval),
         "n": len(scores),
-        "n_without_hits": sum(len(each.ids) == 0 for each in hits),
+        "n_without_hits": sum(not passages for passages in found),
         "gold_retrieved": _mean(with_gold),
     }
 
 
-def _prediction(case: _Case, answer: Answer, scores: Scores) -> dict[str, Any]:
+def _prediction(case: Case, answer: KeptAnswer, scores: Scores) -> dict[str, Any]:
     """Returns the line of predictions-<method>.jsonl for one question."""
-    hits = answer.hits
     return {
         "id": case.question.id,
         "question": case.question.question,
         "answers": list(case.question.answers),
         "prediction": answer.text,
         **asdict(scores),
-        "passages": []
-        if hits is None
-        else [
-            {"id": passage.id, "key": passage.key, "title": passage.title, "score": float(value)}
-            for passage, value in zip(hits.passages, hits.scores, strict=True)
-        ],
+        "passages": [structs.asdict(passage) for passage in answer.passages or ()],
         "extra": dict(case.question.extra),
     }
 
@@ -238,19 +194,5 @@ def _write_lines(path: str, records: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
-def _latencies_ms(ask: Callable[[_Case], Answer], cases: Sequence[_Case]) -> list[float]:
-    """Returns milliseconds a request, one at a time, on a sample spread over the cases."""
-    if not cases:
-        return []
-    sample = np.linspace(0, len(cases) - 1, num=min(LATENCY_SAMPLE, len(cases)), dtype=int)
-    for i in sample[:_WARM_UP]:
-        ask(cases[i])
-    return [ask(cases[i]).latency.total_ms for i in sample]
-
-
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _percentile(values: Sequence[float], q: float) -> float | None:
-    return float(np.percentile(values, q)) if values else None

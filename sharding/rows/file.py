@@ -53,7 +53,7 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
     steps: _Tensor | None = None
 
 
-_REMEDY = "it is damaged: copy it again, or go back to an earlier checkpoint"
+_REMEDY = "it is damaged: copy it again"
 
 
 def save_rows(

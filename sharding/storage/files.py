@@ -43,10 +43,8 @@ def open_url(url: str | Path, mode: str = "rb") -> IO[Any]:
     """
     if mode not in ("r", "rb"):
         raise ValueError(f"mode {mode!r}: files are read here and written by atomic_write")
-    try:
+    with _told(url):
         binary = store_of(url).open()
-    except OSError as error:
-        raise _cannot_read(url, error) from error
     return binary if mode == "rb" else io.TextIOWrapper(binary, encoding="utf-8")
 
 
@@ -61,10 +59,8 @@ def read_bytes(url: str | Path, *, offset: int = 0, length: int | None = None) -
     Raises:
         FileError: as of `open_url`.
     """
-    try:
+    with _told(url):
         return store_of(url).read(offset=offset, length=length)
-    except OSError as error:
-        raise _cannot_read(url, error) from error
 
 
 def size_of(url: str | Path) -> int:
@@ -73,15 +69,18 @@ def size_of(url: str | Path) -> int:
     Raises:
         FileError: as of `open_url`.
     """
-    try:
+    with _told(url):
         return store_of(url).size()
-    except OSError as error:
-        raise _cannot_read(url, error) from error
 
 
 def exists(url: str | Path) -> bool:
-    """Returns whether there is a file or directory of that name."""
-    return store_of(url).exists()
+    """Returns whether there is a file or directory of that name.
+
+    Raises:
+        FileError: there is no telling.
+    """
+    with _told(url):
+        return store_of(url).exists()
 
 
 def list_sizes(url: str | Path) -> dict[str, int]:
@@ -92,7 +91,8 @@ def list_sizes(url: str | Path) -> dict[str, int]:
     Raises:
         FileError: the storage refuses, or can't list, as http(s):// can't.
     """
-    return store_of(url).list_sizes()
+    with _told(url):
+        return store_of(url).list_sizes()
 
 
 def list_names(url: str | Path) -> list[str]:
@@ -101,7 +101,8 @@ def list_names(url: str | Path) -> list[str]:
     Raises:
         FileError: as of `list_sizes`.
     """
-    return store_of(url).list_names()
+    with _told(url):
+        return store_of(url).list_names()
 
 
 def newest_change(url: str | Path) -> float | None:
@@ -113,7 +114,8 @@ def newest_change(url: str | Path) -> float | None:
     Raises:
         FileError: as of `list_sizes`.
     """
-    return store_of(url).newest_change()
+    with _told(url):
+        return store_of(url).newest_change()
 
 
 def changed_at(url: str | Path) -> float | None:
@@ -122,14 +124,18 @@ def changed_at(url: str | Path) -> float | None:
     Raises:
         FileError: the storage refuses.
     """
-    with suppress(FileNotFoundError):
+    with _told(url), suppress(FileNotFoundError):
         return store_of(url).changed_at()
     return None
 
 
 def remove(url: str | Path) -> None:
-    """Deletes a file; nothing happens when it isn't there."""
-    with suppress(FileNotFoundError):
+    """Deletes a file; nothing happens when it isn't there.
+
+    Raises:
+        FileError: it can't be deleted.
+    """
+    with _told(url), suppress(FileNotFoundError):
         store_of(url).remove()
 
 
@@ -137,16 +143,21 @@ def remove_directory(url: str | Path) -> None:
     """Deletes the files in a directory, and it; nothing happens when it isn't there."""
     for name in list_names(url):
         remove(join(url, name))
-    with suppress(FileNotFoundError):
+    with _told(url), suppress(FileNotFoundError):
         store_of(url).remove_empty_directory()
 
 
-def _cannot_read(url: str | Path, error: OSError) -> FileError:
-    if isinstance(error, FileNotFoundError):
-        return FileError(f"{url}: no such file; check the path")
-    return FileError(
-        f"{url}: can't be opened: {error.strerror or error}; check the path and its permissions"
-    )
+@contextmanager
+def _told(url: str | Path) -> Iterator[None]:
+    """Turns the operating system's errors of the block into those of the file or directory."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileError(f"{url}: no such file; check the path") from error
+    except OSError as error:
+        raise FileError(
+            f"{url}: can't be opened: {error.strerror or error}; check the path and its permissions"
+        ) from error
 
 
 def sha256_of(url: str | Path) -> str:
@@ -208,10 +219,8 @@ def sync(urls: Iterable[str | Path]) -> None:
     """
     directories = set()
     for url in sorted({os.fspath(url) for url in urls}):
-        try:
+        with _told(url):
             directories.add(store_of(url).sync())
-        except OSError as error:
-            raise _cannot_read(url, error) from error
     for directory in sorted(filter(None, directories)):
         sync_directory(directory)
 

@@ -12,6 +12,7 @@ machines are never compared.
 
 import getpass
 import os
+import re
 import secrets
 import socket
 import threading
@@ -27,13 +28,13 @@ from sharding.errors import FileError, PolypragError
 from sharding.storage.closing import Closing
 from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import atomic_write, create, join, list_names, read_bytes, remove
+from sharding.storage.versioned import Natural, UnixSeconds
 
 LEASE_DIRECTORY = "lease"  # in a run
 LENGTH_S = 60.0  # a holder that hasn't renewed for so long has died
 RENEWALS = 6  # in that time
 _HELD: set[str] = set()  # the nonces of the leases that this process holds
-_PREFIX, _SUFFIX = "lease-", ".json"
-
+_NAME = re.compile(r"lease-([0-9]{8,})\.json")
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
@@ -64,10 +65,10 @@ class Holder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine: _Text
     pid: int
     started: _Text
-    since: float
+    since: UnixSeconds
     nonce: _Text
-    length_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-    renewals: int = 0
+    length_s: Annotated[float, msgspec.Meta(gt=0, le=600)]
+    renewals: Natural = 0
     released: bool = False
 
     def __str__(self) -> str:
@@ -110,7 +111,7 @@ class Lease(Closing):
         self._stop.set()
         self._thread.join()
         if not self._is_lost:
-            with suppress(FileError):  # it ends by itself
+            with suppress(FileError, OSError):  # it ends by itself
                 self._write(msgspec.structs.replace(self._holder, released=True))
 
     def _keep(self) -> None:
@@ -118,14 +119,13 @@ class Lease(Closing):
         while not self._stop.wait(self._holder.length_s / RENEWALS):
             try:
                 check_lease(self._directory, self.number)
-                self._holder = msgspec.structs.replace(
-                    self._holder, renewals=self._holder.renewals + 1
-                )
+                renewals = self._holder.renewals + 1
+                self._holder = msgspec.structs.replace(self._holder, renewals=renewals)
                 self._write(self._holder)
                 renewed = time.monotonic()
             except LeaseError as error:
                 return self._tell(str(error))
-            except FileError as error:  # the storage may come back
+            except (FileError, OSError) as error:  # the storage may come back
                 if time.monotonic() - renewed > self._holder.length_s:
                     return self._tell(f"{self._directory}: couldn't be renewed: {error}")
 
@@ -207,12 +207,16 @@ def check_lease(directory: str | Path, number: int) -> None:
     Raises:
         LeaseError: another has been given since; says to whom.
     """
-    current = read(directory)
-    if current is not None and current[0] > number:
-        raise LeaseError(
-            f"{os.fspath(directory)}: taken over, because no sign of life came from here: "
-            f"{current[1]}; nothing more is written from here"
-        )
+    if max(_numbers(directory), default=0) <= number:
+        return  # whatever the file holds: its owner writes it anew
+    try:
+        _, holder = read(directory) or (0, "another command")
+    except FileError as error:
+        holder = str(error)
+    raise LeaseError(
+        f"{os.fspath(directory)}: taken over, because no sign of life came from here: "
+        f"{holder}; nothing more is written from here"
+    )
 
 
 def read(directory: str | Path) -> tuple[int, Holder] | None:
@@ -224,6 +228,8 @@ def read(directory: str | Path) -> tuple[int, Holder] | None:
     for number in reversed(_numbers(directory)):
         url = _url(directory, number)
         try:
+            if number > 10**15:
+                raise ValueError("no directory has had so many")
             return number, decode(read_bytes(url), Holder)
         except ValueError as error:
             raise FileError(
@@ -261,16 +267,12 @@ def _wait_for_end(
 
 
 def _numbers(directory: str | Path) -> list[int]:
-    names = (
-        name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
-        for name in list_names(directory)
-        if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
-    )
-    return sorted(int(name) for name in names if name.isdecimal())
+    found = (_NAME.fullmatch(name) for name in list_names(directory))
+    return sorted(int(name[1]) for name in found if name)
 
 
 def _url(directory: str | Path, number: int) -> str:
-    return join(directory, f"{_PREFIX}{number:08d}{_SUFFIX}")
+    return join(directory, f"lease-{number:08d}.json")
 
 
 def _user() -> str:

@@ -18,6 +18,7 @@ _IRREGULAR = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_NO_SUCH_NAME = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class LocalStore:
@@ -52,26 +53,30 @@ class LocalStore:
         return status.st_size
 
     def exists(self) -> bool:
-        """See `Store`."""
-        return os.path.exists(self._path)
+        """See `Store`; unlike Python's `exists`, it doesn't take a failure for a no."""
+        try:
+            os.stat(self._path)
+        except ValueError:  # no file has a name with a zero byte
+            return False
+        except OSError as error:
+            if error.errno in _NO_SUCH_NAME:
+                return False
+            raise
+        return True
 
     def list_sizes(self) -> dict[str, int]:
         """See `Store`."""
-        if not os.path.isdir(self._path):
-            return {}
-        with os.scandir(self._path) as entries:
-            return dict(sorted((entry.name, _size_of(entry)) for entry in entries))
+        return {name: found.st_size for name, found in self._stats()}
 
     def list_names(self) -> list[str]:
         """See `Store`; asks for no file's size, which takes longer than the names."""
-        return sorted(os.listdir(self._path)) if os.path.isdir(self._path) else []
+        with self._entries() as entries:
+            return sorted(entry.name for entry in entries)
 
     def newest_change(self) -> float | None:
         """See `Store`."""
-        if not os.path.isdir(self._path):
-            return 0.0
-        with os.scandir(self._path) as entries:
-            return max((entry.stat().st_mtime for entry in entries if entry.is_file()), default=0.0)
+        written = (found.st_mtime for _, found in self._stats() if stat.S_ISREG(found.st_mode))
+        return max(written, default=0.0)
 
     def changed_at(self) -> float | None:
         """See `Store`."""
@@ -101,18 +106,21 @@ class LocalStore:
         try:
             with file:
                 yield file
-                if durable:
+                with self._writing():
                     file.flush()
-                    os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+                    if durable:
+                        os.fsync(file.fileno())
+            with self._writing():
+                os.replace(temporary, self._path)
         except BaseException as error:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.remove(temporary)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise self._cannot_write(error) from error
             raise
         if durable:
-            sync_directory(parent)
+            with self._writing():
+                sync_directory(parent)
 
     def create(self, data: bytes) -> bool:
         """See `Store`: a whole temporary file is linked to the name, which fails if it is there."""
@@ -122,7 +130,9 @@ class LocalStore:
                 file.write(data)
             os.link(temporary, self._path)
         except FileExistsError:
-            return False
+            # A server of NFS that made the link and whose answer was lost says so, too.
+            if os.stat(temporary).st_nlink != 2:
+                return False
         except OSError as error:
             raise self._cannot_write(error) from error
         finally:
@@ -138,12 +148,39 @@ class LocalStore:
 
     def sync(self) -> str | None:
         """See `Store`."""
-        with open(self._path, "rb") as file:
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                raise self._cannot_write(error) from error
+        with open(self._path, "rb") as file, self._writing():
+            os.fsync(file.fileno())
         return os.path.dirname(os.path.abspath(self._path))
+
+    @contextmanager
+    def _entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Yields what lies in the directory; nothing where there is none."""
+        try:
+            entries = os.scandir(self._path)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_NAME:
+                raise
+            yield iter(())
+            return
+        with entries:
+            yield entries
+
+    def _stats(self) -> list[tuple[str, os.stat_result]]:
+        """Returns what lies in the directory, sorted by name, but what has gone meanwhile."""
+        found = []
+        with self._entries() as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    found.append((entry.name, _status_of(entry)))
+        return sorted(found)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns the block's errors into those of a file that can't be written."""
+        try:
+            yield
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def _parent_and_temporary(self) -> tuple[str, str]:
         """Returns the file's directory, and a temporary name in it that nobody else has."""
@@ -173,12 +210,14 @@ def open_regular(path: str | Path) -> IO[bytes]:
         raise
 
 
-def _size_of(entry: os.DirEntry[str]) -> int:
-    """Returns an entry's bytes; 0 of a link that leads nowhere."""
+def _status_of(entry: os.DirEntry[str]) -> os.stat_result:
+    """Returns an entry's status; a link's own where it leads nowhere."""
     try:
-        return entry.stat().st_size
-    except OSError:
-        return 0
+        return entry.stat()
+    except OSError as error:
+        if error.errno not in _NO_SUCH_NAME:
+            raise
+        return entry.stat(follow_symlinks=False)
 
 
 def _refuse_irregular(status: os.stat_result, path: str | Path) -> None:

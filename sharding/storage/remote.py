@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
+from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from sharding.errors import FileError
 from sharding.storage.ranged import buffered
-from sharding.storage.retry import ShortReadError, is_already_there, with_retries
+from sharding.storage.retry import ShortReadError, is_already_there, repeatable, with_retries
 from sharding.storage.urls import HTTP, OBJECT_STORES, filesystem_of, is_chained, scheme_of
 
 T = TypeVar("T")
@@ -209,11 +210,20 @@ class RemoteStore:
         try:
             self._request(lambda: self._fs.makedirs(parent, exist_ok=True))
             self._request(lambda: self._fs.put_file(path, temporary))
-            self._request(lambda: self._fs.mv(temporary, self._path))
+            move = repeatable(
+                lambda: self._fs.mv(temporary, self._path), is_done=lambda: self._holds(path)
+            )
+            self._request(move)
         except BaseException:
             with suppress(Exception):
                 self._fs.rm_file(temporary)
             raise
+
+    def _holds(self, path: str) -> bool:
+        """Returns whether the file has the bytes of one on this machine, as far as it can tell."""
+        with suppress(Exception), open(path, "rb") as ours, self._fs.open(self._path, "rb") as file:
+            return file_digest(ours, "sha256").digest() == file_digest(file, "sha256").digest()
+        return False
 
     def _refuse_to_write(self) -> None:
         """Raises `FileError` where the URL is for reading only."""

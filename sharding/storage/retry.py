@@ -111,6 +111,30 @@ def with_retries(url: str | Path, call: Callable[[], T]) -> T:
         raise
 
 
+def repeatable(call: Callable[[], object], *, is_done: Callable[[], bool]) -> Callable[[], None]:
+    """Returns what may be called several times, of a request that can succeed only once.
+
+    Where a try did what it should and its answer was lost, the next one fails for want of what is
+    done already.
+
+    Args:
+        call: the request.
+        is_done: tells whether what it does is done; asked when a further try has failed.
+    """
+    tries = 0
+
+    def once() -> None:
+        nonlocal tries
+        tries += 1
+        try:
+            call()
+        except Exception:
+            if tries == 1 or not is_done():
+                raise
+
+    return once
+
+
 def is_transient(error: BaseException) -> bool:
     """Returns whether the same call may well succeed a little later.
 

@@ -18,6 +18,7 @@ Values = dict[str, Any]
 # Larger numbers than int64 has would overflow where they are used.
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+UnixSeconds = Annotated[float, msgspec.Meta(ge=0, lt=2.0**37)]  # until the year 6325
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 

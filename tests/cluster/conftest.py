@@ -290,7 +290,10 @@ def train(run: Path, overrides: list[str]) -> None:
 
 
 def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
-    """The same, but every worker dies when it comes to a step."""
+    """The same, but every worker dies when it comes to a step.
+
+    The checkpoint before it is durable then, so that tests know which one is the last.
+    """
     import cluster.training.loop as training
     from cluster.training.train_encoding import train_encoding
 
@@ -298,6 +301,7 @@ def train_until(run: Path, overrides: list[str], fatal_step: int) -> None:
 
     def dying(*args: Any, step: int, **kwargs: Any) -> Any:
         if step == fatal_step:
+            kwargs["before_error"]()
             os._exit(0)
         return real(*args, step=step, **kwargs)
 

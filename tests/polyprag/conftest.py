@@ -156,7 +156,7 @@ def trained_run(encoded_run: tuple[Path, Config], tmp_path: Path) -> tuple[Path,
     rows = {}
     for partition in corpus.partitions[:2]:
         part = init_rows(partition, sites=2, experts=4, std=1.0, seed=0)
-        rows[partition.index] = save_row_partition(str(directory), part, 5)
+        rows[partition.index] = save_row_partition(str(directory), part, 5, variant="a")
     path = directory / "experts-step-00000005.safetensors"
     save_file({"layer.A": torch.ones(4, 3)}, path)
     CheckpointManifest(

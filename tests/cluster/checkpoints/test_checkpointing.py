@@ -61,7 +61,7 @@ def train_with_stuck_disk(run: Path, overrides: list[str], last: int, fatal_step
     save_rows, train_step = checkpoint.save_rows, training.train_step
 
     def stuck(url: str, *args: Any, **kwargs: Any) -> Any:
-        if int(url.rpartition("-step-")[2].split(".")[0]) > last:
+        if int(url.rpartition("-step-")[2].split("-")[0]) > last:
             threading.Event().wait()
         return save_rows(url, *args, **kwargs)
 
@@ -93,9 +93,10 @@ def test_crash_in_the_midst_of_a_checkpoint_goes_on_from_the_one_before(
     assert names == checkpoint_of(workplace.run).names() | {"manifest.json"}
 
 
+@pytest.mark.parametrize("damage", ["cut short", "a bit flipped"])
 @pytest.mark.parametrize("what", ["experts", "rows"])
 def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
-    workplace: Any, train_workers: Train, straight_run: Straight, what: str
+    workplace: Any, train_workers: Train, straight_run: Straight, what: str, damage: str
 ) -> None:
     settings = {"train__epochs": 2, "checkpoint__every_steps": 3}
     straight = straight_run(world_size=1, **settings)
@@ -104,12 +105,79 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert newest.step == 6
     dirty = [entry for entry in newest.rows.values() if entry.step > 3]
     file = workplace.run / "checkpoints" / (newest.experts if what == "experts" else dirty[0]).file
-    file.write_bytes(file.read_bytes()[:-1])
+    data = bytearray(file.read_bytes())
+    if damage == "cut short":
+        data.pop()
+    else:
+        data[-1] ^= 1
+    file.write_bytes(data)
     train_workers(workplace, world_size=1, **settings)
     assert workplace.losses() == straight.losses()
     assert_equal(workplace.run, straight.run)
     (told,) = [event for event in read_events(str(workplace.run)) if event.kind == "recovered"]
     assert file.name in told.detail and "of step 3" in told.detail
+
+
+def train_on_damaged_rows(run: Path, overrides: list[str], error: str) -> None:
+    from cluster.training.train_encoding import train_encoding
+
+    with pytest.raises(PolypragError, match=error) as raised:
+        train_encoding(str(run), load_config([], overrides))
+    may_pass = "go back to" in str(raised.value)
+    assert raised.value.exit_status == (75 if may_pass else 2)
+
+
+def damage_before_reading(run: Path, overrides: list[str], name: str) -> None:
+    """Trains while a file is damaged after the checksums were looked at, before it is read."""
+    import cluster.training.train_encoding as training
+
+    start = training.start_training
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        flip(run / "checkpoints" / name)
+        return start(*args, **kwargs)
+
+    training.start_training = late
+    train_on_damaged_rows(run, overrides, "the workers go back to a checkpoint without it")
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+def test_rows_that_are_found_damaged_while_training_goes_on_make_the_group_go_back(
+    workplace: Any, spawn: Spawn, train_workers: Train, straight_run: Straight
+) -> None:
+    settings = {"train__epochs": 2, "checkpoint__every_steps": 3}
+    straight = straight_run(world_size=1, **settings)
+    train_workers(workplace, world_size=1, die_at=8, **settings)
+    newest = checkpoint_of(workplace.run)
+    name = next(entry.file for entry in newest.rows.values() if entry.step == newest.step)
+    spawn(damage_before_reading, workplace.run, workplace.overrides(**settings), name, world_size=1)
+    assert checkpoint_of(workplace.run) == newest
+    train_workers(workplace, world_size=1, **settings)  # as Ray would start them again
+    assert workplace.losses() == straight.losses()
+    assert_equal(workplace.run, straight.run)
+    (told,) = [event for event in read_events(str(workplace.run)) if event.kind == "recovered"]
+    assert name in told.detail
+
+
+def test_damaged_rows_that_every_checkpoint_has_end_the_training_for_good(
+    workplace: Any, spawn: Spawn, train_workers: Train
+) -> None:
+    settings = {"train__epochs": 2, "checkpoint__every_steps": 1, "data__microbatch": 8}
+    train_workers(workplace, world_size=1, die_at=3, **settings)
+    newest = checkpoint_of(workplace.run)
+    before = CheckpointManifest.load(
+        str(workplace.run / "checkpoints"), name="manifest-previous.json"
+    )
+    assert before is not None
+    shared = [entry for entry in newest.rows.values() if entry in before.rows.values()]
+    flip(workplace.run / "checkpoints" / shared[0].file)
+    said = rf"{shared[0].file}.*every checkpoint has it.*delete .*checkpoints to train from"
+    spawn(train_on_damaged_rows, workplace.run, workplace.overrides(**settings), said, world_size=1)
 
 
 def train_with_full_disk(run: Path, overrides: list[str], rank: int) -> None:

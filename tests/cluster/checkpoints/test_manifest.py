@@ -12,10 +12,12 @@ from cluster.checkpoints.manifest import (
     CheckpointManifest,
     RowsFile,
     StateFile,
+    check_cursor,
     check_identity,
     identity_of,
 )
 from cluster.plan.phases import Phase
+from cluster.plan.steps import plan_of
 from polyprag.config import Config, GenerationConfig
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest, Partition
@@ -134,3 +136,28 @@ def test_finished_is_what_has_done_its_last_phase() -> None:
     done = msgspec.structs.replace(manifest(), step=9)
     assert done.is_finished and done.phase == Phase(0, 9, 0, 3, 4)
     assert done.names() == {ROWS.file, "experts-step-00000007.safetensors"}
+
+
+def test_data_goes_on_where_the_checkpoint_says_or_not_at_all() -> None:
+    config = Config()
+    config = replace(
+        config,
+        data=replace(config.data, lanes=1, microbatch=3),
+        train=replace(config.train, epochs=2),
+        cluster=replace(config.cluster, workers=1),
+    )
+    plan = plan_of([9, 6], config, corpus_url="RUN/corpus")  # 5 steps an epoch
+    # After six steps, one in the second epoch: three examples of whichever partition comes first.
+    right = replace_fields(manifest(), step=6, cursor=Cursor(1, 1, (LaneCursor(0, 3),)))
+    check_cursor(right, plan, "RUN")
+    for wrong in (Cursor(1, 2, (LaneCursor(0, 6),)), Cursor(1, 1, (LaneCursor(0, 2),))):
+        elsewhere = replace_fields(right, cursor=wrong)
+        with pytest.raises(RunError, match=r"manifest\.json: the data of step 6 goes on .*delete"):
+            check_cursor(elsewhere, plan, "RUN")
+        # At its end nothing is read any more, and the next phase reads other data from its start.
+        check_cursor(replace_fields(elsewhere, step=10), plan, "RUN")
+        check_cursor(replace_fields(elsewhere, step=0), plan, "RUN")
+
+
+def replace_fields(of: CheckpointManifest, **changed: Any) -> CheckpointManifest:
+    return msgspec.structs.replace(of, **changed)

@@ -10,13 +10,13 @@ import pytest
 _ENTRY = """
 import sys
 from cluster.jobs import entry as job_entry
-job_entry.FIRST_PAUSE_S = 0.01
+job_entry.FIRST_PAUSE_S = float(sys.argv[3])
 sys.exit(job_entry.run([sys.executable, "-c", sys.argv[2]], retries=int(sys.argv[1])))
 """
 
 
-def entry(retries: int, code: str) -> list[str]:
-    return [sys.executable, "-c", _ENTRY, str(retries), code]
+def entry(retries: int, code: str, *, pause_s: float = 0.01) -> list[str]:
+    return [sys.executable, "-c", _ENTRY, str(retries), code, str(pause_s)]
 
 
 def counting(file: Path, then: str) -> str:
@@ -61,4 +61,16 @@ def test_stopped_job_is_told_and_not_tried_again(tmp_path: Path) -> None:
         assert running.stdout is not None and running.stdout.readline() == "up\n"
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=30) == 7
+    assert len(file.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_between_two_tries_ends_the_pause(tmp_path: Path, number: int) -> None:
+    file = tmp_path / "tries"
+    command = entry(3, counting(file, "sys.exit(75)"), pause_s=600.0)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline() == "polyprag ended with status 75; try 2 begins in 60 s\n"
+        running.send_signal(number)
+        assert running.wait(timeout=30) == 128 + number
     assert len(file.read_text().splitlines()) == 1

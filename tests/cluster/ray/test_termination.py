@@ -50,7 +50,7 @@ def test_sigterm_asks_the_workers_to_stop_at_a_checkpoint(tmp_path: Path) -> Non
             assert time.monotonic() < deadline
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)  # the same signal by way of a parent
-        assert "SIGTERM on " in reader.answer()
+        assert "SIGTERM on " in reader.answer(7)
         time.sleep(0.5)
         assert running.poll() is None  # the workers end, and with them the driver
         running.kill()

@@ -28,7 +28,7 @@ def test_resume_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     again.close()
     lines = read_lines(str(tmp_path / "metrics.jsonl"))
     assert len(lines) == 6
-    assert '"loss": 2.0' in lines[5]
+    assert b'"loss": 2.0' in lines[5]
 
 
 def test_remote_logs_appear_with_each_sync() -> None:
@@ -67,7 +67,18 @@ def test_longest_line_is_within_what_the_tail_reads(tmp_path: Path) -> None:
     assert last_metrics(str(tmp_path / "metrics.jsonl"), most=3) == [step] * 3
 
 
-@pytest.mark.parametrize("change", [{"step": "x"}, {"loss": None}, {"seconds": [1]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "x"},
+        {"loss": None},
+        {"seconds": [1]},
+        {"seconds": float("nan")},
+        {"checkpoint_wait": 1e300},
+        {"examples": 10**40},
+        {"epoch": -1},
+    ],
+)
 def test_a_damaged_line_names_the_file(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps(asdict(metrics(1)) | change) + "\n")
@@ -84,6 +95,36 @@ def test_a_loss_that_is_no_number_any_more_is_read(tmp_path: Path) -> None:
     path.write_text(json.dumps(asdict(metrics(1, float("nan")))) + "\n")
     (last,) = last_metrics(str(path), most=1)
     assert math.isnan(last.loss)
+
+
+def test_lines_of_no_step_are_put_aside_and_training_goes_on(tmp_path: Path) -> None:
+    path, aside = tmp_path / "metrics.jsonl", tmp_path / "metrics-damaged.jsonl"
+    good = [json.dumps(asdict(metrics(step))).encode() + b"\n" for step in (1, 2, 3)]
+    bad = [b'{"step": "\xff"}\n', b"\0\0\0\n", b"[]\n", b'{"step": null}\n']
+    path.write_bytes(good[0] + bad[0] + bad[1] + good[1] + bad[2] + bad[3] + good[2])
+    with MetricsLog(str(tmp_path), resumed_step=2) as log:
+        assert log.num_repeated == 1
+    assert path.read_bytes() == good[0] + good[1]
+    assert aside.read_bytes() == b"".join(bad)
+    path.write_bytes(b"{}\n")
+    MetricsLog(str(tmp_path), resumed_step=0).close()
+    assert aside.read_bytes() == b"".join(bad) + b"{}\n"
+
+
+def test_workers_that_were_replaced_leave_the_others_log_alone() -> None:
+    def check() -> None:
+        if replaced:
+            raise RunError("other workers have begun")
+
+    replaced = False
+    log = MetricsLog("memory://replaced-test/logs", resumed_step=0, check=check)
+    log.write(metrics(1))
+    log.sync()
+    replaced = True
+    log.write(metrics(2))
+    log.sync()
+    log.close(failed=True)
+    assert len(read_lines("memory://replaced-test/logs/metrics.jsonl")) == 1
 
 
 class Broken:

@@ -1,6 +1,7 @@
 """`status` against a directory whose story is known."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from cluster.record.metrics import StepMetrics
 from cluster.report.status import status_of
 from cluster.report.status_text import status_text
 from polyprag.cli import main
-from polyprag.errors import FileError, RunError
+from polyprag.errors import RunError
+from sharding.storage.files import write_json
 from sharding.storage.lease import take
 
 
@@ -78,30 +80,102 @@ def test_restarts_are_counted_since_the_last_start(run: Path) -> None:
     assert "last worked   encode by " in text and " left" not in text
 
 
-def test_stall_is_told(run: Path) -> None:
-    import os
+def aged(*files: Path, seconds: float) -> None:
+    """Makes files as old as if they had been written so long ago."""
+    before = time.time() - seconds
+    for file in files:
+        os.utime(file, (before, before))
 
+
+def held_since(run: Path, purpose: str, seconds: float) -> None:
+    """The lease of a command on another machine that began so long ago, and is renewed."""
+    write_json(
+        run / "lease" / "lease-00000001.json",
+        {
+            "purpose": purpose,
+            "user": "ada",
+            "host": "node-7",
+            "machine": "another",
+            "pid": 1,
+            "started": "1",
+            "since": time.time() - seconds,
+            "nonce": "0",
+            "length_s": 60.0,
+            "renewals": 9,
+            "released": False,
+        },
+    )
+
+
+def test_stall_is_told_of_a_command_that_trains(run: Path) -> None:
     write_steps(run, 3)
-    before = time.time() - 3600
-    os.utime(run / "logs" / "metrics.jsonl", (before, before))
     record(str(run), "started", step=0, last_step=100)
-    with take(run / "lease", purpose="encode"):
-        assert "no step for 1 h 0 min" in status_text(status_of(str(run)), str(run))
+    (event,) = (run / "logs" / "events").iterdir()
+    aged(run / "logs" / "metrics.jsonl", seconds=3600)
+    aged(event, seconds=4000)
+    held_since(run, "encode", 4000)
+    text = status_text(status_of(str(run)), str(run))
+    assert "no step for 1 h 0 min" in text and "  now         epoch 0" in text
+    held_since(run, "index", 4000)  # which has no steps
+    text = status_text(status_of(str(run)), str(run))
+    assert "no step" not in text and " left" not in text and "  last        epoch 0" in text
+
+
+def test_workers_that_start_again_are_not_stalled(run: Path) -> None:
+    """However long ago the last step was of those before."""
+    write_steps(run, 3)
+    record(str(run), "started", step=0, last_step=100)
+    (event,) = (run / "logs" / "events").iterdir()
+    aged(run / "logs" / "metrics.jsonl", seconds=3600)
+    aged(event, seconds=4000)
+    held_since(run, "encode", 5)  # the same command once more, which hasn't come to an event
+    assert "no step" not in status_text(status_of(str(run)), str(run))
+    held_since(run, "encode", 4000)
+    assert "no step" in status_text(status_of(str(run)), str(run))
+    record(str(run), "failed", rank=1, detail="ended by the cluster")  # Ray starts them again
     assert "no step" not in status_text(status_of(str(run)), str(run))
 
 
-def test_no_run_and_damaged_event_are_named(run: Path) -> None:
+def test_finished_training_is_not_now(run: Path) -> None:
+    write_steps(run, 300)
+    record(str(run), "finished", step=300, last_step=300)
+    with take(run / "lease", purpose="encode"):
+        text = status_text(status_of(str(run)), str(run))
+    assert "step 300 of 300 (100%)" in text
+    assert "  last        epoch 3, loss 0.003" in text and "now" not in text
+
+
+def test_no_run_is_told(run: Path) -> None:
     with pytest.raises(RunError, match="no run is here"):
         status_of(str(run))
     with take(run / "lease", purpose="prepare"):
         pass
     assert status_of(str(run)).corpus is None
-    record(str(run), "started")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"kind": "exploded"}',
+        b'{"kind": "\xff"}',
+        b"[" * 100_000,
+        b'{"time": 1e300, "kind": "started", "host": "a"}',
+        b'{"time": NaN, "kind": "started", "host": "a"}',
+        b'{"time": 1.0, "kind": "started", "host": "a", "step": 1' + b"0" * 400 + b"}",
+    ],
+)
+def test_damaged_event_is_named_and_passed_over(
+    run: Path, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_steps(run, 3)
+    with take(run / "lease", purpose="encode"):
+        pass
+    record(str(run), "started", last_step=300)
     (event,) = (run / "logs" / "events").iterdir()
-    for data in (b'{"kind": "exploded"}', b'{"kind": "\xff"}', b"[" * 100_000):
-        event.write_bytes(data)
-        with pytest.raises(FileError, match=rf"{event.name}: not an event"):
-            read_events(str(run))
+    event.with_name(f"0{event.name}").write_bytes(data)
+    assert [found.kind for found in read_events(str(run))] == ["started"]
+    assert f"0{event.name}: not an event" in caplog.text
+    assert "of 300" in status_text(status_of(str(run)), str(run))
 
 
 def test_command_prints_json(run: Path) -> None:

@@ -35,8 +35,9 @@ def test_checkpoint_figures_are_those_of_its_files(run: Path) -> None:
     part = load_row_partition(directory, checkpoint.rows[1])
     part.steps[:] = 3
     part.steps[1] = 0
-    newer = save_row_partition(directory, part, 5, variant="-b")
-    older = save_row_partition(directory, load_row_partition(directory, checkpoint.rows[0]), 2)
+    newer = save_row_partition(directory, part, 5, variant="b")
+    first = load_row_partition(directory, checkpoint.rows[0])
+    older = save_row_partition(directory, first, 2, variant="b")
     changed = {name: getattr(checkpoint, name) for name in checkpoint.__struct_fields__} | {
         "rows": {0: older, 1: newer},
         "previous_step": 4,

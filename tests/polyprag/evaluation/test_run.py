@@ -1,6 +1,10 @@
 """The evaluation loop on a small run with random weights, recomputed from its own predictions."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,13 @@ from polyprag.answering.answer import Answer
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.config import Config
+from polyprag.encoding.edit import forget_encoded_rows
 from polyprag.errors import ConfigError, RunError
+from polyprag.evaluation.asking import LATENCY_SAMPLE
 from polyprag.evaluation.metrics import score
-from polyprag.evaluation.run import LATENCY_SAMPLE, evaluate, parse_methods
+from polyprag.evaluation.run import evaluate, parse_methods
+from polyprag.retrieval.building.index import build_index
+from sharding.shown_progress import Advance
 
 PASSAGES = {
     "Anna": "Anna Smith was born in Oslo in 1900.",
@@ -48,6 +56,22 @@ def questions(tmp_path: Path) -> Path:
     return path
 
 
+class Shown:
+    """Notes what is shown of an evaluation."""
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self.start = 0
+        self.told: list[tuple[int, str]] = []
+
+    @contextmanager
+    def __call__(
+        self, total: int | None, description: str, *, unit: str, start: int = 0
+    ) -> Iterator[Advance]:
+        self.total, self.start = total, start
+        yield lambda done, note="", /: self.told.append((done, note))
+
+
 def _predictions(directory: Path, method: str) -> list[dict[str, Any]]:
     lines = (directory / f"predictions-{method}.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -57,7 +81,7 @@ def test_results_are_those_of_the_predictions_for_every_method(
     encoded_run: tuple[Path, Config], questions: Path, tmp_path: Path
 ) -> None:
     run, config = encoded_run
-    told: list[tuple[str, int, int]] = []
+    shown = Shown()
     out = tmp_path / "out"
     results = evaluate(
         run,
@@ -66,11 +90,13 @@ def test_results_are_those_of_the_predictions_for_every_method(
         methods=WITHOUT_MAP,
         out_dir=out,
         top_k=2,
-        progress=lambda *each: told.append(each),
+        show=shown,
     )
     assert json.loads((out / "results.json").read_text()) == results
     assert list(results) == list(WITHOUT_MAP)
-    assert told == [(method, 5, 5) for method in WITHOUT_MAP]
+    num_methods = len(WITHOUT_MAP)
+    assert (shown.total, shown.start) == (5 * num_methods, 0)
+    assert shown.told == [(5, method) for method in WITHOUT_MAP]
     for method, result in results.items():
         predictions = _predictions(out, method)
         assert [each["id"] for each in predictions] == ["q0", "q1", "q2", "q3", "q4"]
@@ -99,6 +125,7 @@ def test_results_are_those_of_the_predictions_for_every_method(
     about = json.loads((out / "evaluation.json").read_text())
     assert about["num_questions"] == 5 and about["top_k"] == 2
     assert not list(out.glob(".*")), "a temporary file was left"
+    assert not list(out.glob("unfinished-*"))
 
 
 def test_gold_passages_replace_retrieval_and_missing_ones_are_counted(
@@ -181,6 +208,104 @@ def test_latency_is_of_single_requests_on_a_bounded_sample(
     )
     assert sizes == [32, 18, 1, 1] + [1] * LATENCY_SAMPLE  # chunks of 8 batches of 4, warm-up
     assert results["closed"]["n_latency"] == LATENCY_SAMPLE
+
+
+class Interrupted:
+    """An answerer that is interrupted in its n-th call, and counts the texts before."""
+
+    def __init__(self, answerer: Answerer, at: int | None) -> None:
+        self._answerer, self._at = answerer, at
+        self.calls: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._answerer, name)
+
+    def answer(self, texts: list[str], **settings: Any) -> list[Answer]:
+        if len(self.calls) == self._at:
+            raise KeyboardInterrupt
+        self.calls.append(len(texts))
+        return self._answerer.answer(texts, **settings)
+
+
+def _many(path: Path, *, last: str = "Anna") -> Path:
+    """Seventy questions: chunks of 32, 32 and 6."""
+    titles = ["Anna"] * 69 + [last]
+    path.write_text("\n".join(json.dumps(_question(i, [t])) for i, t in enumerate(titles)))
+    return path
+
+
+LATENCIES = [1] * (2 + LATENCY_SAMPLE)
+
+
+def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    answerer = Answerer.open(run, config, modes=["closed", "poly"])
+    questions = _many(tmp_path / "many.jsonl")
+
+    def ask(out: Path, at: int | None = None, **changed: Any) -> tuple[dict[str, Any], list[int]]:
+        asked = Interrupted(answerer, at)
+        arguments = {"questions_path": questions, "methods": ("closed", "poly")} | changed
+        results: dict[str, Any] = {}
+        with nullcontext() if at is None else pytest.raises(KeyboardInterrupt):
+            results = evaluate(run, config, out_dir=out, answerer=asked, **arguments)
+        return results, asked.calls
+
+    whole, calls = ask(tmp_path / "whole")
+    assert calls == [32, 32, 6, *LATENCIES] * 2
+    out = tmp_path / "out"
+    assert ask(out, at=2)[1] == [32, 32]
+    assert not (out / "results.json").exists()
+    # Of the first method's latencies, and in the second method.
+    assert ask(out, at=20)[1] == [6, *LATENCIES[:19]]
+    shown = Shown()
+    assert ask(out, at=35, show=shown)[1] == [*LATENCIES, 32]
+    assert (shown.total, shown.start, shown.told) == (140, 70, [(32, "poly")])
+    results, calls = ask(out)
+    assert calls == [32, 6, *LATENCIES]
+    for method, result in whole.items():
+        timed = {name: results[method][name] for name in result if "latency_ms" in name}
+        assert results[method] == result | timed
+        assert _predictions(out, method) == _predictions(tmp_path / "whole", method)
+    assert not list(out.glob("unfinished-*"))
+
+
+@pytest.mark.parametrize("what", ["questions", "settings", "encoding", "top_k", "damage"])
+def test_answers_to_something_else_are_not_used(
+    encoded_run: tuple[Path, Config], tmp_path: Path, what: str
+) -> None:
+    original, config = encoded_run
+    run = tmp_path / "run"
+    shutil.copytree(original, run)
+    out, questions = tmp_path / "out", _many(tmp_path / "many.jsonl")
+
+    def ask(at: int | None, config: Config = config, **changed: Any) -> list[int]:
+        asked = Interrupted(Answerer.open(run, config, modes=["poly"]), at)
+        arguments = {"questions_path": questions, "methods": ("poly",)} | changed
+        with nullcontext() if at is None else pytest.raises(KeyboardInterrupt):
+            evaluate(run, config, out_dir=out, answerer=asked, **arguments)
+        return asked.calls
+
+    assert ask(1) == [32]
+    changed: dict[str, Any] = {}
+    if what == "questions":
+        _many(questions, last="Hugo")
+    elif what == "settings":
+        generation = replace(config.generation, max_new_tokens=5)
+        changed["config"] = replace(config, generation=generation)
+    elif what == "encoding":
+        forget_encoded_rows(run, [3])
+        build_index(run, config)
+    elif what == "top_k":
+        changed["top_k"] = 1
+    else:
+        (kept,) = out.glob("unfinished-*/*.json")
+        kept.write_bytes(b'[{"question": "\xff"}]')
+    assert ask(2, **changed) == [32, 32]
+    # What was kept before counts again when all is as it was.
+    if what in ("settings", "top_k"):
+        assert ask(None) == [32, 6, *LATENCIES]
 
 
 def test_gold_passages_need_supporting_ones(

@@ -1,5 +1,6 @@
 """`polyprag add`: new passages get all that the others have, and a stop costs nothing."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count as counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.files import load_config, save_config
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import RunError
+from polyprag.growth import rows_task
 from polyprag.growth.extend import augment_settings, row_tasks, train_new_rows, what_is_lacking
 from polyprag.growth.remove import remove_from_run
 from polyprag.growth.rows_task import train_partition
@@ -159,6 +162,31 @@ def test_rows_do_not_depend_on_who_trains_them(grown: Path, tmp_path: Path, init
         train_new_rows(str(grown), config)
     np.testing.assert_array_equal(rows_of(grown), rows_of(other))
     assert Encoding.load(grown).manifest == Encoding.load(other).manifest
+
+
+def test_a_task_that_ends_late_leaves_the_rows_that_are_there(
+    grown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another node, which differ by rounding."""
+    task, _ = row_tasks(str(grown), load_config(run_dir=grown))
+    path = grown / "encoding" / task.file
+    real = rows_task.start_rows
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        theirs = real(*args, **options)
+        other = replace(theirs, rows=theirs.rows + np.float32(1e-6))
+        rows_task.save_rows(path, other, moments=False)
+        return real(*args, **options)
+
+    monkeypatch.setattr(rows_task, "start_rows", meanwhile)
+    done = train_partition(task)
+    assert done.loss is not None  # it did train
+    before = path.read_bytes()
+    assert done.part.sha256 == hashlib.sha256(before).hexdigest()
+    assert train_partition(task).part == done.part and path.read_bytes() == before
+    monkeypatch.undo()
+    path.unlink()
+    assert train_partition(task).part.sha256 != done.part.sha256
 
 
 def test_rows_that_a_stopped_command_trained_are_kept_if_they_are_of_the_same(

@@ -3,7 +3,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from sharding.storage.array_files import read_buffer, write_buffers
 from sharding.storage.files import (
     TEMPORARY_NAME,
     atomic_write,
+    changed_at,
+    create,
     exists,
     join,
     list_names,
@@ -373,6 +375,14 @@ class Renaming(MemoryFileSystem):
     store: dict[str, Any] = {}  # noqa: RUF012 - as the base class has it
     pseudo_dirs = [""]  # noqa: RUF012
     faults: list[Exception] = []  # noqa: RUF012
+    lost: list[Exception] = []  # noqa: RUF012 - answers to moves that were made
+
+    def mv(self, path1: str, path2: str, **kwargs: Any) -> None:
+        if path1 not in self.store:
+            raise FileNotFoundError(path1)
+        super().mv(path1, path2, **kwargs)
+        if self.lost:
+            raise self.lost.pop(0)
 
     def put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
         data = Path(lpath).read_bytes()
@@ -388,6 +398,7 @@ def renaming(monkeypatch: pytest.MonkeyPatch) -> str:
     fsspec.register_implementation("renaming", Renaming, clobber=True)
     Renaming.store.clear()
     Renaming.faults.clear()
+    Renaming.lost.clear()
     return "renaming://run/deep/a.bin"
 
 
@@ -403,6 +414,65 @@ def test_file_systems_that_are_no_object_stores_rename(renaming: str) -> None:
     assert len(Renaming.faults) == 8
     assert read_bytes(renaming) == b"old data"
     assert list_names("renaming://run/deep") == ["a.bin"]
+
+
+def test_a_move_whose_answer_was_lost_is_made(renaming: str) -> None:
+    Renaming.lost[:] = [ConnectionResetError("reset")]
+    with atomic_write(renaming) as file:
+        file.write(b"new data")
+    assert Renaming.lost == []
+    assert read_bytes(renaming) == b"new data"
+    assert list_names("renaming://run/deep") == ["a.bin"]
+
+
+def test_a_move_that_was_not_made_is_told(renaming: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with atomic_write(renaming) as file:
+        file.write(b"old data")
+
+    def vanish(self: Renaming, path1: str, path2: str, **kwargs: Any) -> None:
+        if self.store.pop(path1, None) is None:
+            raise FileNotFoundError(path1)
+        raise ConnectionResetError("reset")
+
+    monkeypatch.setattr(Renaming, "mv", vanish)
+    with pytest.raises(FileError), atomic_write(renaming) as file:
+        file.write(b"new data")  # of the same size
+    assert read_bytes(renaming) == b"old data"
+
+
+def test_a_link_whose_answer_was_lost_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def link(source: str, target: str) -> None:
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+
+    monkeypatch.setattr(os, "link", link)
+    assert create(tmp_path / "a", b"mine")
+    monkeypatch.setattr(os, "link", real)
+    assert not create(tmp_path / "a", b"theirs")
+    assert (tmp_path / "a").read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_failure_is_no_absence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Else a run whose storage fails for a moment would be taken for one without a checkpoint."""
+
+    def fail(*args: Any, **options: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "a").write_bytes(b"here")
+    for name in ("stat", "scandir", "listdir", "remove"):
+        monkeypatch.setattr(os, name, fail)
+    calls: list[Callable[[str], Any]] = [exists, list_names, list_sizes, changed_at, remove]
+    for call in calls:
+        with pytest.raises(FileError, match=os.strerror(number)):
+            call(str(tmp_path / "a"))
 
 
 def test_no_room_for_what_is_to_be_uploaded(directory: str) -> None:

@@ -1,5 +1,6 @@
 """A directory has one holder at a time, whoever dies or is taken for dead."""
 
+import json
 import os
 import signal
 import subprocess
@@ -179,11 +180,108 @@ def test_successor_that_came_and_went_is_not_overlooked(
     assert [path.name for path in tmp_path.iterdir()] == ["lease-00000004.json"]
 
 
-@pytest.mark.parametrize("data", [b"{}", b'{"purpose": "\xff"}', b"[" * 100_000])
+HOLDER = {
+    "purpose": "encode",
+    "user": "ada",
+    "host": "node-7",
+    "machine": "another",
+    "pid": 1,
+    "started": "1",
+    "since": 0.0,
+    "nonce": "0",
+    "length_s": 0.6,
+}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{}",
+        b'{"purpose": "\xff"}',
+        b"[" * 100_000,
+        json.dumps(HOLDER | {"since": 1e300}).encode(),
+        json.dumps(HOLDER | {"since": float("nan")}).encode(),
+        json.dumps(HOLDER | {"since": -1.0}).encode(),
+        json.dumps(HOLDER | {"length_s": 1e300}).encode(),
+        json.dumps(HOLDER | {"renewals": 10**400}).encode(),
+    ],
+)
 def test_damaged_lease_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "lease-00000001.json").write_bytes(data)
     with pytest.raises(FileError, match=r"lease-00000001.json: not a lease .*delete it"):
         take(tmp_path, purpose="encode")
+
+
+def test_planted_lease_of_a_high_number_binds_no_longer_than_any_other(tmp_path: Path) -> None:
+    take(tmp_path, purpose="encode").close()
+    elsewhere(tmp_path, 99_999_999)
+    with take(tmp_path, purpose="encode") as held:
+        assert held.number == 100_000_000
+    with take(tmp_path, purpose="encode") as held:
+        assert held.number == 100_000_001
+    assert [path.name for path in tmp_path.iterdir()] == ["lease-100000001.json"]
+
+
+@pytest.mark.parametrize("digits", ["9" * 20, "9" * 200])
+def test_planted_lease_of_a_number_without_a_next_is_named(tmp_path: Path, digits: str) -> None:
+    elsewhere(tmp_path, int(digits))
+    with pytest.raises(FileError, match=rf"lease-{digits}\.json: not a lease .*delete it"):
+        take(tmp_path, purpose="encode")
+
+
+@pytest.mark.parametrize("name", ["lease-٣٣٣٣٣٣٣٣.json", "lease-9.json", "lease-00000009.json.bak"])
+def test_other_files_beside_a_lease_are_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"whatever")
+    with take(tmp_path, purpose="encode") as held:
+        assert held.number == 1
+
+
+def test_holder_whose_own_file_is_damaged_mends_it(tmp_path: Path) -> None:
+    lost: list[str] = []
+    with take(tmp_path, purpose="encode", length_s=0.3, lost=lost.append) as held:
+        file = tmp_path / f"lease-{held.number:08d}.json"
+        file.write_bytes(b'{"purpose": "\xff"}')
+        deadline = time.monotonic() + 60
+        while b"\xff" in file.read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        check_lease(tmp_path, held.number)
+    assert lost == []
+
+
+def test_holder_survives_a_storage_that_fails_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    failed = threading.Event()
+
+    def fail(directory: str) -> list[str]:
+        failed.set()
+        raise OSError(5, "Input/output error")
+
+    with take(tmp_path, purpose="encode", length_s=60.0, lost=lost.append) as held:
+        held._stop.set()  # its thread asks every ten seconds, another one at once
+        held._thread.join()
+        held._stop.clear()
+        held._holder = msgspec.structs.replace(held._holder, length_s=0.6)
+        thread = threading.Thread(target=held._keep)
+        with monkeypatch.context() as patched:
+            patched.setattr(leases, "list_names", fail)
+            thread.start()
+            assert failed.wait(timeout=60)
+        deadline = time.monotonic() + 60
+        while (current := read(tmp_path)) is None or current[1].renewals == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        held._stop.set()
+        thread.join()
+    assert lost == []
+
+
+def test_damaged_lease_of_a_successor_counts_as_one(tmp_path: Path) -> None:
+    (tmp_path / "lease-00000002.json").write_bytes(b"{")
+    with pytest.raises(LeaseError, match=r"taken over.*lease-00000002\.json: not a lease"):
+        check_lease(tmp_path, 1)
 
 
 def test_lease_in_an_object_store(s3: str) -> None:
