@@ -126,19 +126,9 @@ class Checkpointer:
         self._manifest: Future[None] | None = None  # on worker 0
         self._waited = 0.0
         self.durable = Durable(self._previous_step)
-        # Those on disk: the one before the last, and the last.
-        self._manifests = (run_on_all_or_raise(lambda: self._clear_up(previous)), previous)
-
-    def _clear_up(self, newest: CheckpointManifest | None) -> CheckpointManifest | None:
-        """Deletes what no manifest names, on worker 0; returns the one before the newest."""
-        if not self._is_first:
-            return None
-        self._group.check()  # it might be what a later group has just written
-        before = load_previous(self._directory)
-        if before is None:
-            remove(join(self._directory, PREVIOUS_NAME))
-        remove_unnamed(self._directory, before, newest)
-        return before
+        before = run_on_all_or_raise(lambda: load_previous(directory) if self._is_first else None)
+        self._manifests = (before, previous)  # those on disk: the one before the last, and the last
+        run_on_all_or_raise(self._clean_up)
 
     def begin(self, step: int, cursor: Cursor) -> None:
         """Completes an earlier checkpoint, copies what has changed, and writes it in threads.
@@ -208,6 +198,15 @@ class Checkpointer:
         """Returns the seconds that training waited for checkpoints since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
+
+    def _clean_up(self) -> None:
+        """Deletes what neither manifest names, if this is worker 0."""
+        if not self._is_first:
+            return
+        self._group.check()  # it might be what a later group has just written
+        if self._manifests[0] is None:
+            remove(join(self._directory, PREVIOUS_NAME))
+        remove_unnamed(self._directory, *self._manifests)
 
     def _complete(self) -> None:
         """Collects what the pending checkpoint wrote, waiting for it, and names it."""
