@@ -89,17 +89,27 @@ def request_checkpoint(
         file.write(strict_json(content))
     pause = 0.1 if is_local(run_dir) else 1.0
     answer = _answer_url(run_dir, name)
+    told = ""
     try:
-        while (step := _step_of(answer, lease=lease)) is None and time.monotonic() < deadline:
-            if lease is not None:
-                check_lease(join(run_dir, LEASE_DIRECTORY), lease)
+        while True:
+            try:
+                step = _step_of(answer, lease=lease)
+                if step is None and lease is not None:
+                    check_lease(join(run_dir, LEASE_DIRECTORY), lease)
+            except FileError as error:  # the storage may come back
+                step = None
+                if str(error) != told:
+                    told = str(error)
+                    _LOG.warning("%s", told)
+            if step is not None or time.monotonic() > deadline:
+                return step
             time.sleep(pause)
     finally:
-        remove(url)
-    if step is None:  # it may have been made while the request was taken back
-        step = _step_of(answer, lease=lease)
-    remove(answer)
-    return step
+        for each in (url, answer):
+            try:
+                remove(each)
+            except FileError as error:
+                _LOG.warning("%s", error)
 
 
 def _answer_url(run_dir: str, name: str) -> str:

@@ -22,7 +22,7 @@ from sharding.storage.files import TEMPORARY_NAME, exists, join, list_names, rem
 ROWS = "rows"
 _ADD_AGAIN = "run `polyprag add RUN` again"
 _ROWS_FILE = re.compile(r"part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
-_EXPERTS_FILE = re.compile(r"experts(-[0-9a-f]{12})?\.safetensors")
+EXPERTS_FILE = re.compile(r"experts(-[0-9a-f]{12})?\.safetensors")
 
 
 def extend_encoding(run_dir: str | Path, parts: Sequence[RowsPart]) -> EncodingManifest:
@@ -94,7 +94,7 @@ def remove_replaced(directory: str, manifest: EncodingManifest) -> None:
     """
     _remove_unnamed(directory, manifest)
     for name in list_names(directory):
-        if _EXPERTS_FILE.fullmatch(name) and name != manifest.experts.file:
+        if EXPERTS_FILE.fullmatch(name) and name != manifest.experts.file:
             remove(join(directory, name))
 
 

@@ -1,6 +1,7 @@
 """Whether RUN/encoding is whole, and of the corpus that is there."""
 
 from polyprag.config.files import CONFIG_FILE, load_config
+from polyprag.encoding.edit import EXPERTS_FILE
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import FileError, PolypragError
 from polyprag.run_dir import ENCODING
@@ -12,6 +13,7 @@ from sharding.corpus.manifest import CorpusManifest
 from sharding.shown_progress import ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, exists, join
 
+_BEFORE = "an encoding before this one"
 _ENCODE = (
     "delete RUN/encoding/manifest.json and run `polyprag encode RUN` again, which writes the "
     "encoding anew from the last checkpoint"
@@ -74,7 +76,8 @@ def verify_encoding(
                 )
             advance(1)
         file = join(directory, manifest.experts.file)
-        size = size_in(sizes_in(directory), manifest.experts.file, url=file)
+        beside = sizes_in(directory)
+        size = size_in(beside, manifest.experts.file, url=file)
         if wrong := size_problem(file, size, remedy=_ENCODE):
             problems.append(wrong)
         elif not quick:
@@ -87,7 +90,9 @@ def verify_encoding(
         for name in sizes or ()
         if name not in named and (name.startswith("part-") or TEMPORARY_NAME.fullmatch(name))
     ]
-    problems += leftovers(join(directory, "rows"), stray, what="an encoding before this one")
+    problems += leftovers(join(directory, "rows"), stray, what=_BEFORE)
+    experts = [n for n in beside or () if EXPERTS_FILE.fullmatch(n) and n != manifest.experts.file]
+    problems += leftovers(directory, experts, what=_BEFORE)
     problems += _temporary(directory)
     of_all = (
         f" of {corpus.num_passages:,}"

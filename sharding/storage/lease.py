@@ -214,8 +214,8 @@ def check_lease(directory: str | Path, number: int) -> None:
     except FileError as error:
         holder = str(error)
     raise LeaseError(
-        f"{os.fspath(directory)}: taken over, because no sign of life came from here: "
-        f"{holder}; nothing more is written from here"
+        f"{os.fspath(directory)}: taken over from the command of lease {number}, which writes "
+        f"nothing more: {holder}"
     )
 
 

@@ -14,6 +14,7 @@ from cluster.checkpoints.request import Request, RequestReader, request_checkpoi
 from cluster.record.events import read_events
 from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
+from sharding.errors import FileError
 from sharding.storage.lease import LeaseError, take
 
 
@@ -146,6 +147,30 @@ def test_who_has_lost_the_lease_is_told_so_and_not_that_a_checkpoint_was_made(
         request_checkpoint(
             str(tmp_path), Request.STOP, by="a test", lease=lease.number, timeout_s=20.0
         )
+    assert list((tmp_path / "requests").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["exists", "check_lease"])
+def test_who_waits_survives_a_storage_that_fails_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    real, failed = getattr(requests, name), threading.Event()
+
+    def fail(*arguments: Any) -> Any:
+        if threading.current_thread().name == "requests" or failed.is_set():
+            return real(*arguments)
+        failed.set()
+        raise FileError("can't be opened: Input/output error")
+
+    monkeypatch.setattr(requests, name, fail)
+    results: list[int | None] = []
+    with RequestReader(str(tmp_path), lease=3) as reader:
+        asked = asking(tmp_path, Request.CHECKPOINT, results)
+        waits_for(reader, Request.CHECKPOINT)
+        assert failed.wait(timeout=60)
+        reader.answer(5)
+        asked.join()
+    assert results == [5]
     assert list((tmp_path / "requests").iterdir()) == []
 
 

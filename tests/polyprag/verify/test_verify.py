@@ -285,6 +285,7 @@ def test_leftovers_of_all_stages_go_when_they_are_old(run: Path) -> None:
     stray = [
         "corpus/part-00007-0123456789ab.tar",
         "encoding/.manifest.json.0123abcd.tmp",
+        "encoding/experts-00000000abcd.safetensors",
         "encoding/rows/part-00000-00000000abcd.safetensors",
         "checkpoints/rows-00000-step-00000009.safetensors",
         "index/bm25-0123456789ab/data.npy",
