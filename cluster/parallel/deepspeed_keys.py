@@ -102,5 +102,5 @@ def _nearest_field(error: Any, key: str) -> str | None:
         model = getattr(module, str(error.title), None)
         near = difflib.get_close_matches(key, getattr(model, "model_fields", ()), n=1)
         if near and "." not in key:
-            return near[0]
+            return str(near[0])
     return None

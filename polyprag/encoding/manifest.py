@@ -114,7 +114,7 @@ def _with_unknown_base(values: Values) -> Values:
     base = values.get("base_model")
     if not isinstance(base, dict):
         return values
-    unknown = {"weights": None, "tokenizer": None, "chat_template": None, "settings": {}}
+    unknown: Values = {"weights": None, "tokenizer": None, "chat_template": None, "settings": {}}
     return values | {"base_model": base | unknown}
 
 

@@ -107,7 +107,7 @@ def _check_packages(path: str, settings: Any) -> None:
     quantised = getattr(settings, "quantization_config", None)
     if quantised is None:
         return
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     make: Any = AutoHfQuantizer.from_config
     try:

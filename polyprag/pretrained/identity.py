@@ -20,6 +20,7 @@ from polyprag.pretrained.files import (
     tensors_in,
     weight_files,
 )
+from polyprag.pretrained.hub import samples_on_hub
 from polyprag.pretrained.tensors import TensorEntry, read_sample
 from polyprag.pretrained.where import located
 
@@ -81,24 +82,24 @@ def weights_digest(path: str, *, revision: str | None = None) -> str | None:
         revision: of a hub name.
 
     Returns:
-        None for a hub name whose weights aren't in the hub's cache on this machine.
+        None for a hub name whose weights aren't in the hub's cache on this machine, where the hub
+        doesn't give parts of them either.
 
     Raises:
         UnusableModelError: files are missing or damaged.
     """
     directory = _directory_of(path, revision)
-    if directory is None:
+    if directory is not None:
+        samples: Iterable[tuple[str, TensorEntry, bytes]] | None = _samples_in(directory)
+    else:
+        name = located(path)
+        samples = samples_on_hub(name, revision, index=_cached(name, WEIGHTS_INDEX, revision))
+    if samples is None:
         return None
-    tensors = tensors_in(weight_files(directory))
-    by_file: dict[Path, list[tuple[str, TensorEntry]]] = {}
-    for name, (file, entry) in tensors.items():
-        by_file.setdefault(file, []).append((name, entry))
-    told: dict[str, str] = {}
-    for file, entries in by_file.items():
-        with open(file, "rb") as opened:
-            for name, entry in entries:
-                sample = hashlib.sha256(read_sample(opened, entry)).hexdigest()
-                told[name] = f"{entry.dtype} {entry.shape} {sample}"
+    told = {
+        name: f"{entry.dtype} {entry.shape} {hashlib.sha256(sample).hexdigest()}"
+        for name, entry, sample in samples
+    }
     return _digest(sorted(_kept(told)))
 
 
@@ -177,6 +178,17 @@ def _is_plain(value: Any) -> bool:
     is_number = isinstance(value, int) and abs(value) < 2**63
     is_finite = isinstance(value, float) and abs(value) < float("inf")
     return isinstance(value, str | bool) or is_number or is_finite
+
+
+def _samples_in(directory: Path) -> Iterator[tuple[str, TensorEntry, bytes]]:
+    """Yields every tensor of a directory's files with its sampled bytes, file by file."""
+    by_file: dict[Path, list[tuple[str, TensorEntry]]] = {}
+    for name, (file, entry) in tensors_in(weight_files(directory)).items():
+        by_file.setdefault(file, []).append((name, entry))
+    for file, entries in by_file.items():
+        with open(file, "rb") as opened:
+            for name, entry in entries:
+                yield name, entry, read_sample(opened, entry)
 
 
 def _directory_of(path: str, revision: str | None) -> Path | None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -165,7 +165,7 @@ def _looked_at(found: str, revision: str | None) -> Path:
         def fetch(name: str, *, must_be: bool) -> str | None:
             options = {"_raise_exceptions_for_missing_entries": must_be}
             with _in_one_line():
-                return cast(str | None, cached_file(found, name, revision=revision, **options))
+                return cached_file(found, name, revision=revision, **options)
 
         adapter = fetch(ADAPTER, must_be=False)
         if adapter is not None:

@@ -18,6 +18,11 @@ from polyprag.errors import ConfigError, FileError, RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.interface import Encoder, PrefixedEncoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
+from polyprag.retrieval.encoders.model_files import (
+    check_fitted_weights,
+    check_sentence_files,
+    fitted_weights,
+)
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import join, read_json, write_json
 
@@ -51,7 +56,8 @@ class _Saved:
     Attributes:
         index: the settings of the encoder, the others at their defaults.
         model: of `base`.
-        fitted: what else the kind needs: `lsa` the settings of its files, `openai` the dims.
+        fitted: what else the kind needs: `lsa` the settings of its files, `openai` the dims, models
+            on this machine what tells their weights from others.
     """
 
     index: IndexConfig
@@ -124,6 +130,8 @@ def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Conf
         fitted["dims"] = encoder.dims  # so that nobody has to ask for it again
         asked = trust.endpoint_of(config, trust.INDEX)
         trust.remember([] if asked is None else [asked])
+    saved_model = None if model is None else msgspec.convert(model, ModelConfig)
+    fitted |= fitted_weights(index, saved_model)  # once a hub's model has been fetched
     write_json(directory / _FILE, values)
     return encoder
 
@@ -203,12 +211,16 @@ def _read(directory: str | Path) -> _Saved:
 def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
     """Returns the encoder of a description and the files beside it."""
     index = saved.index
+    where = str(directory / _FILE)
+    check_fitted_weights(saved.fitted, index, saved.model, where=where)
     prefixes = {"query_prefix": index.query_prefix, "passage_prefix": index.passage_prefix}
     path = index.encoder_path or ""
     if index.encoder == "lsa":
         return PrefixedEncoder(LsaEncoder.load(directory, saved.fitted), **prefixes)
     if index.encoder == "sentence":
         from polyprag.retrieval.encoders.sentence import SentenceEncoder
+
+        check_sentence_files(path)
 
         return PrefixedEncoder(
             SentenceEncoder(path, batch_size=index.batch_size, normalize=index.normalize, gpu=gpu),

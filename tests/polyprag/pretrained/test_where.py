@@ -24,7 +24,15 @@ def test_polyprags_own_model_is_found_from_anywhere(
 
 @pytest.mark.parametrize(
     "path",
-    ["/nowhere/llama", "./llama", "../llama", "~/llama", "models/7b/llama", "models/lama", "a b/c"],
+    [
+        "/nowhere/llama",
+        "./llama",
+        "../llama",
+        "~/llama",
+        "models/7b/llama",
+        "models/other",
+        "a b/c",
+    ],
 )
 def test_a_path_that_is_not_there_is_no_name_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
