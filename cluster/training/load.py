@@ -13,9 +13,11 @@ from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.plan.steps import EncodePlan, plan_encoding
 from polyprag.config import Config
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
-from polyprag.encoding.reader import encoding_dir
+from polyprag.encoding.reader import DIVERGED, encoding_dir
+from polyprag.errors import RunError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.finite import names_not_finite
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 from sharding.storage.files import exists, join
@@ -93,6 +95,10 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
     if checkpoint is not None:
         check_identity(checkpoint, identity, run_dir)
         expert_state = load_expert_state(checkpoints_dir, checkpoint)
+        if wrong := names_not_finite(expert_state.items()):
+            raise RunError(
+                f"{checkpoints_dir}: experts hold NaN or infinity ({wrong[0]}); {DIVERGED}"
+            )
     plan = plan_encoding(
         corpus.manifest,
         config,
