@@ -97,7 +97,7 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
         expert_state = load_expert_state(checkpoints_dir, checkpoint)
         if wrong := names_not_finite(expert_state.items()):
             raise RunError(
-                f"{checkpoints_dir}: experts hold NaN or infinity ({wrong[0]}); {DIVERGED}"
+                f"{checkpoints_dir}: {wrong[0]!r} of the experts isn't finite; {DIVERGED}"
             )
     plan = plan_encoding(
         corpus.manifest,
