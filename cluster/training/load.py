@@ -20,9 +20,11 @@ from cluster.plan.steps import EncodePlan, plan_encoding
 from polyprag.config import Config
 from polyprag.encoding.base import BaseModel, describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
-from polyprag.encoding.reader import encoding_dir
+from polyprag.encoding.reader import DIVERGED, encoding_dir
+from polyprag.errors import RunError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.finite import names_not_finite
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 from sharding.storage.files import exists, join
@@ -136,6 +138,9 @@ def _load(
         check_identity(checkpoint, identity, run_dir)
         check_cursor(checkpoint, plan, run_dir)
         expert_state = load_expert_state(join(run_dir, "checkpoints"), checkpoint)
+        if wrong := names_not_finite(expert_state.items()):
+            directory = join(run_dir, "checkpoints")
+            raise RunError(f"{directory}: {wrong[0]!r} of the experts isn't finite; {DIVERGED}")
     return LoadedRun(
         directory=run_dir,
         group=group,

@@ -1,5 +1,6 @@
 """A step that isn't finite is refused by all workers, at every ZeRO stage, and changes nothing."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from cluster.plan.steps import plan_encoding
 from polyprag.config.files import load_config
@@ -198,3 +200,21 @@ def test_any_error_of_one_worker_is_heard_by_all(
 ) -> None:
     settings = workplace.overrides(data__microbatch=20)  # a few steps
     spawn(fail_on_one_worker, workplace.run, settings, module, name, rank, world_size=2)
+
+
+def test_a_checkpoint_of_a_training_that_diverged_is_refused_when_it_is_loaded(
+    workplace: Any, straight_run: Callable[..., Any], train_workers: Callable[..., None]
+) -> None:
+    place = straight_run(world_size=1).copy_to(workplace.run.with_name("diverged"))
+    file = place.run / "checkpoints" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    experts = file.with_name(manifest["experts"]["file"])
+    state = load_file(experts)
+    name = sorted(state)[0]
+    state[name].flat[3] = np.nan
+    save_file(state, experts)
+    manifest["experts"]["sha256"] = hashlib.sha256(experts.read_bytes()).hexdigest()
+    manifest["experts"]["num_bytes"] = experts.stat().st_size
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(Exception, match=f"{name}' of the experts isn't finite.*diverged"):
+        train_workers(place, world_size=2, train__epochs=1)
