@@ -10,6 +10,7 @@ from polyprag.errors import RunError
 from polyprag.streams import notice
 
 _LOOK_S = 1.0
+_STARTS_S = 15.0  # that a process of Ray's may take to start, once it has its place
 _FIRST_S = (0.0, 10.0, 30.0, 60.0)  # when a wait is told of; then every minute
 
 
@@ -91,7 +92,7 @@ def await_turn(references: list[Any], demand: Demand) -> None:
     """
     import ray
 
-    wait = Wait(quiet_s=5.0)
+    wait = Wait(quiet_s=_STARTS_S)
     while not ray.wait(references, timeout=_LOOK_S)[0]:
         wait.goes_on(held_by_others(demand))
     wait.goes_on(None)

@@ -222,6 +222,25 @@ def test_machines_that_may_join_are_waited_for(encode: Encode, head: Any, workpl
 
 
 @pytest.mark.slow
+def test_machines_that_are_lost_are_waited_for_as_long_as_is_said(
+    encode: Encode, head: Any, workplace: Any
+) -> None:
+    node = head.add_node(num_cpus=1, object_store_memory=STORE)
+    head.wait_for_nodes()
+    trains = encode("cluster.workers=2", "cluster.wait_seconds=10", "train.epochs=500")
+    deadline = time.monotonic() + 300
+    while not (workplace.run / "checkpoints" / "manifest.json").exists():
+        assert trains.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    head.remove_node(node, allow_graceful=False)
+    _, stderr = trains.communicate(timeout=300)
+    assert trains.returncode == 75, stderr
+    assert "the Ray cluster has room for 1: it has 1 CPU and no GPU on 1 machine" in stderr
+    assert "error: asked for 2 workers" in stderr and "after a wait of " in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
 def test_the_work_of_others_is_waited_for_and_ctrl_c_leaves_nothing(
     encode: Encode, workplace: Any
 ) -> None:
@@ -255,12 +274,15 @@ def number(task: int) -> int:
 
 
 @pytest.mark.slow
-def test_tasks_say_what_they_wait_for(head: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tasks_say_what_they_wait_for(
+    head: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
     from ray.util.placement_group import placement_group
 
     others = placement_group([{"CPU": 1}])
     assert others.wait(60)
+    monkeypatch.setattr(waiting, "_STARTS_S", 3.0)
     timer = threading.Timer(9.0, lambda: ray.util.remove_placement_group(others))
     timer.start()
     assert list(RayPool(1).map(number, range(3))) == [0, 1, 2]
