@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cluster.ray.room import Demand, amounts_text, lack_of, longest_wait, remedy
@@ -78,9 +80,24 @@ def await_machines(demand: Demand, config: ClusterConfig) -> None:
     if lack is None:
         return
     wait = Wait(at_most_s=longest_wait(config), remedy=remedy(config))
-    while wait.goes_on(lack):
-        time.sleep(_LOOK_S)
-        lack = lack_of(demand)
+    wait.goes_on(lack)
+    with _asked_for(demand):
+        while wait.goes_on(lack):
+            time.sleep(_LOOK_S)
+            lack = lack_of(demand)
+
+
+@contextmanager
+def _asked_for(demand: Demand) -> Iterator[None]:
+    """Has a demand wait in Ray's own queue, too: an autoscaler starts machines for what is there."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    each = {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
+    group = placement_group([each] * demand.number)
+    try:
+        yield
+    finally:
+        remove_placement_group(group)
 
 
 def await_turn(references: list[Any], demand: Demand) -> None:

@@ -292,6 +292,28 @@ def test_tasks_say_what_they_wait_for(
 
 
 @pytest.mark.slow
+def test_what_is_waited_for_is_asked_of_an_autoscaler_meanwhile(head: Any) -> None:
+    from ray.util import placement_group_table
+
+    config = ClusterConfig(address=head.address, workers=2, wait_seconds=600)
+    waits = threading.Thread(target=await_machines, args=(workers_demand(config), config))
+    waits.start()
+    deadline = time.monotonic() + 60
+    while not (groups := list(placement_group_table().values())):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    # Ray's autoscaler starts machines for the bundles of groups that are pending.
+    assert [group["state"] for group in groups] == ["PENDING"]
+    assert list(groups[0]["bundles"].values()) == [{"CPU": 1.0}, {"CPU": 1.0}]
+    head.add_node(num_cpus=1, object_store_memory=STORE)
+    waits.join(timeout=120)
+    assert not waits.is_alive()
+    while [group["state"] for group in placement_group_table().values()] != ["REMOVED"]:
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
 def test_a_cluster_without_a_cpu_runs_no_task(workplace: Any) -> None:
     import ray
     from ray.cluster_utils import Cluster
