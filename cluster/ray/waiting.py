@@ -89,7 +89,7 @@ def await_machines(demand: Demand, config: ClusterConfig) -> None:
 
 @contextmanager
 def _asked_for(demand: Demand) -> Iterator[None]:
-    """Has a demand wait in Ray's own queue, too: an autoscaler starts machines for what is there."""
+    """Has a demand wait in Ray's queue, too: an autoscaler starts machines for what is there."""
     from ray.util.placement_group import placement_group, remove_placement_group
 
     each = {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
