@@ -285,7 +285,11 @@ def test_tasks_say_what_they_wait_for(
     monkeypatch.setattr(waiting, "_STARTS_S", 3.0)
     timer = threading.Timer(9.0, lambda: ray.util.remove_placement_group(others))
     timer.start()
-    assert list(RayPool(1).map(number, range(3))) == [0, 1, 2]
+    pool = RayPool(5)
+    assert "asked for 5 workers; the Ray cluster has room for 1, with a CPU each" in (
+        capsys.readouterr().err
+    )
+    assert list(pool.map(number, range(3))) == [0, 1, 2]
     timer.join()
     said = capsys.readouterr().err
     assert "asked for 1 task with 1 CPU; the Ray cluster is at work, with no CPU free" in said
