@@ -13,6 +13,7 @@ from cluster.ray.session import cluster_resource
 from cluster.ray.waiting import await_machines, await_turn
 from polyprag.config import ClusterConfig
 from polyprag.errors import PolypragError, RunError
+from polyprag.streams import notice
 from sharding.task_pool import in_order, no_bytes
 
 T = TypeVar("T")
@@ -37,7 +38,9 @@ class RayPool:
             num_workers: CPUs to use; by default all that the cluster has now.
             config: says how long to wait for machines where there is none.
         """
-        self.num_workers = num_workers or max(1, cluster_resource("CPU"))
+        room = max(1, cluster_resource("CPU"))
+        _tell_of_fewer(num_workers, room, "CPU")  # further tasks wait in Ray's queue
+        self.num_workers = num_workers or room
         self._config = config or ClusterConfig()
 
     def map(
@@ -85,6 +88,7 @@ class RayGpuPool:
         if not num_gpus():
             raise RunError("the Ray cluster has no GPU: leave the work to its CPUs")
         room = max(1, _GPU_TASK.room_on(living_resources()))
+        _tell_of_fewer(num_workers, room, "GPU")
         self.num_workers = min(num_workers or room, room)
         self._config = config or ClusterConfig()
 
@@ -156,6 +160,14 @@ def _results(
         yield from in_order(submit, tasks, num_workers=num_workers, num_bytes=num_bytes)
     finally:
         end(begun)
+
+
+def _tell_of_fewer(wanted: int | None, room: int, unit: str) -> None:
+    if wanted is not None and wanted > room:
+        notice(
+            f"asked for {wanted} workers; the Ray cluster has room for {room}, with a {unit} each, "
+            "now: so many work at the same time"
+        )
 
 
 def num_gpus() -> int:

@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cluster.ray.room import Demand, amounts_text, lack_of, longest_wait, remedy
@@ -10,6 +12,7 @@ from polyprag.errors import RunError
 from polyprag.streams import notice
 
 _LOOK_S = 1.0
+_STARTS_S = 15.0  # that a process of Ray's may take to start, once it has its place
 _FIRST_S = (0.0, 10.0, 30.0, 60.0)  # when a wait is told of; then every minute
 
 
@@ -77,9 +80,24 @@ def await_machines(demand: Demand, config: ClusterConfig) -> None:
     if lack is None:
         return
     wait = Wait(at_most_s=longest_wait(config), remedy=remedy(config))
-    while wait.goes_on(lack):
-        time.sleep(_LOOK_S)
-        lack = lack_of(demand)
+    wait.goes_on(lack)
+    with _asked_for(demand):
+        while wait.goes_on(lack):
+            time.sleep(_LOOK_S)
+            lack = lack_of(demand)
+
+
+@contextmanager
+def _asked_for(demand: Demand) -> Iterator[None]:
+    """Has a demand wait in Ray's queue, too: an autoscaler starts machines for what is there."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    each = {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
+    group = placement_group([each] * demand.number)
+    try:
+        yield
+    finally:
+        remove_placement_group(group)
 
 
 def await_turn(references: list[Any], demand: Demand) -> None:
@@ -91,7 +109,7 @@ def await_turn(references: list[Any], demand: Demand) -> None:
     """
     import ray
 
-    wait = Wait(quiet_s=5.0)
+    wait = Wait(quiet_s=_STARTS_S)
     while not ray.wait(references, timeout=_LOOK_S)[0]:
         wait.goes_on(held_by_others(demand))
     wait.goes_on(None)

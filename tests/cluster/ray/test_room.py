@@ -222,6 +222,25 @@ def test_machines_that_may_join_are_waited_for(encode: Encode, head: Any, workpl
 
 
 @pytest.mark.slow
+def test_machines_that_are_lost_are_waited_for_as_long_as_is_said(
+    encode: Encode, head: Any, workplace: Any
+) -> None:
+    node = head.add_node(num_cpus=1, object_store_memory=STORE)
+    head.wait_for_nodes()
+    trains = encode("cluster.workers=2", "cluster.wait_seconds=10", "train.epochs=500")
+    deadline = time.monotonic() + 300
+    while not (workplace.run / "checkpoints" / "manifest.json").exists():
+        assert trains.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    head.remove_node(node, allow_graceful=False)
+    _, stderr = trains.communicate(timeout=300)
+    assert trains.returncode == 75, stderr
+    assert "the Ray cluster has room for 1: it has 1 CPU and no GPU on 1 machine" in stderr
+    assert "error: asked for 2 workers" in stderr and "after a wait of " in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.slow
 def test_the_work_of_others_is_waited_for_and_ctrl_c_leaves_nothing(
     encode: Encode, workplace: Any
 ) -> None:
@@ -255,18 +274,47 @@ def number(task: int) -> int:
 
 
 @pytest.mark.slow
-def test_tasks_say_what_they_wait_for(head: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tasks_say_what_they_wait_for(
+    head: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
     from ray.util.placement_group import placement_group
 
     others = placement_group([{"CPU": 1}])
     assert others.wait(60)
+    monkeypatch.setattr(waiting, "_STARTS_S", 3.0)
     timer = threading.Timer(9.0, lambda: ray.util.remove_placement_group(others))
     timer.start()
-    assert list(RayPool(1).map(number, range(3))) == [0, 1, 2]
+    pool = RayPool(5)
+    assert "asked for 5 workers; the Ray cluster has room for 1, with a CPU each" in (
+        capsys.readouterr().err
+    )
+    assert list(pool.map(number, range(3))) == [0, 1, 2]
     timer.join()
     said = capsys.readouterr().err
     assert "asked for 1 task with 1 CPU; the Ray cluster is at work, with no CPU free" in said
+
+
+@pytest.mark.slow
+def test_what_is_waited_for_is_asked_of_an_autoscaler_meanwhile(head: Any) -> None:
+    from ray.util import placement_group_table
+
+    config = ClusterConfig(address=head.address, workers=2, wait_seconds=600)
+    waits = threading.Thread(target=await_machines, args=(workers_demand(config), config))
+    waits.start()
+    deadline = time.monotonic() + 60
+    while not (groups := list(placement_group_table().values())):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    # Ray's autoscaler starts machines for the bundles of groups that are pending.
+    assert [group["state"] for group in groups] == ["PENDING"]
+    assert list(groups[0]["bundles"].values()) == [{"CPU": 1.0}, {"CPU": 1.0}]
+    head.add_node(num_cpus=1, object_store_memory=STORE)
+    waits.join(timeout=120)
+    assert not waits.is_alive()
+    while [group["state"] for group in placement_group_table().values()] != ["REMOVED"]:
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.2)
 
 
 @pytest.mark.slow

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from polyprag.augment import corpus as driver
 from polyprag.augment import rules
 from polyprag.augment.corpus import augment_corpus, describe, num_without_augmentation
-from polyprag.config import AugmentConfig, Config
+from polyprag.config import AugmentConfig, Config, ModelConfig
 from polyprag.errors import ConfigError, CorpusError
 from polyprag.method.examples import count_examples
 from sharding.change.removal import remove_passages
@@ -161,5 +162,24 @@ def test_recorded_settings_hold_no_secret() -> None:
     )
     assert describe(config)["endpoint"] == "https://host:8000/v1"
     assert "secret" not in json.dumps(describe(config))
-    local = Config(augment=AugmentConfig(backend="hf"))
-    assert describe(local)["model"] == local.model.path
+    local = Config(augment=AugmentConfig(backend="hf"), model=ModelConfig(path="org/name"))
+    assert describe(local)["model"] == "org/name"
+
+
+def test_a_model_s_directory_is_the_same_from_every_directory(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "writer").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = Config(augment=AugmentConfig(backend="hf", model="writer"))
+    assert describe(config)["model"] == str(tmp_path / "writer")
+    # An earlier polyprag wrote down the model as it was given.
+    manifest = CorpusManifest.load(run_dir / "corpus")
+    done = tuple(structs.replace(part, augmented=True) for part in manifest.partitions)
+    earlier = describe(config) | {"model": "writer"}
+    structs.replace(manifest, partitions=done, augmentation=earlier).save(run_dir / "corpus")
+    absolute = Config(augment=AugmentConfig(backend="hf", model=str(tmp_path / "writer")))
+    assert augment_corpus(run_dir, absolute).augmentation == earlier
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ConfigError, match="augmented with other settings"):
+        augment_corpus(run_dir, Config(augment=AugmentConfig(backend="hf", model="other")))

@@ -74,7 +74,7 @@ def test_nothing_in_the_working_directory_takes_a_shipped_configs_place(
 
 
 def test_run_directory_may_be_a_url() -> None:
-    config = load_config(overrides=["experts.num=3"])
+    config = load_config(overrides=["experts.num=3", "model.path=org/name"])
     save_config(config, "memory://test-config-files/run")
     assert load_config(run_dir="memory://test-config-files/run") == config
 
@@ -243,6 +243,7 @@ VALUES = {
     int: st.integers(min_value=1, max_value=1000),
     int | None: st.none() | st.integers(min_value=1, max_value=1000),
     float: st.floats(min_value=0, max_value=0.5, allow_subnormal=False),
+    float | None: st.none() | st.floats(min_value=0, max_value=0.5, allow_subnormal=False),
     str: st.text(max_size=12),
     str | None: st.none() | st.text(max_size=12),
     bool: st.booleans(),
