@@ -94,7 +94,7 @@ class SequenceMaker:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
-        return list(self.tokenizer(text)["input_ids"])
+        return list(self.tokenizer(text, split_special_tokens=True)["input_ids"])
 
     def reading(self, passages: list[Passage], num_questions: int) -> Sequence:
         """Passages, then questions that each see only the passages and themselves."""

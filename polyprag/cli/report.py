@@ -36,7 +36,8 @@ def command(
 ) -> None:
     """Show an evaluation: its table, sample answers and a picture.
 
-    Each sample comes with the passages behind it and its mixture of experts.
+    Each sample comes with whether it is right, the passages behind it and its mixture of experts.
+    Two of them are answered right and one isn't, as far as there are such.
 
     \b
     Examples:

@@ -65,8 +65,11 @@ def _compared(prediction: str, answer: str) -> tuple[str, str]:
     """Returns both as they are compared: normalised, where that leaves anything of the answer."""
     if expected := normalize_answer(answer):
         return normalize_answer(prediction), expected
-    said, expected = (unicodedata.normalize("NFKC", text).split() for text in (prediction, answer))
-    return " ".join(said), " ".join(expected)
+    return _as_it_stands(prediction), _as_it_stands(answer)
+
+
+def _as_it_stands(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def score(prediction: str, answers: Iterable[str]) -> Scores:

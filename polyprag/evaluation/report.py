@@ -22,7 +22,7 @@ from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import CONTROLS
 from polyprag.config import Config
 from polyprag.evaluation.questions import read_questions
-from polyprag.evaluation.samples import ShownQuestion, question_to_try, sample_answers, verdict
+from polyprag.evaluation.samples import ShownQuestion, sample_answers, verdict
 from sharding.printable import one_line, printable
 from sharding.storage.files import atomic_write, join, read_json
 
@@ -58,14 +58,18 @@ def report_run(
     console = console or Console()
     results = read_json(join(results_dir, "results.json"))
     answerer = Answerer.open(run_dir, config, modes=("poly", "closed"))
-    questions = read_questions(questions_path)
-    samples = sample_answers(answerer, questions)
-    save_picture(picture, results, samples)
+    samples = sample_answers(answerer, read_questions(questions_path))
+    save_picture(picture, results, samples.shown)
     console.print(results_table(results))
     console.print()
-    print_samples(samples, console)
+    console.print(
+        f"Of {samples.num_tried} questions spread over the file {samples.num_right} are answered "
+        f"right. {len(samples.shown)} of them:",
+        highlight=False,
+    )
+    print_samples(samples.shown, console)
     console.print(Text(printable(f"picture: {picture}")), soft_wrap=True)
-    if tried := question_to_try(answerer, questions, samples):
+    if tried := samples.to_try:
         words = ["polyprag", "ask", str(run_dir), one_line(tried.question.question)]
         asked = printable(shlex.join(words))
         console.print(Text(f"try it:  {asked} --mode {tried.answer.mode}"), soft_wrap=True)

@@ -11,7 +11,7 @@ from polyprag.answering.modes import Mode
 from polyprag.evaluation.metrics import contains_answer, score
 from polyprag.evaluation.questions import Question
 
-_MOST_TRIED = 24  # questions, in search of one that is answered right
+_MOST_TRIED = 24  # questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +36,50 @@ def verdict(text: str, question: Question) -> str:
     return f"partly right (F1 {100 * scores.f1:.0f})" if scores.f1 else "wrong"
 
 
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What was chosen to be shown, and what it was chosen from."""
+
+    shown: tuple[ShownQuestion, ...]
+    num_tried: int
+    num_right: int  # of those tried
+
+    @property
+    def to_try(self) -> ShownQuestion | None:
+        """A question to ask oneself: one that is answered right, where there is any."""
+        right = (each for each in self.shown if each.verdict == "right")
+        return next(right, self.shown[0] if self.shown else None)
+
+
 def sample_answers(
     answerer: Answerer, questions: Sequence[Question], *, num_samples: int = 3, mode: Mode = "poly"
-) -> list[ShownQuestion]:
-    """Returns answers to questions spread evenly over a file, right or wrong.
+) -> Samples:
+    """Returns questions with right answers and one with another, as far as both are found.
 
-    Questions that no passage of theirs answers are left out, unless that leaves none: nothing can
-    be learnt from how they are answered.
+    Up to 24 questions, spread evenly over a file, are asked. Those that no passage of theirs
+    answers are left out, unless that leaves none: nothing can be learnt from how they are answered.
 
     Args:
         answerer: opened for `mode` and `closed`.
         questions: what to choose from.
-        num_samples: how many; all questions when there are fewer.
+        num_samples: how many to show; all questions when there are fewer.
         mode: how to answer.
     """
-    chosen = _spread([q for q in questions if has_its_answer(q)] or questions, num_samples)
-    texts = [question.question for question in chosen]
-    answers = answerer.answer(texts, mode=mode)
-    closed = answerer.answer(texts, mode="closed")
-    return [
-        ShownQuestion(question, answer, alone.text)
-        for question, answer, alone in zip(chosen, answers, closed, strict=True)
-    ]
-
-
-def question_to_try(
-    answerer: Answerer, questions: Sequence[Question], samples: Sequence[ShownQuestion]
-) -> ShownQuestion | None:
-    """Returns a question that is answered right; if few of a file are, one that isn't.
-
-    Args:
-        answerer: see `sample_answers`.
-        questions: what to choose from.
-        samples: of them, which are tried first.
-    """
-    tried = list(samples)
-    if not any(sample.verdict == "right" for sample in tried):
-        tried += sample_answers(answerer, questions, num_samples=_MOST_TRIED)
-    return next((each for each in tried if each.verdict == "right"), tried[0] if tried else None)
+    tried = _spread([q for q in questions if has_its_answer(q)] or questions, _MOST_TRIED)
+    answers = answerer.answer([question.question for question in tried], mode=mode)
+    pairs = list(zip(tried, answers, strict=True))
+    is_right = [verdict(answer.text, question) == "right" for question, answer in pairs]
+    right = [n for n, ok in enumerate(is_right) if ok]
+    others = [n for n, ok in enumerate(is_right) if not ok]
+    most_right = max(num_samples - 1, num_samples - len(others))
+    chosen = right[:most_right]
+    chosen = sorted(chosen + others[: num_samples - len(chosen)])
+    closed = answerer.answer([tried[n].question for n in chosen], mode="closed")
+    shown = (
+        ShownQuestion(*pairs[n], closed_book=alone.text)
+        for n, alone in zip(chosen, closed, strict=True)
+    )
+    return Samples(tuple(shown), num_tried=len(tried), num_right=len(right))
 
 
 def has_its_answer(question: Question) -> bool:

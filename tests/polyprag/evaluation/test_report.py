@@ -23,7 +23,7 @@ from polyprag.evaluation.report import (
     sample_title,
     save_picture,
 )
-from polyprag.evaluation.samples import ShownQuestion, question_to_try, sample_answers, verdict
+from polyprag.evaluation.samples import ShownQuestion, sample_answers
 from sharding.storage.files import write_json
 
 RESULTS: dict[str, dict[str, Any]] = {
@@ -49,14 +49,14 @@ RESULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def samples(encoded_run: tuple[Path, Config]) -> list[ShownQuestion]:
+def samples(encoded_run: tuple[Path, Config]) -> tuple[ShownQuestion, ...]:
     run, config = encoded_run
     answerer = Answerer.open(run, config, modes=["poly", "closed"])
     questions = [
         Question(id=str(i), question=f"Where was [red]Anna[/red] $born^{i}$?", answers=("Oslo",))
         for i in range(9)
     ]
-    return sample_answers(answerer, questions)
+    return sample_answers(answerer, questions).shown
 
 
 def _printed(*printable: Any) -> str:
@@ -76,9 +76,14 @@ def test_table_has_percent_intervals_counts_and_gaps() -> None:
     assert wrong.count(" - ") == 6
 
 
-def test_samples_are_spread_over_the_file(samples: list[ShownQuestion]) -> None:
-    assert [sample.question.id for sample in samples] == ["1", "4", "7"]
-    assert all(sample.answer.mode == "poly" for sample in samples)
+def test_samples_are_spread_over_the_file(encoded_run: tuple[Path, Config]) -> None:
+    run, config = encoded_run
+    answerer = Answerer.open(run, config, modes=["poly", "closed"])
+    questions = [Question(str(i), f"Where was Anna born ({i})?", ("nowhere",)) for i in range(240)]
+    samples = sample_answers(answerer, questions)
+    assert samples.num_tried == 24 and samples.num_right == 0
+    assert [sample.question.id for sample in samples.shown] == ["5", "15", "25"]
+    assert all(sample.answer.mode == "poly" for sample in samples.shown)
 
 
 def test_bars_follow_the_size_of_the_gates() -> None:
@@ -91,7 +96,7 @@ def test_bars_follow_the_size_of_the_gates() -> None:
 
 
 def test_samples_show_passages_and_mixtures_and_take_text_literally(
-    samples: list[ShownQuestion],
+    samples: tuple[ShownQuestion, ...],
 ) -> None:
     console = Console(file=io.StringIO(), width=120, force_terminal=False)
     print_samples(samples, console)
@@ -104,7 +109,9 @@ def test_samples_show_passages_and_mixtures_and_take_text_literally(
     assert any(unicodedata.name(letter, "").endswith("EIGHTHS BLOCK") for letter in text)
 
 
-def test_right_and_wrong_are_marked_with_what_was_expected(samples: list[ShownQuestion]) -> None:
+def test_right_and_wrong_are_marked_with_what_was_expected(
+    samples: tuple[ShownQuestion, ...],
+) -> None:
     question = Question(
         id="q", question="Where was she born?", answers=("Reed City, Michigan", "x")
     )
@@ -151,54 +158,69 @@ def test_questions_that_no_passage_of_theirs_answers_are_no_samples(
     questions[1] = asking(1, "She was born in Oslo, Norway.", is_supporting=False)
     questions[4] = asking(4, "She was born in Oslo, Norway.")
     samples = sample_answers(answerer, questions)
-    assert [sample.question.id for sample in samples] == ["4"]
+    assert [sample.question.id for sample in samples.shown] == ["4"] and samples.num_tried == 1
     del questions[4]
-    assert len(sample_answers(answerer, questions)) == 3, "better these than none"
+    assert len(sample_answers(answerer, questions).shown) == 3, "better these than none"
 
 
-def test_the_question_to_try_is_answered_right_or_said_to_be_wrong(
-    encoded_run: tuple[Path, Config], tmp_path: Path
+@pytest.mark.parametrize(
+    ("right", "shown", "to_try"),
+    [
+        ({3, 5, 7}, [0, 3, 5], 3),  # two that are right, and one that isn't
+        ({9}, [0, 1, 9], 9),
+        (set(range(10)), [0, 1, 2], 0),
+        (set(), [0, 1, 2], 0),
+    ],
+)
+def test_right_and_wrong_answers_are_shown_and_a_right_one_is_to_try(
+    encoded_run: tuple[Path, Config], right: set[int], shown: list[int], to_try: int
 ) -> None:
     run, config = encoded_run
     answerer = Answerer.open(run, config, modes=["poly", "closed"])
-    texts = [f"Where was Anna born ({i})?" for i in range(40)]
+    texts = [f"Where was Anna born ({i})?" for i in range(10)]
     said = [answer.text for answer in answerer.answer(texts, mode="poly")]
-    right_at = 21  # no sample of three: those are 6, 20 and 33
-    assert verdict(said[right_at], Question("q", "?", ("nowhere",))) != "right"
+    assert all(text.strip() for text in said), "else none could be right"
     questions = [
-        Question(str(i), text, (said[i] if i == right_at else "nowhere",))
+        Question(str(i), text, (said[i] if i in right else "nowhere",))
         for i, text in enumerate(texts)
     ]
     samples = sample_answers(answerer, questions)
-    assert [sample.verdict for sample in samples] == ["wrong"] * 3
-    assert said[right_at].strip()
-    tried = question_to_try(answerer, questions[10:33], samples)  # few enough to try all
-    assert tried is not None and tried.question.id == str(right_at)
-    tried = question_to_try(answerer, questions[:5], samples)
-    assert tried is not None and tried.verdict == "wrong"
-    assert question_to_try(answerer, [], []) is None
+    assert [sample.question.id for sample in samples.shown] == [str(i) for i in shown]
+    verdicts = ["right" if i in right else "wrong" for i in shown]
+    assert [sample.verdict for sample in samples.shown] == verdicts
+    assert (samples.num_tried, samples.num_right) == (10, len(right))
+    assert samples.to_try is not None and samples.to_try.question.id == str(to_try)
 
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_report_ends_with_a_question_that_it_has_asked(
+    encoded_run: tuple[Path, Config], tmp_path: Path, is_right: bool
+) -> None:
+    run, config = encoded_run
+    text = "Where was Anna born?"
+    (answer,) = Answerer.open(run, config, modes=["poly"]).answer([text], mode="poly")
+    expected = answer.text if is_right else "nowhere"
     write_json(tmp_path / "results.json", RESULTS)
     path = tmp_path / "questions.jsonl"
-    for answer, expected in ((said[0], "which is right"), ("nowhere", "wrong; expected: nowhere")):
-        path.write_text(json.dumps({"id": "q", "question": texts[0], "answers": [answer]}))
-        console = Console(file=io.StringIO(), width=200, force_terminal=False)
-        report_run(
-            run,
-            config,
-            results_dir=tmp_path,
-            questions_path=path,
-            picture=tmp_path / "report.png",
-            console=console,
-        )
-        file = console.file
-        assert isinstance(file, io.StringIO)
-        text = file.getvalue()
-        assert f"try it:  polyprag ask {run} 'Where was Anna born (0)?' --mode poly" in text
-        assert expected in text
+    path.write_text(json.dumps({"id": "q", "question": text, "answers": [expected]}))
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    report_run(
+        run,
+        config,
+        results_dir=tmp_path,
+        questions_path=path,
+        picture=tmp_path / "report.png",
+        console=console,
+    )
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    lines = file.getvalue().splitlines()
+    assert lines[-2] == f"try it:  polyprag ask {run} '{text}' --mode poly"
+    ending = "which is right" if is_right else "which is wrong; expected: nowhere"
+    assert lines[-1].endswith(ending)
 
 
-def test_control_characters_never_reach_the_terminal(samples: list[ShownQuestion]) -> None:
+def test_control_characters_never_reach_the_terminal(samples: tuple[ShownQuestion, ...]) -> None:
     hostile = replace(samples[0], closed_book="\x1b[2Jgone\x07\u202e")
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
     print_samples([hostile], console)
@@ -209,7 +231,7 @@ def test_control_characters_never_reach_the_terminal(samples: list[ShownQuestion
 
 
 def test_picture_is_a_png_with_and_without_samples(
-    tmp_path: Path, samples: list[ShownQuestion]
+    tmp_path: Path, samples: tuple[ShownQuestion, ...]
 ) -> None:
     for name, shown in (("with", samples), ("without", [])):
         path = tmp_path / f"{name}.png"
