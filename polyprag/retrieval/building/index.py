@@ -17,6 +17,7 @@ from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.building.segment import SegmentBuild, Workers
 from polyprag.retrieval.building.segment_plan import num_partitions_in, planned_segments
 from polyprag.retrieval.building.settings import Settings
+from polyprag.retrieval.dense.faiss_factory import check_factory
 from polyprag.retrieval.parts.index_store import IndexStore, index_store_of, only_build
 from polyprag.retrieval.parts.manifest import MANIFEST_NAME, IndexManifest
 from polyprag.retrieval.parts.span import span_of
@@ -93,6 +94,8 @@ def build_index(
                 f"{corpus_url}: every passage has been removed, and the index with them; prepare "
                 "a corpus in a new RUN"
             )
+        live_in_base = span_of(plan[0]).num_passages - len(span_of(plan[0]).positions(removed))
+        check_factory(config.index.factory, dims=None, num_vectors=live_in_base)
         advance = BuildProgress(progress, parts=4 if encoding is None else 5)
         build = SegmentBuild(run_dir, store, settings, corpus, encoding, advance, workers, say)
         base = build.segment(plan[0], base=None)

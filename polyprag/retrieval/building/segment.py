@@ -102,15 +102,15 @@ class SegmentBuild:
         if base is None:
             parts["encoder"] = [self._encoder(indexed, digests)]
         (encoder,) = (parts if base is None else base.parts)["encoder"]
+        dense = DenseBuild(self._parts, self._settings.config.index, self._workers.pool)
+        removed = span.positions(self._corpus.manifest.removed)
+        if base is None:
+            dense.check(encoder, num_vectors=span.num_passages - len(removed))
         parts["embeddings"] = self._embeddings(groups, digests, encoder)
         chosen = self._settings.config.index.encoder
         unsearchable.by_vectors(parts["embeddings"], encoder=chosen)
-        dense = DenseBuild(self._parts, self._settings.config.index, self._workers.pool)
         parts["dense"] = dense.indexes(
-            groups,
-            parts["embeddings"],
-            removed=span.positions(self._corpus.manifest.removed),
-            is_base=base is None,
+            groups, parts["embeddings"], removed=removed, is_base=base is None
         )
         row_files = []
         if self._encoding is not None:

@@ -57,10 +57,13 @@ def write_embeddings(
             made_mD = encoder.encode_passages([titled_text for _, titled_text in live])
             with np.errstate(over="ignore"):
                 halved_mD = made_mD.astype(np.float16)
-            if not np.isfinite(halved_mD).all():
+            finite_m = np.isfinite(halved_mD).all(axis=1)
+            if not finite_m.all():
+                _, (title, text) = live[int(finite_m.argmin())]
                 raise RunError(
-                    "index.encoder gave vectors with numbers that are infinite, undefined or above "
-                    "65,504: it isn't fit for use, or set index.normalize=true"
+                    f"index.encoder gave {np.count_nonzero(~finite_m):,} of {len(live):,} passages "
+                    "vectors with numbers that are infinite, undefined or above 65,504, such as "
+                    f"{(title or text)[:40]!r}: it isn't fit for use, or set index.normalize=true"
                 )
             positions = [position for position, _ in live]
             vectors_nD[positions] = halved_mD

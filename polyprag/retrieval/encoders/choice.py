@@ -137,6 +137,21 @@ def saved_encoder(directory: Path, *, gpu: str = "auto") -> Encoder:
     return _opened(_read(directory), directory, gpu=gpu)
 
 
+def cheap_dims(directory: Path) -> int | None:
+    """Returns the length of a saved encoder's vectors; None where a model would have to be loaded.
+
+    Args:
+        directory: where `fit_encoder` saved it.
+
+    Raises:
+        RunError: encoder.json or what was fitted is damaged.
+    """
+    saved = _read(directory)
+    if saved.index.encoder == "lsa":
+        return LsaEncoder.load(directory, saved.fitted).dims
+    return _saved_dims(saved, directory)
+
+
 def saved_kind(directory: Path) -> str:
     """Returns which `index.encoder` a saved one is; loads nothing and asks nobody.
 

@@ -63,10 +63,13 @@ def write_rows(
             )
         stored_cSK, scales_n[first : last + 1] = _stored(rows_cSK, rows_format)
         if not (np.isfinite(rows_cSK).all() and np.isfinite(stored_cSK).all()):
-            limit = " or above 65,504" if rows_format == "fp16" else ""
+            finite_c = (np.isfinite(rows_cSK) & np.isfinite(stored_cSK)).all(axis=(1, 2))
+            bad = ids[~finite_c]
+            limit = ", undefined or above 65,504" if rows_format == "fp16" else " or undefined"
             raise RunError(
-                f"the encoding's rows {ids[0]} to {ids[-1]} hold numbers that are infinite, "
-                f"undefined{limit}: the training diverged; lower train.rows_lr and encode again"
+                f"the encoding's rows of {len(bad):,} passages from id {bad[0]} on hold numbers "
+                f"that are infinite{limit}: the training diverged; lower train.rows_lr and encode "
+                "again"
             )
         table_nSK[first : last + 1] = stored_cSK
         progress(len(ids))
@@ -175,6 +178,18 @@ class ServingRows:
         return rows_mSK
 
 
+def _finite(
+    rows_mSK: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    if not np.isfinite(rows_mSK).all():
+        (bad, *_) = ids[~np.isfinite(rows_mSK).all(axis=(1, 2))].tolist()
+        raise RunError(
+            f"the index's routing row of passage {bad} holds numbers that are infinite or "
+            f"undefined; {REMEDY}"
+        )
+    return rows_mSK
+
+
 def _are_scales(scales: npt.NDArray[np.float32], num_passages: int) -> bool:
     return scales.dtype == np.float32 and scales.shape == (num_passages,)
 
@@ -201,13 +216,17 @@ class Rows:
             raise RunError(f"segments have rows of different shapes; {REMEDY}")
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Returns the rows (m, S, K) of the ids (m,), in their order."""
+        """Returns the rows (m, S, K) of the ids (m,), in their order.
+
+        Raises:
+            RunError: a row isn't finite.
+        """
         if len(self._tables) == 1 and self._are_there(ids):
-            return self._tables[0].take(ids)
+            return _finite(self._tables[0].take(ids), ids)
         rows_mSK = np.zeros((len(ids), *self.row_shape), dtype=np.float32)
         for table, at, positions in self._by_table(ids):
             rows_mSK[at] = table.take(positions)
-        return rows_mSK
+        return _finite(rows_mSK, ids)
 
     def take_on(self, ids: npt.NDArray[np.int64], device: "str | torch.device") -> "torch.Tensor":
         """Returns the rows of `take` on a PyTorch device.
