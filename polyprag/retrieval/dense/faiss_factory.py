@@ -76,10 +76,11 @@ def empty_index(dims: int, factory: str) -> Any:
     try:
         return faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
+        reason = reason_of(error)
+        fitting = "" if _UNKNOWN in reason else f" for vectors of {dims} numbers"
         raise ConfigError(
-            f"index.factory={factory!r} can't be used for vectors of {dims} numbers: it must be "
-            "auto or a FAISS factory string such as Flat or IVF4096,PQ64 "
-            f"[{reason_of(error)}]"
+            f"index.factory={factory!r} can't be used{fitting}: it must be auto or a FAISS factory "
+            f"string such as Flat or IVF4096,PQ64 [{reason}]"
         ) from error
 
 
