@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError
+from polyprag.method.unknown_tokens import mostly_unknown
 from polyprag.retrieval.encoders.interface import unit_vectors
-from polyprag.retrieval.encoders.unknown_tokens import mostly_unknown
 
 if TYPE_CHECKING:
     import torch

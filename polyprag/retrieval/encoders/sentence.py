@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError
+from polyprag.method.unknown_tokens import mostly_unknown
 from polyprag.retrieval.encoders.interface import passage_text
-from polyprag.retrieval.encoders.unknown_tokens import mostly_unknown
 
 _LOOKED_AT = 2000  # characters of a text in which its tokens are looked for
 
