@@ -16,6 +16,7 @@ from polyprag.cli.arguments import (
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.output import echo
 from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
+from sharding.printable import printable
 
 if TYPE_CHECKING:
     from polyprag.config import Config
@@ -201,8 +202,11 @@ def _index(run: str, config: "Config") -> None:
     if not exists(join(run, "index", MANIFEST_NAME)):
         return
     total = CorpusManifest.load(join(run, "corpus")).num_passages
+    notes: list[str] = []
     with progress(total, "indexing", unit="passages") as advance:
-        index = build_index(run, config, advance)
+        index = build_index(run, config, advance, say=notes.append)
+    for note in notes:
+        echo(f"note: {printable(note)}", err=True)
     echo(f"{join(run, 'index')}: {index.num_passages:,} passages")
 
 

@@ -16,6 +16,7 @@ from polyprag.cli.arguments import (
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.output import echo
 from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
+from sharding.printable import printable
 
 _WORTH_A_PROCESS = 20_000  # passages that are indexed about while one starts
 
@@ -86,6 +87,7 @@ def command(
         echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
     hold_lease(run, "index")
+    notes: list[str] = []
     on_ray = is_on_ray(config.cluster, use_ray)
     with (
         progress(total, "indexing", unit="passages") as advance,
@@ -102,7 +104,10 @@ def command(
             encoding_pool=gpu_pool(config.cluster, workers)
             if on_ray and uses_gpu(config)
             else None,
+            say=notes.append,
         )
+    for note in notes:
+        echo(f"note: {printable(note)}", err=True)
     save_config(config, run)
     rows = "with their routing rows" if manifest.has_rows else "not encoded yet"
     live = manifest.num_passages - len(manifest.removed)

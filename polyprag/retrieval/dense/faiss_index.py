@@ -116,13 +116,22 @@ def fill(
         index: a trained one.
         vectors: chunks (n, D).
         ids: of all of them, which an inverted file keeps; None numbers them.
+
+    Raises:
+        ConfigError: FAISS can't put them into an index of this kind.
     """
     done = 0
     for chunk in vectors:
-        if ids is None:
-            index.add(chunk)
-        else:
-            index.add_with_ids(chunk, ids[done : done + len(chunk)])
+        try:
+            if ids is None:
+                index.add(chunk)
+            else:
+                index.add_with_ids(chunk, ids[done : done + len(chunk)])
+        except RuntimeError as error:
+            raise ConfigError(
+                f"index.factory can't be filled with {len(chunk):,} vectors: take another one, "
+                f"such as auto or Flat [{reason_of(error)}]"
+            ) from error
         done += len(chunk)
 
 
@@ -222,7 +231,7 @@ class VectorIndex:
 
         Raises:
             ConfigError: k is above what GPUs can select.
-            RunError: the index is damaged.
+            RunError: the index is damaged, or FAISS can't search it.
         """
         k = min(k, self.num_vectors)
         if self._on_gpu and k > _GPU_MAX_K:

@@ -227,7 +227,11 @@ class Rows:
             raise RunError(f"segments have rows of different shapes; {REMEDY}")
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Returns the rows (m, S, K) of the ids (m,), in their order."""
+        """Returns the rows (m, S, K) of the ids (m,), in their order.
+
+        Raises:
+            RunError: a row isn't finite.
+        """
         if len(self._tables) == 1 and self._are_there(ids):
             return self._tables[0].take(ids)
         rows_mSK = np.zeros((len(ids), *self.row_shape), dtype=np.float32)
