@@ -64,7 +64,7 @@ def command(
       polyprag index s3://bucket/wiki --ray cluster.address=head:6379
       polyprag index runs/wiki index.rows_format=int8
       polyprag index runs/wiki index.encoder=sentence index.encoder_path=BAAI/bge-small-en-v1.5
-      polyprag index runs/wiki --config runs/wiki/config.yaml --config encoder/e5-base
+      polyprag index runs/wiki --config encoder/e5-base
       polyprag index runs/dpr index.factory=IVF16384,PQ64
     """
     from polyprag.config.files import save_config
