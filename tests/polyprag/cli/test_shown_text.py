@@ -56,7 +56,7 @@ def run(
     base = tmp_path / "base"
     make_random_llama(seed=3).save_pretrained(base)
     make_byte_tokenizer().save_pretrained(base)
-    run = tmp_path / f"run{HOSTILE.replace('/', '')}"
+    run = tmp_path / "run"
     source = tmp_path / "passages.jsonl"
     lines = [
         {"id": f"p{i}{HOSTILE}", "title": f"T{i}{HOSTILE}", "text": f"Text {i} {HOSTILE}."}
@@ -105,6 +105,8 @@ def test_commands_show_text_from_elsewhere_written_out(run: Path) -> None:
         ("prepare", run, f"no-such{HOSTILE}.jsonl"),
         ("index", run, "--config", HOSTILE),
         (HOSTILE,),
+        ("status", f"{run}{HOSTILE}"),
+        ("prepare", f"{run}{HOSTILE}", run.parent / "passages.jsonl"),
         ("remove", run, "--keys", f"p9{HOSTILE.replace(',', '')}", "--yes"),
         ("remove", run, "--ids", "1,2", "--yes"),
     ):
@@ -145,7 +147,6 @@ def test_json_says_the_same_without_such_characters() -> None:
     for value in (HOSTILE, [HOSTILE], {HOSTILE: "Łódź \U000e0041"}):
         written = printable_json(json.dumps(value, ensure_ascii=False, indent=1))
         assert json.loads(written) == value
-        assert not set(HOSTILE) - {"\r", "\n"} & set(written) - set("abcdefghijklmnopqrstuvwxyz")
         assert "\x1b" not in written and "\u202e" not in written and "\U000e0041" not in written
 
 
