@@ -9,6 +9,7 @@ from cluster.checkpoints.manifest import RowsFile
 from cluster.training.load import LoadedRun
 from polyprag.encoding.reader import encoding_dir
 from polyprag.method.row_optimizer import RowAdam
+from sharding.errors import FileError
 from sharding.rows.file import load_rows
 from sharding.rows.part import RowPartition, init_rows
 from sharding.rows.table import RowTable
@@ -38,12 +39,14 @@ def _load_rows(run: LoadedRun, index: int, latest: RowsFile | None) -> RowPartit
     saved = run.checkpoint.rows if run.checkpoint is not None else {}
     entry = latest or saved.get(index)
     if entry is not None:
-        return load_row_partition(run.checkpoints_dir, entry)
+        part = load_row_partition(run.checkpoints_dir, entry)
+        return _of_partition(run, index, part, join(run.checkpoints_dir, entry.file))
     second_moment = run.config.train.rows_second_moment
     added = run.added.get(index)
     if added is not None:
         url = join(encoding_dir(run.directory), added.file)
-        return load_rows(url, sha256=added.sha256, second_moment=second_moment)
+        part = load_rows(url, sha256=added.sha256, second_moment=second_moment)
+        return _of_partition(run, index, part, url)
     partition = run.corpus.manifest.partitions[index]
     part = init_rows(
         partition,
@@ -55,4 +58,20 @@ def _load_rows(run: LoadedRun, index: int, latest: RowsFile | None) -> RowPartit
     )
     removed = np.array(run.corpus.manifest.removed_in(partition), np.int64)
     part.rows[removed - partition.first_id] = 0
+    return part
+
+
+def _of_partition(run: LoadedRun, index: int, part: RowPartition, url: str) -> RowPartition:
+    """Returns rows that were read, if they are those of a partition.
+
+    Raises:
+        FileError: they are of other passages or of another shape.
+    """
+    partition = run.corpus.manifest.partitions[index]
+    expected = (partition.num_passages, run.pool.num_sites, run.pool.num_experts)
+    if part.rows.shape != expected or part.first_id != partition.first_id:
+        raise FileError(
+            f"{url}: rows of shape {part.rows.shape} from passage {part.first_id} on, where "
+            f"{expected} from {partition.first_id} on are expected: it is of another run"
+        )
     return part

@@ -40,7 +40,7 @@ def test_a_command_that_runs_out_of_memory_says_so(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def greedy(*_: object, **__: object) -> None:
-        np.empty(1 << 60)
+        np.empty(1 << 58, np.uint8)
 
     monkeypatch.setattr("cluster.report.inspection.inspect_run", greedy)
     shown = CliRunner().invoke(main, ["inspect", str(run)])
