@@ -24,7 +24,7 @@ from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
-from polyprag.config.files import locate, save_config
+from polyprag.config.files import locate, save_config, shipped_configs
 from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
@@ -91,8 +91,9 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
 def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
     """Returns local paths made absolute: workers run in other directories."""
     run_dir, config = absolute(run_dir), with_absolute_paths(config)
-    if config.deepspeed.config is not None:
-        file = absolute(locate(config.deepspeed.config))
+    name = config.deepspeed.config
+    if name is not None and name not in shipped_configs():
+        file = absolute(locate(name))  # one that ships is found by its name everywhere
         config = replace(config, deepspeed=replace(config.deepspeed, config=file))
     return run_dir, config
 

@@ -22,6 +22,7 @@ from cluster.record.sinks.prometheus import PrometheusSink
 from polyprag.config import Config
 from polyprag.errors import NO_OTHER_TRY, FileError, PolypragError, WorkerBugError
 from sharding.storage.files import join, upload
+from sharding.storage.local import open_append
 from sharding.storage.urls import local_path
 
 _LOG = logging.getLogger(__name__)
@@ -141,8 +142,8 @@ def _log_to_file(run_dir: str, rank: int, formatter: logging.Formatter) -> Itera
             path = join(stack.enter_context(TemporaryDirectory(prefix="polyprag-")), "worker.log")
             stack.callback(_try_upload, path, url)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
-        stack.callback(handler.close)
+        stream = open(open_append(path), "a", encoding="utf-8")  # noqa: SIM115 - the stack's
+        handler = logging.StreamHandler(stack.enter_context(stream))
         handler.setFormatter(formatter)
         logging.getLogger().addHandler(handler)
         stack.callback(logging.getLogger().removeHandler, handler)

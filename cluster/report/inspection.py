@@ -173,6 +173,7 @@ def _encoding_facts(
     with show(len(chosen), "reading rows", unit="partitions") as advance:
         for position in chosen:
             part = parts[position]
+            encoding.check_part(position)
             ids = np.arange(part.first_id, part.first_id + part.num_passages)
             ids = np.setdiff1d(ids, removed)
             rows_NSK = encoding.rows(ids)

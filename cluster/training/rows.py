@@ -41,12 +41,14 @@ def _load_rows(run: LoadedRun, index: int, latest: RowsFile | None) -> RowPartit
     saved = run.checkpoint.rows if run.checkpoint is not None else {}
     entry = latest or saved.get(index)
     if entry is not None:
-        return _load_saved(run.checkpoints_dir, entry)
+        part = _load_saved(run.checkpoints_dir, entry)
+        return _of_partition(run, index, part, join(run.checkpoints_dir, entry.file))
     second_moment = run.config.train.rows_second_moment
     added = run.added.get(index)
     if added is not None:
         url = join(encoding_dir(run.directory), added.file)
-        return load_rows(url, sha256=added.sha256, second_moment=second_moment)
+        part = load_rows(url, sha256=added.sha256, second_moment=second_moment)
+        return _of_partition(run, index, part, url)
     partition = run.corpus.manifest.partitions[index]
     part = init_rows(
         partition,
@@ -80,3 +82,19 @@ def _load_saved(directory: str, entry: RowsFile) -> RowPartition:
                 "from the start"
             ) from error
         raise StorageError(f"{error}; the workers go back to a checkpoint without it") from error
+
+
+def _of_partition(run: LoadedRun, index: int, part: RowPartition, url: str) -> RowPartition:
+    """Returns rows that were read, if they are those of a partition.
+
+    Raises:
+        FileError: they are of other passages or of another shape.
+    """
+    partition = run.corpus.manifest.partitions[index]
+    expected = (partition.num_passages, run.pool.num_sites, run.pool.num_experts)
+    if part.rows.shape != expected or part.first_id != partition.first_id:
+        raise FileError(
+            f"{url}: rows of shape {part.rows.shape} from passage {part.first_id} on, where "
+            f"{expected} from {partition.first_id} on are expected: it is of another run"
+        )
+    return part

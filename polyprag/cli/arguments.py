@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyprag.cli.output import echo, echo_json
-from sharding.printable import printable
+from sharding.printable import printable, without_passwords
 
 if TYPE_CHECKING:
     from polyprag.config import Config
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 _OVERRIDE = re.compile(r"[A-Za-z]\w*(\.\w+)+=", re.ASCII)
 _BARE = re.compile(r"([A-Za-z]\w*)=", re.ASCII)
 
-run_argument = click.argument("run", metavar="RUN")
+
+def _checked_name(context: click.Context, argument: click.Parameter, value: str) -> str:
+    """Returns a name that can be shown in the middle of a line."""
+    if without_passwords(value) != printable(value):
+        raise click.BadParameter("it has control characters in its name")
+    return value
+
+
+run_argument = click.argument("run", metavar="RUN", callback=_checked_name)
 overrides_argument = click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
 config_files_option = click.option(
     "--config",

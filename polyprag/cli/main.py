@@ -79,6 +79,11 @@ class CommandGroup(SuggestingGroup):
                 return super().invoke(ctx)
         except PolypragError as error:
             raise UserError(str(error), exit_status=error.exit_status) from None
+        except MemoryError as error:
+            raise UserError(
+                f"not enough memory ({error or 'no more could be had'}): `polyprag verify RUN` "
+                "tells whether a file asks for more than it holds"
+            ) from None
         except click.ClickException as error:
             # It names arguments, such as files that a shell's glob has found.
             vars(error)["message"] = printable(error.message, lines=True)

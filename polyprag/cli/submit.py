@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from polyprag.cli.arguments import checked_settings, split_overrides
+from polyprag.cli.arguments import checked_settings, run_argument, split_overrides
 from polyprag.cli.output import echo
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ address_option = click.option(
 
 @click.command("submit", context_settings={"ignore_unknown_options": True})
 @click.argument("name", metavar="COMMAND")
-@click.argument("run", metavar="RUN")
+@run_argument
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
 @address_option
 @click.option("--follow", is_flag=True, help="Show what it prints until it ends.")

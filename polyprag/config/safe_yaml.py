@@ -103,7 +103,8 @@ def _compose(text: str, *, where: str) -> yaml.MappingNode | None:
         _check(node, where=where)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
+        last = text.rstrip("\n").count("\n")  # libyaml names the line after it
+        line = f":{min(mark.line, last) + 1}" if mark else ""
         raise ConfigError(f"{where}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {error}") from None

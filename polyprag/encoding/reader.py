@@ -186,12 +186,20 @@ class Encoding:
         part_of = np.searchsorted(self._first_ids, wanted, side="right") - 1
         positions = np.unique(part_of)
         if len(positions):
-            self._part(int(positions[0]))  # whose file has the sizes that the manifest says
+            self.check_part(int(positions[0]))  # before memory is taken for sizes that it says
         out = np.empty((len(wanted), manifest.num_sites, manifest.num_experts), dtype=np.float32)
         for position in positions:
             at = part_of == position
             out[at] = self._part(int(position))[wanted[at] - self._first_ids[position]]
         return out
+
+    def check_part(self, position: int) -> None:
+        """Makes sure that a part's file has the rows that the manifest says.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        self._part(position)
 
     def _part(self, position: int) -> npt.NDArray[np.float32]:
         if position not in self._open_parts:

@@ -18,6 +18,7 @@ from sharding.errors import FileError
 from sharding.storage.decoding import decode, line_of
 from sharding.storage.local import sync_directory
 from sharding.storage.store import store_of
+from sharding.storage.urls import local_path
 
 MAX_JSON = 1 << 26  # bytes
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a killed `atomic_write` leaves
@@ -140,9 +141,14 @@ def remove(url: str | Path) -> None:
 
 
 def remove_directory(url: str | Path) -> None:
-    """Deletes the files in a directory, and it; nothing happens when it isn't there."""
-    for name in list_names(url):
-        remove(join(url, name))
+    """Deletes the files in a directory, and it; nothing happens when it isn't there.
+
+    Of a link to a directory only the link goes.
+    """
+    path = local_path(url)
+    if path is None or not os.path.islink(path):
+        for name in list_names(url):
+            remove(join(url, name))
     with _told(url), suppress(FileNotFoundError):
         store_of(url).remove_empty_directory()
 

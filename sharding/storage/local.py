@@ -88,7 +88,10 @@ class LocalStore:
 
     def remove_empty_directory(self) -> None:
         """See `Store`."""
-        os.rmdir(self._path)
+        if os.path.islink(self._path):
+            os.unlink(self._path)
+        else:
+            os.rmdir(self._path)
 
     @contextmanager
     def write(self, mode: str, *, durable: bool) -> Iterator[IO[Any]]:
@@ -208,6 +211,27 @@ def open_regular(path: str | Path) -> IO[bytes]:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def open_append(path: str | Path) -> int:
+    """Opens a file to be written at its end, or to be locked, and makes it if need be.
+
+    A link isn't followed, which may lead out of a run that comes from elsewhere.
+
+    Returns:
+        A descriptor.
+
+    Raises:
+        OSError: it can't be opened, or is no file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    try:
+        _refuse_irregular(os.fstat(descriptor), path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _status_of(entry: os.DirEntry[str]) -> os.stat_result:

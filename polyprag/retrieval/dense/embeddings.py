@@ -16,7 +16,7 @@ import numpy.typing as npt
 from polyprag.errors import RunError
 from polyprag.numba_kernels import in_threads
 from polyprag.retrieval.encoders.interface import Encoder
-from polyprag.retrieval.parts.fp16_rows import gather_fp16
+from polyprag.retrieval.parts.fp16_rows import are_finite, gather_fp16
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.array_files import map_array
 from sharding.storage.files import read_json, write_json
@@ -149,14 +149,14 @@ class Embeddings:
     def take(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the vectors (m, D) at positions (m,), in their order."""
         if len(self._parts) == 1:
-            return gather_fp16(self._parts[0], positions)
+            return self._sound(gather_fp16(self._parts[0], positions))
         vectors_mD = np.empty((len(positions), self.dims), np.float32)
         shard_of = np.searchsorted(self._ends, positions, side="right")
         for i in np.unique(shard_of).tolist():
             at = shard_of == i
             first = self._ends[i] - len(self._parts[i])
             vectors_mD[at] = gather_fp16(self._parts[i], positions[at] - first)
-        return vectors_mD
+        return self._sound(vectors_mD)
 
     def scores(
         self, queries: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
@@ -180,7 +180,7 @@ class Embeddings:
             score_all(*(self._addresses, self._firsts, queries, positions), first, end, scores_Qc)
 
         in_threads(score, len(queries), at_least=_worth_a_thread(positions))
-        self._refuse_damaged(scores_Qc, positions)
+        self._refuse_damaged(positions)
         return scores_Qc
 
     def best(
@@ -214,14 +214,17 @@ class Embeddings:
             )
 
         in_threads(find, len(queries), at_least=_worth_a_thread(positions))
-        self._refuse_damaged(scores_Qk, positions_Qk)
+        self._refuse_damaged(positions_Qk)
         return positions_Qk, scores_Qk
 
-    def _refuse_damaged(
-        self, scores: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
-    ) -> None:
-        if not np.isfinite(scores[positions >= 0]).all():
+    def _refuse_damaged(self, positions: npt.NDArray[np.int64]) -> None:
+        """Looks at the vectors that were scored: the kernels make numbers of what is none."""
+        self.take(np.unique(positions[positions >= 0]))
+
+    def _sound(self, vectors_mD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if not are_finite(vectors_mD):
             raise RunError(f"{self._where}: a vector isn't of finite numbers; {REMEDY}")
+        return vectors_mD
 
     def _check(self, positions: npt.NDArray[np.int64]) -> None:
         if positions.size and positions.max() >= len(self):

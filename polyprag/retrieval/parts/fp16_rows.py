@@ -9,6 +9,13 @@ all finite numbers.
 import numpy as np
 import numpy.typing as npt
 
+_LARGEST = np.float32(65_504)  # of fp16; what isn't finite there comes out above it
+
+
+def are_finite(gathered: npt.NDArray[np.float32]) -> bool:
+    """Returns whether the numbers that `gather_fp16` has gathered were finite in fp16."""
+    return not gathered.size or bool(max(gathered.max(), -gathered.min()) <= _LARGEST)
+
 
 def gather_fp16(
     table: npt.NDArray[np.float16], positions: npt.NDArray[np.int64]

@@ -25,6 +25,7 @@ from polyprag.retrieval.parts.part import (
 from polyprag.run_dir import INDEX
 from sharding.storage.cache import LocalCache, cache_in
 from sharding.storage.files import exists, join, list_sizes, remove, remove_directory, upload
+from sharding.storage.local import open_append
 from sharding.storage.urls import local_path
 
 
@@ -91,7 +92,9 @@ class LocalIndexStore:
     def keep(self, built: Path, part: IndexPart) -> None:
         """See `IndexStore`."""
         target = self._directory / part.directory
-        if target.exists():  # damaged, or `finished` had returned it
+        if target.is_symlink():
+            target.unlink()
+        elif target.exists():  # damaged, or `finished` had returned it
             shutil.rmtree(target)
         built.rename(target)
 
@@ -176,7 +179,12 @@ def only_build(place: IndexStore) -> Iterator[None]:
 
     Of a remote index only builds on the same machine see each other.
     """
-    with open(place.scratch() / ".lock", "w") as lock:
+    path = place.scratch() / ".lock"
+    try:
+        descriptor = open_append(path)
+    except OSError as error:
+        raise RunError(f"{path}: can't be locked ({error.strerror}); remove it") from error
+    with open(descriptor, "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

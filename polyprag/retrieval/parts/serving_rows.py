@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError, RunError
-from polyprag.retrieval.parts.fp16_rows import gather_fp16
+from polyprag.retrieval.parts.fp16_rows import are_finite, gather_fp16
 from polyprag.retrieval.parts.span import Span
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.array_files import map_array
@@ -170,7 +170,7 @@ class ServingRows:
         """
         if self._scales_n is None:
             rows_mSK = gather_fp16(self._table_nSK.view(np.float16), positions)
-            self._refuse_damaged(bool(np.isfinite(rows_mSK).all()))
+            self._refuse_damaged(are_finite(rows_mSK))
             return rows_mSK
         rows_mSK = self._table_nSK.take(positions, axis=0).astype(np.float32)
         rows_mSK *= self._scales_n[positions][:, None, None]

@@ -349,7 +349,7 @@ def test_ask_shows_answer_passages_and_experts() -> None:
 def test_ask_lets_no_control_characters_through_to_the_terminal() -> None:
     result = polyprag("ask", "run", "Capital\x1b[2J of [red]Peru[/red]?")
     assert "\x1b" not in result.stdout
-    assert result.stdout.startswith("Capital [2J of [red]Peru[/red]?\n")
+    assert result.stdout.startswith("Capital\\x1b[2J of [red]Peru[/red]?\n")
 
 
 @pytest.mark.usefixtures("stub_answerer")

@@ -24,6 +24,30 @@ def run(trained_run: tuple[Path, Config]) -> Path:
     return trained_run[0]
 
 
+@pytest.mark.parametrize("count", [10**11, 10**12, 2**62])
+def test_a_manifest_of_more_rows_than_the_file_has_is_refused(run: Path, count: int) -> None:
+    path = run / "encoding" / "manifest.json"
+    values = json.loads(path.read_text())
+    values["parts"][-1]["num_passages"] = count
+    values["num_passages"] = values["parts"][-1]["first_id"] + count
+    path.write_text(json.dumps(values))
+    shown = CliRunner().invoke(main, ["inspect", str(run), "--sample", "0"])
+    assert shown.exit_code == 2 and "encoding" in shown.stderr, shown.output
+    assert shown.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_command_that_runs_out_of_memory_says_so(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        np.empty(1 << 58, np.uint8)
+
+    monkeypatch.setattr("cluster.report.inspection.inspect_run", greedy)
+    shown = CliRunner().invoke(main, ["inspect", str(run)])
+    assert shown.exit_code == 2
+    assert shown.stderr.startswith("error: not enough memory") and "verify" in shown.stderr
+
+
 def entropy(shares: np.ndarray) -> float:
     return -sum(p * math.log(p) for p in shares.tolist() if p > 0) / math.log(len(shares))
 

@@ -1,6 +1,7 @@
 """The artefact: written once, read lazily, damage and mismatch named."""
 
 import json
+import mmap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,10 @@ def test_rows_are_read_through_a_memory_map_of_the_parts_asked_for(run: Path) ->
     encoding = Encoding.load(run)
     encoding.rows([6, 3])
     assert sorted(encoding._open_parts) == [1, 2]
-    assert all(isinstance(part, np.memmap) for part in encoding._open_parts.values())
+    for array in encoding._open_parts.values():
+        while isinstance(array, np.ndarray):
+            array = array.base
+        assert isinstance(array.obj if isinstance(array, memoryview) else array, mmap.mmap)
 
 
 def test_an_encoding_behind_a_url_reads_the_same(run: Path) -> None:

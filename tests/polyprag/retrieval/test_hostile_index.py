@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from polyprag.config import Config, IndexConfig
-from polyprag.errors import RunError
+from polyprag.errors import PolypragError, RunError
 from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.lexical import bm25
 from polyprag.retrieval.search import Index
@@ -76,7 +76,7 @@ def use(run: Path, *, method: str = "bm25") -> None:
     found = Index.open(run).search([QUERY], k=40, method=method)
     for hits in found:
         assert hits.rows is None or np.isfinite(hits.rows).all()
-        assert np.isfinite(hits.scores).all() and len(hits.passages) == len(hits.ids)
+        assert np.isfinite(hits.scores).all() and len(list(hits.passages)) == len(hits.ids)
 
 
 @pytest.mark.parametrize("beyond", [2_048, 1_000_000])
@@ -237,7 +237,7 @@ def test_a_pipe_in_a_files_place_is_an_error_and_waited_for_by_nobody(
         (path.parent / "component.json").write_text(json.dumps(summary))
 
     run = write(part, file, pipe)
-    with pytest.raises(RunError, match="a pipe, not a file"):
+    with pytest.raises(PolypragError, match="a pipe, not a file"):
         use(run, method=method)
 
 
