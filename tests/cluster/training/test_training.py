@@ -1,6 +1,7 @@
 """Training in real process groups: what must not depend on workers, stages or interruptions."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from transformers import OPTConfig, OPTForCausalLM
 
 from cluster.plan.steps import plan_encoding
 from polyprag.config import Config
@@ -144,6 +146,31 @@ def test_resume_on_the_same_workers_is_bit_exact(
     train_workers(workplace, **settings)
     assert workplace.losses() == straight.losses()
     assert_equal(workplace.run, straight.run)
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt"])
+def test_a_base_whose_config_has_dropout_trains_as_the_same_base_without(
+    workplace: Any, train_workers: Train, tmp_path: Path, kind: str
+) -> None:
+    settings: dict[str, Any] = {"world_size": 1}
+    with_dropout: dict[str, float] = {"attention_dropout": 0.5}
+    plain, noisy = tmp_path / "plain", tmp_path / "noisy"
+    shutil.copytree(workplace.base, plain)
+    if kind == "opt":
+        settings["experts__targets"] = "[fc1,fc2]"
+        with_dropout |= {"dropout": 0.5, "layerdrop": 0.5}
+        sizes = dict(hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2)
+        special = dict(pad_token_id=256, bos_token_id=None, eos_token_id=257)
+        opt = OPTConfig(vocab_size=258, word_embed_proj_dim=16, **sizes, **special, dropout=0.0)
+        OPTForCausalLM(opt).save_pretrained(plain)
+    shutil.copytree(plain, noisy)
+    config = json.loads((noisy / "config.json").read_text())
+    (noisy / "config.json").write_text(json.dumps(config | with_dropout))
+    other = workplace.copy("other")
+    train_workers(workplace, model__path=plain, **settings)
+    train_workers(other, model__path=noisy, **settings)
+    assert other.losses() == workplace.losses()
+    assert_equal(other.run, workplace.run)
 
 
 def test_resume_with_other_workers_and_stage_sees_each_step_once(
