@@ -64,6 +64,7 @@ class PooledModel:
         self._model, self._where, self._pooling = model, where, pooling
         self._has_token_types = "token_type_ids" in inspect.signature(model.forward).parameters
         max_tokens = min(pooling.max_tokens, tokenizer.model_max_length, _window(model))
+        self._tokenizer = tokenizer
         self._texts = PairTokenizer(tokenizer, max_length=max_tokens)
         # What stands in the padding is masked, but RoBERTa counts positions by this very id.
         self._padding = int(tokenizer.pad_token_id or 0)
