@@ -380,7 +380,8 @@ def test_evaluate_passes_its_options_on_and_prints_the_table(
 
     def stub(run: str, config: Any, **options: Any) -> dict[str, Any]:
         called.update(options, run=run)
-        options["progress"]("poly", 2, 2)
+        with options["show"](2, "evaluating", unit="questions") as advance:
+            advance(2, "poly")
         score = {"f1": 0.5, "em": 0.25, "contains": 1.0, "ci95": [0.4, 0.61], "n": 2}
         return {"poly": score | {"latency_ms_p50": 10.4, "latency_ms_p95": None}}
 
@@ -390,7 +391,7 @@ def test_evaluate_passes_its_options_on_and_prints_the_table(
         "--gold-passages", "--limit", "2", "--top-k", "1",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    del called["progress"]
+    del called["show"]
     assert called == {
         "run": "run",
         "questions_path": "q.jsonl",
@@ -400,7 +401,7 @@ def test_evaluate_passes_its_options_on_and_prints_the_table(
         "limit": 2,
         "top_k": 1,
     }
-    row = next(line for line in result.output.splitlines() if "poly" in line)
+    row = next(line for line in result.stdout.splitlines() if "poly" in line)
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     assert cells == ["poly", "50.0", "40.0 to 61.0", "25.0", "100.0", "2", "10", "-"]
 
