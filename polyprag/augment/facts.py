@@ -84,7 +84,9 @@ def _clean_place(place: str | None, subject: str = "") -> str | None:
         pieces.pop()  # "Born in Rathmore, Crowley was ..."
     place = ", ".join(pieces)
     place = re.sub(r"[.,;]+$", "", place.strip())
-    place = re.split(r"\. ", place)[0]
+    place = re.split(r"(?<!\bSt)\. ", place)[0]
+    place = re.sub(rf",?(?: on)? (?:{MONTHS})$", "", place)  # "born in Turin August 22, 1845"
+    place = re.sub(r", [A-Z]$", "", place)  # of "Washington, D.C."
     # A date or a sentence's next subject is not a part of the place.
     parts = [
         part for part in place.split(", ") if not re.match(rf"(?:{MONTHS})\b|He$|She$|Born$", part)
@@ -209,7 +211,7 @@ def _thing_facts(text: str) -> list[Fact]:
     facts: list[Fact] = []
     located = LOCATED.search(text)
     place = _clean_place(located.group(1)) if located else None
-    if place:
+    if place and not re.fullmatch(NATIONALITY, place):  # "a city in the Dutch province of ..."
         facts.append(Fact("located", place))
     founded = FOUNDED.search(text)
     if founded:

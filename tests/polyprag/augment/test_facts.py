@@ -16,6 +16,33 @@ def facts_of(title: str, text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
+    ("sentence", "place"),
+    [
+        ("X (1839–1904), artist, was born in New York City on April 30, 1839.", "New York City"),
+        ("X (born in Turin August 22, 1845 – 1885) was an Italian painter.", "Turin"),
+        (
+            "X was a chemist. He was born in St. Stephen, New Brunswick.",
+            "St. Stephen, New Brunswick",
+        ),
+        ("X was a chemist. He was born in Washington, D.C., and lived there.", "Washington"),
+        (
+            "X (born in Kingston, New Hampshire, April 22, 1739) was a judge.",
+            "Kingston, New Hampshire",
+        ),
+        ("X was a chemist. He was born in April 1850.", None),
+    ],
+)
+def test_a_birthplace_is_a_place_and_no_date(sentence: str, place: str | None) -> None:
+    assert facts_of("X", sentence).get("born_place") == place
+
+
+def test_a_city_is_in_no_adjective() -> None:
+    text = "Eindhoven is a city and municipality in the Dutch province of North Brabant."
+    assert "located" not in facts_of("Eindhoven", text)
+    assert facts_of("Linz", "Linz is a city in Austria.")["located"] == "Austria"
+
+
+@pytest.mark.parametrize(
     ("title", "text", "expected"),
     [
         (
