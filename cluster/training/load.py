@@ -23,7 +23,7 @@ from polyprag.config import Config
 from polyprag.encoding.base import BaseModel, describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import DIVERGED, encoding_dir
-from polyprag.errors import RunError
+from polyprag.errors import CorpusError, FileError, RunError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.finite import names_not_finite
@@ -167,7 +167,10 @@ def _load(
 
 def _check_vocabulary(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
     """Looks at a few passages, each read by itself, for a script that the model can't read."""
-    passages = [corpus.record(i).passage for i in spread_ids(corpus.manifest.num_passages, 32)]
+    try:
+        passages = [corpus.record(i).passage for i in spread_ids(corpus.manifest.num_passages, 32)]
+    except (CorpusError, FileError):
+        return  # the shards' reader says what is wrong, and where
     check_vocabulary(
         tokenizer,
         {each.key: f"{each.title}\n{each.text}" for each in passages if not each.is_removed},

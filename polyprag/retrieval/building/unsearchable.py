@@ -88,7 +88,7 @@ class Unsearchable:
                 f"cut, such as {self._shown(int(cut[0]))}; index.max_tokens says where"
             )
 
-    def _live(self, positions: Sequence[npt.NDArray[np.int64]]) -> Ids:
+    def _live(self, positions: Sequence[npt.ArrayLike]) -> Ids:
         ids = [
             np.asarray(each, np.int64) + span.first_id
             for each, span in zip(positions, self._spans, strict=True)

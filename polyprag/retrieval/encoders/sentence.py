@@ -102,7 +102,7 @@ class SentenceEncoder:
         return vectors_nD
 
     def _unreadable(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-        tokenizer = getattr(self._model, "tokenizer", None)
+        tokenizer: Any = getattr(self._model, "tokenizer", None)
         if not hasattr(tokenizer, "all_special_ids"):  # of another kind of model
             return np.zeros(len(texts), bool)
         begun = [text[:_LOOKED_AT] for text in texts]

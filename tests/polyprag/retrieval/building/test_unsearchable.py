@@ -20,10 +20,6 @@ from sharding.ingest.prepare import prepare
 CONFIG = Config(index=IndexConfig(lsa_dims=8))
 
 
-def counts_of(augmentation: object) -> int:
-    return 0
-
-
 def make_run(directory: Path, texts: list[str]) -> Path:
     directory.mkdir()
     source = directory / "passages.jsonl"
@@ -71,7 +67,7 @@ def test_a_model_that_can_not_read_any_passage_is_refused(
     monkeypatch.setattr(
         "polyprag.retrieval.building.segment.fit_encoder",
         lambda directory, sample, config: (directory / "encoder.json").write_text(
-            json.dumps({"index": {"encoder": "openai"}, "fitted": {"dims": 4}})
+            json.dumps({"index": {"encoder": "openai", "encoder_path": "m"}, "fitted": {"dims": 4}})
         ),
     )
     monkeypatch.setattr(work, "_encoder", lambda directory, gpu: Encoder("sea"))
