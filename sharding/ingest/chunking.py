@@ -3,14 +3,26 @@
 A passage has exactly `num_words` words, but for a text's last one: what is left over makes a
 passage of its own if it is half as long at least, and else goes to the passage before, which then
 has less than one and a half times `num_words`. So no passage is tiny, but for texts that are.
+
+A word is what stands between spaces. In scripts that have none between words, two characters count
+as one, with the marks on them and the punctuation after them.
 """
 
 import re
 from itertools import pairwise
+from typing import Any
+
+import regex
 
 from sharding.ingest.rows import ParsedRows
 
-_WORD = re.compile(r"\S+")
+_SPACED_WORD = re.compile(r"\S+")
+# Line breaking class SA is Thai, Lao, Khmer, Myanmar and their kin.
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Bopomofo}\p{lb=SA}]"
+_HAS_UNSPACED: Any = regex.compile(_UNSPACED)
+_WORD: Any = regex.compile(
+    rf"(?:{_UNSPACED}\p{{M}}*+){{1,2}}[\p{{P}}\p{{M}}]*+|(?:(?!{_UNSPACED})\S)++"
+)
 
 
 def chunk_text(text: str, *, num_words: int) -> list[str]:
@@ -20,7 +32,9 @@ def chunk_text(text: str, *, num_words: int) -> list[str]:
         text: at least one word.
         num_words: words in a passage, at least 1.
     """
-    ends = [match.end() for match in _WORD.finditer(text)]
+    is_spaced = text.isascii() or _HAS_UNSPACED.search(text) is None
+    words = (_SPACED_WORD if is_spaced else _WORD).finditer(text)
+    ends = [match.end() for match in words]
     num_chunks = max(1, (len(ends) + num_words // 2) // num_words)
     if num_chunks == 1:
         return [text]
