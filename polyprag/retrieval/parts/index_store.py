@@ -17,6 +17,7 @@ from polyprag.retrieval.parts.locks import hold_part, unless_held
 from polyprag.retrieval.parts.part import (
     DIRECTORY_NAME,
     SUMMARY,
+    UNFINISHED_NAME,
     IndexPart,
     read_summary,
     whole_part,
@@ -105,12 +106,13 @@ class LocalIndexStore:
         return directory
 
     def remove_others(self, kept: Collection[str], *, even_held: bool) -> None:
-        """See `IndexStore`."""
+        """See `IndexStore`; what doesn't have the name of a part is somebody else's, and stays."""
         for file in self._held.values():
             file.close()
         self._held.clear()
         for path in self._directory.iterdir():
-            if path.is_dir() and path.name not in kept:
+            is_ours = DIRECTORY_NAME.fullmatch(path.name) or UNFINISHED_NAME.fullmatch(path.name)
+            if is_ours and path.is_dir() and path.name not in kept:
                 with unless_held(path) as is_free:
                     if is_free or even_held:
                         shutil.rmtree(path, ignore_errors=True)
