@@ -1,5 +1,6 @@
 """The first act of a training: what a worker holds before the process group works together."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,18 @@ from cluster.checkpoints.manifest import CheckpointManifest, check_identity, ide
 from cluster.checkpoints.writer import load_expert_state
 from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.plan.steps import EncodePlan, plan_encoding
+from cluster.plan.token_sample import spread_ids
 from polyprag.config import Config
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
 from polyprag.encoding.reader import encoding_dir
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.unknown_tokens import check_vocabulary
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 from sharding.storage.files import exists, join
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
     cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
     corpus = Corpus.open(corpus_url, cache=cache)
     model, tokenizer = load_base(config.model)
+    if distributed.get_rank() == 0:
+        _check_vocabulary(corpus, tokenizer, config)
     identity = identity_of(config, corpus.manifest, describe_base(model, config.model))
     checkpoint = CheckpointManifest.load(checkpoints_dir)
     expert_state = None
@@ -112,6 +119,17 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
         tokenizer=tokenizer,
         pool=inject(model, config.experts, config.router, seed=config.train.seed),
         added=_added_rows(run_dir) if checkpoint is not None else {},
+    )
+
+
+def _check_vocabulary(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
+    """Looks at a few passages, each read by itself, for a script that the model can't read."""
+    passages = [corpus.record(i).passage for i in spread_ids(corpus.manifest.num_passages, 32)]
+    check_vocabulary(
+        tokenizer,
+        {each.key: f"{each.title}\n{each.text}" for each in passages if not each.is_removed},
+        where=f"model.path={config.model.path!r}",
+        say=_logger.warning,
     )
 
 
