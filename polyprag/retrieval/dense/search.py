@@ -152,7 +152,16 @@ class DenseIndex:
             queries: (Q, D) float32, C-contiguous.
             k: at least 1.
             refine: see `DenseSegment.search`.
+
+        Raises:
+            RunError: a vector isn't finite.
         """
+        if not np.isfinite(queries).all():
+            at = int(np.isfinite(queries).all(axis=1).argmin())
+            raise RunError(
+                f"the vector of question {at + 1} of {len(queries)} holds numbers that are "
+                "infinite or undefined: index.encoder isn't fit for use; check its model's files"
+            )
         found = [segment.search(queries, k=k, refine=refine) for segment in self._segments]
         ids_Qc = _side_by_side([ids for ids, _ in found])
         scores_Qc = _side_by_side([scores for _, scores in found])

@@ -63,10 +63,13 @@ def write_rows(
             )
         stored_cSK, scales_n[first : last + 1] = _stored(rows_cSK, rows_format)
         if not (np.isfinite(rows_cSK).all() and np.isfinite(stored_cSK).all()):
-            limit = " or above 65,504" if rows_format == "fp16" else ""
+            finite_c = (np.isfinite(rows_cSK) & np.isfinite(stored_cSK)).all(axis=(1, 2))
+            bad = ids[~finite_c]
+            limit = ", undefined or above 65,504" if rows_format == "fp16" else " or undefined"
             raise RunError(
-                f"the encoding's rows {ids[0]} to {ids[-1]} hold numbers that are infinite, "
-                f"undefined{limit}: the training diverged; lower train.rows_lr and encode again"
+                f"the encoding's rows of {len(bad):,} passages from id {bad[0]} on hold numbers "
+                f"that are infinite{limit}: the training diverged; lower train.rows_lr and encode "
+                "again"
             )
         table_nSK[first : last + 1] = stored_cSK
         progress(len(ids))
@@ -175,6 +178,22 @@ class ServingRows:
         return rows_mSK
 
 
+def _finite(
+    table: ServingRows, positions: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Returns the rows (m, S, K) at positions (m,) in a table, which are those of ids (m,)."""
+    rows_mSK = table.take(positions)
+    # What isn't finite in fp16 is widened to 65,536 or more, which no fp16 number is.
+    largest = 65504 if table.rows_format == "fp16" else np.finfo(np.float32).max
+    if rows_mSK.size and not np.abs(rows_mSK).max() <= largest:
+        (bad, *_) = ids[~(np.abs(rows_mSK) <= largest).all(axis=(1, 2))].tolist()
+        raise RunError(
+            f"the index's routing row of passage {bad} holds numbers that are infinite or "
+            f"undefined; {REMEDY}"
+        )
+    return rows_mSK
+
+
 def _are_scales(scales: npt.NDArray[np.float32], num_passages: int) -> bool:
     return scales.dtype == np.float32 and scales.shape == (num_passages,)
 
@@ -201,12 +220,16 @@ class Rows:
             raise RunError(f"segments have rows of different shapes; {REMEDY}")
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Returns the rows (m, S, K) of the ids (m,), in their order."""
+        """Returns the rows (m, S, K) of the ids (m,), in their order.
+
+        Raises:
+            RunError: a row isn't finite.
+        """
         if len(self._tables) == 1 and self._are_there(ids):
-            return self._tables[0].take(ids)
+            return _finite(self._tables[0], ids, ids)
         rows_mSK = np.zeros((len(ids), *self.row_shape), dtype=np.float32)
         for table, at, positions in self._by_table(ids):
-            rows_mSK[at] = table.take(positions)
+            rows_mSK[at] = _finite(table, positions, ids[at])
         return rows_mSK
 
     def take_on(self, ids: npt.NDArray[np.int64], device: "str | torch.device") -> "torch.Tensor":
