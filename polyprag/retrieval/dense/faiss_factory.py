@@ -11,6 +11,7 @@ fast scan: there the third has 8-bit codes of four numbers.
 """
 
 import math
+import re
 from typing import Any
 
 import faiss
@@ -22,6 +23,11 @@ _FLAT_BELOW = 100_000
 _IVF_FLAT_BELOW = 500_000
 _HNSW_FROM = 65_536  # lists from which a graph finds them: before, that costs recall and no less
 _MAX_SUBVECTORS = 192
+# FAISS takes these and fails later, HNSW0 by ending the process.
+_UNUSABLE = re.compile(r"IDMap2?|(?:HNSW|NSG)0*[01](?!\d)|IVF0+(?!\d)")
+_UNKNOWN = "could not parse"
+_ANY_DIMS = 6720  # that many numbers divide
+_NSG_NEEDS = 101  # vectors, for a graph that FAISS builds it from
 _GPU_SUBVECTORS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)  # that kernels know
 
 
@@ -57,16 +63,67 @@ def empty_index(dims: int, factory: str) -> Any:
         factory: a FAISS factory string such as `Flat` or `IVF4096,PQ64`.
 
     Raises:
-        ConfigError: FAISS doesn't know the string, or it doesn't fit `dims`.
+        ConfigError: FAISS doesn't know the string, or it doesn't fit `dims`, or FAISS makes an
+            index of it that can't be filled or searched.
     """
+    unusable = _UNUSABLE.search(factory)
+    if unusable is not None:
+        raise ConfigError(
+            f"index.factory={factory!r} can't be used for its {unusable[0]!r}: passages are "
+            "numbered without IDMap, and lists and links must be more than none; take auto, Flat, "
+            "HNSW32 or IVF4096,PQ64, for instance"
+        )
     try:
         return faiss.index_factory(dims, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
+        reason = reason_of(error)
+        fitting = "" if _UNKNOWN in reason else f" for vectors of {dims} numbers"
         raise ConfigError(
-            f"index.factory={factory!r} can't be used for vectors of {dims} numbers: it must be "
-            "auto or a FAISS factory string such as Flat or IVF4096,PQ64 "
-            f"[{reason_of(error)}]"
+            f"index.factory={factory!r} can't be used{fitting}: it must be auto or a FAISS factory "
+            f"string such as Flat or IVF4096,PQ64 [{reason}]"
         ) from error
+
+
+def check_factory(factory: str, *, dims: int | None, num_vectors: int) -> None:
+    """Refuses a factory string that can't be used, before anything is encoded.
+
+    Args:
+        factory: `index.factory`.
+        dims: length of the vectors; None where it isn't known yet.
+        num_vectors: how many there will be.
+
+    Raises:
+        ConfigError: FAISS doesn't know it, or it needs more vectors.
+    """
+    if factory == AUTO:
+        return
+    try:
+        index = empty_index(dims or _ANY_DIMS, factory)
+    except ConfigError as error:
+        if dims is None and _UNUSABLE.search(factory) is None and _UNKNOWN not in str(error):
+            return  # it may fit the vectors that will come
+        raise
+    needed = _vectors_needed(index)
+    if num_vectors < needed:
+        raise ConfigError(
+            f"index.factory={factory!r} can't be used for {num_vectors:,} passages: it needs "
+            f"{needed:,} at least; take a smaller one, or auto or Flat, which need none"
+        )
+
+
+def _vectors_needed(index: Any) -> int:
+    """Returns the fewest vectors that FAISS can train or fill an index with."""
+    stored: Any = faiss.downcast_index(index)
+    while isinstance(stored, faiss.IndexPreTransform | faiss.IndexRefine):
+        inner = stored.index if isinstance(stored, faiss.IndexPreTransform) else stored.base_index
+        stored = faiss.downcast_index(inner)
+    needed = [0, getattr(stored, "nlist", 0)]
+    if isinstance(stored, faiss.IndexNSG):
+        needed.append(_NSG_NEEDS)
+    codes = getattr(stored, "pq", None)
+    if isinstance(codes, faiss.ProductQuantizer):
+        needed.append(codes.ksub)
+    return int(max(needed))
 
 
 def inverted_file(index: Any) -> Any | None:

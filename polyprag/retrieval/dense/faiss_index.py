@@ -68,13 +68,22 @@ def fill(
         index: a trained one.
         vectors: chunks (n, D).
         ids: of all of them, which an inverted file keeps; None numbers them.
+
+    Raises:
+        ConfigError: FAISS can't put them into an index of this kind.
     """
     done = 0
     for chunk in vectors:
-        if ids is None:
-            index.add(chunk)
-        else:
-            index.add_with_ids(chunk, ids[done : done + len(chunk)])
+        try:
+            if ids is None:
+                index.add(chunk)
+            else:
+                index.add_with_ids(chunk, ids[done : done + len(chunk)])
+        except RuntimeError as error:
+            raise ConfigError(
+                f"index.factory can't be filled with {len(chunk):,} vectors: take another one, "
+                f"such as auto or Flat [{reason_of(error)}]"
+            ) from error
         done += len(chunk)
 
 
@@ -165,6 +174,7 @@ class VectorIndex:
 
         Raises:
             ConfigError: k is above what GPUs can select.
+            RunError: FAISS can't search this index.
         """
         k = min(k, self.num_vectors)
         if self._on_gpu and k > _GPU_MAX_K:
@@ -174,8 +184,14 @@ class VectorIndex:
             )
         if k == 0:
             return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
-        with self._guard:
-            scores_Qk, ids_Qk = self._index.search(queries, k)
+        try:
+            with self._guard:
+                scores_Qk, ids_Qk = self._index.search(queries, k)
+        except RuntimeError as error:
+            raise RunError(
+                f"the FAISS index can't be searched [{reason_of(error)}]; set index.factory=auto "
+                f"and {REMEDY}"
+            ) from error
         if self._positions is not None:
             ids_Qk = np.where(ids_Qk < 0, -1, self._positions[ids_Qk])
         elif self._first:
