@@ -210,6 +210,7 @@ class NoEncoder:
     """Vectors are given here; see `polyprag.retrieval.encoders.interface.Encoder`."""
 
     dims = DIMS
+    cut: Sequence[int] = ()
 
     def encode_passages(self, titled_texts: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """Isn't asked."""

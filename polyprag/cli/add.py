@@ -190,8 +190,11 @@ def _index(run: str, config: "Config") -> None:
     if not exists(join(run, "index", MANIFEST_NAME)):
         return
     total = CorpusManifest.load(join(run, "corpus")).num_passages
+    notes: list[str] = []
     with progress(total, "indexing", unit="passages") as advance:
-        index = build_index(run, config, advance)
+        index = build_index(run, config, advance, say=notes.append)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(f"{join(run, 'index')}: {index.num_passages:,} passages")
 
 

@@ -64,6 +64,9 @@ def command(
         click.echo(f"note: {run}: {answerer.index.freshness.note}", err=True)
     answers = answerer.answer(questions, mode=mode, k=top_k)
     for question, answer in zip(questions, answers, strict=True):
+        if answer.hits is not None and not len(answer.hits.ids) and answerer.index is not None:
+            reason = answerer.index.why_nothing(question, method=config.retrieval.method)
+            click.echo(f"note: no passage was found for {question!r}: {reason}", err=True)
         if as_json:
             click.echo(json.dumps(as_record(question, answer), ensure_ascii=False))
         else:

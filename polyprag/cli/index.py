@@ -80,6 +80,7 @@ def command(
         click.echo(f"warning: {conflict}", err=True)
     total = CorpusManifest.load(join(run, "corpus")).num_passages
     hold_lease(run, "index")
+    notes: list[str] = []
     on_ray = is_on_ray(config.cluster, use_ray)
     with (
         progress(total, "indexing", unit="passages") as advance,
@@ -94,7 +95,10 @@ def command(
             compact=compact,
             pool=pool,
             encoding_pool=gpu_pool(workers) if on_ray and uses_gpu(config) else None,
+            say=notes.append,
         )
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     save_config(config, run)
     rows = "with their routing rows" if manifest.has_rows else "not encoded yet"
     live = manifest.num_passages - len(manifest.removed)

@@ -16,7 +16,8 @@ class IndexConfig:
     query_encoder_path: str | None = None  # transformers: another model for queries, as DPR has
     pooling: str = "mean"  # base, transformers: mean | cls | last | pooler, as it was trained
     normalize: bool = True  # vectors of length 1, so that inner products are cosines
-    max_tokens: int = 512  # base, transformers: of a text; the rest isn't read
+    max_tokens: int = 512  # of a text; the rest isn't read (openai: of one that is refused)
+    model_prompts: bool = True  # sentence: the model's own prompts where a prefix is empty
     query_prefix: str = ""
     passage_prefix: str = ""
     passage_pair: bool = False  # transformers: title and text as a pair, [SEP] between, as DPR

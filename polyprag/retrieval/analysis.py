@@ -32,7 +32,7 @@ _VERSION = 2  # raise it with any change of the terms of any text
 _FIRST_VERSION = 1  # cut words at marks, and had no version in its settings
 _FIRST_WORD = re.compile(r"\w+")
 _CACHED_WORDS = 1 << 18
-_TURKISH_CAPITALS = str.maketrans({"I": "ı", "İ": "i"})
+_TURKISH_CAPITALS = str.maketrans({"I": "\u0131", "\u0130": "i"})
 
 
 class Analyzer:

@@ -183,6 +183,19 @@ class Index:
         )
         return SearchResult(top_k_of(rankings, k=k), self._rows, self.passage)
 
+    def why_nothing(self, query: str, *, method: str) -> str:
+        """Says why a search found nothing.
+
+        Args:
+            query: for which there was no hit.
+            method: it was searched by.
+        """
+        if method == "dense":
+            return "index.encoder knows nothing in it"
+        if not self._opened_bm25().terms(query):
+            return "it has no word that can be searched: stop words and punctuation alone"
+        return "none of its words is in any passage"
+
     def search_vectors(self, vectors: npt.NDArray[np.float32], *, k: int) -> SearchResult:
         """Finds the passages whose vectors are nearest to given ones, with their routing rows.
 

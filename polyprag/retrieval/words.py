@@ -9,11 +9,12 @@ analyzer does, so a question's word is found inside any longer run.
 import re
 import unicodedata
 from itertools import zip_longest
+from typing import Any
 
 import regex
 
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
-_LETTERS_AND_MARKS = regex.compile(r"\w+")
+_LETTERS_AND_MARKS: Any = regex.compile(r"\w+")
 # Other scripts, invisible characters, Catalan's dot.
 _BEYOND_LATIN_AND_GREEK = re.compile(
     "[\u00ad\u00b7\u0400-\u1dff\u200b-\u200f\u2060-\u206f\u2c00-\U0010ffff]"
@@ -90,7 +91,8 @@ def needs_all_rules(text: str) -> bool:
 
 def plain_words(text: str) -> list[str]:
     """Returns the words of a text that doesn't need all rules."""
-    return (_ASCII_WORD if text.isascii() else _LETTERS_AND_MARKS).findall(text)
+    found: list[str] = (_ASCII_WORD if text.isascii() else _LETTERS_AND_MARKS).findall(text)
+    return found
 
 
 def words_and_runs(text: str) -> list[str]:
@@ -99,7 +101,8 @@ def words_and_runs(text: str) -> list[str]:
     Args:
         text: lower-case, in the normal form NFKC.
     """
-    return _WORD_OR_RUN.findall(text)
+    found: list[str] = _WORD_OR_RUN.findall(text)
+    return found
 
 
 def is_run(word: str) -> bool:
@@ -113,7 +116,7 @@ def terms_of_run(run: str) -> list[str]:
     So is each Han character, which has a meaning of its own, and a Korean syllable before a
     particle of one syllable.
     """
-    syllables = _SYLLABLE.findall(_INVISIBLE.sub("", run))
+    syllables: list[str] = _SYLLABLE.findall(_INVISIBLE.sub("", run))
     if len(syllables) == 1:
         return syllables
     if len(syllables) == 2 and syllables[1] in _KOREAN_PARTICLES:
@@ -128,7 +131,7 @@ def terms_of_run(run: str) -> list[str]:
 
 
 def letters_of(word: str) -> str:
-    """Returns a word as stop words and stemmers are written: without marks that nobody has to write.
+    """Returns a word as stop words and stemmers are written: without marks that some leave out.
 
     Accents of Latin letters stay, since stemmers look for them.
     """
@@ -137,11 +140,11 @@ def letters_of(word: str) -> str:
     word = _UNREAD.sub("", word)
     if _IS_GREEK.search(word):
         word = without_marks(word).replace("ς", "σ")
-    return _DEAD_N.sub("\u0902", word.translate(_DEVANAGARI))
+    return str(_DEAD_N.sub("\u0902", word.translate(_DEVANAGARI)))
 
 
 def folded(word: str) -> str:
-    """Returns a stemmed word with what is left of other spellings folded: accents, digits, hamza."""
+    """Returns a stemmed word with other spellings folded: accents, digits of any script, hamza."""
     if word.isascii():
         return word
     word = _DECOMPOSED.sub(lambda letter: without_marks(letter[0]), word).translate(_VARIANTS)

@@ -21,6 +21,7 @@ from polyprag.retrieval.dense.embeddings import Embeddings
 from polyprag.retrieval.dense.faiss_factory import (
     AUTO,
     can_train,
+    check_factory,
     empty_index,
     factory_for,
     inverted_file,
@@ -39,6 +40,7 @@ from polyprag.retrieval.dense.faiss_merge import (
     plain_twin,
 )
 from polyprag.retrieval.dense.faiss_training import trained_index
+from polyprag.retrieval.encoders.choice import cheap_dims
 from polyprag.retrieval.parts.part import IndexPart
 from sharding.task_pool import TaskPool
 
@@ -60,6 +62,19 @@ class DenseBuild:
             pool: fills the indexes.
         """
         self._parts, self._config, self._pool = parts, config, pool
+
+    def check(self, encoder: IndexPart, *, num_vectors: int) -> None:
+        """Refuses a factory string that can't be used, before anything is encoded.
+
+        Args:
+            encoder: of the index.
+            num_vectors: that the base will have.
+
+        Raises:
+            ConfigError: FAISS doesn't know it, it doesn't fit the vectors, or it needs more.
+        """
+        dims = cheap_dims(self._parts.store.local(encoder))
+        check_factory(self._config.factory, dims=dims, num_vectors=num_vectors)
 
     def indexes(
         self,

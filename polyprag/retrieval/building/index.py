@@ -17,6 +17,7 @@ from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.building.segment import SegmentBuild, Workers
 from polyprag.retrieval.building.segment_plan import num_partitions_in, planned_segments
 from polyprag.retrieval.building.settings import Settings
+from polyprag.retrieval.dense.faiss_factory import check_factory
 from polyprag.retrieval.parts.index_store import IndexStore, index_store_of, only_build
 from polyprag.retrieval.parts.manifest import MANIFEST_NAME, IndexManifest
 from polyprag.retrieval.parts.span import span_of
@@ -35,6 +36,7 @@ def build_index(
     compact: bool = False,
     pool: TaskPool | None = None,
     encoding_pool: TaskPool | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> IndexManifest:
     """Brings RUN/index up to date with the corpus, the encoding and the config.
 
@@ -49,12 +51,14 @@ def build_index(
         compact: whether all segments are joined into one base.
         pool: makes the parts that can be made in parallel; this process by default.
         encoding_pool: makes the passages' vectors; the same by default.
+        say: takes what the user should know of passages that can't be searched or were cut.
 
     Returns:
         The manifest as saved.
 
     Raises:
-        CorpusError: the corpus is missing or damaged, or all its passages have been removed.
+        CorpusError: the corpus is missing or damaged, all its passages have been removed, or none
+            of them can be searched.
         RunError: the encoding is damaged or of other passages, or another build is running.
         ConfigError: the encoder or the FAISS factory string can't be used.
     """
@@ -90,8 +94,10 @@ def build_index(
                 f"{corpus_url}: every passage has been removed, and the index with them; prepare "
                 "a corpus in a new RUN"
             )
+        live_in_base = span_of(plan[0]).num_passages - len(span_of(plan[0]).positions(removed))
+        check_factory(config.index.factory, dims=None, num_vectors=live_in_base)
         advance = BuildProgress(progress, parts=4 if encoding is None else 5)
-        build = SegmentBuild(run_dir, store, settings, corpus, encoding, advance, workers)
+        build = SegmentBuild(run_dir, store, settings, corpus, encoding, advance, workers, say)
         base = build.segment(plan[0], base=None)
         later = [build.segment(partitions, base=base) for partitions in plan[1:]]
         manifest = IndexManifest(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from polyprag.retrieval.building.groups import Group, group_ranges, groups_of
 from polyprag.retrieval.building.part_maker import IndexLocation, PartMaker
 from polyprag.retrieval.building.progress import BuildProgress
 from polyprag.retrieval.building.settings import Settings
+from polyprag.retrieval.building.unsearchable import Unsearchable
 from polyprag.retrieval.building.work import BM25Scores, Counts, GroupSource, Texts, Vectors
 from polyprag.retrieval.encoders.choice import fit_encoder, needs_sample
 from polyprag.retrieval.freshness import row_parts
@@ -64,11 +65,13 @@ class SegmentBuild:
         encoding: EncodingManifest | None,
         progress: BuildProgress,
         workers: Workers,
+        say: Callable[[str], None],
     ) -> None:
-        """Builds nothing yet."""
+        """Builds nothing yet; `say` takes what the user should know of the passages."""
         data = settings.config.data
         self._run, self._store, self._settings = run_dir, store, settings
         self._corpus, self._encoding, self._workers = corpus, encoding, workers
+        self._say = say
         location = IndexLocation(str(run_dir), data.cache_dir, data.cache_gb)
         self._parts = PartMaker(store, location, progress)
 
@@ -87,17 +90,27 @@ class SegmentBuild:
         # Of the passages' contents, which augmenting the corpus doesn't change.
         digests = [str(digest) for digest in read_json(local / _DIGESTS)]
         parts = {"passages": [passages]}
-        parts["bm25"] = self._bm25(groups, digests, is_base=base is None)
+        unsearchable = Unsearchable(
+            self._store,
+            indexed,
+            [group.span for group in groups],
+            removed=self._corpus.manifest.removed,
+            say=self._say,
+            is_base=base is None,
+        )
+        parts["bm25"] = self._bm25(groups, digests, unsearchable, is_base=base is None)
         if base is None:
             parts["encoder"] = [self._encoder(indexed, digests)]
         (encoder,) = (parts if base is None else base.parts)["encoder"]
-        parts["embeddings"] = self._embeddings(groups, digests, encoder)
         dense = DenseBuild(self._parts, self._settings.config.index, self._workers.pool)
+        removed = span.positions(self._corpus.manifest.removed)
+        if base is None:
+            dense.check(encoder, num_vectors=span.num_passages - len(removed))
+        parts["embeddings"] = self._embeddings(groups, digests, encoder)
+        chosen = self._settings.config.index.encoder
+        unsearchable.by_vectors(parts["embeddings"], encoder=chosen)
         parts["dense"] = dense.indexes(
-            groups,
-            parts["embeddings"],
-            removed=span.positions(self._corpus.manifest.removed),
-            is_base=base is None,
+            groups, parts["embeddings"], removed=removed, is_base=base is None
         )
         row_files = []
         if self._encoding is not None:
@@ -146,7 +159,12 @@ class SegmentBuild:
         return self._parts.make("passages", write, shards=shards)
 
     def _bm25(
-        self, groups: Sequence[Group], digests: Sequence[str], *, is_base: bool
+        self,
+        groups: Sequence[Group],
+        digests: Sequence[str],
+        unsearchable: Unsearchable,
+        *,
+        is_base: bool,
     ) -> list[IndexPart]:
         analyzer, options = self._settings.analyzer.settings, self._settings.bm25
         weight = options["title_weight"]
@@ -161,8 +179,11 @@ class SegmentBuild:
             )
             for group, digest in zip(groups, digests, strict=True)
         ]
+        language = self._settings.config.index.language
         if not is_base:  # scored by the base's statistics and options, and made without them
-            return self._parts.make_all(counted, self._workers.pool)
+            counts = self._parts.make_all(counted, self._workers.pool)
+            unsearchable.by_words(counts, language=language)
+            return counts
         named = [task.directory for task in counted]
         scoring = {"k1": options["k1"], "b": options["b"], "base": named}
         ranges = group_ranges(groups, max_passages=_BM25_PART)
@@ -172,6 +193,7 @@ class SegmentBuild:
             self._parts.progress.advance(sum(group.span.num_passages for group in groups))
             return whole
         counts = self._parts.make_all(counted, self._workers.pool)
+        unsearchable.by_words(counts, language=language)
 
         def write(directory: Path) -> None:
             TermStatistics.of(TermCounts.open(self._store.local(part)) for part in counts).save(

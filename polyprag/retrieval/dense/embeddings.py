@@ -9,6 +9,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,8 +18,10 @@ from polyprag.numba_kernels import in_threads
 from polyprag.retrieval.encoders.interface import Encoder
 from polyprag.retrieval.parts.fp16_rows import gather_fp16
 from polyprag.retrieval.remedy import REMEDY
+from sharding.storage.files import read_json, write_json
 
 _FILE = "vectors.npy"
+_NOTES = "notes.json"
 _CHUNK = 4096  # passages encoded at a time
 _A_THREAD = 1024  # candidates that are worth a thread: a tenth of a millisecond
 
@@ -45,6 +48,8 @@ def write_embeddings(
         directory / _FILE, mode="w+", dtype=np.float16, shape=(num_passages, encoder.dims)
     )
     done = 0
+    without_vector: list[int] = []
+    cut: list[int] = []
     remaining = iter(titled_texts)
     while chunk := list(islice(remaining, _CHUNK)):
         live = [(i, item) for i, item in enumerate(chunk, start=done) if item is not None]
@@ -52,14 +57,48 @@ def write_embeddings(
             made_mD = encoder.encode_passages([titled_text for _, titled_text in live])
             with np.errstate(over="ignore"):
                 halved_mD = made_mD.astype(np.float16)
-            if not np.isfinite(halved_mD).all():
+            finite_m = np.isfinite(halved_mD).all(axis=1)
+            if not finite_m.all():
+                _, (title, text) = live[int(finite_m.argmin())]
                 raise RunError(
-                    "index.encoder gave vectors with numbers that are infinite, undefined or above "
-                    "65,504: it isn't fit for use, or set index.normalize=true"
+                    f"index.encoder gave {np.count_nonzero(~finite_m):,} of {len(live):,} passages "
+                    "vectors with numbers that are infinite, undefined or above 65,504, such as "
+                    f"{(title or text)[:40]!r}: it isn't fit for use, or set index.normalize=true"
                 )
-            vectors_nD[[position for position, _ in live]] = halved_mD
+            positions = [position for position, _ in live]
+            vectors_nD[positions] = halved_mD
+            without_vector += [positions[i] for i in np.flatnonzero(~halved_mD.any(axis=1))]
+            cut += [positions[i] for i in encoder.cut]
         done += len(chunk)
     vectors_nD.flush()
+    write_json(directory / _NOTES, {"without_vector": without_vector, "cut": cut})
+
+
+class EmbeddingNotes(msgspec.Struct, frozen=True):
+    """Positions of a group's passages that there is something to say of.
+
+    Attributes:
+        without_vector: whose vector is zero, since the encoder knows nothing of them.
+        cut: of which the encoder read the beginning only, since it takes no more.
+    """
+
+    without_vector: list[int] = []
+    cut: list[int] = []
+
+
+def read_notes(directory: Path) -> EmbeddingNotes:
+    """Reads what `write_embeddings` wrote beside the vectors; nothing of earlier versions.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = directory / _NOTES
+    if not path.exists():
+        return EmbeddingNotes()
+    try:
+        return msgspec.convert(read_json(path), EmbeddingNotes)
+    except msgspec.ValidationError as error:
+        raise RunError(f"{path}: {error}; {REMEDY}") from error
 
 
 class Embeddings:

@@ -28,7 +28,7 @@ _ALWAYS = ("encoder", "query_prefix", "passage_prefix")
 _DECIDING = {
     "lsa": ("lsa_dims", "lsa_sketch", "language"),
     "base": ("pooling", "normalize", "max_tokens"),
-    "sentence": ("encoder_path", "normalize"),
+    "sentence": ("encoder_path", "normalize", "model_prompts"),
     "transformers": (
         "encoder_path",
         "query_encoder_path",
@@ -37,7 +37,7 @@ _DECIDING = {
         "max_tokens",
         "passage_pair",
     ),
-    "openai": ("encoder_path", "base_url", "normalize"),
+    "openai": ("encoder_path", "base_url", "normalize", "max_tokens"),
 }
 _PATHS = {"sentence": ("encoder_path",), "transformers": ("encoder_path", "query_encoder_path")}
 # What else it takes to make an encoder again.
@@ -137,6 +137,21 @@ def saved_encoder(directory: Path, *, gpu: str = "auto") -> Encoder:
     return _opened(_read(directory), directory, gpu=gpu)
 
 
+def cheap_dims(directory: Path) -> int | None:
+    """Returns the length of a saved encoder's vectors; None where a model would have to be loaded.
+
+    Args:
+        directory: where `fit_encoder` saved it.
+
+    Raises:
+        RunError: encoder.json or what was fitted is damaged.
+    """
+    saved = _read(directory)
+    if saved.index.encoder == "lsa":
+        return LsaEncoder.load(directory, saved.fitted).dims
+    return _saved_dims(saved, directory)
+
+
 def saved_kind(directory: Path) -> str:
     """Returns which `index.encoder` a saved one is; loads nothing and asks nobody.
 
@@ -152,7 +167,11 @@ def saved_kind(directory: Path) -> str:
 def _read(directory: Path) -> _Saved:
     path = directory / _FILE
     try:
-        return msgspec.convert(read_json(path), _Saved)
+        values = read_json(path)
+        if isinstance(values, dict) and isinstance(values.get("index"), dict):
+            # Earlier versions encoded passages without the model's own prompts.
+            values["index"].setdefault("model_prompts", False)
+        return msgspec.convert(values, _Saved)
     except (OSError, FileError, ConfigError, msgspec.ValidationError) as error:
         raise RunError(f"{path}: damaged or of another version ({error}); {REMEDY}") from error
 
@@ -167,8 +186,12 @@ def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
     if index.encoder == "sentence":
         from polyprag.retrieval.encoders.sentence import SentenceEncoder
 
-        return PrefixedEncoder(
-            SentenceEncoder(path, batch_size=index.batch_size, normalize=index.normalize, gpu=gpu),
+        return SentenceEncoder(
+            path,
+            batch_size=index.batch_size,
+            normalize=index.normalize,
+            model_prompts=index.model_prompts,
+            gpu=gpu,
             **prefixes,
         )
     if index.encoder == "openai":
@@ -181,6 +204,7 @@ def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
                 api_key_env=index.api_key_env,
                 batch_size=index.batch_size,
                 normalize=index.normalize,
+                max_tokens=index.max_tokens,
                 dims=_saved_dims(saved, directory),
             ),
             **prefixes,

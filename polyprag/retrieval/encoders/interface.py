@@ -14,7 +14,13 @@ class Encoder(Protocol):
     """Passages and queries to vectors whose inner product says how alike they are.
 
     They are unit vectors unless `index.normalize=false`, and zero where nothing is known of a text.
+
+    Attributes:
+        cut: positions of the passages that were encoded last of which only the beginning was read,
+            since what encodes them refused the whole.
     """
+
+    cut: Sequence[int]
 
     @property
     def dims(self) -> int:
@@ -39,7 +45,11 @@ class TextModel(Protocol):
 
 
 class PrefixedEncoder:
-    """An encoder of one model, which tells queries from passages by what comes before them."""
+    """An encoder of one model, which tells queries from passages by what comes before them.
+
+    Attributes:
+        cut: see `Encoder`.
+    """
 
     def __init__(self, model: TextModel, *, query_prefix: str, passage_prefix: str) -> None:
         """Wraps a model.
@@ -50,6 +60,7 @@ class PrefixedEncoder:
             passage_prefix: put before each passage's title.
         """
         self._model, self._query_prefix, self._passage_prefix = model, query_prefix, passage_prefix
+        self.cut: Sequence[int] = ()
 
     @property
     def dims(self) -> int:
@@ -58,9 +69,11 @@ class PrefixedEncoder:
 
     def encode_passages(self, titled_texts: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """Vectors (n, D) of titles and texts, a line break between them."""
-        return self._model.encode(
+        vectors_nD = self._model.encode(
             [passage_text(title, text, prefix=self._passage_prefix) for title, text in titled_texts]
         )
+        self.cut = getattr(self._model, "cut", ())
+        return vectors_nD
 
     def encode_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors (n, D)."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.errors import ConfigError
+from polyprag.method.unknown_tokens import mostly_unknown
 from polyprag.retrieval.encoders.interface import unit_vectors
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class PooledModel:
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Vectors (n, D); zero for a text without a token.
+        """Vectors (n, D); zero for a text without a token, or with mostly unknown ones.
 
         Args:
             texts: n of them, in any order; those of like length share a batch.
@@ -85,7 +86,8 @@ class PooledModel:
             return vectors_nD
         tokens = self._tokens(texts, pairs)
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i][0]))
-        order = [i for i in order if tokens[i][0]]
+        unreadable = mostly_unknown(self._tokenizer, [ids for ids, _ in tokens])
+        order = [i for i in order if not unreadable[i]]
         for start in range(0, len(order), self._pooling.batch_size):
             batch = order[start : start + self._pooling.batch_size]
             vectors_nD[batch] = self._pooled([tokens[i] for i in batch]).cpu().numpy()

@@ -16,6 +16,8 @@ from polyprag.retrieval.encoders.pooled_model import PooledModel, Pooling
 class TransformersEncoder:
     """A model of passages and queries, or one of each (DPR, arXiv:2004.04906)."""
 
+    cut: Sequence[int] = ()  # what is longer than index.max_tokens isn't refused
+
     def __init__(
         self,
         passages: PooledModel,

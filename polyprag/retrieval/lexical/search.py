@@ -75,6 +75,10 @@ class LexicalIndex:
             raise RunError(f"{directories[0][0]}: scored by other passages' statistics; {REMEDY}")
         return cls(base, later, segments=segments)
 
+    def terms(self, query: str) -> list[str]:
+        """Returns the terms of a query, as the base's passages were cut."""
+        return self._base[0].analyzer.terms(query)
+
     def search(self, queries: Sequence[str], *, k: int) -> TopK:
         """Returns the best k passages that share a term with each query.
 

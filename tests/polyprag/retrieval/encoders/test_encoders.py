@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBas
 from polyprag.config import Config, IndexConfig, ModelConfig
 from polyprag.errors import ConfigError
 from polyprag.retrieval.building.index import build_index
-from polyprag.retrieval.encoders.choice import fit_encoder
+from polyprag.retrieval.encoders.choice import fit_encoder, saved_encoder
 from polyprag.retrieval.encoders.sentence import SentenceEncoder
 from polyprag.retrieval.search import Index
 
@@ -110,9 +111,52 @@ def test_sentence_encoder_gives_the_models_normalised_vectors(
     assert encoder.dims == 8
     expected = model.encode(TEXTS[:3])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(encoder.encode(TEXTS[:3]), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS[:3]), expected, atol=1e-5)
     as_they_are = SentenceEncoder(str(tmp_path / "model"), batch_size=2, normalize=False)
-    np.testing.assert_allclose(as_they_are.encode(TEXTS[:3]), model.encode(TEXTS[:3]), atol=1e-5)
+    np.testing.assert_allclose(
+        as_they_are.encode_queries(TEXTS[:3]), model.encode(TEXTS[:3]), atol=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_a_sentence_encoder_uses_the_models_own_prompts_unless_it_is_told_otherwise(
+    tmp_path: Path, base_dir: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(base_dir / "tokenizer.json"))
+    static = StaticEmbedding(tokenizer, embedding_dim=8)
+    own = {"query": "find: ", "document": "passage: "}
+    path = str(tmp_path / "model")
+    SentenceTransformer(modules=[static], prompts=own, device="cpu").save(path)
+    plain = SentenceTransformer(modules=[static], device="cpu")
+
+    def check(query_prompt: str, passage_prompt: str, **settings: Any) -> None:
+        config = Config(index=IndexConfig(encoder="sentence", encoder_path=path, **settings))
+        (tmp_path / query_prompt).mkdir(exist_ok=True)
+        encoder = fit_encoder(tmp_path / query_prompt, [], config)
+        for again in (encoder, saved_encoder(tmp_path / query_prompt)):
+            for found, prompted in (
+                (again.encode_queries(["who"]), f"{query_prompt}who"),
+                (again.encode_passages([("T", "text")]), f"{passage_prompt}T\ntext"),
+            ):
+                expected = plain.encode([prompted], normalize_embeddings=True)
+                np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    check("find: ", "passage: ")
+    check("", "", model_prompts=False)
+    check("ask: ", "passage: ", query_prefix="ask: ")
+    check("", "doc: ", model_prompts=False, passage_prefix="doc: ")
+    # An index that was built before has passages without a prompt, so its queries get none.
+    saved = tmp_path / "find: " / "encoder.json"
+    values = json.loads(saved.read_text())
+    del values["index"]["model_prompts"]
+    saved.write_text(json.dumps(values))
+    expected = plain.encode(["who"], normalize_embeddings=True)
+    found = saved_encoder(saved.parent).encode_queries(["who"])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.slow

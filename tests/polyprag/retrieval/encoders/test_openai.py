@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.encoders.choice import fit_encoder, saved_encoder
 from polyprag.retrieval.encoders.openai import EndpointError, OpenAIEncoder
 from polyprag.retrieval.search import Index
+from sharding.ingest.prepare import prepare
 
 DIMS = 6
 TEXTS = [f"text number {i}" for i in range(23)]
@@ -42,6 +44,9 @@ class Endpoint:
 
     def _answer(self, body: Any) -> tuple[int, Any]:
         said = self.reply(body["input"])
+        if isinstance(said, tuple):
+            status, message = said
+            return status, {"error": {"message": message}}
         if isinstance(said, int):
             return said, {"error": {"message": "no"}}
         return 200, {"object": "list", "data": said}
@@ -169,6 +174,7 @@ def one(**changes: Any) -> Callable[[list[str]], Any]:
         (one(embedding="a"), "no usable vectors"),
         (one(embedding=[float("nan")] * DIMS), "infinite or undefined"),
         (one(embedding=[1e300] * DIMS), "infinite or undefined"),
+        (one(embedding=[0.0] * DIMS), "a vector is zero"),
         (lambda texts: [{"index": i, "embedding": [1.0]} for i in range(len(texts))], "shape"),
         (lambda texts: [{"index": i, "embedding": []} for i in range(len(texts))], "shape"),
         (lambda texts: [{"index": i, "embedding": 1.0} for i in range(len(texts))], "shape"),
@@ -225,3 +231,62 @@ def test_an_index_finds_a_passage_by_its_own_text(
     hits = Index.open(run).search([f"{title}\n{text}"], k=1, method="dense")[0]
     assert hits.ids.tolist() == [12]
     assert not any(b"the-key" in path.read_bytes() for path in run.rglob("*") if path.is_file())
+
+
+WINDOW = 100  # characters that the server's model reads
+
+
+def refusing(texts: list[str]) -> Any:
+    """As vLLM and its like: the whole request is refused for one text."""
+    if any(len(text) > WINDOW for text in texts):
+        return 400, "This model's maximum context length is 25 tokens, you requested more"
+    return reply_of(texts)
+
+
+def test_a_text_that_the_endpoint_finds_too_long_is_cut_and_the_others_are_whole(
+    endpoint: Endpoint,
+) -> None:
+    endpoint.reply = refusing
+    texts = [*TEXTS[:7], "x" * 900, *TEXTS[7:], "y" * 101]
+    encoder = encoder_of(endpoint, dims=DIMS, max_tokens=24)  # 96 characters
+    expected = [*TEXTS[:7], "x" * 96, *TEXTS[7:], "y" * 70]  # .7 of 101
+    np.testing.assert_array_equal(
+        encoder.encode(texts), np.float32([vector_of(text) for text in expected])
+    )
+    assert list(encoder.cut) == [7, 24]
+    encoder.encode(TEXTS[:2])
+    assert list(encoder.cut) == []
+
+
+def test_a_text_is_cut_again_where_its_script_needs_more_tokens(endpoint: Endpoint) -> None:
+    endpoint.reply = refusing
+    encoder = encoder_of(endpoint, dims=DIMS, max_tokens=50)  # 200, 140, 98 characters
+    np.testing.assert_array_equal(encoder.encode(["x" * 900]), np.float32([vector_of("x" * 98)]))
+
+
+def test_a_refusal_that_cutting_does_not_mend_names_the_text(endpoint: Endpoint) -> None:
+    endpoint.reply = lambda texts: (
+        (400, "token is malformed") if "bad" in texts[-1] else reply_of(texts)
+    )
+    with pytest.raises(EndpointError, match="token is malformed, of the text 'a bad text'"):
+        encoder_of(endpoint, dims=DIMS).encode([*TEXTS[:4], "a bad text"])
+
+
+def test_a_build_goes_on_past_a_long_passage_and_names_it(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.reply = refusing
+    rows = [{"id": f"k{i}", "title": f"T{i}", "text": "short text"} for i in range(9)]
+    rows[6]["text"] = "long text " * 40
+    source = tmp_path / "passages.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    prepare([str(source)], tmp_path / "run" / "corpus", partition_size=4)
+    notes: list[str] = []
+    build_index(tmp_path / "run", config_of(endpoint, max_tokens=20), say=notes.append)
+    (note,) = notes
+    assert note.startswith("1 passages are longer than the embeddings endpoint takes")
+    assert "passage 'k6' ('T6: long text" in note
+    hits = Index.open(tmp_path / "run").search(
+        ["T6\n" + ("long text " * 40)[:77]], k=1, method="dense"
+    )
+    assert hits[0].ids.tolist() == [6]  # 20 tokens are 80 characters, with title and line break

@@ -167,6 +167,7 @@ def test_dpr_reads_title_and_text_as_a_pair_and_queries_by_its_other_model(
     assert encoder.dims == 12
     model: PreTrainedModel = DPRContextEncoder.from_pretrained(context).eval()
     expected = [pooled(model, joined(context, *pair), "pooler") for pair in TITLED_TEXTS]
+    expected[TITLED_TEXTS.index(("", ""))] *= 0  # special tokens alone say nothing
     vectors = encoder.encode_passages(TITLED_TEXTS)
     np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
     model = DPRQuestionEncoder.from_pretrained(question).eval()
@@ -312,3 +313,10 @@ def test_an_index_of_dpr_asks_by_the_question_encoder(
         np.testing.assert_array_equal(
             getattr(again, encode)(texts), getattr(encoder, encode)(texts)
         )
+
+
+def test_a_text_whose_tokens_are_mostly_unknown_has_no_vector(bert: Path) -> None:
+    """The tokenizer knows Latin letters: a word in another script is one unknown token."""
+    encoder = TransformersEncoder.open(str(bert), pooling=pooling())
+    vectors = encoder.encode_queries(["painter", "कलाकार नगर", "a कलाकार", "a कलाकार नगर"])
+    assert vectors.any(axis=1).tolist() == [True, False, True, False]
