@@ -22,7 +22,7 @@ _NAMES = (
     *("texts", "counts", "statistics", "trained", "filled"),  # of a build that isn't finished
 )
 DIRECTORY_NAME = re.compile(rf"({'|'.join(_NAMES)})-[0-9a-f]{{12}}")
-UNFINISHED_NAME = re.compile(rf"\.{DIRECTORY_NAME.pattern}\.[0-9a-f]{{8}}\.tmp")
+UNFINISHED_NAME = re.compile(rf"\.{DIRECTORY_NAME.pattern}\.[0-9a-f]+\.tmp")
 SMALL_FILE = 16 << 20  # bytes; up to this size a file's checksum is verified whenever it is opened
 
 SUMMARY = "component.json"  # written last

@@ -118,7 +118,7 @@ def test_a_passage_that_is_not_there_has_no_row(tmp_path: Path, rows_format: str
 def test_a_diverged_row_is_a_run_error(tmp_path: Path, value: float, rows_format: str) -> None:
     rows_nSK = np.zeros((5, 1, 2), np.float32)
     rows_nSK[4, 0, 1] = value
-    with pytest.raises(RunError, match=r"rows 103 to 104.*diverged"):
+    with pytest.raises(RunError, match=r"1 passages from id 104 on.*diverged"):
         table_of(tmp_path, rows_nSK, rows_format)
 
 
