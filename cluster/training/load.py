@@ -16,6 +16,7 @@ from cluster.plan.token_sample import spread_ids
 from polyprag.config import Config
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart, describe_base
 from polyprag.encoding.reader import encoding_dir
+from polyprag.errors import CorpusError, FileError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.unknown_tokens import check_vocabulary
@@ -124,7 +125,10 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
 
 def _check_vocabulary(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
     """Looks at a few passages, each read by itself, for a script that the model can't read."""
-    passages = [corpus.record(i).passage for i in spread_ids(corpus.manifest.num_passages, 32)]
+    try:
+        passages = [corpus.record(i).passage for i in spread_ids(corpus.manifest.num_passages, 32)]
+    except (CorpusError, FileError):
+        return  # the shards' reader says what is wrong, and where
     check_vocabulary(
         tokenizer,
         {each.key: f"{each.title}\n{each.text}" for each in passages if not each.is_removed},
