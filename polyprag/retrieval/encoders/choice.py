@@ -6,7 +6,7 @@ environment variable that has it.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,18 @@ import msgspec
 
 from polyprag.config import Config, IndexConfig, ModelConfig, trust
 from polyprag.config.paths import absolute_if_there
-from polyprag.errors import ConfigError, FileError, RunError
 from polyprag.retrieval.analysis import Analyzer
-from polyprag.retrieval.encoders.interface import Encoder, PrefixedEncoder, passage_text
+from polyprag.retrieval.encoders.interface import Encoder, passage_text
 from polyprag.retrieval.encoders.lsa import LsaEncoder
-from polyprag.retrieval.encoders.model_files import (
-    check_fitted_weights,
-    check_sentence_files,
-    fitted_weights,
+from polyprag.retrieval.encoders.model_files import fitted_weights
+from polyprag.retrieval.encoders.saved import (
+    ENCODER_FILE,
+    SavedEncoder,
+    open_saved,
+    read_saved,
+    saved_dims,
 )
-from polyprag.retrieval.remedy import REMEDY
-from sharding.storage.files import join, read_json, write_json
-
-_FILE = "encoder.json"
+from sharding.storage.files import join, write_json
 
 # What the vectors depend on, by kind of encoder.
 _ALWAYS = ("encoder", "query_prefix", "passage_prefix")
@@ -47,22 +46,6 @@ _DECIDING = {
 _PATHS = {"sentence": ("encoder_path",), "transformers": ("encoder_path", "query_encoder_path")}
 # What else it takes to make an encoder again.
 _FURTHER = ("batch_size", "api_key_env")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Saved:
-    """The contents of encoder.json.
-
-    Attributes:
-        index: the settings of the encoder, the others at their defaults.
-        model: of `base`.
-        fitted: what else the kind needs: `lsa` the settings of its files, `openai` the dims, models
-            on this machine what tells their weights from others.
-    """
-
-    index: IndexConfig
-    model: ModelConfig | None = None
-    fitted: dict[str, Any] = field(default_factory=dict)
 
 
 def encoder_settings(config: Config) -> dict[str, Any]:
@@ -125,14 +108,14 @@ def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Conf
         )
         fitted = lsa.save(directory)
     values = {"index": kept, "model": model, "fitted": fitted}
-    encoder = _opened(msgspec.convert(values, _Saved), directory, gpu=index.gpu)
+    encoder = open_saved(msgspec.convert(values, SavedEncoder), directory, gpu=index.gpu)
     if index.encoder == "openai":
         fitted["dims"] = encoder.dims  # so that nobody has to ask for it again
         asked = trust.endpoint_of(config, trust.INDEX)
         trust.remember([] if asked is None else [asked])
     saved_model = None if model is None else msgspec.convert(model, ModelConfig)
     fitted |= fitted_weights(index, saved_model)  # once a hub's model has been fetched
-    write_json(directory / _FILE, values)
+    write_json(directory / ENCODER_FILE, values)
     return encoder
 
 
@@ -152,11 +135,11 @@ def saved_encoder(
         ConfigError: a model isn't there any more, there is no key, or an endpoint would be asked
             that the user hasn't given.
     """
-    saved = _read(directory)
+    saved = read_saved(directory)
     asked = _endpoint(saved.index)
     if asked is not None and asked.entry != given:
         _check(asked, directory, trust_run=False)
-    return _opened(saved, directory, gpu=gpu)
+    return open_saved(saved, directory, gpu=gpu)
 
 
 def check_saved_endpoint(directory: str | Path, *, trust_run: bool) -> bool:
@@ -170,7 +153,7 @@ def check_saved_endpoint(directory: str | Path, *, trust_run: bool) -> bool:
         RunError: encoder.json is damaged.
         ConfigError: the user hasn't given the endpoint.
     """
-    asked = _endpoint(_read(directory).index)
+    asked = _endpoint(read_saved(directory).index)
     if asked is None:
         return False
     _check(asked, directory, trust_run=trust_run)
@@ -184,7 +167,7 @@ def _endpoint(index: IndexConfig) -> trust.Outside | None:
 
 
 def _check(asked: trust.Outside, directory: str | Path, *, trust_run: bool) -> None:
-    places = dict.fromkeys(asked.values, join(directory, _FILE))
+    places = dict.fromkeys(asked.values, join(directory, ENCODER_FILE))
     trust.check(asked, given=(), places=places, trust_run=trust_run)
 
 
@@ -197,10 +180,10 @@ def cheap_dims(directory: Path) -> int | None:
     Raises:
         RunError: encoder.json or what was fitted is damaged.
     """
-    saved = _read(directory)
+    saved = read_saved(directory)
     if saved.index.encoder == "lsa":
         return LsaEncoder.load(directory, saved.fitted).dims
-    return _saved_dims(saved, directory)
+    return saved_dims(saved, directory)
 
 
 def saved_kind(directory: Path) -> str:
@@ -212,93 +195,7 @@ def saved_kind(directory: Path) -> str:
     Raises:
         RunError: encoder.json is damaged.
     """
-    return _read(directory).index.encoder
-
-
-def _read(directory: str | Path) -> _Saved:
-    path = join(directory, _FILE)
-    try:
-        values = read_json(path)
-        if isinstance(values, dict) and isinstance(values.get("index"), dict):
-            # Earlier versions encoded passages without the model's own prompts.
-            values["index"].setdefault("model_prompts", False)
-        return msgspec.convert(values, _Saved)
-    except (OSError, FileError, ConfigError, msgspec.ValidationError) as error:
-        raise RunError(f"{path}: damaged or of another version ({error}); {REMEDY}") from error
-
-
-def _opened(saved: _Saved, directory: Path, *, gpu: str) -> Encoder:
-    """Returns the encoder of a description and the files beside it."""
-    index = saved.index
-    where = str(directory / _FILE)
-    check_fitted_weights(saved.fitted, index, saved.model, where=where)
-    prefixes = {"query_prefix": index.query_prefix, "passage_prefix": index.passage_prefix}
-    path = index.encoder_path or ""
-    if index.encoder == "lsa":
-        return PrefixedEncoder(LsaEncoder.load(directory, saved.fitted), **prefixes)
-    if index.encoder == "sentence":
-        from polyprag.retrieval.encoders.sentence import SentenceEncoder
-
-        check_sentence_files(path)
-        return SentenceEncoder(
-            path,
-            batch_size=index.batch_size,
-            normalize=index.normalize,
-            model_prompts=index.model_prompts,
-            gpu=gpu,
-            **prefixes,
-        )
-    if index.encoder == "openai":
-        from polyprag.retrieval.encoders.openai import OpenAIEncoder
-
-        return PrefixedEncoder(
-            OpenAIEncoder(
-                path,
-                base_url=index.base_url,
-                api_key_env=index.api_key_env,
-                batch_size=index.batch_size,
-                normalize=index.normalize,
-                max_tokens=index.max_tokens,
-                dims=_saved_dims(saved, directory),
-            ),
-            **prefixes,
-        )
-    from polyprag.retrieval.encoders.pooled_model import PooledModel, Pooling
-
-    pooling = Pooling(
-        kind=index.pooling,
-        normalize=index.normalize,
-        max_tokens=index.max_tokens,
-        batch_size=index.batch_size,
-    )
-    if index.encoder == "transformers":
-        from polyprag.retrieval.encoders.transformers import TransformersEncoder
-
-        return TransformersEncoder.open(
-            path,
-            pooling=pooling,
-            query_path=index.query_encoder_path,
-            passage_pair=index.passage_pair,
-            gpu=gpu,
-            **prefixes,
-        )
-    from polyprag.method.base_model import load_base
-
-    if saved.model is None:
-        raise RunError(f"{directory / _FILE}: names no base model; {REMEDY}")
-    base: Any  # whose `base_model` transformers types as any torch module
-    base, tokenizer = load_base(saved.model, device="cpu" if gpu == "never" else None)
-    where = f"model.path={saved.model.path!r}"
-    return PrefixedEncoder(
-        PooledModel(base.base_model, tokenizer, pooling, where=where), **prefixes
-    )
-
-
-def _saved_dims(saved: _Saved, directory: Path) -> int | None:
-    dims = saved.fitted.get("dims")
-    if dims is not None and (not isinstance(dims, int) or dims < 1):
-        raise RunError(f"{directory / _FILE}: vectors of {dims!r} numbers; {REMEDY}")
-    return dims
+    return read_saved(directory).index.encoder
 
 
 def _found_anywhere(path: str | None) -> str | None:
