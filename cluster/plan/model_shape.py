@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from polyprag.config import Config, ModelConfig
 from polyprag.errors import ConfigError
 from polyprag.method.experts import inject
+from polyprag.method.support.check import check_skeleton
+from polyprag.method.support.coverage import coverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class ModelShape:
         expert_parameters: numbers in the whole expert pool.
         sites: S of a routing row.
         experts: K of a routing row.
+        out_of_reach: what can't carry experts, as a warning; None if there is nothing.
     """
 
     base_parameters: int
@@ -40,6 +43,7 @@ class ModelShape:
     expert_parameters: int
     sites: int
     experts: int
+    out_of_reach: str | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -70,7 +74,7 @@ def model_shape(config: Config) -> ModelShape:
             trust_remote_code=False,
         )
         with torch.device("meta"):
-            make: Callable[..., nn.Module] = AutoModelForCausalLM.from_config
+            make: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
             model = make(settings, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _cannot_read(config.model, error) from error
@@ -86,6 +90,7 @@ def model_shape(config: Config) -> ModelShape:
     text = settings.get_text_config()
     with torch.device("meta"):
         pool = inject(model, config.experts, config.router, seed=0)
+    check_skeleton(model, pool)
     return ModelShape(
         base_parameters=base_parameters,
         base_dtype_bytes=_dtype_bytes(config),
@@ -97,6 +102,7 @@ def model_shape(config: Config) -> ModelShape:
         expert_parameters=sum(parameter.numel() for parameter in pool.parameters()),
         sites=pool.num_sites,
         experts=pool.num_experts,
+        out_of_reach=coverage(model, pool).warning(),
     )
 
 

@@ -1,5 +1,6 @@
 """The first act of a training: what a worker holds before the process group works together."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,13 @@ from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import encoding_dir
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.support.check import check_experts
+from polyprag.method.support.coverage import coverage
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 from sharding.storage.files import exists, join
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,13 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
         first_step=first_step,
         first_epoch=first_epoch,
     )
+    pool = inject(model, config.experts, config.router, seed=config.train.seed)
+    check_experts(model, pool)
+    if distributed.get_rank() == 0:
+        found = coverage(model, pool)
+        _LOG.info("%s", found.text())
+        if (warning := found.warning()) is not None:
+            _LOG.warning("%s", warning)
     return LoadedRun(
         directory=run_dir,
         config=config,
@@ -110,7 +122,7 @@ def _load(run_dir: str, config: Config, *, first_step: int, first_epoch: int) ->
         expert_state=expert_state,
         model=model,
         tokenizer=tokenizer,
-        pool=inject(model, config.experts, config.router, seed=config.train.seed),
+        pool=pool,
         added=_added_rows(run_dir) if checkpoint is not None else {},
     )
 
