@@ -64,7 +64,8 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/cli_page.py
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python docs/models_page.py
+	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_models_page.py
 
 bench: $(STAMP) $(RIVALS_STAMP)
 	@set -e; for script in $(BENCHMARKS); do \

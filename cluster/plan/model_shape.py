@@ -8,6 +8,8 @@ from torch import nn
 from polyprag.config import Config
 from polyprag.method.base_model import base_skeleton
 from polyprag.method.experts import inject
+from polyprag.method.support.check import check_skeleton
+from polyprag.method.support.coverage import coverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class ModelShape:
         expert_parameters: numbers in the whole expert pool.
         sites: S of a routing row.
         experts: K of a routing row.
+        out_of_reach: what can't carry experts, as a warning; None if there is nothing.
     """
 
     base_parameters: int
@@ -37,6 +40,7 @@ class ModelShape:
     expert_parameters: int
     sites: int
     experts: int
+    out_of_reach: str | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -72,6 +76,7 @@ def model_shape(config: Config) -> ModelShape:
     text = model.config.get_text_config()
     with torch.device("meta"):
         pool = inject(model, config.experts, config.router, seed=0)
+    check_skeleton(model, pool)
     return ModelShape(
         base_parameters=base_parameters,
         base_dtype_bytes=_dtype_bytes(config),
@@ -83,6 +88,7 @@ def model_shape(config: Config) -> ModelShape:
         expert_parameters=sum(parameter.numel() for parameter in pool.parameters()),
         sites=pool.num_sites,
         experts=pool.num_experts,
+        out_of_reach=coverage(model, pool).warning(),
     )
 
 

@@ -61,7 +61,7 @@ def plan_run(
         raise RunError(f"{corpus.directory}: no passages; prepare a corpus with some")
     zero = deepspeed_config(config, world_size=config.cluster.workers)["zero_optimization"]
     shape = model_shape(config)
-    notes: list[str] = []
+    notes = [shape.out_of_reach] if shape.out_of_reach is not None else []
     sample = _sample(corpus, config, notes)
     examples, are_estimated = _examples(corpus, config, sample, notes)
     plan = plan_of(examples, config, corpus_url=corpus.directory)

@@ -15,6 +15,7 @@ from cluster.checkpoints.recovery import recover
 from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.phases import plan_phase
 from cluster.plan.steps import EncodePlan
+from cluster.ray.first_look import first_look
 from cluster.ray.room import workers_demand
 from cluster.ray.session import ray_session
 from cluster.ray.trainer import train_on_ray
@@ -26,11 +27,9 @@ from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
 from polyprag.config.files import locate, save_config, shipped_configs
 from polyprag.config.paths import with_absolute_paths
-from polyprag.encoding.base import describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, CorpusError, PolypragError
-from polyprag.method.base_look import look_at_base
 from polyprag.progress import progress
 from sharding.corpus.manifest import CorpusManifest
 from sharding.storage.files import exists, join, list_sizes
@@ -59,7 +58,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     manifest = CorpusManifest.load(corpus_url)
     deepspeed_config(config, world_size=config.cluster.workers)
     check_sinks(config.log)
-    base_model = describe_base(config.model, look_at_base(config))
+    base_model = first_look(config, corpus_url)
     recover(run_dir)
     checkpoint = CheckpointManifest.load(join(run_dir, "checkpoints"))
     is_written = False

@@ -18,21 +18,21 @@ from cluster.checkpoints.recovery import recover_together
 from cluster.checkpoints.writer import load_expert_state
 from cluster.parallel.collectives import bytes_of_first, run_on_all_or_raise
 from cluster.plan.steps import EncodePlan, plan_encoding
-from cluster.plan.token_sample import spread_ids
 from polyprag.config import Config
 from polyprag.encoding.base import BaseModel, describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import DIVERGED, encoding_dir
-from polyprag.errors import CorpusError, FileError, RunError
+from polyprag.errors import RunError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.finite import names_not_finite
-from polyprag.method.unknown_tokens import check_vocabulary
+from polyprag.method.support.check import check_experts
+from polyprag.method.support.coverage import coverage
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 from sharding.storage.files import exists, join
 
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,6 @@ def _load(
     cache = cache_for(corpus_url, directory=data.cache_dir, max_gb=data.cache_gb)
     corpus = Corpus.open(corpus_url, cache=cache)
     model, tokenizer = load_base(config.model)
-    if distributed.get_rank() == 0:
-        _check_vocabulary(corpus, tokenizer, config)
     base_model = describe_base(config.model, tokenizer)
     identity = identity_of(config, corpus.manifest, base_model)
     plan = plan_encoding(
@@ -148,6 +146,13 @@ def _load(
         if wrong := names_not_finite(expert_state.items()):
             directory = join(run_dir, "checkpoints")
             raise RunError(f"{directory}: {wrong[0]!r} of the experts isn't finite; {DIVERGED}")
+    pool = inject(model, config.experts, config.router, seed=config.train.seed)
+    check_experts(model, pool)
+    if distributed.get_rank() == 0:
+        found = coverage(model, pool)
+        _LOG.info("%s", found.text())
+        if (warning := found.warning()) is not None:
+            _LOG.warning("%s", warning)
     return LoadedRun(
         directory=run_dir,
         group=group,
@@ -160,22 +165,8 @@ def _load(
         model=model,
         tokenizer=tokenizer,
         base_model=base_model,
-        pool=inject(model, config.experts, config.router, seed=config.train.seed),
+        pool=pool,
         added=_added_rows(run_dir) if checkpoint is not None else {},
-    )
-
-
-def _check_vocabulary(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
-    """Looks at a few passages, each read by itself, for a script that the model can't read."""
-    try:
-        passages = [corpus.record(i).passage for i in spread_ids(corpus.manifest.num_passages, 32)]
-    except (CorpusError, FileError):
-        return  # the shards' reader says what is wrong, and where
-    check_vocabulary(
-        tokenizer,
-        {each.key: f"{each.title}\n{each.text}" for each in passages if not each.is_removed},
-        where=f"model.path={config.model.path!r}",
-        say=_logger.warning,
     )
 
 

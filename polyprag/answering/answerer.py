@@ -25,6 +25,7 @@ from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.mixture import mix_gates
 from polyprag.method.prompts import PromptTokenizer, TitledText
 from polyprag.method.router import gates as gates_of_rows
+from polyprag.method.support.check import check_experts
 from polyprag.method.window import fit_prompt, prompt_tokens
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
@@ -108,6 +109,7 @@ class Answerer:
         pool = inject(
             model, encoding.config.experts, encoding.config.router, seed=encoding.config.train.seed
         )
+        check_experts(model, pool)
         pool.load_state_dict(encoding.expert_state())
         trained = encoding.config.generation
         return cls(

@@ -22,6 +22,7 @@ from polyprag.growth.row_start import start_rows
 from polyprag.growth.train_rows import RowTrainer
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import inject
+from polyprag.method.support.check import check_experts
 from polyprag.retrieval.search import Index
 from polyprag.run_dir import CORPUS
 from sharding.corpus.manifest import Partition
@@ -188,6 +189,7 @@ def _trainer(run_dir: str, settings: bytes) -> RowTrainer:
     model, tokenizer = load_base(config.model)
     encoding.check_base_model(describe_base(config.model, tokenizer))
     pool = inject(model, config.experts, config.router, seed=config.train.seed)
+    check_experts(model, pool)
     pool.load_state_dict(encoding.expert_state())
     return RowTrainer(model, pool, tokenizer, config)
 

@@ -5,6 +5,7 @@ the files' headers are read.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -14,6 +15,8 @@ from polyprag.config import Config
 from polyprag.errors import ConfigError
 from polyprag.method.base_model import base_skeleton, check_base_size, load_tokenizer
 from polyprag.method.experts import inject
+from polyprag.method.support.check import check_skeleton
+from polyprag.method.support.coverage import coverage
 from polyprag.pretrained.unusable import in_one_line
 
 # Tables of learned positions, by the last part of their names; `embed_positions` of OPT and others
@@ -22,11 +25,12 @@ _POSITIONS = re.compile(r"(embed_positions|position_embeddings?|positions_embed|
 _NOT_OF_THE_TEXT = ("vision", "visual", "audio", "image")
 
 
-def look_at_base(config: Config) -> PreTrainedTokenizerBase:
+def look_at_base(config: Config, *, say: Callable[[str], None]) -> PreTrainedTokenizerBase:
     """Checks that a base model can be trained with these settings, without loading its weights.
 
     Args:
         config: of the run: base model, experts, router, `data.max_length`.
+        say: takes a sentence for the user on what can be trained and isn't what one might expect.
 
     Returns:
         The base model's tokenizer, which had to be loaded for it.
@@ -41,7 +45,10 @@ def look_at_base(config: Config) -> PreTrainedTokenizerBase:
     check_base_size(config.model, skeleton)
     _check_ids(path, skeleton, tokenizer)
     _check_positions(path, skeleton, config.data.max_length)
-    inject(skeleton, config.experts, config.router, seed=0)  # refuses targets that aren't there
+    pool = inject(skeleton, config.experts, config.router, seed=0)
+    check_skeleton(skeleton, pool)
+    if (warning := coverage(skeleton, pool).warning()) is not None:
+        say(warning)
     return tokenizer
 
 

@@ -210,7 +210,7 @@ def inject(
     in_layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and _layer_of(name) is not None
+        if isinstance(module, nn.Linear) and layer_of(name) is not None
     }
     targeted = {n: m for n, m in in_layers.items() if n.rpartition(".")[2] in experts.targets}
     found = sorted({name.rpartition(".")[2] for name in in_layers})
@@ -221,7 +221,7 @@ def inject(
         )
 
     model.requires_grad_(False).eval()
-    num_layers = 1 + max(layer for name in targeted if (layer := _layer_of(name)) is not None)
+    num_layers = 1 + max(layer for name in targeted if (layer := layer_of(name)) is not None)
     first = next(iter(targeted.values())).weight.dtype
     context = GateContext(
         rank=experts.rank,
@@ -231,7 +231,7 @@ def inject(
     generator = torch.Generator().manual_seed(seed)
     layers = {}
     for linear, (name, base) in enumerate(targeted.items()):
-        site = site_of_module(router.granularity, layer=_layer_of(name) or 0, linear=linear)
+        site = site_of_module(router.granularity, layer=layer_of(name) or 0, linear=linear)
         gated = GatedLoRALinear(base, experts=experts, site=site, context=context)
         _initialise(gated, generator)
         parent, _, last = name.rpartition(".")
@@ -243,7 +243,7 @@ def inject(
     return ExpertPool(layers, experts=experts, sites=sites)
 
 
-def _layer_of(module_name: str) -> int | None:
+def layer_of(module_name: str) -> int | None:
     """Returns a module's decoder layer: the first number of its name, as in `layers.3.mlp`."""
     return next((int(part) for part in module_name.split(".") if part.isdecimal()), None)
 

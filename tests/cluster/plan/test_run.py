@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import MixtralConfig
 
 from cluster.plan.feasibility import Limits
 from cluster.plan.run import plan_run
@@ -189,3 +191,25 @@ def test_ratio_and_its_margin() -> None:
     # Deviations of 10 either way: s = sqrt(2 x 200), over 4, times 1.96, as a share of 15.
     assert ratio == 15.0
     assert margin == pytest.approx(1.96 * math.sqrt(400) / 4 / 15)
+
+
+def test_a_plan_warns_of_what_cannot_carry_experts(workplace: Any, tmp_path: Path) -> None:
+    base = tmp_path / "mixtral"
+    shutil.copytree(workplace.base, base)
+    MixtralConfig(
+        vocab_size=258,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+    ).save_pretrained(base)
+    settings = workplace.overrides(model__path=base, experts__targets="[q_proj]")
+    notes = plan_run(str(workplace.run), load_config([], settings)).notes
+    # Of each layer: attention 4 x 16 x 16, router 4 x 16, experts 4 x 3 x 16 x 24, two norms of 16.
+    of_layer = 4 * 256 + 64 + 4608 + 32
+    share = f"q_proj: {256 / of_layer:.0%} of .*down_proj: {4608 / of_layer:.0%}"
+    assert any(re.search(share, note) for note in notes)
+    dense = plan_run(str(workplace.run), load_config([], workplace.overrides()))
+    assert not any("fused" in note for note in dense.notes)

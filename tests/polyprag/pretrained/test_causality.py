@@ -106,8 +106,8 @@ def test_learned_positions_bound_the_examples(saved: Callable[..., str]) -> None
     path = saved(GPT2LMHeadModel, GPT2)
     settings = Config(model=ModelConfig(path=path), data=DataConfig(max_length=65))
     with pytest.raises(ConfigError, match=r"data\.max_length=65 .*has 64 positions"):
-        look_at_base(settings)
+        look_at_base(settings, say=print)
     fits = Config(model=ModelConfig(path=path), data=DataConfig(max_length=64))
     with pytest.raises(ConfigError, match=r"experts\.targets"):  # the next thing that is wrong
-        look_at_base(fits)
+        look_at_base(fits, say=print)
     assert ExpertsConfig().targets == fits.experts.targets

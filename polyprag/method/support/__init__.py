@@ -1,0 +1,1 @@
+"""Whether a model can carry experts, and how much of it does."""
