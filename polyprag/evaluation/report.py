@@ -23,7 +23,7 @@ from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import CONTROLS, Mode
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question, read_questions
-from sharding.printable import one_line, printable
+from sharding.printable import printable, printable_line
 from sharding.storage.files import atomic_write, join, read_json
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -140,14 +140,14 @@ def print_samples(samples: Sequence[ShownQuestion], console: Console) -> None:
     """Prints each question, its answer, the passages behind it, and its mixture of experts."""
     for sample in samples:
         answer = sample.answer
-        console.print(Text(one_line(sample.question.question), style="bold"))
-        expected = one_line(" / ".join(sample.question.answers[:3]))
+        console.print(Text(printable_line(sample.question.question), style="bold"))
+        expected = printable_line(" / ".join(sample.question.answers[:3]))
         for name, text in ((answer.mode, answer.text), ("closed", sample.closed_book)):
-            console.print(_indented(Text(f"{name:<9}{one_line(text) or '(nothing)'}")))
+            console.print(_indented(Text(f"{name:<9}{printable_line(text) or '(nothing)'}")))
         console.print(_indented(Text(f"{'expected':<9}{expected}", style="dim")))
         if answer.hits is not None:
             for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-                line = one_line(f"{passage.title}: {passage.text}")
+                line = printable_line(f"{passage.title}: {passage.text}")
                 if len(line) > _SHOWN_CHARACTERS:
                     line = line[: _SHOWN_CHARACTERS - 3] + "..."
                 console.print(_indented(Text(f"{float(score):8.2f}  {line}")))
@@ -212,7 +212,7 @@ def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _wrapped(sample: ShownQuestion) -> str:
-    text = one_line(f"{sample.question.question} {sample.answer.text or '(nothing)'}")
+    text = printable_line(f"{sample.question.question} {sample.answer.text or '(nothing)'}")
     return "\n".join(textwrap.wrap(text, width=44, max_lines=3, placeholder=" ..."))
 
 

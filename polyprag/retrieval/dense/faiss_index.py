@@ -29,6 +29,7 @@ _PLACE = "place.json"  # which of a segment's passages the vectors are of
 _POSITIONS = "positions.npy"  # of the vectors' passages, where not every passage has a vector
 _GPU_MAX_K = 2048  # the kernels' limit
 _NO_POSITIONS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+_TABLE_BYTES = 1 << 32  # FAISS makes tables of up to half of it when it reads a lossy index
 _reading = threading.Lock()
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def read_file(path: Path, *, flags: int = 0) -> Any:
     """Reads a FAISS index, which may come from elsewhere, or maps it.
 
     From 1.15 on FAISS holds graphs, lists and codes against each other, and takes no more memory
-    for a vector than the file has bytes.
+    for a vector than the file has bytes, or 4 GiB.
 
     Args:
         path: of the file.
@@ -95,13 +96,13 @@ def _lists_elsewhere(index: Any, path: Path) -> bool:
 
 @contextlib.contextmanager
 def _no_vector_longer_than(num_bytes: int) -> Iterator[None]:
-    """Has FAISS take no more memory for a vector; its limit is the whole process's."""
+    """Has FAISS take hardly more memory for a vector; its limit is the whole process's."""
     if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
         yield
         return
     with _reading:
         before = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(max(num_bytes, 1))
+        faiss.set_deserialization_vector_byte_limit(max(num_bytes, _TABLE_BYTES))
         try:
             yield
         finally:

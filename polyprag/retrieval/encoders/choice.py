@@ -117,7 +117,7 @@ def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Conf
     encoder = _opened(msgspec.convert(values, _Saved), directory, gpu=index.gpu)
     if index.encoder == "openai":
         fitted["dims"] = encoder.dims  # so that nobody has to ask for it again
-        asked = trust.endpoint_of(config, trust.INDEX)
+        asked = trust.endpoint_of(config, trust.INDEX_ENDPOINT)
         trust.remember([] if asked is None else [asked])
     write_json(directory / _FILE, values)
     return encoder
@@ -167,7 +167,9 @@ def check_saved_endpoint(directory: str | Path, *, trust_run: bool) -> bool:
 def _endpoint(index: IndexConfig) -> trust.Outside | None:
     if index.encoder != "openai":
         return None
-    return trust.endpoint(trust.INDEX, base_url=index.base_url, api_key_env=index.api_key_env)
+    return trust.endpoint(
+        trust.INDEX_ENDPOINT, base_url=index.base_url, api_key_env=index.api_key_env
+    )
 
 
 def _check(asked: trust.Outside, directory: str | Path, *, trust_run: bool) -> None:
