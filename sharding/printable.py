@@ -28,7 +28,7 @@ def printable(text: str, *, lines: bool = False) -> str:
     return without_passwords(_UNSAFE.sub(lambda found: _written_out(found[0], lines=lines), text))
 
 
-def one_line(text: str) -> str:
+def printable_line(text: str) -> str:
     """Returns a text as one printable line, white space as single spaces."""
     return printable(" ".join(text.split()))
 

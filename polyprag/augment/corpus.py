@@ -121,7 +121,7 @@ def _writer(config: Config) -> Writer:
     if config.augment.backend == "openai":
         from polyprag.augment.openai import OpenAIWriter
 
-        asked = trust.endpoint_of(config, trust.AUGMENT)
+        asked = trust.endpoint_of(config, trust.AUGMENT_ENDPOINT)
         trust.remember([] if asked is None else [asked])  # so that `add` asks it, too
         return OpenAIWriter(config.augment)
     return _rules_writer(config.augment)

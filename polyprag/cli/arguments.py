@@ -198,7 +198,8 @@ def checked_settings(
         ConfigError: see `polyprag.config.files.load_config`.
     """
     from polyprag.config.files import load_config
-    from polyprag.config.trust import CACHE_DIR, INDEX, outside
+    from polyprag.config.trust import CACHE_DIR, outside
+    from polyprag.run_dir import INDEX
     from sharding.storage.files import exists, join
     from sharding.storage.urls import is_local
 

@@ -7,7 +7,7 @@ import click
 from polyprag.answering.modes import CONTROLS, MODES, Mode
 from polyprag.cli.arguments import config_option, run_argument, settings_of, split_overrides
 from polyprag.cli.output import echo, echo_json
-from sharding.printable import one_line
+from sharding.printable import printable_line
 
 if TYPE_CHECKING:
     from polyprag.answering.answer import Answer
@@ -108,12 +108,12 @@ def print_answer(question: str, answer: "Answer") -> None:
 
     console = Console(highlight=False)
     lines = [
-        Text(one_line(question), style="bold"),
-        Text(f"  {one_line(answer.text) or '(nothing)'}"),
+        Text(printable_line(question), style="bold"),
+        Text(f"  {printable_line(answer.text) or '(nothing)'}"),
     ]
     if answer.hits is not None:
         for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-            line = one_line(f"{passage.title}: {passage.text}")
+            line = printable_line(f"{passage.title}: {passage.text}")
             if len(line) > _SHOWN_CHARACTERS:
                 line = line[: _SHOWN_CHARACTERS - 3] + "..."
             lines.append(Text(f"  {float(score):9.3f}  {line}"))

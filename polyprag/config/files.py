@@ -214,7 +214,10 @@ def _checked(
     given |= {key for key, value in values.items() if value == default[key]}
     places = {setting.key: setting.where for setting in of_run}
     named = trust.outside(_with_deepspeed_file(config), is_remote=is_remote)
-    for section in (trust.AUGMENT, trust.INDEX):  # of an index, say, whose run says otherwise
+    for section in (
+        trust.AUGMENT_ENDPOINT,
+        trust.INDEX_ENDPOINT,
+    ):  # of an index, say, whose run says otherwise
         each = trust.endpoint_of(config, section)
         if each is not None and each not in named and given.issuperset(each.values):
             trust.remember([each])

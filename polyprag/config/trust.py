@@ -33,11 +33,15 @@ _given: set[tuple[str, str]] = set()  # in this process, whether or not the file
 # What a command may use of a run: a setting, or the section of an endpoint and its key.
 ADDRESS, CACHE_DIR, DEEPSPEED = "cluster.address", "data.cache_dir", "deepspeed.config"
 MLFLOW, WANDB = "log.mlflow_uri", "log.wandb_entity"
-AUGMENT, INDEX = "augment", "index"
-EVERYTHING = (ADDRESS, CACHE_DIR, DEEPSPEED, MLFLOW, WANDB, AUGMENT, INDEX)
+AUGMENT_ENDPOINT, INDEX_ENDPOINT = "augment", "index"
+EVERYTHING = (ADDRESS, CACHE_DIR, DEEPSPEED, MLFLOW, WANDB, AUGMENT_ENDPOINT, INDEX_ENDPOINT)
 KEYS = (
     *(ADDRESS, CACHE_DIR, DEEPSPEED, MLFLOW, WANDB),
-    *(f"{section}.{leaf}" for section in (AUGMENT, INDEX) for leaf in ("base_url", "api_key_env")),
+    *(
+        f"{section}.{leaf}"
+        for section in (AUGMENT_ENDPOINT, INDEX_ENDPOINT)
+        for leaf in ("base_url", "api_key_env")
+    ),
 )
 _ENDPOINT = "endpoint"
 
@@ -58,14 +62,18 @@ class Outside:
     def entry(self) -> tuple[str, str]:
         """What is remembered: an endpoint goes with its key, whatever asks it."""
         values = list(self.values.values())
-        if self.use in (AUGMENT, INDEX):
+        if self.use in (AUGMENT_ENDPOINT, INDEX_ENDPOINT):
             return _ENDPOINT, f"{values[0] or 'OpenAI'} ${values[1]}"
         return self.use, str(values[0])
 
     @property
     def key_name(self) -> str | None:
         """The environment variable with an endpoint's key."""
-        return list(self.values.values())[1] if self.use in (AUGMENT, INDEX) else None
+        return (
+            list(self.values.values())[1]
+            if self.use in (AUGMENT_ENDPOINT, INDEX_ENDPOINT)
+            else None
+        )
 
     @property
     def is_trusted(self) -> bool:
@@ -97,9 +105,9 @@ def outside(config: Config, *, is_remote: bool) -> list[Outside]:
     """
     found: list[Outside | None] = []
     if config.augment.backend == "openai":
-        found.append(endpoint_of(config, AUGMENT))
+        found.append(endpoint_of(config, AUGMENT_ENDPOINT))
     if config.index.encoder == "openai":
-        found.append(endpoint_of(config, INDEX))
+        found.append(endpoint_of(config, INDEX_ENDPOINT))
     for key, value, needs in (
         (ADDRESS, config.cluster.address, True),
         (CACHE_DIR, config.data.cache_dir, is_remote),
@@ -150,7 +158,7 @@ def check(
 def host_of(each: Outside) -> str | None:
     """Returns the host that would be reached; None where it is none."""
     value = next(iter(each.values.values()))
-    if each.use in (AUGMENT, INDEX) and value is None:
+    if each.use in (AUGMENT_ENDPOINT, INDEX_ENDPOINT) and value is None:
         return "api.openai.com"
     if value is None or each.use in (CACHE_DIR, DEEPSPEED, WANDB):
         return None

@@ -23,7 +23,7 @@ from polyprag.answering.modes import CONTROLS
 from polyprag.config import Config
 from polyprag.evaluation.questions import read_questions
 from polyprag.evaluation.samples import ShownQuestion, sample_answers, verdict
-from sharding.printable import one_line, printable
+from sharding.printable import printable, printable_line
 from sharding.storage.files import atomic_write, join, read_json
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -70,12 +70,12 @@ def report_run(
     print_samples(samples.shown, console)
     console.print(Text(printable(f"picture: {picture}")), soft_wrap=True)
     if tried := samples.to_try:
-        words = ["polyprag", "ask", str(run_dir), one_line(tried.question.question)]
+        words = ["polyprag", "ask", str(run_dir), printable_line(tried.question.question)]
         asked = printable(shlex.join(words))
         console.print(Text(f"try it:  {asked} --mode {tried.answer.mode}"), soft_wrap=True)
-        said = f"it says {one_line(tried.answer.text) or '(nothing)'!r}, which is {tried.verdict}"
+        said = f"it says {printable_line(tried.answer.text) or '(nothing)'!r}, which is {tried.verdict}"
         if tried.verdict != "right":
-            said += f"; expected: {one_line(tried.question.answers[0])}"
+            said += f"; expected: {printable_line(tried.question.answers[0])}"
         console.print(Text(f"         {said}"), soft_wrap=True)
 
 
@@ -122,17 +122,17 @@ def print_samples(samples: Sequence[ShownQuestion], console: Console) -> None:
     """Prints each question, its answer, the passages behind it, and its mixture of experts."""
     for sample in samples:
         answer = sample.answer
-        console.print(Text(one_line(sample.question.question), style="bold"))
-        expected = one_line(" / ".join(sample.question.answers[:3]))
+        console.print(Text(printable_line(sample.question.question), style="bold"))
+        expected = printable_line(" / ".join(sample.question.answers[:3]))
         for name, text in ((answer.mode, answer.text), ("closed", sample.closed_book)):
-            said = Text(f"{name:<9}{one_line(text) or '(nothing)'}  ")
+            said = Text(f"{name:<9}{printable_line(text) or '(nothing)'}  ")
             worth = verdict(text, sample.question)
             said.append(worth, style=_STYLES.get(worth, "yellow"))
             console.print(_indented(said))
         console.print(_indented(Text(f"{'expected':<9}{expected}", style="dim")))
         if answer.hits is not None:
             for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-                line = one_line(f"{passage.title}: {passage.text}")
+                line = printable_line(f"{passage.title}: {passage.text}")
                 if len(line) > _SHOWN_CHARACTERS:
                     line = line[: _SHOWN_CHARACTERS - 3] + "..."
                 console.print(_indented(Text(f"{float(score):8.2f}  {line}")))
@@ -199,11 +199,13 @@ def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def sample_title(sample: ShownQuestion) -> str:
     """Returns a sample's question, what was answered and expected, and whether it was right."""
-    lines = textwrap.wrap(one_line(sample.question.question), 44, max_lines=2, placeholder=" ...")
-    said = f"{sample.verdict}: {one_line(sample.answer.text) or '(nothing)'}"
+    lines = textwrap.wrap(
+        printable_line(sample.question.question), 44, max_lines=2, placeholder=" ..."
+    )
+    said = f"{sample.verdict}: {printable_line(sample.answer.text) or '(nothing)'}"
     lines += textwrap.wrap(said, 44, max_lines=2, placeholder=" ...")
     if sample.verdict != "right":
-        expected = f"expected: {one_line(sample.question.answers[0])}"
+        expected = f"expected: {printable_line(sample.question.answers[0])}"
         lines += textwrap.wrap(expected, 44, max_lines=1, placeholder=" ...")
     return "\n".join(lines)
 

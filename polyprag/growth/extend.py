@@ -109,7 +109,7 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
             f"the corpus was augmented in a way that this polyprag doesn't know ({recorded}); "
             "augment it with the polyprag that did it before"
         ) from error
-    asked = trust.endpoint_of(as_before, trust.AUGMENT)
+    asked = trust.endpoint_of(as_before, trust.AUGMENT_ENDPOINT)
     if as_before.augment.backend == "openai" and asked is not None:
         places = dict.fromkeys(asked.values, "augmentation in the corpus's manifest")
         trust.check(asked, given=(), places=places, trust_run=False)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from polyprag.config.trust import INDEX, endpoint_of
+from polyprag.config.trust import INDEX_ENDPOINT, endpoint_of
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.retrieval.building.dense import DenseBuild
 from polyprag.retrieval.building.groups import Group, group_ranges, groups_of
@@ -240,7 +240,7 @@ class SegmentBuild:
     ) -> list[IndexPart]:
         gone = self._corpus.manifest.removed
         config = self._settings.config
-        asked = endpoint_of(config, INDEX)
+        asked = endpoint_of(config, INDEX_ENDPOINT)
         given = None if asked is None else asked.entry
         tasks = []
         for group, digest in zip(groups, digests, strict=True):

@@ -29,6 +29,8 @@ _PLACE = "place.json"  # which of a segment's passages the vectors are of
 _POSITIONS = "positions.npy"  # of the vectors' passages, where not every passage has a vector
 _GPU_MAX_K = 2048  # the kernels' limit
 _NO_POSITIONS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+_TABLE_BYTES = 1 << 32  # FAISS makes tables of up to half of it when it reads a lossy index
+_reading = threading.Lock()
 _logger = logging.getLogger(__name__)
 
 
@@ -51,7 +53,7 @@ def read_file(path: Path, *, flags: int = 0) -> Any:
     """Reads a FAISS index, which may come from elsewhere, or maps it.
 
     From 1.15 on FAISS holds graphs, lists and codes against each other, and takes no more memory
-    for a vector than the file has bytes.
+    for a vector than the file has bytes, or 4 GiB.
 
     Args:
         path: of the file.
@@ -63,14 +65,12 @@ def read_file(path: Path, *, flags: int = 0) -> Any:
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-        for bound in ("vector_byte_limit", "loop_limit"):
-            if hasattr(faiss, f"set_deserialization_{bound}"):
-                getattr(faiss, f"set_deserialization_{bound}")(max(size, 1))
-        index = faiss.read_index(str(path), flags | faiss.IO_FLAG_READ_ONLY)
+        with _no_vector_longer_than(size):
+            index = faiss.read_index(str(path), flags | faiss.IO_FLAG_READ_ONLY)
     except (OSError, RuntimeError, MemoryError) as error:
         reason = reason_of(error) if isinstance(error, RuntimeError) else str(error)
         raise RunError(f"{path}: not a readable FAISS index; {REMEDY} [{reason}]") from error
-    if any(_names_a_file(part) for part in _with_inner(index)):
+    if any(_lists_elsewhere(part, path) for part in _with_inner(index)):
         raise RunError(f"{path}: its lists are in another file; {REMEDY}")
     return index
 
@@ -85,11 +85,28 @@ def _with_inner(index: Any) -> Iterator[Any]:
             yield from _with_inner(inner)
 
 
-def _names_a_file(index: Any) -> bool:
-    lists = getattr(index, "invlists", None)
-    return lists is not None and isinstance(
-        faiss.downcast_InvertedLists(lists), faiss.OnDiskInvertedLists
-    )
+def _lists_elsewhere(index: Any, path: Path) -> bool:
+    """Returns whether an index's lists are in another file; mapped ones are in its own."""
+    lists: Any = getattr(index, "invlists", None)
+    if lists is None:
+        return False
+    lists = faiss.downcast_InvertedLists(lists)
+    return isinstance(lists, faiss.OnDiskInvertedLists) and lists.filename != str(path)
+
+
+@contextlib.contextmanager
+def _no_vector_longer_than(num_bytes: int) -> Iterator[None]:
+    """Has FAISS take hardly more memory for a vector; its limit is the whole process's."""
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
+        yield
+        return
+    with _reading:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(max(num_bytes, _TABLE_BYTES))
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
 
 
 def write_place(

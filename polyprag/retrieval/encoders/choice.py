@@ -111,7 +111,7 @@ def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Conf
     encoder = open_saved(msgspec.convert(values, SavedEncoder), directory, gpu=index.gpu)
     if index.encoder == "openai":
         fitted["dims"] = encoder.dims  # so that nobody has to ask for it again
-        asked = trust.endpoint_of(config, trust.INDEX)
+        asked = trust.endpoint_of(config, trust.INDEX_ENDPOINT)
         trust.remember([] if asked is None else [asked])
     saved_model = None if model is None else msgspec.convert(model, ModelConfig)
     fitted |= fitted_weights(index, saved_model)  # once a hub's model has been fetched
@@ -163,7 +163,9 @@ def check_saved_endpoint(directory: str | Path, *, trust_run: bool) -> bool:
 def _endpoint(index: IndexConfig) -> trust.Outside | None:
     if index.encoder != "openai":
         return None
-    return trust.endpoint(trust.INDEX, base_url=index.base_url, api_key_env=index.api_key_env)
+    return trust.endpoint(
+        trust.INDEX_ENDPOINT, base_url=index.base_url, api_key_env=index.api_key_env
+    )
 
 
 def _check(asked: trust.Outside, directory: str | Path, *, trust_run: bool) -> None:

@@ -18,7 +18,7 @@ from polyprag.config.files import load_config, save_config
 from polyprag.progress import progress
 from sharding.corpus.manifest import CorpusManifest
 from sharding.ingest.prepare import prepare
-from sharding.printable import one_line, printable, printable_json, without_passwords
+from sharding.printable import printable, printable_json, printable_line, without_passwords
 
 # Clears the screen, turns text around, hides a line behind another one, opens a C1 sequence.
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202eevil\u2066\x9b31m\r\nfake: all is well\x7f\u2028\U000e0041"
@@ -140,7 +140,7 @@ def test_characters_are_written_out_and_others_left() -> None:
     assert printable("a\udcffb") == r"a\udcffb"
     for said in ("Łódź", "नमस्ते", "می‌خواهم", "👩‍🔬", "日本語", "[bold]x[/bold]", r"C:\new"):
         assert printable(said) == said
-    assert one_line(" a \n b\u2028c\x1b") == r"a b c\x1b"
+    assert printable_line(" a \n b\u2028c\x1b") == r"a b c\x1b"
 
 
 def test_json_says_the_same_without_such_characters() -> None:

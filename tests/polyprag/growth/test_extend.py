@@ -242,7 +242,7 @@ def test_stages_that_are_not_made_yet_are_named_and_passed_over(run: Path, tmp_p
 )
 def test_new_passages_are_augmented_as_the_others_were(augment: AugmentConfig) -> None:
     recorded = describe(Config(augment=augment))
-    asked = trust.endpoint_of(Config(augment=augment), trust.AUGMENT)
+    asked = trust.endpoint_of(Config(augment=augment), trust.AUGMENT_ENDPOINT)
     trust.remember([] if asked is None else [asked])
     assert describe(augment_settings(Config(), recorded)) == recorded
     mine = Config(augment=replace(augment, batch_size=3))
