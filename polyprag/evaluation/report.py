@@ -73,7 +73,8 @@ def report_run(
         words = ["polyprag", "ask", str(run_dir), printable_line(tried.question.question)]
         asked = printable(shlex.join(words))
         console.print(Text(f"try it:  {asked} --mode {tried.answer.mode}"), soft_wrap=True)
-        said = f"it says {printable_line(tried.answer.text) or '(nothing)'!r}, which is {tried.verdict}"
+        said = printable_line(tried.answer.text) or "(nothing)"
+        said = f"it says {said!r}, which is {tried.verdict}"
         if tried.verdict != "right":
             said += f"; expected: {printable_line(tried.question.answers[0])}"
         console.print(Text(f"         {said}"), soft_wrap=True)
