@@ -70,7 +70,7 @@ def read_file(path: Path, *, flags: int = 0) -> Any:
     except (OSError, RuntimeError, MemoryError) as error:
         reason = reason_of(error) if isinstance(error, RuntimeError) else str(error)
         raise RunError(f"{path}: not a readable FAISS index; {REMEDY} [{reason}]") from error
-    if any(_lists_elsewhere(part, path) for part in _with_inner(index)):
+    if any(_lists_elsewhere(part) for part in _with_inner(index)):
         raise RunError(f"{path}: its lists are in another file; {REMEDY}")
     return index
 
@@ -85,13 +85,13 @@ def _with_inner(index: Any) -> Iterator[Any]:
             yield from _with_inner(inner)
 
 
-def _lists_elsewhere(index: Any, path: Path) -> bool:
-    """Returns whether an index's lists are in another file; mapped ones are in its own."""
+def _lists_elsewhere(index: Any) -> bool:
+    """Returns whether an index's lists are in another file; ones mapped from its own name none."""
     lists: Any = getattr(index, "invlists", None)
     if lists is None:
         return False
     lists = faiss.downcast_InvertedLists(lists)
-    return isinstance(lists, faiss.OnDiskInvertedLists) and lists.filename != str(path)
+    return isinstance(lists, faiss.OnDiskInvertedLists) and bool(lists.filename)
 
 
 @contextlib.contextmanager
