@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from polyprag.errors import TRY_AGAIN, FileError, RunError, StorageError
-from sharding.storage.decoding import decode
+from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import atomic_write, join, read_bytes
 from sharding.storage.lease import LEASE_DIRECTORY, check_lease
 
@@ -56,7 +56,7 @@ class WorkerGroup:
         group = cls(run_dir, secrets.token_hex(6), lease)
         group._check_lease()
         with atomic_write(group._url) as file:
-            file.write(msgspec.json.encode(_GroupFile(group.name)) + b"\n")
+            file.write(strict_json(_GroupFile(group.name)) + b"\n")
         return group
 
     def check(self) -> None:

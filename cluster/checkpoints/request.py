@@ -164,7 +164,7 @@ class RequestReader(Closing):
             Who had asked.
         """
         asked = ", ".join(sorted({file.by for file in self._told.values()}))
-        data = msgspec.json.encode(_AnswerFile(self._lease, step))
+        data = strict_json(_AnswerFile(self._lease, step))
         for name in self._told:
             self._done.add(name)
             try:

@@ -189,7 +189,9 @@ def remember(all_of: Iterable[Outside]) -> None:
     if not new:
         return
     _given.update(new)
-    lines = "".join(json.dumps({"setting": name, "value": value}) + "\n" for name, value in new)
+    lines = "".join(
+        json.dumps({"setting": name, "value": value}, allow_nan=False) + "\n" for name, value in new
+    )
     path = state_file()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

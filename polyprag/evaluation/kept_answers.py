@@ -20,7 +20,7 @@ from polyprag.config import Config
 from polyprag.encoding.reader import encoding_dir
 from polyprag.routed.map_file import ROUTER, SETTINGS
 from sharding.errors import FileError
-from sharding.storage.decoding import decode
+from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import (
     atomic_write,
     exists,
@@ -87,7 +87,7 @@ class KeptAnswers:
             made_of: all that decides what the answers are, as JSON values.
             chunk: questions that are answered at once.
         """
-        told = json.dumps({**made_of, "chunk": chunk}, sort_keys=True)
+        told = json.dumps({**made_of, "chunk": chunk}, sort_keys=True, allow_nan=False)
         key = hashlib.sha256(told.encode()).hexdigest()[:16]
         self._out_dir, self._chunk = out_dir, chunk
         self._directory = join(out_dir, f"unfinished-{key}")
@@ -151,7 +151,7 @@ class KeptAnswers:
 
     def _write(self, name: str, value: Any) -> None:
         with atomic_write(join(self._directory, name)) as file:
-            file.write(msgspec.json.encode(value) + b"\n")
+            file.write(strict_json(value) + b"\n")
 
 
 def ingredients(

@@ -18,7 +18,7 @@ import numpy as np
 
 from polyprag.errors import RunError
 from polyprag.retrieval.dense.faiss_factory import empty_index, inverted_file
-from polyprag.retrieval.dense.faiss_index import read_file
+from polyprag.retrieval.dense.faiss_file import read_file
 
 _BLOCK, _FULL = b"ilar", b"full"
 

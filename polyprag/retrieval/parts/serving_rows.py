@@ -170,7 +170,8 @@ class ServingRows:
         """
         if self._scales_n is None:
             rows_mSK = gather_fp16(self._table_nSK.view(np.float16), positions)
-            self._refuse_damaged(are_finite(rows_mSK))
+            if not are_finite(rows_mSK):
+                self._refuse_damaged(positions)
             return rows_mSK
         rows_mSK = self._table_nSK.take(positions, axis=0).astype(np.float32)
         rows_mSK *= self._scales_n[positions][:, None, None]
@@ -196,13 +197,14 @@ class ServingRows:
         if self._scales_n is not None:
             scales_m = torch.from_numpy(self._scales_n[positions]).to(device)
             rows_mSK *= scales_m[:, None, None]
-        else:
-            self._refuse_damaged(bool(torch.isfinite(rows_mSK).all()))
+        elif not torch.isfinite(rows_mSK).all():
+            self._refuse_damaged(positions)
         return rows_mSK
 
-    def _refuse_damaged(self, is_finite: bool) -> None:
-        if not is_finite:
-            raise RunError(f"{self._where}: a row isn't of finite numbers; {REMEDY}")
+    def _refuse_damaged(self, positions: npt.NDArray[np.int64]) -> NoReturn:
+        is_finite_m = np.isfinite(self._table_nSK[positions]).all(axis=(1, 2))
+        bad = positions[~is_finite_m][0]
+        raise RunError(f"{self._where}: row {bad} of the segment isn't of finite numbers; {REMEDY}")
 
 
 class Rows:

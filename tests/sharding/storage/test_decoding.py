@@ -20,6 +20,11 @@ NOT_WRITTEN = {  # what they make is hashed, compared, or sent to another worker
     "polyprag/retrieval/building/settings.py",
     "polyprag/retrieval/parts/local_copies.py",
     "polyprag/retrieval/parts/part.py",
+    "cluster/checkpoints/recovery.py",
+    "polyprag/pretrained/identity.py",
+    "polyprag/tokens/chat_template.py",
+    "polyprag/tokens/render_chat.py",
+    "polyprag/tokens/text_tokens.py",
     "sharding/ingest/pack.py",
     "sharding/ingest/parse_task.py",
     "sharding/storage/decoding.py",  # which refuses it before

@@ -98,7 +98,7 @@ def test_long_files_are_read_no_further_than_they_can_be_long(tmp_path: Path) ->
 
 def test_a_link_that_leads_nowhere_is_listed(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "nothing")
-    assert list_sizes(tmp_path) == {"a": 0}
+    assert list(list_sizes(tmp_path)) == ["a"]
 
 
 def test_removing_a_linked_directory_leaves_what_it_links_to(tmp_path: Path) -> None:

@@ -70,11 +70,11 @@ def test_a_model_that_can_not_read_any_passage_is_refused(
             json.dumps({"index": {"encoder": "openai", "encoder_path": "m"}, "fitted": {"dims": 4}})
         ),
     )
-    monkeypatch.setattr(work, "_encoder", lambda directory, gpu: Encoder("sea"))
+    monkeypatch.setattr(work, "_encoder", lambda *_: Encoder("sea"))
     with pytest.raises(CorpusError, match=r"none of the 3 passages .*encoder=openai can read"):
         build_index(run, config)
     notes: list[str] = []
-    monkeypatch.setattr(work, "_encoder", lambda directory, gpu: Encoder("red"))
+    monkeypatch.setattr(work, "_encoder", lambda *_: Encoder("red"))
     for path in (run / "index").glob("embeddings-*"):
         path.rename(path.with_name(f"old-{path.name}"))
     build_index(run, config, say=notes.append)
@@ -140,7 +140,7 @@ def test_vectors_and_rows_that_are_not_finite_are_refused_by_name(tmp_path: Path
         rows[ids == 13] = np.inf
         return rows
 
-    with pytest.raises(RunError, match=r"rows of 1 passages from id 13 on"):
+    with pytest.raises(RunError, match=r"row of '13' \(passage 13\) isn't finite"):
         write_rows(
             tmp_path,
             rows_of,
@@ -170,7 +170,7 @@ def test_a_search_refuses_vectors_and_rows_that_are_not_finite(
     table[7, 0, 0] = np.nan
     table.flush()
     assert index.rows_of([6]) is not None
-    with pytest.raises(RunError, match="row of passage 7"):
+    with pytest.raises(RunError, match="row 7 of the segment"):
         index.rows_of([6, 7])
 
 
