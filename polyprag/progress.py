@@ -80,7 +80,9 @@ def _bar(
         BarColumn(),
         CountColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("so far,"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("left"),
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(file=stream)) as bar:

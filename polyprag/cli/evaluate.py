@@ -4,12 +4,13 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
+    json_option,
     only_overrides,
     overrides_argument,
     run_argument,
     settings_of,
 )
-from polyprag.cli.output import echo
+from polyprag.cli.output import echo, echo_json
 
 
 @click.command("evaluate")
@@ -44,6 +45,7 @@ from polyprag.cli.output import echo
     help="Passages for each question.  [default: retrieval.top_k]",
 )
 @config_option
+@json_option
 def command(
     run: str,
     arguments: tuple[str, ...],
@@ -54,6 +56,7 @@ def command(
     limit: int | None,
     top_k: int | None,
     configs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Score RUN on a question file.
 
@@ -86,5 +89,8 @@ def command(
         limit=limit,
         show=progress,
     )
+    if as_json:
+        echo_json(results)
+        return
     Console().print(results_table(results))
     echo(f"{out_dir}: results.json, predictions-*.jsonl")

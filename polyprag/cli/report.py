@@ -4,11 +4,13 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
+    json_option,
     only_overrides,
     overrides_argument,
     run_argument,
     settings_of,
 )
+from polyprag.cli.output import echo_json
 
 
 @click.command("report")
@@ -26,6 +28,7 @@ from polyprag.cli.arguments import (
 )
 @click.option("--picture", required=True, metavar="FILE.png", help="Where the picture goes.")
 @config_option
+@json_option
 def command(
     run: str,
     arguments: tuple[str, ...],
@@ -33,6 +36,7 @@ def command(
     questions_path: str,
     picture: str,
     configs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Show an evaluation: its table, sample answers and a picture.
 
@@ -45,6 +49,14 @@ def command(
           --picture popqa.png
     """
     config = settings_of(run, configs, only_overrides(arguments))
-    from polyprag.evaluation.report import report_run
+    from rich.console import Console
 
-    report_run(run, config, results_dir=results, questions_path=questions_path, picture=picture)
+    from polyprag.evaluation.report import make_report, print_report
+
+    report = make_report(
+        run, config, results_dir=results, questions_path=questions_path, picture=picture
+    )
+    if as_json:
+        echo_json(report.fields())
+    else:
+        print_report(report, Console())

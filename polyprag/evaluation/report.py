@@ -8,6 +8,7 @@ import shlex
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import CONTROLS
 from polyprag.config import Config
 from polyprag.evaluation.questions import read_questions
-from polyprag.evaluation.samples import ShownQuestion, sample_answers, verdict
+from polyprag.evaluation.samples import Samples, ShownQuestion, sample_answers, verdict
 from sharding.printable import printable, printable_line
 from sharding.storage.files import atomic_write, join, read_json
 
@@ -32,16 +33,44 @@ _SHOWN_CHARACTERS = 100
 _STYLES = {"right": "green", "wrong": "red"}
 
 
-def report_run(
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is shown of an evaluation.
+
+    Attributes:
+        run_dir: the run that was evaluated.
+        results: of results.json, by method.
+        samples: questions with their answers.
+        picture: the PNG that was saved.
+    """
+
+    run_dir: str
+    results: Mapping[str, Mapping[str, Any]]
+    samples: Samples
+    picture: str
+
+    def fields(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        samples = self.samples
+        return {
+            "results": self.results,
+            "num_tried": samples.num_tried,
+            "num_right": samples.num_right,
+            "samples": [_fields(sample) for sample in samples.shown],
+            "to_try": samples.to_try and _fields(samples.to_try),
+            "picture": self.picture,
+        }
+
+
+def make_report(
     run_dir: str | Path,
     config: Config,
     *,
     results_dir: str | Path,
     questions_path: str | Path,
     picture: str | Path,
-    console: Console | None = None,
-) -> None:
-    """Prints an evaluation's table, three sample answers and a command to try; saves its picture.
+) -> Report:
+    """Asks a run three sample questions, and saves an evaluation's picture.
 
     Args:
         run_dir: the run that was evaluated; it answers the samples.
@@ -49,18 +78,22 @@ def report_run(
         results_dir: where `polyprag.evaluation.run.evaluate` wrote results.json.
         questions_path: what the samples are chosen from.
         picture: where the PNG goes.
-        console: where to print; stdout by default.
 
     Raises:
         FileError: there is no results.json.
         RunError: the run has no encoding or index.
     """
-    console = console or Console()
     results = read_json(join(results_dir, "results.json"))
     answerer = Answerer.open(run_dir, config, modes=("poly", "closed"))
     samples = sample_answers(answerer, read_questions(questions_path))
     save_picture(picture, results, samples.shown)
-    console.print(results_table(results))
+    return Report(str(run_dir), results, samples, str(picture))
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Prints an evaluation's table, sample answers and a command to try."""
+    samples = report.samples
+    console.print(results_table(report.results))
     console.print()
     console.print(
         f"Of {samples.num_tried} questions spread over the file {samples.num_right} are answered "
@@ -68,9 +101,9 @@ def report_run(
         highlight=False,
     )
     print_samples(samples.shown, console)
-    console.print(Text(printable(f"picture: {picture}")), soft_wrap=True)
+    console.print(Text(printable(f"picture: {report.picture}")), soft_wrap=True)
     if tried := samples.to_try:
-        words = ["polyprag", "ask", str(run_dir), printable_line(tried.question.question)]
+        words = ["polyprag", "ask", report.run_dir, printable_line(tried.question.question)]
         asked = printable(shlex.join(words))
         console.print(Text(f"try it:  {asked} --mode {tried.answer.mode}"), soft_wrap=True)
         said = printable_line(tried.answer.text) or "(nothing)"
@@ -78,6 +111,17 @@ def report_run(
         if tried.verdict != "right":
             said += f"; expected: {printable_line(tried.question.answers[0])}"
         console.print(Text(f"         {said}"), soft_wrap=True)
+
+
+def _fields(sample: ShownQuestion) -> dict[str, Any]:
+    return {
+        "question": sample.question.question,
+        "expected": list(sample.question.answers),
+        "answer": sample.answer.text,
+        "verdict": sample.verdict,
+        "closed_book": sample.closed_book,
+        "mode": sample.answer.mode,
+    }
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:

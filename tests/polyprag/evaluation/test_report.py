@@ -16,9 +16,10 @@ from polyprag.answering.answerer import Answerer
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question, SourcePassage
 from polyprag.evaluation.report import (
+    make_report,
     mixture_bars,
+    print_report,
     print_samples,
-    report_run,
     results_table,
     sample_title,
     save_picture,
@@ -204,14 +205,17 @@ def test_a_report_ends_with_a_question_that_it_has_asked(
     path = tmp_path / "questions.jsonl"
     path.write_text(json.dumps({"id": "q", "question": text, "answers": [expected]}))
     console = Console(file=io.StringIO(), width=200, force_terminal=False)
-    report_run(
+    report = make_report(
         run,
         config,
         results_dir=tmp_path,
         questions_path=path,
         picture=tmp_path / "report.png",
-        console=console,
     )
+    print_report(report, console)
+    told = report.fields()["to_try"]
+    assert told["question"] == text and told["answer"] == answer.text
+    assert told["verdict"] == ("right" if is_right else "wrong")
     file = console.file
     assert isinstance(file, io.StringIO)
     lines = file.getvalue().splitlines()
@@ -250,14 +254,15 @@ def test_a_run_is_reported_from_its_results_file(
     line = {"id": "q", "question": "Where was Anna born?", "answers": ["Oslo"]}
     questions.write_text(json.dumps(line))
     console = Console(file=io.StringIO(), width=120, force_terminal=False)
-    report_run(
+    report = make_report(
         run,
         config,
         results_dir=tmp_path,
         questions_path=questions,
         picture=tmp_path / "report.png",
-        console=console,
     )
+    print_report(report, console)
+    json.dumps(report.fields(), allow_nan=False)
     file = console.file
     assert isinstance(file, io.StringIO)
     text = file.getvalue()
