@@ -46,8 +46,8 @@ Layers that flatten a batch to (B * T, d) are no problem: every token meets its 
 ## Mixture-of-experts models
 Where the last column names tensors, the model's own routed experts are fused: one tensor holds them
 all, and nothing can be put beside it. There only the dense and shared parts can carry polyprag's
-experts, and these are often a small part of the model. `polyprag plan` and the log of
-`polyprag encode` say which share of the layers' parameters has experts beside it, and warn.
+experts, and these are often a small part of the model. `polyprag plan` and
+`polyprag encode` say so before anything is trained.
 
 The base is frozen at every stage, and stays in eval mode: dropout, layer dropping and the noise of
 routers are off while experts and rows are trained, whatever the model's config says.
