@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from polyprag.cli.main import main
-from polyprag.config.files import shipped_configs
+from polyprag.config.shipped import shipped_configs
 
 ROOT = Path(__file__).parent.parent
 FILES = ROOT / "configs" / "cluster"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from polyprag.config import Config
-from polyprag.config.files import parse_settings, shipped_configs
+from polyprag.config.files import parse_settings
 from polyprag.config.keys import flatten
+from polyprag.config.shipped import shipped_configs
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

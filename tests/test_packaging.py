@@ -81,7 +81,8 @@ def test_wheel_installs_elsewhere_and_finds_its_configs(wheel: Path, tmp_path: P
     subprocess.run([*pip, str(tmp_path / "site"), str(wheel)], check=True, capture_output=True)
     code = (
         "import polyprag, sys\n"
-        "from polyprag.config.files import load_config, shipped_configs\n"
+        "from polyprag.config.files import load_config\n"
+        "from polyprag.config.shipped import shipped_configs\n"
         "print(polyprag.__file__)\n"
         "print(len(shipped_configs()), load_config('llama-3-8b').deepspeed.stage)\n"
         "from polyprag.pretrained import located\n"

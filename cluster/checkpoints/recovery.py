@@ -6,12 +6,13 @@ with the one before. Rows that both share are checked as they are read.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import msgspec
 from torch import distributed
 
+from cluster.checkpoints.group import WorkerGroup
 from cluster.checkpoints.manifest import (
     MANIFEST_NAME,
     CheckpointManifest,
@@ -35,13 +36,18 @@ class _Both(Stored, frozen=True):
     previous: CheckpointManifest | None
 
 
-def recover(run_dir: str) -> None:
+def _nobody_else() -> None:
+    """Checks nothing: the caller's lease keeps others away."""
+
+
+def recover(run_dir: str, *, check: Callable[[], None] = _nobody_else) -> None:
     """Goes back one checkpoint where the last one's manifest, sizes or experts show damage.
 
     It says so in the log and in the run's events.
 
     Args:
         run_dir: whose checkpoints nobody else may be writing.
+        check: is called right before something is changed, and raises if another group trains now.
 
     Raises:
         RunError: the one before the last is damaged, too.
@@ -56,13 +62,17 @@ def recover(run_dir: str) -> None:
     except RunError:
         wrong = f"{join(directory, MANIFEST_NAME)}: can't be read"
     if wrong is not None:
-        _go_back(run_dir, previous, wrong, also=_first_problem(directory, previous))
+        also = _first_problem(directory, previous)
+        _go_back(run_dir, previous, wrong, also=also, check=check)
 
 
-def recover_together(run_dir: str) -> CheckpointManifest | None:
+def recover_together(group: WorkerGroup) -> CheckpointManifest | None:
     """Does what `recover` does, and shares the checksums of rows among the workers.
 
     Every worker of a process group must call it.
+
+    Args:
+        group: that the workers are; one that others have replaced changes nothing.
 
     Returns:
         The checkpoint that all go on from, the same on every worker; None where there is none.
@@ -70,7 +80,8 @@ def recover_together(run_dir: str) -> CheckpointManifest | None:
     Raises:
         PolypragError: on every worker, when no checkpoint is whole or one can't be read.
     """
-    both = _seen_by_first(run_dir)
+    run_dir = group.run_dir
+    both = _seen_by_first(group)
     newest, previous = both.newest, both.previous
     if newest is None or previous is None:
         return newest
@@ -82,7 +93,7 @@ def recover_together(run_dir: str) -> CheckpointManifest | None:
     def go_back() -> None:
         if distributed.get_rank() == 0:
             also_sizes = _first_problem(_directory(run_dir), previous)
-            _go_back(run_dir, previous, wrong, also=also or also_sizes)
+            _go_back(run_dir, previous, wrong, also=also or also_sizes, check=group.check)
 
     run_on_all_or_raise(go_back)
     return previous
@@ -92,17 +103,17 @@ def _directory(run_dir: str) -> str:
     return join(run_dir, "checkpoints")
 
 
-def _seen_by_first(run_dir: str) -> _Both:
+def _seen_by_first(group: WorkerGroup) -> _Both:
     """Returns both manifests as worker 0 sees them.
 
     Another machine's view of a shared file system may lag behind what worker 0 has just written.
     """
-    directory = _directory(run_dir)
+    directory = _directory(group.run_dir)
 
     def read() -> bytes:
         if distributed.get_rank() != 0:
             return b""
-        recover(run_dir)
+        recover(group.run_dir, check=group.check)
         both = _Both(CheckpointManifest.load(directory), load_previous(directory))
         return msgspec.json.encode(both)
 
@@ -152,7 +163,14 @@ def _first_problem(directory: str, manifest: CheckpointManifest | None) -> str |
     return _damage(directory, manifest.experts)
 
 
-def _go_back(run_dir: str, previous: CheckpointManifest, wrong: str, *, also: str | None) -> None:
+def _go_back(
+    run_dir: str,
+    previous: CheckpointManifest,
+    wrong: str,
+    *,
+    also: str | None,
+    check: Callable[[], None],
+) -> None:
     """Makes the checkpoint before the last the last one.
 
     Args:
@@ -160,6 +178,7 @@ def _go_back(run_dir: str, previous: CheckpointManifest, wrong: str, *, also: st
         previous: the checkpoint before the last.
         wrong: what is wrong with the last.
         also: what is wrong with the one before, if anything is.
+        check: see `recover`.
 
     Raises:
         RunError: something is; nothing is changed then.
@@ -170,6 +189,7 @@ def _go_back(run_dir: str, previous: CheckpointManifest, wrong: str, *, also: st
             f"{wrong}; and of the checkpoint before it, {also}: copy the files from elsewhere, or "
             f"delete {directory} to train from the start"
         )
+    check()
     previous.save(directory)
     told = f"{wrong}; went back to the checkpoint before it, of step {previous.step}"
     _LOG.warning("%s", told)

@@ -11,7 +11,8 @@ from pathlib import Path
 import cluster
 import polyprag
 import sharding
-from polyprag.config.files import locate, shipped_configs
+from polyprag.config.files import locate
+from polyprag.config.shipped import shipped_configs
 from polyprag.pretrained import TINY_BASE, located
 from sharding.storage.files import read_bytes
 

@@ -36,13 +36,15 @@ _OF_CODE = (
 )
 _OF_MACHINES = (
     distributed.DistError,
-    torch.AcceleratorError,
+    # PyTorch has it from 2.8 on; before that its words tell.
+    getattr(torch, "AcceleratorError", torch.OutOfMemoryError),
     torch.OutOfMemoryError,
 )
 # PyTorch has one type for what a shape, a network and a GPU did; only its words tell them apart.
 _SAID_OF_MACHINES = re.compile(
     r"gloo|NCCL|c10d|TCPStore|CUDA error|CUDA driver|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error"
-    r"|HIP error|out of memory|allocate memory|start new thread|connection (closed|reset|refused)"
+    r"|NVML|CUDACachingAllocator|HIP error|out of memory|allocate memory|start new thread"
+    r"|connection (closed|reset|refused)"
     r"|broken pipe|timed out|shared memory|after (interpreter )?shutdown",
     re.IGNORECASE,
 )

@@ -25,8 +25,9 @@ from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
-from polyprag.config.files import locate, save_config, shipped_configs
+from polyprag.config.files import locate, save_config
 from polyprag.config.paths import with_absolute_paths
+from polyprag.config.shipped import shipped_configs
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, CorpusError, PolypragError

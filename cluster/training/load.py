@@ -22,7 +22,7 @@ from polyprag.config import Config
 from polyprag.encoding.base import BaseModel, describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import DIVERGED, encoding_dir
-from polyprag.errors import RunError
+from polyprag.errors import RunError, WorkersFailedError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.finite import names_not_finite
@@ -96,7 +96,7 @@ def load_run(
         PolypragError: on every worker alike, when one of them met a user's error.
     """
     group = _begin_group(run_dir, lease=lease)
-    checkpoint = recover_together(run_dir)
+    checkpoint = recover_together(group)
     return run_on_all_or_raise(
         lambda: _load(
             group, config, checkpoint=checkpoint, first_step=first_step, first_epoch=first_epoch
@@ -141,6 +141,11 @@ def _load(
     expert_state = None
     if checkpoint is not None:
         check_identity(checkpoint, identity, run_dir)
+        if checkpoint.step < first_step:  # which the driver had planned before it went back
+            raise WorkersFailedError(
+                f"{run_dir}: went back to the checkpoint of step {checkpoint.step}, of an earlier "
+                "phase; the same command goes on from there"
+            )
         check_cursor(checkpoint, plan, run_dir)
         expert_state = load_expert_state(join(run_dir, "checkpoints"), checkpoint)
         if wrong := names_not_finite(expert_state.items()):

@@ -111,7 +111,7 @@ def _key_of(corpus: Corpus, passage: int) -> str:
     """Returns a passage's key for an error; its number where the shard can't be read by now."""
     try:
         return corpus.record(passage).passage.key
-    except PolypragError:
+    except (PolypragError, OSError):  # the others wait for what this worker found
         return str(passage)
 
 

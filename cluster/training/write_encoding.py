@@ -64,7 +64,9 @@ def _save(
         parts=parts,
         trained=Trained(steps=step, epochs=run.plan.first_epoch + run.plan.epochs),
         variant=f"-{run.group.name}",
+        check=run.group.check,
     )
+    run.group.check()
     remove_replaced(directory, manifest)
 
 

@@ -11,9 +11,6 @@ from typing import Any, cast
 
 import torch
 from transformers import (
-    GenerationConfig as HFGenerationConfig,
-)
-from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -22,8 +19,11 @@ from transformers import (
 
 from polyprag.config import GenerationConfig
 from polyprag.method.experts import ExpertPool
-
-_decoding: Callable[..., HFGenerationConfig] = HFGenerationConfig  # whose own has no types
+from polyprag.pretrained.generation_config import (
+    end_token_ids,
+    forget_generation_config,
+    new_generation_config,
+)
 
 # B prompts of a batch, S sites, K experts, T tokens of the longest prompt.
 
@@ -44,23 +44,6 @@ class NewlineEnds(StoppingCriteria):
             self._has_newline[token] = "\n" in self._tokenizer.decode([token])
         done = [self._has_newline[token] for token in newest]
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
-
-
-def forget_generation_config(model: PreTrainedModel, *, eos_ids: list[int]) -> None:
-    """Empties a model's own generation config but for what ends a text.
-
-    transformers fills up whatever a call leaves out from there: its makers' guidance_scale,
-    min_new_tokens or bad_words_ids would change answers, and stop_strings or num_return_sequences
-    end in errors.
-    """
-    model.generation_config = _decoding(eos_token_id=eos_ids)
-
-
-def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Returns the ids that end a text: the model's (chat models have several), the tokenizer's."""
-    own = getattr(model.generation_config, "eos_token_id", None)
-    ids = {*own} if isinstance(own, list | tuple) else {own}
-    return sorted({int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None})
 
 
 def continuations(
@@ -91,7 +74,7 @@ def continuations(
         input_ids_BT[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
         mask_BT[row, width - len(prompt) :] = 1
     forget_generation_config(model, eos_ids=eos_ids)
-    decoding = _decoding(
+    decoding = new_generation_config(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
         temperature=temperature or 1.0,

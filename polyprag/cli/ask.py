@@ -67,7 +67,7 @@ def command(
     for question, answer in zip(questions, answers, strict=True):
         if answer.hits is not None and not len(answer.hits.ids) and answerer.index is not None:
             reason = answerer.index.why_nothing(question, method=config.retrieval.method)
-            click.echo(f"note: no passage was found for {question!r}: {reason}", err=True)
+            echo(f"note: no passage was found for {question!r}: {reason}", err=True)
         if as_json:
             echo_json(as_record(question, answer))
         else:

@@ -88,7 +88,7 @@ def copy(name: str, target: Path | None, force: bool) -> None:
       polyprag config copy llama-3.2-1b
       polyprag config copy deepspeed/zero3 my-zero3.yaml
     """
-    from polyprag.config.files import shipped_configs
+    from polyprag.config.shipped import shipped_configs
     from polyprag.errors import ConfigError
     from sharding.storage.files import atomic_write
 
@@ -109,7 +109,7 @@ def copy(name: str, target: Path | None, force: bool) -> None:
 @command.command("list")
 def list_shipped() -> None:
     """List the shipped configs, each with what it is for."""
-    from polyprag.config.files import shipped_configs
+    from polyprag.config.shipped import shipped_configs
 
     shipped = shipped_configs()
     width = max(map(len, shipped), default=0)

@@ -88,6 +88,7 @@ def command(
     words = _absolute(arguments, config)
     if reaches and _TRUST not in words:
         words.append(_TRUST)  # it has been asked for here, where the user's own settings are
+    words += _unusual_keys(config) if name != "remove" else []  # which takes no settings
     jobs = Jobs(address)
     warn_if_open(jobs)
     job, is_new = jobs.submit(
@@ -150,6 +151,19 @@ def _checked(name: str, run: str, arguments: tuple[str, ...]) -> "tuple[Config, 
     _, overrides = split_overrides(arguments)
     configs = list(named_configs(arguments).values())
     return checked_settings(name, run, configs, overrides, trust_run=_TRUST in arguments)
+
+
+def _unusual_keys(config: "Config") -> list[str]:
+    """Returns as settings the endpoints whose keys `--trust-run` doesn't cover."""
+    from polyprag.config.trust import key_is_usual, outside
+
+    return [
+        f"{key}={value}"
+        for each in outside(config, is_remote=True)
+        if not key_is_usual(each)
+        for key, value in each.values.items()
+        if value is not None
+    ]
 
 
 def _absolute(arguments: tuple[str, ...], config: "Config") -> list[str]:

@@ -18,7 +18,6 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import polyprag
 from polyprag.config import Config, trust
 from polyprag.config.keys import flatten, is_text, known_type, section_names
 from polyprag.config.paths import with_absolute_paths
@@ -30,6 +29,7 @@ from polyprag.config.safe_yaml import (
     parse_value,
     refuse_interpolation,
 )
+from polyprag.config.shipped import shipped_configs
 from polyprag.errors import ConfigError
 from sharding.storage.files import atomic_write, exists, join, read_bytes
 from sharding.storage.urls import absolute, is_local
@@ -101,7 +101,7 @@ def changed_settings(run_dir: str | Path, config: Config) -> list[str]:
     saved = join(str(run_dir), CONFIG_FILE)
     if not exists(saved):
         return []
-    before, after = flatten(load_config(saved)), flatten(config)
+    before, after = flatten(load_saved_config(saved)), flatten(config)
     return [f"{key}: {before[key]} -> {after[key]}" for key in after if before[key] != after[key]]
 
 
@@ -156,21 +156,6 @@ def locate(config: str | Path) -> str:
     )
 
 
-def shipped_configs() -> dict[str, Path]:
-    """Returns the configs that come with polyprag by name, such as `deepspeed/zero3`.
-
-    They lie beside the packages in a checkout, and inside `polyprag` in an installed wheel.
-    """
-    package = Path(polyprag.__file__).parent
-    root = next((p for p in (package / "configs", package.parent / "configs") if p.is_dir()), None)
-    if root is None:
-        return {}
-    return {
-        path.relative_to(root).with_suffix("").as_posix(): path
-        for path in sorted(root.rglob("*.yaml"))
-    }
-
-
 def read_yaml(config: str | Path) -> dict[str, Any]:
     """Returns a YAML file's mapping, read with the same care (used for DeepSpeed's own keys).
 
@@ -213,15 +198,15 @@ def _checked(
     given = {setting.key for setting in of_user}
     given |= {key for key, value in values.items() if value == default[key]}
     places = {setting.key: setting.where for setting in of_run}
-    named = trust.outside(_with_deepspeed_file(config), is_remote=is_remote)
-    for section in (
-        trust.AUGMENT_ENDPOINT,
-        trust.INDEX_ENDPOINT,
-    ):  # of an index, say, whose run says otherwise
-        each = trust.endpoint_of(config, section)
-        if each is not None and each not in named and given.issuperset(each.values):
-            trust.remember([each])
-    for each in named:
+    found = _with_deepspeed_file(with_absolute_paths(config))
+    # Also what this command has no use for, or nobody yet: a later one may.
+    by_user = {setting.key for setting in of_user}
+    trust.remember(
+        each
+        for each in trust.all_outside(found)
+        if by_user.intersection(each.values) and given.issuperset(each.values)
+    )
+    for each in trust.outside(found, is_remote=is_remote):
         if each.use in uses:
             trust.check(each, given=given, places=places, trust_run=trust_run)
         elif not keeps_unused and not given.issuperset(each.values) and not each.is_trusted:

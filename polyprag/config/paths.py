@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from polyprag.config.run import Config
+from polyprag.config.shipped import shipped_configs
 
 # When they are read as a path; else they are another's name of a model.
 PATH_SETTINGS: dict[str, Callable[[Config], bool]] = {
@@ -46,8 +47,11 @@ def changed_paths(config: Config) -> dict[str, str]:
         value = getattr(getattr(config, section), leaf)
         if not value or not is_path(config):
             continue
+        if key == "deepspeed.config" and value in shipped_configs():
+            continue
         is_file = key == "deepspeed.config" and os.path.isfile(value)
-        path = os.path.abspath(value) if is_file else absolute_if_there(value)
+        is_made = key == "data.cache_dir"  # where it isn't there yet
+        path = os.path.abspath(value) if is_file or is_made else absolute_if_there(value)
         if path != value:
             found[key] = path
     return found

@@ -96,6 +96,24 @@ def endpoint_of(config: Config, section: str) -> Outside | None:
     return endpoint(section, base_url=of.base_url, api_key_env=of.api_key_env)
 
 
+def all_outside(config: Config) -> list[Outside]:
+    """Returns what settings name outside of a run, whether or not it comes into play.
+
+    Args:
+        config: whose `deepspeed.config` is None where the file ships with polyprag.
+    """
+    found = [endpoint_of(config, section) for section in (AUGMENT_ENDPOINT, INDEX_ENDPOINT)]
+    for key, value in (
+        (ADDRESS, config.cluster.address),
+        (CACHE_DIR, config.data.cache_dir),
+        (DEEPSPEED, config.deepspeed.config),
+        (MLFLOW, config.log.mlflow_uri),
+        (WANDB, config.log.wandb_entity),
+    ):
+        found.append(None if value is None else Outside(key, {key: value}))
+    return [each for each in found if each is not None]
+
+
 def outside(config: Config, *, is_remote: bool) -> list[Outside]:
     """Returns what settings name outside of a run, as far as they come into play.
 
@@ -103,21 +121,16 @@ def outside(config: Config, *, is_remote: bool) -> list[Outside]:
         config: whose `deepspeed.config` is None where the file ships with polyprag.
         is_remote: whether the run is; else nothing is cached.
     """
-    found: list[Outside | None] = []
-    if config.augment.backend == "openai":
-        found.append(endpoint_of(config, AUGMENT_ENDPOINT))
-    if config.index.encoder == "openai":
-        found.append(endpoint_of(config, INDEX_ENDPOINT))
-    for key, value, needs in (
-        (ADDRESS, config.cluster.address, True),
-        (CACHE_DIR, config.data.cache_dir, is_remote),
-        (DEEPSPEED, config.deepspeed.config, True),
-        (MLFLOW, config.log.mlflow_uri, "mlflow" in config.log.sinks),
-        (WANDB, config.log.wandb_entity, "wandb" in config.log.sinks),
-    ):
-        if value is not None and needs:
-            found.append(Outside(key, {key: value}))
-    return [each for each in found if each is not None]
+    is_needed = {
+        ADDRESS: True,
+        CACHE_DIR: is_remote,
+        DEEPSPEED: True,
+        MLFLOW: "mlflow" in config.log.sinks,
+        WANDB: "wandb" in config.log.sinks,
+        AUGMENT_ENDPOINT: config.augment.backend == "openai",
+        INDEX_ENDPOINT: config.index.encoder == "openai",
+    }
+    return [each for each in all_outside(config) if is_needed[each.use]]
 
 
 def check(
@@ -139,8 +152,7 @@ def check(
     if each.is_trusted:
         return
     key_env = each.key_name
-    key_is_usual = key_env is None or bool(_KEY_NAME.fullmatch(key_env))
-    if trust_run and (key_is_usual or not any(key.endswith(".api_key_env") for key in named)):
+    if trust_run and (key_is_usual(each) or not any(k.endswith(".api_key_env") for k in named)):
         remember([each])
         return
     shown = " ".join(f"{key}={each.values[key]}" for key in each.values if each.values[key])
@@ -181,6 +193,16 @@ def without(config: Config, keys: Iterable[str]) -> Config:
 def harmless(config: Config) -> Config:
     """Returns a config that names nothing outside of the run."""
     return without(config, KEYS)
+
+
+def allow(all_of: Iterable[Outside]) -> None:
+    """Lets this process use what the process that it works for has checked."""
+    _given.update(each.entry for each in all_of)
+
+
+def key_is_usual(each: Outside) -> bool:
+    """Returns whether `--trust-run` alone covers the key of an endpoint, if it has one."""
+    return each.key_name is None or bool(_KEY_NAME.fullmatch(each.key_name))
 
 
 def remember(all_of: Iterable[Outside]) -> None:

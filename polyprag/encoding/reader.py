@@ -5,7 +5,7 @@ passages opens at once. Every file is checked against its checksum when it is fi
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,7 @@ def save_encoding(
     parts: Sequence[RowsPart],
     trained: Trained,
     variant: str = "",
+    check: Callable[[], None] | None = None,
 ) -> EncodingManifest:
     """Writes experts, config and, last, the manifest; the rows' files are there already.
 
@@ -68,6 +69,7 @@ def save_encoding(
         trained: steps and epochs.
         variant: sets the experts' file apart from that of an encoding that is there, which stays
             whole until the manifest is written; its old one must be removed then.
+        check: is called before what is there is replaced, and raises if it mustn't be.
 
     Returns:
         The manifest as saved.
@@ -76,6 +78,8 @@ def save_encoding(
     data = save({name: tensor.contiguous() for name, tensor in expert_state.items()})
     with atomic_write(join(directory, experts_file)) as file:
         file.write(data)
+    if check is not None:
+        check()
     save_config(config, directory)
     manifest = EncodingManifest(
         base_model=base_model,
@@ -87,6 +91,8 @@ def save_encoding(
         experts=ExpertsFile(experts_file, hashlib.sha256(data).hexdigest()),
         trained=trained,
     )
+    if check is not None:
+        check()
     manifest.save(directory)
     return manifest
 

@@ -101,6 +101,8 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
     known = {name: value for name, value in recorded.items() if name != "endpoint"}
     if "endpoint" in recorded:
         known["base_url"] = recorded["endpoint"]
+        if describe(config).get("endpoint") == recorded["endpoint"]:
+            known["base_url"] = config.augment.base_url  # with its password, which isn't recorded
     values = {**asdict(config.augment), **known}
     try:
         as_before = replace(config, augment=AugmentConfig(**values))

@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
-from polyprag.config import Config
+from polyprag.config import Config, trust
 from polyprag.config.keys import flatten
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.edit import ROWS
@@ -197,6 +197,8 @@ def _trainer(run_dir: str, settings: bytes) -> RowTrainer:
 @lru_cache(maxsize=1)
 def _index(run_dir: str, settings: bytes) -> Index:
     config = msgspec.json.decode(settings, type=Config)
+    asked = trust.endpoint_of(config, trust.INDEX_ENDPOINT)
+    trust.allow([] if asked is None else [asked])  # the command that gave the task has checked it
     return Index.open(
         run_dir,
         gpu=config.index.gpu,

@@ -24,6 +24,7 @@ from polyprag.pretrained import (
     read_tokenizer,
 )
 from polyprag.pretrained.causality import check_causal, refuse_encoder_decoder
+from polyprag.pretrained.generation_config import end_token_ids, forget_generation_config
 from polyprag.pretrained.loading import check_size, skeleton_of
 from polyprag.pretrained.unusable import in_one_line
 from polyprag.pretrained.where import is_directory
@@ -70,7 +71,9 @@ def load_base(
     _check_weights(config, bad)
     model = model.to(place).eval()
     _check_finite(config, model)
-    return cast(PreTrainedModel, model), tokenizer
+    base = cast(PreTrainedModel, model)
+    forget_generation_config(base, eos_ids=end_token_ids(base, tokenizer))
+    return base, tokenizer
 
 
 def _check_weights(config: ModelConfig, bad: list[str]) -> None:

@@ -25,7 +25,7 @@ def verify_base(found: RunFindings, run_dir: str) -> None:
     place = run_dir if exists(join(run_dir, CONFIG_FILE)) else directory
     url = join(directory, MANIFEST_NAME)
     try:
-        config = load_config(run_dir=place)
+        config = load_config(run_dir=place, uses=())
         path = config.model.path
         if not is_directory(path):
             found.notes.append(f"{url}: its base model {path} is on a hub, and wasn't compared")

@@ -6,9 +6,9 @@ a batch of questions otherwise than each alone. None of this fails by itself.
 """
 
 import logging
+import re
 from contextlib import ExitStack
 
-import torch
 from transformers import PreTrainedModel
 
 from polyprag.errors import ConfigError
@@ -18,6 +18,10 @@ from polyprag.method.support.trial import Trial
 from polyprag.method.support.trial_experts import random_experts
 
 _LOG = logging.getLogger(__name__)
+# A machine's failure says nothing of the model.
+_OF_MACHINES = re.compile(
+    "AcceleratorError|OutOfMemory|CUDA|NVML|HIP error|out of memory|allocate memory", re.IGNORECASE
+)
 
 
 def check_experts(model: PreTrainedModel, pool: ExpertPool) -> None:
@@ -43,7 +47,7 @@ def check_experts(model: PreTrainedModel, pool: ExpertPool) -> None:
         except GateShapeError as error:
             raise trial.reordered() from error
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if _OF_MACHINES.search(f"{type(error).__name__}: {error}"):
                 raise
             reason = " ".join(str(error).split())[:300]
             raise trial.refusal(

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.errors import CorpusError
+from polyprag.errors import CorpusError, RunError
 from polyprag.retrieval.dense.embeddings import read_notes
 from polyprag.retrieval.lexical.term_counts import TermCounts
 from polyprag.retrieval.parts.index_store import IndexStore
 from polyprag.retrieval.parts.part import IndexPart
 from polyprag.retrieval.parts.passages import PassageStore
 from polyprag.retrieval.parts.span import Span
+from polyprag.retrieval.remedy import REMEDY
 
 _SHOWN_CHARACTERS = 40
 
@@ -89,10 +90,12 @@ class Unsearchable:
             )
 
     def _live(self, positions: Sequence[npt.ArrayLike]) -> Ids:
-        ids = [
-            np.asarray(each, np.int64) + span.first_id
-            for each, span in zip(positions, self._spans, strict=True)
-        ]
+        ids = []
+        for each, span in zip(positions, self._spans, strict=True):
+            found = np.asarray(each)
+            if found.size and not 0 <= found.min() <= found.max() < span.num_passages:
+                raise RunError(f"the notes of an index's embeddings name no passage; {REMEDY}")
+            ids.append(found.astype(np.int64) + span.first_id)
         return np.setdiff1d(np.concatenate(ids), np.asarray(self._removed, np.int64))
 
     def _tell(self, ids: Ids, what: str, consequence: str) -> None:

@@ -58,6 +58,8 @@ def encoder_settings(config: Config) -> dict[str, Any]:
     settings = {key: getattr(index, key) for key in _ALWAYS + _DECIDING[index.encoder]}
     for key in _PATHS.get(index.encoder, ()):
         settings[key] = _found_anywhere(settings[key])
+    if index.encoder == "openai" and index.max_tokens == IndexConfig().max_tokens:
+        del settings["max_tokens"]  # as earlier versions had it, of whose vectors it changes none
     if index.encoder == "lsa":
         settings["analyzer"] = Analyzer.of_language(index.language).settings
     if index.encoder == "base":
@@ -93,7 +95,8 @@ def fit_encoder(directory: Path, sample: Iterable[tuple[str, str]], config: Conf
     """
     index = config.index
     settings = encoder_settings(config)
-    kept = {key: settings[key] for key in _ALWAYS + _DECIDING[index.encoder]}
+    deciding = _ALWAYS + _DECIDING[index.encoder]
+    kept = {key: value for key, value in settings.items() if key in deciding}
     kept |= {key: getattr(index, key) for key in _FURTHER}
     model = None
     if index.encoder == "base":

@@ -102,6 +102,19 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
     assert left == before.names() | {MANIFEST_NAME, PREVIOUS_NAME}
 
 
+def test_a_group_that_was_replaced_meanwhile_goes_back_to_nothing(
+    tmp_path: Path, both: Both
+) -> None:
+    flip(tmp_path / "checkpoints" / both[1].experts.file)
+
+    def check() -> None:
+        raise RunError("other workers have begun")
+
+    with pytest.raises(RunError, match="other workers"):
+        recover(str(tmp_path), check=check)
+    assert current(tmp_path) == both[1] and read_events(str(tmp_path)) == []
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, cut, flip])
 def test_without_a_whole_one_before_nothing_is_touched_and_both_are_named(
     tmp_path: Path, both: Both, damage: Callable[[Path], None]
@@ -125,13 +138,20 @@ def test_files_of_both_checkpoints_are_kept(tmp_path: Path, both: Both) -> None:
 
 
 def recover_as_worker(run: Path, step: int | None, said: str) -> None:
+    from torch import distributed
+
+    from cluster.checkpoints.group import WorkerGroup
     from cluster.checkpoints.recovery import recover_together
 
+    is_first = distributed.get_rank() == 0
+    group = WorkerGroup(str(run), "0" * 12, None)
+    if is_first:
+        group = WorkerGroup.begin(str(run), lease=None)
     if step is None:
         with pytest.raises(RunError, match=said):
-            recover_together(str(run))
+            recover_together(group)
         return
-    found = recover_together(str(run))
+    found = recover_together(group)
     assert found is not None and found.step == step and found == current(run)
 
 

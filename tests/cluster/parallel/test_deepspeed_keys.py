@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cluster.parallel.deepspeed_config import deepspeed_config
-from polyprag.config.files import load_config, shipped_configs
+from polyprag.config.files import load_config
+from polyprag.config.shipped import shipped_configs
 from polyprag.errors import ConfigError
 
 

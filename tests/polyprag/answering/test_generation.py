@@ -9,11 +9,12 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from polyprag.answering.generation import NewlineEnds, end_token_ids, generate
+from polyprag.answering.generation import NewlineEnds, generate
 from polyprag.config import ExpertsConfig, GenerationConfig, ModelConfig, RouterConfig
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.prompts import PromptTokenizer
+from polyprag.pretrained.generation_config import end_token_ids
 
 PROMPTS = ["Question: who?\nAnswer:", "x", "A much longer prompt than the others.\nAnswer:", "yes"]
 

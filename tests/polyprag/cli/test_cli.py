@@ -19,7 +19,8 @@ from polyprag.cli import main
 from polyprag.cli.arguments import split_overrides
 from polyprag.cli.index import faiss_conflict
 from polyprag.cli.main import COMMANDS
-from polyprag.config.files import load_config, shipped_configs
+from polyprag.config.files import load_config
+from polyprag.config.shipped import shipped_configs
 from polyprag.errors import RunError
 from sharding.storage.lease import take
 

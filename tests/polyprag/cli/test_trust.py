@@ -233,6 +233,53 @@ def test_a_list_of_the_trusted_that_others_can_write_is_refused(
     assert load_config(run_dir=run).cluster.address == "x:1"
 
 
+@pytest.mark.parametrize(
+    ("place", "given"),
+    [
+        ("memory://given/run", ["data.cache_dir=made-later"]),
+        ("run", ["log.sinks=[mlflow]", "log.mlflow_uri=http://tracking.example"]),
+        ("run", ["log.mlflow_uri=http://tracking.example"]),  # before there is a use for it
+        (
+            "run",
+            ["index.encoder=openai", "index.encoder_path=m", "index.base_url=http://e.example"],
+        ),
+        ("run", ["augment.backend=openai", "augment.model=m", "augment.base_url=http://a.example"]),
+        ("run", ["deepspeed.config=mine.yaml"]),
+        ("run", ["cluster.address=head:6379"]),
+    ],
+)
+def test_what_is_given_to_one_command_counts_for_all_later_ones(
+    as_another_user: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    given: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("zero_optimization: {}\n")
+    run = place if "://" in place else str(tmp_path / place)
+    config = load_config((), given, run, uses=(trust.ADDRESS,), keeps_unused=True)  # as `prepare`
+    save_config(config, run)
+    Path("made-later").mkdir()
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    monkeypatch.setattr(trust, "_given", set())  # another process
+    later = load_config((), ["log.sinks=[mlflow]"] if "mlflow" in given[-1] else [], run)
+    assert trust.all_outside(later)
+    as_another_user("stranger")
+    with pytest.raises(ConfigError, match="you haven't given it"):
+        load_config((), ["log.sinks=[mlflow]"] if "mlflow" in given[-1] else [], run)
+
+
+def test_a_directory_of_a_shipped_configs_name_takes_no_place_of_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deepspeed" / "zero2").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    save_config(load_config((), ["deepspeed.config=deepspeed/zero2"], run), run)
+    assert load_config(run_dir=run).deepspeed.config == "deepspeed/zero2"
+
+
 def test_a_shipped_deepspeed_config_needs_no_trust(
     run: Path, as_another_user: Callable[[str], Path]
 ) -> None:

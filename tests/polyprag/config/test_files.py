@@ -10,16 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.config import Config
-from polyprag.config.files import (
-    load_config,
-    parse_override,
-    read_yaml,
-    save_config,
-    shipped_configs,
-    to_yaml,
-)
+from polyprag.config.files import load_config, parse_override, read_yaml, save_config, to_yaml
 from polyprag.config.keys import flatten, key_types, nearest_key
 from polyprag.config.safe_yaml import parse_mapping, parse_settings
+from polyprag.config.shipped import shipped_configs
 from polyprag.errors import ConfigError
 
 WHOLE_CONFIGS = [n for n in shipped_configs() if not n.startswith("deepspeed/")]

@@ -1,0 +1,20 @@
+"""The configs that come with polyprag."""
+
+from pathlib import Path
+
+import polyprag
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Returns the configs that come with polyprag by name, such as `deepspeed/zero3`.
+
+    They lie beside the packages in a checkout, and inside `polyprag` in an installed wheel.
+    """
+    package = Path(polyprag.__file__).parent
+    root = next((p for p in (package / "configs", package.parent / "configs") if p.is_dir()), None)
+    if root is None:
+        return {}
+    return {
+        path.relative_to(root).with_suffix("").as_posix(): path
+        for path in sorted(root.rglob("*.yaml"))
+    }
