@@ -136,6 +136,8 @@ def _is_managed() -> bool:
     try:
         report = json.loads(untyped(_AUTOSCALER_STATUS) or "{}")["autoscaler_report"]
         kinds = [kind for state in _STATES for kind in report.get(state) or ()]
+        # A machine that has said nothing of itself for a while is of no state.
+        kinds += (report.get("node_type_mapping") or {}).values()
     except (ValueError, KeyError, TypeError, AttributeError):  # none, or what another Ray writes
         return False
     return any(not str(kind).startswith(_UNMANAGED) for kind in kinds)

@@ -353,7 +353,9 @@ from polyprag.config import ClusterConfig
 
 config = ClusterConfig(address=sys.argv[1])
 with ray_session(config):
+    until = time.monotonic() + 60
     while longest_wait(config) == 0:  # it writes what it manages after a few seconds
+        assert time.monotonic() < until, "the autoscaler wasn't noticed"
         time.sleep(0.5)
     print(list(RayPool(config=config).map(abs, range(3))))
 """
