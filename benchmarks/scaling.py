@@ -8,7 +8,6 @@ paper: a model of a step, fitted to the first and held against 4 workers, for 8 
 dry: the planning, leases and checkpoints of 21 M passages on 256 workers, without training.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.examples import ROOT
-from harness.reporting import Goal, finish, options
+from harness.reporting import Goal, add_parts, finish, options
 from scaling.dry_run import QUICK, WHOLE, dry_run
 from scaling.report_bytes import Traffic, traffic, traffic_of
 from scaling.report_dry import dry
@@ -34,7 +33,7 @@ _SHARES = (1, 2, 4)  # of the microbatch, by which one worker's compute is fitte
 def main() -> int:
     """Runs the benchmark."""
     parser = options(__doc__.splitlines()[0])
-    parser.add_argument("--only", type=_parts, default=PARTS, help=f"of {', '.join(PARTS)}")
+    add_parts(parser, PARTS)
     parser.add_argument("--repeats", type=int, metavar="N", help="of the steps, in turns")
     args = parser.parse_args()
     os.chdir(ROOT)  # the model's path is relative to it
@@ -107,13 +106,6 @@ def measure_bytes(place: Path, *, quick: bool) -> list[Traffic]:
         traffic_of(run, list(task.overrides), ranks)
         for (run, _), task, ranks in zip(cases, tasks, train_group(tasks, workers=2), strict=True)
     ]
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    parts = tuple(text.split(","))
-    if not set(parts) <= set(PARTS):
-        raise argparse.ArgumentTypeError(f"choose of {', '.join(PARTS)}")
-    return parts
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ f1: encodes some of the quickstart's passages with each recipe, one worker, and 
 of `polyprag questions` (lead facts in wordings that no training saw) with the passage's own row.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.examples import PASSAGES, ROOT
-from harness.reporting import Goal, finish, options, show
+from harness.reporting import Goal, add_parts, finish, options, show
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config.files import load_config, save_config
 from polyprag.evaluation.held_out_questions import write_lead_questions
@@ -37,7 +36,7 @@ SHOWN = (1, 2, 3, 4, 5, 8, 12, 16, 20, 24, 31, 40, 60, 80)  # steps in the table
 def main() -> int:
     """Runs the benchmark."""
     parser = options(__doc__.splitlines()[0])
-    parser.add_argument("--only", type=_parts, default=PARTS, help=f"of {', '.join(PARTS)}")
+    add_parts(parser, PARTS)
     parser.add_argument("--passages", type=int, metavar="N", help="that f1 encodes")
     args = parser.parse_args()
     os.chdir(ROOT)  # the model's path is relative to it
@@ -150,13 +149,6 @@ def _copied(made: Path, run: Path) -> Path:
     (run / "corpus").symlink_to(made / "corpus")
     shutil.copy(made / "config.yaml", run)
     return run
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    parts = tuple(text.split(","))
-    if not set(parts) <= set(PARTS):
-        raise argparse.ArgumentTypeError(f"choose of {', '.join(PARTS)}")
-    return parts
 
 
 if __name__ == "__main__":

@@ -35,6 +35,18 @@ def options(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_parts(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Adds `--only`, which parts of a benchmark are run; all of them by default."""
+
+    def parts(text: str) -> tuple[str, ...]:
+        chosen = tuple(text.split(","))
+        if not set(chosen) <= set(names):
+            raise argparse.ArgumentTypeError(f"choose of {', '.join(names)}")
+        return chosen
+
+    parser.add_argument("--only", type=parts, default=names, help=f"of {', '.join(names)}")
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory and the versions that matter."""
     model = platform.processor() or platform.machine()

@@ -25,9 +25,8 @@ from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
-from polyprag.config.files import locate, save_config
+from polyprag.config.files import save_config
 from polyprag.config.paths import with_absolute_paths
-from polyprag.config.shipped import shipped_configs
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, CorpusError, PolypragError
@@ -54,7 +53,8 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
         CorpusError: a shard is missing or damaged.
         Terminated: the process was told to end, and a checkpoint was made if there was time.
     """
-    run_dir, config = _absolute(run_dir, config)
+    # Workers run in other directories.
+    run_dir, config = absolute(run_dir), with_absolute_paths(config)
     corpus_url = join(run_dir, "corpus")
     manifest = CorpusManifest.load(corpus_url)
     deepspeed_config(config, world_size=config.cluster.workers)
@@ -86,16 +86,6 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
             _shown_progress(run_dir, plan, start=start),
         ):
             train_on_ray(run_dir, config, plan, lease=lease)
-
-
-def _absolute(run_dir: str, config: Config) -> tuple[str, Config]:
-    """Returns local paths made absolute: workers run in other directories."""
-    run_dir, config = absolute(run_dir), with_absolute_paths(config)
-    name = config.deepspeed.config
-    if name is not None and name not in shipped_configs():
-        file = absolute(locate(name))  # one that ships is found by its name everywhere
-        config = replace(config, deepspeed=replace(config.deepspeed, config=file))
-    return run_dir, config
 
 
 def _check_learns(config: Config, *, is_first: bool) -> None:
