@@ -142,8 +142,8 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     """Makes new partitions."""
     from polyprag.progress import progress
     from sharding.change.growth import append_passages
+    from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
-    from sharding.ingest.rows import parse_field_map
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
 

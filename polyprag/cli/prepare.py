@@ -97,9 +97,9 @@ def command(
     """
     from polyprag.config.files import save_config
     from polyprag.progress import progress
+    from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
-    from sharding.ingest.rows import parse_field_map
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
     from sharding.storage.urls import absolute

@@ -22,12 +22,13 @@ from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
-from sharding.ingest.rows import FieldMap, OnError, Quoting
+from sharding.ingest.rows import OnError, Quoting
 from sharding.ingest.sources import expand
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -111,7 +112,8 @@ def append_passages(
     duplicates = find_duplicates(splits)
     if on_error == "stop" and len(duplicates.ids):
         raise error_at(parsed, int(duplicates.ids[0]), "duplicate id")
-    known = find_known(corpus, splits, repeated=duplicates.ids, pool=pool, show=show)
+    repeated = np.union1d(duplicates.ids, duplicates.made)
+    known = find_known(corpus, splits, repeated=repeated, pool=pool, show=show)
     if on_error == "stop" and len(known.changed):
         raise _changed(corpus, parsed, known)
     duplicates = Duplicates(
@@ -119,12 +121,13 @@ def append_passages(
         np.setdiff1d(
             np.union1d(duplicates.texts, known.texts), np.union1d(known.same, known.changed)
         ),
+        duplicates.made,
     )
     partitions = write_partitions(
         corpus_dir,
         work_dir,
         splits,
-        left_out=np.unique(np.concatenate([duplicates.ids, duplicates.texts, known.same])),
+        left_out=np.union1d(duplicates.all(), known.same),
         partition_size=manifest.partition_size,
         pool=pool,
         show=show,

@@ -13,7 +13,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import regex
+from numpy.typing import NDArray
 
 from sharding.ingest.rows import ParsedRows
 
@@ -43,14 +45,21 @@ def chunk_text(text: str, *, num_words: int) -> list[str]:
     return [text[a:b].strip() for a, b in pairwise(cuts)]
 
 
-def chunk_rows(rows: ParsedRows, *, num_words: int) -> ParsedRows:
-    """Rows whose texts are cut: keys `<key>#1` and so on, title and line as they were."""
-    keys, titles, texts, lines = [], [], [], []
-    for key, title, text, line in zip(rows.keys, rows.titles, rows.texts, rows.lines, strict=True):
+def chunk_rows(rows: ParsedRows, *, num_words: int) -> tuple[ParsedRows, NDArray[np.int64]]:
+    """Returns rows whose texts are cut, and the position of the row that each comes from.
+
+    Their keys are `<key>#1` and so on, title and line as they were.
+    """
+    keys: list[str] = []
+    texts: list[str] = []
+    numbers: list[int] = []
+    for number, (key, text) in enumerate(zip(rows.keys, rows.texts, strict=True)):
         chunks = chunk_text(text, num_words=num_words)
         numbered = [f"{key}#{n}" for n in range(1, len(chunks) + 1)]
         keys += numbered if len(chunks) > 1 else [key]
-        titles += [title] * len(chunks)
         texts += chunks
-        lines += [line] * len(chunks)
-    return replace(rows, keys=keys, titles=titles, texts=texts, lines=lines)
+        numbers += [number] * len(chunks)
+    titles = [rows.titles[number] for number in numbers]
+    lines = [rows.lines[number] for number in numbers]
+    cut = replace(rows, keys=keys, titles=titles, texts=texts, lines=lines)
+    return cut, np.array(numbers, np.int64)

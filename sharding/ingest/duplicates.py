@@ -19,14 +19,23 @@ class Duplicates:
     Attributes:
         ids: those with an id that an earlier one has.
         texts: those of other ids with title and text of an earlier one.
+        made: those without an id of their own, whose title and text give one that was made before.
     """
 
     ids: NDArray[np.int64]
     texts: NDArray[np.int64]
+    made: NDArray[np.int64]
+
+    def all(self) -> NDArray[np.int64]:
+        """Returns all of them, ascending."""
+        return np.unique(np.concatenate([self.ids, self.texts, self.made]))
 
 
 def find_duplicates(splits: Sequence[SplitInfo]) -> Duplicates:
     """Returns what to leave out so that each id, and each text if asked for, is there once."""
+    if not splits:
+        nothing = np.zeros(0, np.int64)
+        return Duplicates(nothing, nothing, nothing)
     keys = [split.keys for split in splits]
     sources = [split.sources for split in splits if split.sources is not None]
     count = sum(map(len, keys))
@@ -37,11 +46,14 @@ def find_duplicates(splits: Sequence[SplitInfo]) -> Duplicates:
         ids = np.sort(np.concatenate([ids, left[repeated([np.concatenate(keys)[left]])]]))
     else:
         ids = repeated(keys)
+    # Those with the same made id have the same title and text.
+    is_made = np.concatenate([np.full(len(split.keys), split.has_made_ids) for split in splits])
+    made, ids = ids[is_made[ids]], ids[~is_made[ids]]
     texts = [split.texts for split in splits if split.texts is not None]
     if not texts:
-        return Duplicates(ids, np.zeros(0, np.int64))
-    left = _others(count, ids)
-    return Duplicates(ids, left[repeated([np.concatenate(texts)[left]])])
+        return Duplicates(ids, np.zeros(0, np.int64), made)
+    left = _others(count, np.union1d(ids, made))
+    return Duplicates(ids, left[repeated([np.concatenate(texts)[left]])], made)
 
 
 def repeated(parts: Sequence[Hashes]) -> NDArray[np.int64]:
@@ -71,16 +83,23 @@ def repeated(parts: Sequence[Hashes]) -> NDArray[np.int64]:
 
 def _duplicate_rows(splits: Sequence[SplitInfo], sources: Hashes) -> NDArray[np.int64]:
     """Returns the passages of every row whose own id an earlier row has."""
-    begins = np.concatenate([_row_begins(split.rows) for split in splits if split.rows is not None])
+    begins = np.concatenate(
+        [
+            _row_begins(split.rows, split.sources)
+            for split in splits
+            if split.rows is not None and split.sources is not None
+        ]
+    )
     row_of = np.cumsum(begins) - 1
     bad = np.zeros(int(begins.sum()), bool)
     bad[repeated([sources[begins]])] = True
     return np.flatnonzero(bad[row_of])
 
 
-def _row_begins(rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    begins = np.ones(len(rows), bool)
-    begins[1:] = rows[1:] != rows[:-1]
+def _row_begins(lines: NDArray[np.uint32], sources: Hashes) -> NDArray[np.bool_]:
+    """Returns where the passages of another row begin, or of another one of the same line."""
+    begins = np.ones(len(lines), bool)
+    begins[1:] = (lines[1:] != lines[:-1]) | (sources[1:] != sources[:-1])
     return begins
 
 

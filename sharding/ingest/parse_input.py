@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sharding.ingest.formats.line_blocks import line_blocks
-from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask, SplitInfo, parse
+from sharding.ingest.formats.json_file import as_lines
+from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask, SplitInfo, blocks_of, parse
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 from sharding.shown_progress import Advance, ShowProgress
@@ -94,11 +94,13 @@ class _Reading:
 
     def _tasks(self, new: Callable[..., ParseTask]) -> Iterator[ParseTask]:
         for index, (parsed, is_large) in enumerate(zip(self.parsed, self._is_large, strict=True)):
+            if is_large:
+                parsed.file = as_lines(parsed.file)
             file = parsed.file
             if is_large and file.is_text:
                 source = SourceBytes(file)
-                size = new(file=file, position=(index, 0)).split_bytes
-                for number, block in enumerate(line_blocks(file, source, block_bytes=size)):
+                whole = new(file=file, position=(index, 0))
+                for number, block in enumerate(blocks_of(whole, source)):
                     if index in self._torn:
                         break
                     yield new(file=file, position=(index, number), block=block)

@@ -7,7 +7,7 @@ task reads itself. Which of the two it is changes nothing in the passages that c
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.ingest.chunking import chunk_rows
+from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.formats.json_file import as_lines
 from sharding.ingest.formats.jsonl import parse_jsonl
 from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
 from sharding.ingest.formats.tsv import parse_tsv
-from sharding.ingest.rows import BadRow, FieldMap, OnError, ParsedRows, Quoting
+from sharding.ingest.rows import BadRow, OnError, ParsedRows, Quoting
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 from sharding.ingest.splits import (
@@ -42,7 +44,7 @@ class ParseOptions:
         chunk_words: words of a passage that a text is cut into; None leaves texts whole.
         drop_duplicates: whether of equal titles and texts only the first stays.
         on_error: whether a bad row is an error or is left out.
-        quoting: what a quote is in TSV files; see `parse_tsv`.
+        quoting: what a quote is in TSV files; see `Columns`.
     """
 
     fields: FieldMap = field(default_factory=FieldMap)
@@ -105,6 +107,7 @@ class SplitInfo:
         sources: hashes of the ids of the rows that passages were cut from, if they were.
         rows: the row that a passage comes from, by its line, if texts were cut.
         texts: hashes of titles and texts, if duplicates go.
+        has_made_ids: see `ParsedRows.has_made_ids`.
     """
 
     url: str
@@ -118,6 +121,7 @@ class SplitInfo:
     sources: Hashes | None
     rows: NDArray[np.uint32] | None
     texts: Hashes | None
+    has_made_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,7 @@ def parse(task: ParseTask) -> Parsed:
             driver, which knows how many lines are before.
     """
     sha256 = None
+    task = replace(task, file=as_lines(task.file))
     if task.block is not None:
         splits = [_text_split(task, task.block, task.position)]
     elif task.file.is_text:
@@ -169,7 +174,7 @@ def _parse_text(task: ParseTask) -> tuple[list[SplitInfo], str | None]:
     source = SourceBytes(task.file)
     splits: list[SplitInfo] = []
     rest = b""
-    for number, block in enumerate(line_blocks(task.file, source, block_bytes=task.split_bytes)):
+    for number, block in enumerate(blocks_of(task, source)):
         whole = replace(block, data=rest + block.data) if rest else block
         found = _text_split(task, whole, (*task.position, number))
         splits.append(found)
@@ -179,36 +184,51 @@ def _parse_text(task: ParseTask) -> tuple[list[SplitInfo], str | None]:
     return splits, source.sha256
 
 
-def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) -> SplitInfo:
-    what = [block.header, block.data]
-    key = _key(task, what, [block.lines_before, block.is_last, block.fault])
+def blocks_of(task: ParseTask, source: SourceBytes) -> Iterator[LineBlock]:
+    """Yields the blocks of a task's file."""
     options = task.options
-    read = partial(parse_jsonl, block, options.fields)
-    if task.file.kind == "tsv":
-        read = partial(parse_tsv, block, options.fields, quoting=options.quoting)
-    return _split(task, key, read, position)
+    return line_blocks(
+        task.file,
+        source,
+        fields=options.fields,
+        quoting=options.quoting,
+        block_bytes=task.split_bytes,
+    )
+
+
+def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) -> SplitInfo:
+    known = [astuple(part) for part in (block.layout, block.columns) if part is not None]
+    key = _key(task, [block.data], [known, block.lines_before, block.is_last, block.fault])
+    read = parse_jsonl if task.file.kind == "jsonl" else parse_tsv
+    return _split(task, key, partial(read, block), position)
 
 
 def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], ParsedRows]]]:
     """Yields each slice's key, and how to parse it."""
-    fields, size = task.options.fields, task.split_bytes
-    found: Iterator[Any]
-    parse: Callable[[Any, FieldMap], ParsedRows]
-    if task.file.kind == "tar":
-        from sharding.ingest.formats import tar
-
-        found, parse = tar.sample_slices(task.file, slice_bytes=size), tar.parse_samples
-    else:
-        from sharding.ingest.formats import arrow
-
-        found = arrow.row_slices(task.file, fields, row_group=task.row_group, slice_bytes=size)
-        parse = arrow.parse_table
+    found, parse = _slices(task)
     for number, part in enumerate(found):
-        key = _key(task, [], [sha256, task.row_group, number, size])
+        key = _key(task, [], [sha256, task.row_group, number, task.split_bytes])
         if isinstance(part, BadRow):
             yield key, partial(ParsedRows, stopped_at=part, unread_from=part)
         else:
-            yield key, partial(parse, part, fields)
+            yield key, partial(parse, part)
+
+
+def _slices(task: ParseTask) -> tuple[Iterator[Any], Callable[[Any], ParsedRows]]:
+    """Returns the slices of a file that isn't read by lines, and what parses one."""
+    file, fields, size = task.file, task.options.fields, task.split_bytes
+    if file.kind == "tar":
+        from sharding.ingest.formats import tar
+
+        return tar.sample_slices(file, slice_bytes=size), partial(tar.parse_samples, fields=fields)
+    if file.kind == "json":
+        from sharding.ingest.formats import json_file
+
+        return json_file.item_slices(file, fields, slice_bytes=size), json_file.parse_items
+    from sharding.ingest.formats import arrow
+
+    rows = arrow.row_slices(file, fields, row_group=task.row_group, slice_bytes=size)
+    return rows, arrow.parse_table
 
 
 def _key(task: ParseTask, data: list[bytes], further: list[Any]) -> str:
@@ -243,16 +263,24 @@ def _split(
 def _made(key: str, rows: ParsedRows, options: ParseOptions) -> Split:
     columns: dict[str, Any] = {}
     if options.chunk_words is not None:
-        by_row = dict(zip(rows.lines, key_hashes(rows.keys).tolist(), strict=True))
-        rows = chunk_rows(rows, num_words=options.chunk_words)
-        columns["sources"] = np.array([by_row[line] for line in rows.lines], np.uint64)
+        whole = key_hashes(rows.keys)
+        rows, numbers = chunk_rows(rows, num_words=options.chunk_words)
+        columns["sources"] = whole[numbers]
     if options.drop_duplicates:
         columns["texts"] = text_hashes(rows.titles, rows.texts)
     columns["keys"] = key_hashes(rows.keys)
     bodies = bodies_of(rows.keys, rows.titles, rows.texts)
     columns["lengths"] = np.fromiter(map(len, bodies), np.uint32, len(bodies))
     columns["lines"] = np.array(rows.lines, np.uint32)
-    return Split(key, rows.num_lines, rows.skipped, rows.open_at, columns, b"".join(bodies))
+    return Split(
+        key,
+        rows.num_lines,
+        rows.skipped,
+        rows.open_at,
+        rows.has_made_ids,
+        columns,
+        b"".join(bodies),
+    )
 
 
 def _info(url: str, split: Split) -> SplitInfo:
@@ -271,4 +299,5 @@ def _info(url: str, split: Split) -> SplitInfo:
         None if sources is None else sources.copy(),
         None if sources is None else split.columns["lines"].astype(np.uint32),
         None if (texts := split.hashes("texts")) is None else texts.copy(),
+        split.has_made_ids,
     )

@@ -15,17 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions, SplitInfo
 from sharding.ingest.positions import error_at
-from sharding.ingest.rows import FieldMap, OnError, Quoting
+from sharding.ingest.rows import OnError, Quoting
 from sharding.ingest.sources import SourceFile, expand
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -60,12 +59,12 @@ def prepare(
         corpus_dir: where shards and manifest go. Workers on other machines must see it and the
             sources under the same names.
         partition_size: passages in a shard.
-        fields: the files' names for id, title and text.
+        fields: the files' names for id, title and text, where they aren't recognised.
         chunk_words: cuts longer texts into passages of about as many words; see `chunking`.
         drop_duplicates: whether of passages with equal title and text only the first stays.
         on_error: whether a bad row, or an id that was there before, is an error or is left out and
             counted; a damaged file is always an error.
-        quoting: what a quote is in TSV files; see `parse_tsv`.
+        quoting: what a quote is in TSV files; see `Columns`.
         overwrite: whether another corpus in that directory may be replaced.
         pool: who does the work; this process, by default.
         show: shows the stages.
@@ -190,7 +189,7 @@ def _made(
         corpus_dir,
         work_dir,
         splits,
-        left_out=np.sort(np.concatenate([duplicates.ids, duplicates.texts])),
+        left_out=duplicates.all(),
         partition_size=partition_size,
         pool=pool,
         show=show,
@@ -212,7 +211,8 @@ def left_out_by_reason(splits: list[SplitInfo], duplicates: Duplicates) -> dict[
     for split in splits:
         for reason, count in split.skipped.items():
             counts[reason] = counts.get(reason, 0) + count
-    for reason, found in (("duplicate id", duplicates.ids), ("duplicate text", duplicates.texts)):
-        if len(found):
-            counts[reason] = len(found)
+    num_texts = len(duplicates.texts) + len(duplicates.made)
+    for reason, count in (("duplicate id", len(duplicates.ids)), ("duplicate text", num_texts)):
+        if count:
+            counts[reason] = count
     return dict(sorted(counts.items()))

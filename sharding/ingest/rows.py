@@ -1,9 +1,12 @@
-"""Rows of a corpus file: which fields are what, what is wrong with one, and a block of them."""
+"""Rows of a corpus file: what is wrong with one, and a block of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sharding.errors import CorpusError
+from sharding.ingest.fields.layout import Layout, Unrecognised
+from sharding.ingest.fields.passages import RowFault, made_id, passages_of
+from sharding.ingest.fields.values import without_title_line
 
 OnError = Literal["stop", "skip"]
 Quoting = Literal["csv", "none"]
@@ -11,8 +14,11 @@ Quoting = Literal["csv", "none"]
 _COPY_AGAIN = "copy the file again, or write it again: nothing behind the damage can be read"
 # Reasons that leave the file, or the rest of it, unread, and what to do about each.
 _FATAL = {
-    "wrong header": "give a file in DPR's format, name its columns with --map, or use JSON lines",
+    "wrong header": "name the file's own columns with --map",
     "missing column": "name the file's own columns with --map",
+    "unknown fields": "name the file's own fields with --map",
+    "bad JSON file": "mend the file, or write it as JSON lines, one object a line",
+    "file too large": "",
     "not readable": _COPY_AGAIN,
     "truncated file": _COPY_AGAIN,
     "truncated gzip": _COPY_AGAIN,
@@ -35,11 +41,13 @@ class BadRow:
         line: from 1; of a Parquet or Arrow file the row, of a tar file the sample.
         reason: what it is counted by when it is left out.
         detail: what exactly is wrong.
+        remedy: what to do; by default what helps with the reason.
     """
 
     line: int
     reason: str
     detail: str = ""
+    remedy: str = ""
 
     @property
     def is_fatal(self) -> bool:
@@ -49,7 +57,7 @@ class BadRow:
     def error(self, file: str, *, lines_before: int = 0) -> CorpusError:
         """Returns the error for a row whose `line` counts from the line behind `lines_before`."""
         what = f"{self.reason}: {self.detail}" if self.detail else self.reason
-        remedy = (_FATAL | _REMEDIES).get(self.reason, _LEAVE_OUT)
+        remedy = self.remedy or (_FATAL | _REMEDIES).get(self.reason, _LEAVE_OUT)
         return CorpusError(f"{file}:{lines_before + self.line}: {what}; {remedy}")
 
 
@@ -58,42 +66,9 @@ def bad_utf8(line: int, error: UnicodeError, where: str = "the line") -> BadRow:
     return BadRow(line, "bad UTF-8", f"{where} is not valid text ({error})")
 
 
-_ALLOWED = "--map takes id=NAME, title=NAME and text=NAME, such as id=_id,text=contents"
-
-
-@dataclass(frozen=True, slots=True)
-class FieldMap:
-    """The names that a source has for a passage's fields; no `title` makes every title empty."""
-
-    id: str = "id"
-    title: str | None = "title"
-    text: str = "text"
-
-    def names(self) -> list[str]:
-        """Returns the source's names, in the order id, title (where there is one), text."""
-        return [name for name in (self.id, self.title, self.text) if name is not None]
-
-
-def parse_field_map(text: str) -> FieldMap:
-    """Returns the map that `id=_id,text=contents` means; `title=` says that there are no titles.
-
-    Raises:
-        CorpusError: another field is named, one twice, or id or text has no name.
-    """
-    found: dict[str, str | None] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        field, equals, name = (piece.strip() for piece in part.partition("="))
-        if not equals or field not in ("id", "title", "text"):
-            raise CorpusError(f"--map {text}: {part!r} names no field of a passage; {_ALLOWED}")
-        if field in found:
-            raise CorpusError(f"--map {text}: {field} is named twice; name it once")
-        if not name and field != "title":
-            raise CorpusError(f"--map {text}: {field} needs a name; only title may have none")
-        found[field] = name or None
-    fields = FieldMap(**found)  # type: ignore[arg-type] # only title may be None, checked above
-    if len(set(fields.names())) != len(fields.names()):
-        raise CorpusError(f"--map {text}: two fields have the same name; {_ALLOWED}")
-    return fields
+def unrecognised(line: int, reason: str, found: Unrecognised) -> BadRow:
+    """Returns the row that ends the reading of a file whose fields aren't known."""
+    return BadRow(line, reason, found.detail, found.remedy)
 
 
 @dataclass(slots=True)
@@ -101,15 +76,16 @@ class ParsedRows:
     """The good rows of a block, by column, and what was wrong with the others.
 
     Attributes:
-        keys: each row's own id.
-        titles: each row's title.
-        texts: each row's text.
-        lines: each row's line, from 1 at the block's begin.
+        keys: each passage's own id.
+        titles: each one's title.
+        texts: each one's text.
+        lines: the line of each one's row, from 1 at the block's begin.
         num_lines: that the block spans.
         skipped: rows left out, by reason.
         stopped_at: the bad row that ended the reading: the first.
         unread_from: the bad row behind which the file can't be read.
         open_at: byte at which a row begins whose quoted field goes on behind the block.
+        has_made_ids: whether the keys follow from title and text, as the source has none.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -121,20 +97,34 @@ class ParsedRows:
     stopped_at: BadRow | None = None
     unread_from: BadRow | None = None
     open_at: int | None = None
+    has_made_ids: bool = False
 
-    def add(self, row: "tuple[int, dict[str, Any]] | BadRow", fields: FieldMap) -> None:
-        """Takes in a row after checking it."""
-        passage = row if isinstance(row, BadRow) else checked(*row, fields)
-        if isinstance(passage, BadRow):
-            self._bad(passage)
+    def add(
+        self, row: "tuple[int, dict[str, Any]] | BadRow", layout: Layout, *, where: str = ""
+    ) -> None:
+        """Takes in a row's passages after checking it.
+
+        Args:
+            row: its line and values.
+            layout: of the file.
+            where: the row is, to be told where something is wrong with it.
+        """
+        if isinstance(row, BadRow):
+            self._leave_out(row, where)
             return
-        line, key, title, text = passage
-        self.lines.append(line)
-        self.keys.append(key)
-        self.titles.append(title)
-        self.texts.append(text)
+        line, values = row
+        found = passages_of(values, layout)
+        if isinstance(found, RowFault):
+            self._leave_out(BadRow(line, found.reason, found.detail), where)
+        else:
+            self.lines += [line] * len(found)
+            self.keys += [passage.key for passage in found]
+            self.titles += [passage.title for passage in found]
+            self.texts += [passage.text for passage in found]
 
-    def _bad(self, row: BadRow) -> None:
+    def _leave_out(self, row: BadRow, where: str) -> None:
+        if where:
+            row = replace(row, detail=f"{where}: {row.detail}" if row.detail else where)
         if self.stopped_at is None:
             self.stopped_at = row
         if row.is_fatal:
@@ -152,34 +142,31 @@ class ParsedRows:
         return self
 
 
-def all_filled(keys: list[str], texts: list[str]) -> bool:
-    """Returns whether no id and no text is empty or blank."""
-    return all(map(str.strip, keys)) and all(map(str.strip, texts))
+def by_column(
+    keys: list[str] | None,
+    titles: list[str] | None,
+    texts: list[str],
+    layout: Layout,
+    lines: list[int],
+    num_lines: int,
+) -> ParsedRows | None:
+    """Returns what `ParsedRows.add` makes of rows of strings; None where one isn't good.
 
-
-def checked(
-    line: int, values: dict[str, Any], fields: FieldMap
-) -> tuple[int, str, str, str] | BadRow:
-    """Returns line, key, title and text of a row, or what is wrong with it."""
-    for given in fields.names():
-        if given not in values:
-            return BadRow(line, "missing field", f"{given} is not there")
-    key, text = values[fields.id], values[fields.text]
-    title = "" if fields.title is None else values[fields.title]
-    if type(key) is int:
-        key = str(key)
-    # An error names the source's field; it is counted by what the field is to us.
-    for what, name, value in (
-        ("id", fields.id, key),
-        ("title", fields.title or "title", title),
-        ("text", fields.text, text),
-    ):
-        if not isinstance(value, str):
-            return BadRow(line, "wrong type", f"{name} is not a string")
-        if what != "title" and not value.strip():
-            return BadRow(line, f"empty {what}")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            return bad_utf8(line, error, name)
-    return line, key, title, text
+    Args:
+        keys: of each row; None where ids are made.
+        titles: of each row; None where there are none.
+        texts: of each row.
+        layout: of the file.
+        lines: where each row begins.
+        num_lines: of the block.
+    """
+    if layout.is_titled:
+        pairs = list(map(without_title_line, texts))
+        titles, texts = [title for title, _ in pairs], [text for _, text in pairs]
+    if titles is None:
+        titles = [""] * len(texts)
+    if layout.id is None:
+        keys = list(map(made_id, titles, texts))
+    if keys is None or not (all(map(str.strip, keys)) and all(map(str.strip, texts))):
+        return None
+    return ParsedRows(keys, titles, texts, lines, num_lines, has_made_ids=layout.id is None)

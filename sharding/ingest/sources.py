@@ -3,22 +3,33 @@
 import fnmatch
 import json
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from sharding.errors import CorpusError, FileError, corpus_errors
+from sharding.ingest.heads import kind_by_content
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
 _KINDS = {
     ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
     ".tsv": "tsv",
     ".tar": "tar",
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+# What lies beside passages and holds none: what is said about data, and questions about passages.
+_NO_PASSAGES = re.compile(
+    r"(manifest|state|dataset_dict|dataset_infos?)\.json|(queries|qrels|topics)\b.*", re.IGNORECASE
+)
+_READ_BY_LINES = ("jsonl", "csv", "tsv")
+_NEVER_COMPRESSED = ("parquet", "arrow")  # as a whole: they are inside
 _COMPRESSIONS = (".gz", ".zst")
-KNOWN = ".jsonl, .tsv, .tar (each also with .gz or .zst), .tgz, .parquet or .arrow"
+KNOWN = f"{', '.join(_KINDS)} (text and .tar also with .gz or .zst) or .tgz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +38,7 @@ class SourceFile:
 
     Attributes:
         url: its path or URL.
-        kind: jsonl, tsv, tar, parquet or arrow.
+        kind: jsonl, json, csv, tsv, tar, parquet or arrow.
         compression: gz, zst or none.
         num_bytes: its size as it lies there; None where the server doesn't tell.
     """
@@ -40,15 +51,16 @@ class SourceFile:
     @property
     def is_text(self) -> bool:
         """Whether it is read by lines."""
-        return self.kind in ("jsonl", "tsv")
+        return self.kind in _READ_BY_LINES
 
 
 def expand(sources: Iterable[str]) -> list[SourceFile]:
     """Returns the files that sources stand for; those of a directory or glob by name.
 
     Args:
-        sources: files; directories, whose files of other kinds and whose subdirectories are left
-            out; globs, with `*`, `?` and `[]` in the last part; what `datasets` saved to disk.
+        sources: files; directories, of which are left out files of other kinds, those about data or
+            with questions, and subdirectories; globs, with `*`, `?` and `[]` in the last part; what
+            `datasets` saved to disk, of several splits all.
 
     Raises:
         CorpusError: a source isn't there, stands for no file, or is of no kind that is read.
@@ -88,16 +100,13 @@ def _expand(source: str) -> list[SourceFile]:
         return [_file(source, None)]
     sizes = list_sizes(source)
     if not sizes:  # a file, or nothing
-        if not _kind(source) and exists(source):
-            raise _unknown(source)
         return [_file(source, size_of(source))]
     if "state.json" in sizes:
         return _files(source, source, {name: sizes.get(name) for name in _saved(source)})
     if "dataset_dict.json" in sizes:
-        raise CorpusError(
-            f"{source}: holds several datasets; name one, such as {join(source, 'train')}"
-        )
-    return _files(source, source, {name: sizes[name] for name in sizes if _kind(name)})
+        return [file for split in _splits(source) for file in _expand(join(source, split))]
+    names = [name for name in sizes if _kind(name) and not _NO_PASSAGES.fullmatch(name)]
+    return _files(source, source, {name: sizes[name] for name in names})
 
 
 def _saved(source: str) -> list[str]:
@@ -115,6 +124,21 @@ def _saved(source: str) -> list[str]:
     return names
 
 
+def _splits(source: str) -> list[str]:
+    """Returns the names of the datasets that were saved as one, in its order."""
+    url = join(source, "dataset_dict.json")
+    try:
+        names: list[str] = json.loads(read_bytes(url))["splits"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorpusError(
+            f"{url}: not what `DatasetDict.save_to_disk` writes ({error!r}); save it again"
+        ) from error
+    for name in names if isinstance(names, list) and names else [None]:
+        if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
+            raise CorpusError(f"{url}: {name!r} can't be a dataset's directory; save it again")
+    return names
+
+
 def _files(source: str, parent: str, sizes: dict[str, int | None]) -> list[SourceFile]:
     if not sizes:
         raise CorpusError(f"{source}: no corpus file in it; their names end in {KNOWN}")
@@ -123,24 +147,24 @@ def _files(source: str, parent: str, sizes: dict[str, int | None]) -> list[Sourc
 
 
 def _file(url: str, num_bytes: int | None) -> SourceFile:
-    found = _kind(url)
+    found = _kind(url) or kind_by_content(url)
     if found is None:
-        raise _unknown(url)
+        raise CorpusError(
+            f"{url}: not a known kind of corpus file by its name or content; its name may end in "
+            f"{KNOWN}"
+        )
     return SourceFile(url, *found, num_bytes)
 
 
 def _kind(url: str) -> tuple[str, str | None] | None:
-    """Kind and compression by the name's end, or None."""
-    if url.endswith(".tgz"):
+    """Returns kind and compression by the name's end, or None."""
+    name = url.lower()
+    if name.endswith(".tgz"):
         return "tar", "gz"
     for compression in _COMPRESSIONS:
-        base = url.removesuffix(compression)
-        if base != url:
+        base = name.removesuffix(compression)
+        if base != name:
             kind = _KINDS.get(os.path.splitext(base)[1])
-            return (kind, compression[1:]) if kind in ("jsonl", "tsv", "tar") else None
-    kind = _KINDS.get(os.path.splitext(url)[1])
+            return (kind, compression[1:]) if kind and kind not in _NEVER_COMPRESSED else None
+    kind = _KINDS.get(os.path.splitext(name)[1])
     return (kind, None) if kind else None
-
-
-def _unknown(url: str) -> CorpusError:
-    return CorpusError(f"{url}: not a known kind of corpus file; its name must end in {KNOWN}")

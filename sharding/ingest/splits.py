@@ -22,7 +22,7 @@ from sharding.storage.files import atomic_write, exists, read_bytes
 
 Hashes: TypeAlias = NDArray[np.uint64]
 
-_FORMAT = "polyprag-split-1"
+_FORMAT = "polyprag-split-2"
 _COLUMNS = {"lengths": "<u4", "lines": "<u4", "keys": "<u8", "sources": "<u8", "texts": "<u8"}
 
 
@@ -35,6 +35,7 @@ class Split:
         num_lines: of the file that it spans.
         skipped: rows left out, by reason.
         open_at: see `ParsedRows.open_at`.
+        has_made_ids: see `ParsedRows.has_made_ids`.
         columns: `lengths` of the bodies, `lines` (from 1 at the split's begin) and hashes of the
             `keys`; where texts were cut, hashes of the `sources`' own keys; where duplicates go,
             hashes of the `texts`.
@@ -45,6 +46,7 @@ class Split:
     num_lines: int
     skipped: dict[str, int]
     open_at: int | None
+    has_made_ids: bool
     columns: dict[str, NDArray[np.generic]]
     bodies: bytes = field(repr=False)
 
@@ -75,6 +77,7 @@ def save_split(url: str, split: Split) -> None:
         "num_lines": split.num_lines,
         "skipped": split.skipped,
         "open_at": split.open_at,
+        "has_made_ids": split.has_made_ids,
         "columns": names,
         "sha256": digest.hexdigest(),
     }
@@ -106,7 +109,13 @@ def load_split(url: str, *, key: str) -> Split | None:
             )
             end += columns[name].nbytes
         return Split(
-            key, header["num_lines"], header["skipped"], header["open_at"], columns, data[end:]
+            key,
+            header["num_lines"],
+            header["skipped"],
+            header["open_at"],
+            header["has_made_ids"],
+            columns,
+            data[end:],
         )
     except (FileError, ValueError, KeyError, TypeError, AttributeError):
         return None

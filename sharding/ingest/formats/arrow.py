@@ -2,17 +2,32 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, all_filled
+from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.layout import SAMPLE_ROWS, Layout, Unrecognised, recognise
+from sharding.ingest.fields.names import (
+    IDS,
+    QUESTIONS,
+    SEVERAL,
+    TEXTS,
+    TITLED,
+    TITLES,
+    known_as,
+    plain,
+)
+from sharding.ingest.rows import BadRow, ParsedRows, by_column, unrecognised
 from sharding.ingest.sources import SourceFile
 from sharding.storage.files import open_url
 
 _BATCH_ROWS = 4096
+_SAMPLED_COLUMNS = 64
 _BATCH_BYTES = 128 << 20  # of one column; a file of kilobytes may stand for terabytes
 MAX_VALUE_BYTES = 16 << 20  # as of a line
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"  # of all that Arrow has written since 2019
@@ -32,63 +47,135 @@ def num_row_groups(file: SourceFile) -> int:
         return 1
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some of a file's rows.
+
+    Attributes:
+        table: the columns that are read of them.
+        layout: which column is what; of the whole file.
+    """
+
+    table: "pa.Table"
+    layout: Layout
+
+
 def row_slices(
     file: SourceFile, fields: FieldMap, *, row_group: int | None, slice_bytes: int
-) -> Iterator["pa.Table | BadRow"]:
+) -> Iterator["Rows | BadRow"]:
     """Yields a file's rows in slices of at least `slice_bytes` of memory, the last one excepted.
 
     Args:
         file: a parquet or arrow file.
-        fields: the columns to read.
+        fields: the names that are given.
         row_group: which of a Parquet file; None for all.
         slice_bytes: what a slice is to take.
 
     Yields:
-        Tables; a `BadRow`, whose line counts from the last table, ends them where the file is
-        damaged or lacks a column.
+        Rows; a `BadRow`, whose line counts from the last rows, ends them where the file is damaged
+        or lacks a column.
     """
     held: list[pa.RecordBatch] = []
     num_bytes = 0
     try:
         with open_url(file.url) as opened:
-            names, batches = _open(opened, file, row_group, fields.names())
-            missing = [name for name in fields.names() if names.count(name) != 1]
-            if missing:
-                what = f"{', '.join(missing)}; the file has {', '.join(names)}"
-                yield BadRow(1, "missing column", what)
+            layout, batches = _open(opened, file, row_group, fields)
+            if isinstance(layout, BadRow):
+                yield layout
                 return
             for batch, size in _with_sizes(batches, at_most=slice_bytes):
                 held.append(batch)
                 num_bytes += size
                 if num_bytes >= slice_bytes:
-                    yield pa.Table.from_batches(held)
+                    yield Rows(pa.Table.from_batches(held), layout)
                     held, num_bytes = [], 0
     except (pa.ArrowException, OSError) as error:
         num_rows = sum(part.num_rows for part in held)
         yield BadRow(num_rows + 1, "not readable", f"{file.kind}: {error}")
         return
     if held:
-        yield pa.Table.from_batches(held)
+        yield Rows(pa.Table.from_batches(held), layout)
 
 
 def _open(
-    opened: Any, file: SourceFile, row_group: int | None, wanted: list[str]
-) -> tuple[list[str], Iterator[Any]]:
-    """Returns the names of a file's columns, and batches of the wanted ones."""
+    opened: Any, file: SourceFile, row_group: int | None, fields: FieldMap
+) -> tuple[Layout | BadRow, Iterator[Any]]:
+    """Returns which column is what, and batches of those to read."""
     if file.kind == "parquet":
         import pyarrow.parquet as pq
 
         table = pq.ParquetFile(opened)
+        sample = _sampled_columns(table.schema_arrow, fields)
+        first = range(min(1, table.num_row_groups))
+        layout = _layout(table.schema_arrow, _of_groups(opened, table, first, sample), fields)
         groups = range(table.num_row_groups) if row_group is None else [row_group]
-        return table.schema_arrow.names, _of_groups(opened, table, groups, wanted)
+        wanted = [] if isinstance(layout, BadRow) else layout.names()
+        return layout, _of_groups(opened, table, groups, wanted)
     try:
         stream = pa.ipc.open_stream(opened)
-        return stream.schema.names, _whole_stream(opened, stream, wanted)
+        schema, batches = stream.schema, _whole_stream(opened, stream)
     except pa.ArrowInvalid:  # not a stream, as `datasets` writes, but a file of Arrow's own format
         opened.seek(0)
         table = pa.ipc.open_file(opened)
         numbers = range(table.num_record_batches)
-        return table.schema.names, (table.get_batch(number).select(wanted) for number in numbers)
+        schema, batches = table.schema, (table.get_batch(number) for number in numbers)
+    held = list(islice(batches, 1))
+    sample = _sampled_columns(schema, fields)
+    layout = _layout(schema, (batch.select(sample) for batch in held), fields)
+    wanted = [] if isinstance(layout, BadRow) else layout.names()
+    return layout, (batch.select(wanted) for batch in chain(held, batches))
+
+
+def _sampled_columns(schema: Any, fields: FieldMap) -> list[str]:
+    """Returns the columns that may be of a passage: those with names of such, and of texts."""
+    wanted = {*known_as((*IDS, *TITLES, *TEXTS, *SEVERAL, *QUESTIONS), schema.names)}
+    wanted |= {*fields.given().values()}
+    wanted |= {*[field.name for field in schema if _is_string(field.type)][:_SAMPLED_COLUMNS]}
+    return [name for name in schema.names if name in wanted and schema.names.count(name) == 1]
+
+
+def _layout(schema: Any, batches: Iterator[Any], fields: FieldMap) -> Layout | BadRow:
+    """Returns which column is what: by their types, and by the first rows where these are needed.
+
+    Args:
+        schema: of the file.
+        batches: its rows, of which the columns are there that may be something.
+        fields: the names that are given.
+    """
+    typed = {field.name: _example(field.type) for field in schema}
+    typed = {name: value for name, value in typed.items() if schema.names.count(name) == 1}
+    found = recognise([typed], fields)
+    if isinstance(found, Layout) and plain(found.text) not in (TITLED, *SEVERAL):
+        return found
+    batch = next(batches, None)
+    if batch is not None:
+        sample = batch.slice(0, SAMPLE_ROWS)
+        columns = {name: _values(sample.column(name)) for name in sample.schema.names}
+        rows = [
+            dict.fromkeys(typed) | {name: values[row] for name, values in columns.items()}
+            for row in range(sample.num_rows)
+        ]
+        found = recognise(rows or [typed], fields)
+    if isinstance(found, Unrecognised):
+        return unrecognised(1, "missing column", found)
+    return found
+
+
+def _example(kind: Any) -> Any:
+    """Returns a value of a type, where texts or ids may be of it."""
+    if _is_string(kind):
+        return ""
+    if pa.types.is_integer(kind):
+        return 0
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_example(kind.value_type)]
+    return None
+
+
+def _is_string(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _of_groups(
@@ -106,7 +193,7 @@ def _of_groups(
 def _chunks(metadata: Any, group: int, wanted: list[str]) -> Iterator[Any]:
     found = metadata.row_group(group)
     for number in range(found.num_columns):
-        if (column := found.column(number)).path_in_schema in wanted:
+        if (column := found.column(number)).path_in_schema.split(".")[0] in wanted:
             yield column
 
 
@@ -165,62 +252,76 @@ def _with_sizes(
             yield batch.slice(begin, end - begin), int(sizes[begin:end].sum())
 
 
-def _whole_stream(opened: Any, stream: Any, wanted: list[str]) -> Iterator[Any]:
+def _whole_stream(opened: Any, stream: Any) -> Iterator[Any]:
     """Yields a stream's batches.
 
     Raises:
         pa.ArrowInvalid: the mark of its end is missing. Arrow itself takes a stream that was cut
             between two batches for a whole one.
     """
-    yield from (batch.select(wanted) for batch in stream)
+    yield from stream
     opened.seek(-len(_STREAM_END), os.SEEK_END)
     if opened.read() != _STREAM_END:
         raise pa.ArrowInvalid("the stream's end is missing")
 
 
-def parse_table(table: "pa.Table", fields: FieldMap) -> ParsedRows:
+def parse_table(rows: Rows) -> ParsedRows:
     """Returns the passages of a slice; `lines` are its rows, from 1."""
-    columns = {name: _values(table.column(name)) for name in fields.names()}
-    return _fast(columns, fields, table.num_rows) or _careful(columns, fields, table.num_rows)
+    columns = {name: _values(rows.table.column(name)) for name in rows.layout.names()}
+    num_rows = rows.table.num_rows
+    return _fast(columns, rows.layout, num_rows) or _careful(columns, rows.layout, num_rows)
 
 
-def _values(column: "pa.ChunkedArray") -> list[Any]:
+def _values(column: Any) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
-        # A lone surrogate is what `checked` finds bad text by.
+        # A lone surrogate is what a row's check finds bad text by.
+        if not _is_string(column.type):
+            return [_value(value) for value in column]
         raw = column.cast(pa.large_binary()).to_pylist()
         values = [None if v is None else v.decode("utf-8", "surrogateescape") for v in raw]
     return values
 
 
-def _fast(columns: dict[str, list[Any]], fields: FieldMap, num_rows: int) -> ParsedRows | None:
-    keys = columns[fields.id]
-    if {*map(type, keys)} == {int}:
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return "\udcff"
+
+
+def _fast(columns: dict[str, list[Any]], layout: Layout, num_rows: int) -> ParsedRows | None:
+    keys = None if layout.id is None else columns[layout.id]
+    if keys is not None and {*map(type, keys)} == {int}:
         keys = list(map(str, keys))
-    texts = columns[fields.text]
-    titles = [""] * num_rows if fields.title is None else columns[fields.title]
-    if not all({*map(type, values)} <= {str} for values in (keys, titles, texts)):
+    texts = columns[layout.text]
+    titles = None
+    if layout.title is not None:
+        titles = ["" if title is None else title for title in columns[layout.title]]
+    if layout.is_several:
         return None
-    if not all_filled(keys, texts):
-        return None
+    for values in (keys or [], titles or [], texts):
+        if not {*map(type, values)} <= {str}:
+            return None
     if max(map(len, texts), default=0) > MAX_VALUE_BYTES // 4:
         return None
     try:
-        "".join(keys).encode(), "".join(titles).encode(), "".join(texts).encode()
+        for values in (keys or [], titles or [], texts):
+            "".join(values).encode()
     except UnicodeEncodeError:
         return None
-    return ParsedRows(keys, titles, texts, list(range(1, num_rows + 1)), num_rows)
+    return by_column(keys, titles, texts, layout, list(range(1, num_rows + 1)), num_rows)
 
 
-def _careful(columns: dict[str, list[Any]], fields: FieldMap, num_rows: int) -> ParsedRows:
-    parsed = ParsedRows(num_lines=num_rows)
+def _careful(columns: dict[str, list[Any]], layout: Layout, num_rows: int) -> ParsedRows:
+    parsed = ParsedRows(num_lines=num_rows, has_made_ids=layout.id is None)
     for row in range(num_rows):
         values = {name: column[row] for name, column in columns.items()}
         long = [n for n, v in values.items() if type(v) is str and len(v) > MAX_VALUE_BYTES // 4]
         if long and any(len(values[name].encode()) > MAX_VALUE_BYTES for name in long):
             what = f"{', '.join(long)} has more than {MAX_VALUE_BYTES} bytes"
-            parsed.add(BadRow(row + 1, "value too long", what), fields)
+            parsed.add(BadRow(row + 1, "value too long", what), layout)
             continue
-        parsed.add((row + 1, values), fields)
+        parsed.add((row + 1, values), layout)
     return parsed

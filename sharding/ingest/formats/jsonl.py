@@ -3,35 +3,41 @@
 import json
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import repeat
 from typing import Any
 
 import msgspec
 
+from sharding.ingest.fields.layout import Layout
 from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, all_filled, bad_utf8
+from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, by_column
 
 
-def parse_jsonl(block: LineBlock, fields: FieldMap) -> ParsedRows:
+def parse_jsonl(block: LineBlock) -> ParsedRows:
     """Returns the passages of a block, one JSON object a line; blank lines are nothing."""
-    return _fast(block, fields) or _careful(block, fields)
+    if isinstance(block.layout, BadRow):
+        return ParsedRows(stopped_at=block.layout, unread_from=block.layout)
+    return _fast(block, block.layout) or _careful(block, block.layout)
 
 
 @lru_cache
-def _decoder(fields: FieldMap) -> Any:
+def _decoder(layout: Layout) -> Any:
     """Returns a decoder of objects that have the named fields and any others."""
-    types: list[tuple[str, Any]] = [("id", str | int), ("text", str)]
-    if fields.title is not None:
-        types.insert(1, ("title", str))
-    names = {"id": fields.id, "title": fields.title, "text": fields.text}
-    row = msgspec.defstruct("Row", types, rename=names, gc=False)  # type: ignore[arg-type]
+    types: list[Any] = [("text", str)]
+    names = {"text": layout.text}
+    if layout.id is not None:
+        types.append(("id", str | int))
+        names["id"] = layout.id
+    if layout.title is not None:
+        types.append(("title", str | None, None))
+        names["title"] = layout.title
+    row = msgspec.defstruct("Row", types, rename=names, gc=False)
     return msgspec.json.Decoder(row)
 
 
-def _fast(block: LineBlock, fields: FieldMap) -> ParsedRows | None:
+def _fast(block: LineBlock, layout: Layout) -> ParsedRows | None:
     """Returns what `_careful` finds, reading no more than msgspec does; None at anything odd."""
-    if block.fault:
+    if block.fault or layout.is_several:
         return None
     lines = block.data.split(b"\n")
     if not lines[-1]:
@@ -40,26 +46,26 @@ def _fast(block: LineBlock, fields: FieldMap) -> ParsedRows | None:
         return None
     try:
         block.data.decode()  # msgspec skips over unknown fields without a look at their bytes
-        rows = list(map(_decoder(fields).decode, lines))
+        rows = list(map(_decoder(layout).decode, lines))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    keys = [row.id if type(row.id) is str else str(row.id) for row in rows]
+    keys = None
+    if layout.id is not None:
+        keys = [row.id if type(row.id) is str else str(row.id) for row in rows]
+    titles = None if layout.title is None else [row.title or "" for row in rows]
     texts = [row.text for row in rows]
-    if not all_filled(keys, texts):
-        return None
-    titles = list(repeat("", len(rows))) if fields.title is None else [row.title for row in rows]
-    return ParsedRows(keys, titles, texts, list(range(1, len(rows) + 1)), len(lines))
+    return by_column(keys, titles, texts, layout, list(range(1, len(rows) + 1)), len(lines))
 
 
-def _careful(block: LineBlock, fields: FieldMap) -> ParsedRows:
-    parsed = ParsedRows()
-    for row in _rows(block, fields):
-        parsed.add(row, fields)
+def _careful(block: LineBlock, layout: Layout) -> ParsedRows:
+    parsed = ParsedRows(has_made_ids=layout.id is None)
+    for row in _rows(block, layout):
+        parsed.add(row, layout)
     parsed.num_lines = block.data.count(b"\n")
     return parsed
 
 
-def _rows(block: LineBlock, fields: FieldMap) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+def _rows(block: LineBlock, layout: Layout) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
     for item in numbered_lines(block):
         if isinstance(item, BadRow):
             yield item
@@ -78,7 +84,7 @@ def _rows(block: LineBlock, fields: FieldMap) -> Iterator[tuple[int, dict[str, A
             if isinstance(values, dict):
                 yield number, values
             else:
-                names = ", ".join(fields.names())
+                names = ", ".join(layout.names())
                 yield BadRow(number, "bad JSON", f"not an object with {names}")
 
 

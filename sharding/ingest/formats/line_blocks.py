@@ -6,14 +6,25 @@ like one is possible, so whoever parses a block says whether its last row was le
 
 import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
+from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.layout import Layout
+from sharding.ingest.heads import (
+    BYTE_ORDER_MARK,
+    Columns,
+    dialect_of,
+    layout_of_objects,
+    layout_of_table,
+)
+from sharding.ingest.rows import BadRow, Quoting
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 
 MAX_LINE_BYTES = 16 << 20
 _LINES_TRIED = 100
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HEAD_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +33,8 @@ class LineBlock:
 
     Attributes:
         data: them, with their ends; a line over the limit is cut short behind it.
-        header: the file's first line, of a TSV file.
+        layout: which fields are what, or why that can't be said; of the whole file.
+        columns: of a table.
         lines_before: that belong to the block and aren't in `data`: the header, in the first.
         is_last: whether nothing follows.
         fault: reason and detail of damage that ended the file behind the block.
@@ -30,7 +42,8 @@ class LineBlock:
     """
 
     data: bytes
-    header: bytes = b""
+    layout: Layout | BadRow = field(default_factory=Layout)
+    columns: Columns | None = None
     lines_before: int = 0
     is_last: bool = False
     fault: tuple[str, str] | None = None
@@ -44,39 +57,73 @@ class LineBlock:
         return self.is_last and self.fault is None and not line.endswith(b"\n")
 
 
-def line_blocks(file: SourceFile, source: SourceBytes, *, block_bytes: int) -> Iterator[LineBlock]:
+def line_blocks(
+    file: SourceFile,
+    source: SourceBytes,
+    *,
+    fields: FieldMap,
+    quoting: Quoting,
+    block_bytes: int,
+) -> Iterator[LineBlock]:
     """Cuts a file into blocks; at least one comes, if only to say that the file is empty.
 
     Args:
-        file: a jsonl or tsv file.
+        file: a jsonl, tsv or csv file.
         source: its bytes.
+        fields: the names that are given.
+        quoting: what a quote is in a table; see `Columns`.
         block_bytes: what a block is to have at least, the last one excepted.
     """
-    header: bytes | None = None
+    chunks = iter(source)
+    held = _first_lines(chunks)
+    head = b"".join(held)
+    columns: Columns | None = None
+    layout: Layout | BadRow
+    if file.kind == "jsonl":
+        layout = layout_of_objects(head, fields)
+    else:
+        columns, layout = layout_of_table(head, kind=file.kind, fields=fields, quoting=quoting)
+    del head
+    cut = _cut(chain(held, chunks), source, block_bytes=block_bytes, columns=columns)
     num_read = 0
     waiting: LineBlock | None = None
-    for data in _cut(source, block_bytes=block_bytes, is_tsv=file.kind == "tsv"):
+    for data in cut:
         lines_before = 0
-        if header is None:
-            data = data.removeprefix(_BYTE_ORDER_MARK)
-            header = b""
-            if file.kind == "tsv":
-                first, end, data = data.partition(b"\n")
-                header, lines_before = first + end, 1
-        if waiting is not None:
+        if waiting is None:
+            data = data.removeprefix(BYTE_ORDER_MARK)
+            if columns is not None and columns.has_header:
+                data, lines_before = data.partition(b"\n")[2], 1
+        else:
             yield waiting
-        waiting = LineBlock(data, header, lines_before, num_read=source.num_read - num_read)
+        waiting = LineBlock(
+            data, layout, columns, lines_before, num_read=source.num_read - num_read
+        )
         num_read = source.num_read
     if waiting is None:
-        waiting = LineBlock(b"", num_read=source.num_read)
+        waiting = LineBlock(b"", layout, columns, num_read=source.num_read)
     yield replace(waiting, is_last=True, fault=source.fault)
 
 
-def _cut(source: SourceBytes, *, block_bytes: int, is_tsv: bool) -> Iterator[bytes]:
+def _first_lines(chunks: Iterator[bytes]) -> list[bytes]:
+    """Returns the chunks with a file's first lines, one of them whole if it isn't too long."""
+    held: list[bytes] = []
+    size, has_line = 0, False
+    while size < _HEAD_BYTES or not (has_line or size > MAX_LINE_BYTES):
+        if (chunk := next(chunks, None)) is None:
+            break
+        held.append(chunk)
+        size += len(chunk)
+        has_line = has_line or b"\n" in chunk
+    return held
+
+
+def _cut(
+    chunks: Iterable[bytes], source: SourceBytes, *, block_bytes: int, columns: Columns | None
+) -> Iterator[bytes]:
     pending = bytearray()
     end = 0  # behind the last line end in `pending`
     too_long = False
-    for chunk in _pieces(source, block_bytes):
+    for chunk in _pieces(chunks, block_bytes):
         if too_long:
             at = chunk.find(b"\n")
             if at < 0:
@@ -88,7 +135,7 @@ def _cut(source: SourceBytes, *, block_bytes: int, is_tsv: bool) -> Iterator[byt
             del pending[end + MAX_LINE_BYTES + 1 :]
             too_long = True
         if end >= block_bytes:
-            at = _row_end(pending, end) if is_tsv else end
+            at = end if columns is None else _row_end(pending, end, columns)
             yield bytes(memoryview(pending)[:at])
             del pending[:at]
             end -= at
@@ -107,7 +154,7 @@ def _pieces(source: Iterable[bytes], num_bytes: int) -> Iterator[bytes]:
             yield chunk[begin : begin + num_bytes]
 
 
-def _row_end(data: bytearray, end: int) -> int:
+def _row_end(data: bytearray, end: int, columns: Columns) -> int:
     """Returns the end of the last line that is a row by itself.
 
     The last line's where there is none.
@@ -117,15 +164,15 @@ def _row_end(data: bytearray, end: int) -> int:
         begin = data.rfind(b"\n", 0, at - 1) + 1
         if begin == 0:
             break
-        if _is_row(bytes(data[begin:at])):
+        if _is_row(bytes(data[begin:at]), columns):
             return at
         at = begin
     return end
 
 
-def _is_row(line: bytes) -> bool:
+def _is_row(line: bytes, columns: Columns) -> bool:
     try:
-        rows = list(csv.reader([line.decode()], delimiter="\t", strict=True))
+        rows = list(csv.reader([line.decode()], dialect_of(columns)))
     except (UnicodeDecodeError, csv.Error):
         return False
-    return len(rows) == 1 and len(rows[0]) > 1
+    return len(rows) == 1 and len(rows[0]) == len(columns.names)

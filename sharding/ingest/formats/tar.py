@@ -11,10 +11,13 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, bad_utf8, checked
+from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.layout import Layout, Unrecognised, recognise
+from sharding.ingest.fields.names import IDS, known_as
+from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 
@@ -79,11 +82,11 @@ def parse_samples(samples: list[Sample], fields: FieldMap) -> ParsedRows:
     parsed = ParsedRows(num_lines=len(samples))
     for number, sample in enumerate(samples, start=1):
         row = _row(number, sample, fields)
-        found = row if isinstance(row, BadRow) else checked(*row, fields)
-        if isinstance(found, BadRow):
-            where = f"sample {sample.key!r}"
-            row = replace(found, detail=f"{where}: {found.detail}" if found.detail else where)
-        parsed.add(row, fields)
+        # A sample has its own names: nothing says that those of a shard are of one kind.
+        layout = recognise([] if isinstance(row, BadRow) else [row[1]], fields)
+        if isinstance(layout, Unrecognised) or layout.is_several:
+            layout = Layout(fields.id, fields.title, fields.text)
+        parsed.add(row, layout, where=f"sample {sample.key!r}")
     return parsed
 
 
@@ -93,7 +96,7 @@ def _row(number: int, sample: Sample, fields: FieldMap) -> tuple[int, dict[str, 
         return BadRow(number, *sample.fault)
     if not {"json", "txt"} & sample.members.keys():
         return BadRow(number, "missing field", "it has neither a .json nor a .txt member")
-    values: dict[str, Any] = {fields.id: sample.key}
+    values: dict[str, Any] = {}
     texts = {}
     for suffix in ("txt", "title"):
         try:
@@ -114,6 +117,8 @@ def _row(number: int, sample: Sample, fields: FieldMap) -> tuple[int, dict[str, 
         if not isinstance(found, dict):
             return BadRow(number, "bad JSON", "its .json member is not an object")
         values |= found
+    if fields.id not in values and (fields.id != "id" or not known_as(IDS, values)):
+        values[fields.id] = sample.key
     return number, values
 
 

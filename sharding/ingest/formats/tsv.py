@@ -1,4 +1,4 @@
-"""Parse a block of DPR's tab-separated format (psgs_w100), quoted as CSV.
+"""Parse a block of a table in lines: DPR's tab-separated psgs_w100, MS MARCO's collection, CSV.
 
 Python's csv takes some 11 us for a passage of 100 words, ten times what splitting at tabs takes.
 So a block is split where that is sure to mean the same, read by csv where it isn't, and read row
@@ -12,63 +12,33 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 
+from sharding.ingest.fields.layout import Layout
+from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats.jsonl import numbered_lines
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.rows import BadRow, FieldMap, ParsedRows, Quoting, all_filled, bad_utf8
+from sharding.ingest.heads import Columns, dialect_of
+from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, by_column
 
-MAX_ROW_LINES = 256  # that a quoted field may span; past it a quote was left open
-
-
-class _Quoted(csv.excel_tab):
-    """DPR's format."""
-
-    strict = True
-
-
-class _Plain(_Quoted):
-    """Quotes are characters like any other."""
-
-    quoting = csv.QUOTE_NONE
-
-
-_CSV: dict[Quoting, type[csv.Dialect]] = {"csv": _Quoted, "none": _Plain}
+# That a quoted field may span; past it a quote was left open. In a CSV file it may be an article.
+MAX_ROW_LINES = 256
+MAX_CSV_ROW_LINES = 4096
 
 _Lines = Iterator[tuple[int, bytes] | BadRow]
 
 
-def parse_tsv(block: LineBlock, fields: FieldMap, *, quoting: Quoting = "csv") -> ParsedRows:
-    """Returns the passages of a block; the file's header says which column is which.
-
-    Args:
-        block: lines of a TSV file.
-        fields: the names of the columns.
-        quoting: `csv` where a field that begins with a quote ends at the next single one; `none`
-            where quotes are characters like any other.
-    """
-    columns = _columns(block.header, fields)
-    if isinstance(columns, BadRow):
-        return ParsedRows(num_lines=block.lines_before, stopped_at=columns, unread_from=columns)
-    found = _fast(block, columns, fields, quoting=quoting)
-    return found or _careful(block, columns, fields, quoting=quoting)
+def parse_tsv(block: LineBlock) -> ParsedRows:
+    """Returns the passages of a block of a TSV or CSV file."""
+    layout, columns = block.layout, block.columns
+    if isinstance(layout, BadRow):
+        return ParsedRows(num_lines=block.lines_before, stopped_at=layout, unread_from=layout)
+    assert columns is not None  # a table has some
+    csv.field_size_limit(line_blocks.MAX_LINE_BYTES)
+    return _fast(block, columns, layout) or _careful(block, columns, layout)
 
 
-def _columns(header: bytes, fields: FieldMap) -> list[str] | BadRow:
-    try:
-        (columns,) = csv.reader([header.decode()], delimiter="\t", strict=True)
-    except (UnicodeDecodeError, csv.Error, ValueError):
-        columns = []
-    missing = [name for name in fields.names() if columns.count(name) != 1]
-    if missing or len(set(columns)) != len(columns):
-        expected = ", ".join(filter(None, (fields.id, fields.text, fields.title)))
-        return BadRow(1, "wrong header", f"expected the tab-separated columns {expected}")
-    return columns
-
-
-def _fast(
-    block: LineBlock, columns: list[str], fields: FieldMap, *, quoting: Quoting = "csv"
-) -> ParsedRows | None:
+def _fast(block: LineBlock, columns: Columns, layout: Layout) -> ParsedRows | None:
     """Returns what `_careful` finds, or None where something is odd."""
-    if block.fault:
+    if block.fault or layout.is_several:
         return None
     try:
         text = block.data.decode()
@@ -77,34 +47,33 @@ def _fast(
     num_lines = text.count("\n") + (not text.endswith("\n") and bool(text))
     if max(map(len, text.split("\n"))) >= csv.field_size_limit():
         return None
-    found = _split(text, len(columns), quoting=quoting)
-    if found is None and quoting == "csv":
-        found = _read(text, len(columns))
+    found = _split(text, columns)
+    if found is None and columns.quoting == "csv":
+        found = _read(text, columns)
     if found is None:
         return None
     rows, lines = found
+    names = columns.names
     try:
-        by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
+        values = list(zip(*rows, strict=True)) or [()] * len(names)
     except ValueError:  # of different lengths
         return None
-    if len(by_column) != len(columns):
+    if len(values) != len(names):
         return None
-    keys = list(by_column[columns.index(fields.id)])
-    texts = list(by_column[columns.index(fields.text)])
-    if not all_filled(keys, texts):
-        return None
-    titles = [""] * len(rows)
-    if fields.title is not None:
-        titles = list(by_column[columns.index(fields.title)])
     if block.lines_before:
         lines = [line + block.lines_before for line in lines]
-    return ParsedRows(keys, titles, texts, lines, num_lines + block.lines_before)
+    return by_column(
+        None if layout.id is None else list(values[names.index(layout.id)]),
+        None if layout.title is None else list(values[names.index(layout.title)]),
+        list(values[names.index(layout.text)]),
+        layout,
+        lines,
+        num_lines + block.lines_before,
+    )
 
 
-def _split(
-    text: str, num_columns: int, *, quoting: Quoting
-) -> tuple[list[list[str]], list[int]] | None:
-    """Rows of blocks where each line is a row, and no quoted field holds a tab; else None.
+def _split(text: str, columns: Columns) -> tuple[list[list[str]], list[int]] | None:
+    """Rows of blocks where each line is a row, and no quoted field holds a delimiter; else None.
 
     A field is quoted when it begins with a quote. A line whose fields all are either not quoted,
     or quoted from end to end with every inner quote doubled, is a row to csv too.
@@ -114,13 +83,13 @@ def _split(
     lines = text.split("\n")
     if not lines[-1]:
         lines.pop()
-    rows = [line.split("\t") for line in lines]
+    rows = [line.split(columns.delimiter) for line in lines]
     for row in rows:
-        if len(row) != num_columns:
+        if len(row) != len(columns.names):
             return None
-        if quoting == "none":
+        if columns.quoting == "none":
             continue
-        for column, value in enumerate(row):
+        for at, value in enumerate(row):
             if value[:1] == '"':
                 inner = value[1:-1]
                 if len(value) < 2 or value[-1] != '"':
@@ -129,17 +98,17 @@ def _split(
                     if inner.count('"') != 2 * inner.count('""'):
                         return None
                     inner = inner.replace('""', '"')
-                row[column] = inner
+                row[at] = inner
     return rows, list(range(1, len(rows) + 1))
 
 
-def _read(text: str, num_columns: int) -> tuple[list[list[str]], list[int]] | None:
+def _read(text: str, columns: Columns) -> tuple[list[list[str]], list[int]] | None:
     """Rows as csv finds them, with the line that each begins at; None where one is odd."""
     rows, ends = [], [0]
-    reader = csv.reader(io.StringIO(text, newline="\n"), _CSV["csv"])
+    reader = csv.reader(io.StringIO(text, newline="\n"), dialect_of(columns))
     try:
         for row in reader:
-            if _holds_rows(row, num_columns):
+            if _holds_rows(row, columns):
                 return None
             if row:
                 rows.append(row)
@@ -148,45 +117,53 @@ def _read(text: str, num_columns: int) -> tuple[list[list[str]], list[int]] | No
                 ends[-1] = reader.line_num
     except csv.Error:
         return None
-    if any(b - a > MAX_ROW_LINES for a, b in pairwise(ends)):
+    if any(b - a > _max_row_lines(columns) for a, b in pairwise(ends)):
         return None
     return rows, [end + 1 for end in ends[:-1]]
 
 
-def _holds_rows(row: list[str], num_columns: int) -> bool:
+def _max_row_lines(columns: Columns) -> int:
+    return MAX_ROW_LINES if columns.delimiter == "\t" else MAX_CSV_ROW_LINES
+
+
+def _holds_rows(row: list[str], columns: Columns) -> bool:
     """Returns whether each line that a row spans would be a row by itself.
 
     That is what a row looks like that begins with a stray quote and takes in its neighbours, up to
     one with a stray quote in the same column. A field that holds a table, its first and last lines
-    as many cells short as the row has fields beside it, would be taken for one.
+    as many cells short as the row has fields beside it, would be taken for one. Prose with commas
+    would be, too, so that this goes for tabs only.
     """
-    for column, value in enumerate(row):
+    num_columns = len(columns.names)
+    if columns.delimiter != "\t":
+        return False
+    for at, value in enumerate(row):
         lines = value.split("\n")
         if len(lines) > 1:
             cells = [line.count("\t") for line in lines]
-            cells[0] += column
-            cells[-1] += len(row) - 1 - column
+            cells[0] += at
+            cells[-1] += len(row) - 1 - at
             if len(row) == num_columns and all(count == num_columns - 1 for count in cells):
                 return num_columns > 1
     return False
 
 
-def _careful(
-    block: LineBlock, columns: list[str], fields: FieldMap, *, quoting: Quoting = "csv"
-) -> ParsedRows:
-    parsed = ParsedRows(num_lines=block.data.count(b"\n") + block.lines_before)
+def _careful(block: LineBlock, columns: Columns, layout: Layout) -> ParsedRows:
+    parsed = ParsedRows(
+        num_lines=block.data.count(b"\n") + block.lines_before, has_made_ids=layout.id is None
+    )
     lines = numbered_lines(block)
     waiting: deque[tuple[int, bytes] | BadRow] = deque()
-    read = partial(_next_row, lines, waiting, block, len(columns), quoting=quoting)
+    read = partial(_next_row, lines, waiting, block, columns)
     while (row := read()) is not None:
         if isinstance(row, _OpenRow):
             parsed.num_lines = row.line - 1
             parsed.open_at = _offset_of_line(block.data, row.line - 1 - block.lines_before)
             break
         if isinstance(row, BadRow):
-            parsed.add(row, fields)
+            parsed.add(row, layout)
         elif row[1]:
-            parsed.add((row[0], dict(zip(columns, row[1], strict=True))), fields)
+            parsed.add((row[0], dict(zip(columns.names, row[1], strict=True))), layout)
     return parsed
 
 
@@ -201,9 +178,7 @@ def _next_row(
     lines: _Lines,
     waiting: deque[tuple[int, bytes] | BadRow],
     block: LineBlock,
-    num_columns: int,
-    *,
-    quoting: Quoting,
+    columns: Columns,
 ) -> tuple[int, list[str]] | BadRow | _OpenRow | None:
     """Returns the next row, with the number of its first line; None at the end.
 
@@ -214,13 +189,14 @@ def _next_row(
     if first is None or isinstance(first, BadRow):
         return first
     number, data = first
+    num_columns = len(columns.names)
     taken: list[tuple[int, bytes] | BadRow] = []
     at_end = False
 
     def texts() -> Iterator[str]:
         nonlocal at_end
         yield data.decode()
-        while len(taken) < MAX_ROW_LINES:
+        while len(taken) < _max_row_lines(columns):
             item = waiting.popleft() if waiting else next(lines, None)
             if item is None:
                 at_end = True
@@ -231,7 +207,7 @@ def _next_row(
             yield item[1].decode()
 
     try:
-        row = next(csv.reader(texts(), _CSV[quoting]))
+        row = next(csv.reader(texts(), dialect_of(columns)))
     except UnicodeDecodeError as error:
         bad = bad_utf8(number, error)
     except csv.Error as error:
@@ -239,10 +215,10 @@ def _next_row(
             return _OpenRow(number)
         bad = BadRow(number, "truncated file" if block.is_cut(data) else "bad CSV", str(error))
     else:
-        if not row or (len(row) == num_columns and not _holds_rows(row, num_columns)):
+        if not row or (len(row) == num_columns and not _holds_rows(row, columns)):
             return number, row
         further = [item[1] for item in taken if not isinstance(item, BadRow)]
-        if any(line.count(b"\t") == num_columns - 1 for line in further):
+        if any(line.count(columns.delimiter.encode()) == num_columns - 1 for line in further):
             end = number + len(taken)
             detail = f"it closes on line {end}, and the lines between look like rows of their own"
             bad = BadRow(number, "open quote", detail)

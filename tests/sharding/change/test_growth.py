@@ -20,8 +20,8 @@ from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import Passage, Record, removed_key
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.prepare import prepare
-from sharding.ingest.rows import FieldMap
 from sharding.storage.files import list_names
 from sharding.task_pool import ProcessPool
 

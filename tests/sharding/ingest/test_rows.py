@@ -1,7 +1,7 @@
 import pytest
 
 from sharding.errors import CorpusError
-from sharding.ingest.rows import FieldMap, parse_field_map
+from sharding.ingest.fields.field_map import FieldMap, parse_field_map
 
 
 @pytest.mark.parametrize(

@@ -54,15 +54,55 @@ def test_a_saved_dataset_is_its_data_files_in_its_order(tmp_path: Path) -> None:
             expand([str(tmp_path / "d")])
 
 
+def test_names_are_read_in_any_case_and_json_and_csv_are_known(tmp_path: Path) -> None:
+    touch(tmp_path / "d", "A.CSV", "b.json.gz", "c.ndjson.zst", "d.JSONL.GZ", "e.arrow.gz")
+    found = expand([str(tmp_path / "d")])
+    assert [(file.kind, file.compression) for file in found] == [
+        ("csv", None),
+        ("json", "gz"),
+        ("jsonl", "zst"),
+        ("jsonl", "gz"),
+    ]
+
+
+def test_what_holds_no_passages_is_left_out_of_a_directory_and_read_when_it_is_named(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path / "beir", "corpus.jsonl", "queries.jsonl", "qrels.dev.tsv", "dataset_infos.json")
+    touch(tmp_path / "beir", "queries_and_answers.jsonl", "Queries.tsv")
+    assert names(tmp_path / "beir") == ["corpus.jsonl", "queries_and_answers.jsonl"]
+    assert names(tmp_path / "beir" / "queries.jsonl") == ["queries.jsonl"]
+
+
+def test_all_datasets_that_were_saved_as_one_are_read_in_their_order(tmp_path: Path) -> None:
+    for split in ("validation", "train"):
+        touch(tmp_path / "d", "dataset_dict.json")
+        touch(tmp_path / "d" / split, f"{split}.arrow")
+        entries = [{"filename": f"{split}.arrow"}]
+        state = tmp_path / "d" / split / "state.json"
+        state.write_text(json.dumps({"_data_files": entries}))
+    about = tmp_path / "d" / "dataset_dict.json"
+    about.write_text(json.dumps({"splits": ["train", "validation"]}))
+    assert names(tmp_path / "d") == ["train.arrow", "validation.arrow"]
+    assert names(tmp_path / "d" / "validation") == ["validation.arrow"]
+    for wrong in ({"splits": [".."]}, {"splits": []}, {"splits": ["a/b"]}, {"splits": 1}, []):
+        about.write_text(json.dumps(wrong))
+        with pytest.raises(CorpusError, match=r"dataset_dict\.json.*save it again"):
+            expand([str(tmp_path / "d")])
+
+
 def test_what_stands_for_no_file_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "none", "README.md")
     touch(tmp_path / "several", "dataset_dict.json")
-    touch(tmp_path, "a.tsv", "a.csv")
+    touch(tmp_path, "a.tsv", "a.docx")
     for source, message in (
         ("none", "no corpus file in it"),
         ("none/*.tsv", "no corpus file in it"),
-        ("several", "several datasets; name one, such as .*/several/train"),
-        ("a.csv", "not a known kind"),
+        (
+            "several",
+            r"dataset_dict\.json: not what `DatasetDict.*save it again",
+        ),
+        ("a.docx", "not a known kind of corpus file by its name or content"),
         ("b.tsv", "no such file"),
         ("**/b.tsv", "no such file"),
         ("*/*.tsv", "only the last part"),

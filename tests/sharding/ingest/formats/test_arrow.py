@@ -10,9 +10,10 @@ import pytest
 
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.formats import arrow
 from sharding.ingest.prepare import prepare
-from sharding.ingest.rows import BadRow, FieldMap
+from sharding.ingest.rows import BadRow
 from sharding.ingest.sources import expand
 
 
@@ -140,8 +141,8 @@ def test_a_small_file_that_stands_for_much_is_read_in_little_memory(
     for part in arrow.row_slices(file, FieldMap(), row_group=None, slice_bytes=4 << 20):
         assert not isinstance(part, BadRow)
         assert pa.total_allocated_bytes() - before < 40 << 20
-        assert sum(map(len, part.column("text").to_pylist())) <= 16 << 20
-        num_rows += part.num_rows
+        assert sum(map(len, part.table.column("text").to_pylist())) <= 16 << 20
+        num_rows += part.table.num_rows
     assert num_rows == 200
 
 

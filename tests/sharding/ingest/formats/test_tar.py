@@ -14,9 +14,9 @@ import zstandard
 
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.formats import tar as tar_format
 from sharding.ingest.prepare import prepare
-from sharding.ingest.rows import FieldMap
 from sharding.task_pool import ProcessPool
 
 Rows = list[tuple[str, str, str]]
@@ -114,10 +114,12 @@ def test_texts_and_titles_may_be_members_and_the_key_is_the_id(tmp_path: Path) -
         writer.write({"__key__": "dir/a", "txt": "Text a.\n", "title": "A\n", "jpg": b"\xff"})
         writer.write({"__key__": "b", "txt": "Text b."})
         writer.write({"__key__": "c", "json": {"text": "Text c."}, "title": "C"})
+        writer.write({"__key__": "d", "json": {"_id": 4, "body": "Text d.", "title": None}})
     assert read(path, tmp_path) == [
         ("dir/a", "A", "Text a.\n"),
         ("b", "", "Text b."),
         ("c", "C", "Text c."),
+        ("4", "", "Text d."),
     ]
 
 
@@ -151,7 +153,7 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
         ([member("x.txt", b" \n")], "empty text: sample 'x'"),
         ([member("x.jpg", b"?")], r"missing field: sample 'x': it has neither"),
         ([passage("x.json", text=None)], "wrong type: sample 'x': text is not a string"),
-        ([member("x.json", b'{"text": "t"}')], "missing field: sample 'x': title is not there"),
+        ([member("x.json", b'{"title": "t"}')], "missing field: sample 'x': text is not there"),
         ([passage("x.json"), passage("x.json")], r"duplicate member: sample 'x': its \.json"),
         ([member("x.json", **LINK)], r"not a plain file: sample 'x': its \.json member"),
         ([member("x.txt", type=tarfile.CHRTYPE)], "not a plain file: sample 'x'"),
