@@ -68,7 +68,7 @@ class OpenPool(Protocol):
 @click.option(
     "--quoting",
     type=click.Choice(["csv", "none"]),
-    help="What a quote is in TSV files: `csv`, where a field may be quoted and span lines, or "
+    help="What a quote is in tables: `csv`, where a field may be quoted and span lines, or "
     "`none`, a character like any other.",
 )
 @config_option

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--map",
     "field_map",
     metavar="FIELD=NAME,...",
-    help="The source's names for id, title and text, where they are others: id=_id,text=contents. "
+    help="The source's names for id, title and text, where they aren't recognised: text=story. "
     "`title=` says that there are no titles.",
 )
 @click.option(
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     type=click.Choice(["csv", "none"]),
     default="csv",
     show_default=True,
-    help="What a quote is in TSV files: `csv`, where a field may be quoted and span lines, or "
+    help="What a quote is in tables: `csv`, where a field may be quoted and span lines, or "
     "`none`, a character like any other.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace another corpus that is in RUN.")
@@ -78,10 +78,10 @@ def command(
 ) -> None:
     """Cut passage files into partitions in RUN/corpus.
 
-    A SOURCE is JSON lines with the fields id, title and text (.jsonl), DPR's table with the
-    columns id, text and title (.tsv), WebDataset's shards of .json or .txt members (.tar), each
-    also as .gz or .zst, a Parquet file, a directory that `datasets` saved, or a directory or a
-    glob of such files. Paths and URLs both work.
+    A SOURCE is JSON (.jsonl, .ndjson, .json), a table (.csv, .tsv), WebDataset's shards of
+    .json or .txt members (.tar), each also as .gz or .zst, a Parquet or Arrow file, a directory
+    that `datasets` saved, or a directory or a glob of such files. Paths and URLs both work.
+    Which fields are id, title and text is recognised; where there is no id, one is made.
 
     Ids and partitions don't depend on the number of workers. While it runs, RUN/corpus/work
     takes about as much room as the partitions.
@@ -90,8 +90,9 @@ def command(
     Examples:
       polyprag prepare runs/wiki passages.jsonl --config quickstart
       polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m
-      polyprag prepare runs/beir corpus.jsonl.zst --map id=_id --drop-duplicates
-      polyprag prepare runs/pages 'shards/pages-*.tar' --map text=contents,title=
+      polyprag prepare runs/beir corpus.jsonl.zst --drop-duplicates
+      polyprag prepare runs/squad train-v2.0.json
+      polyprag prepare runs/pages 'shards/pages-*.tar' --map text=caption,title=
       polyprag prepare runs/pages 'pages/*.parquet' --chunk-words 100 --workers 16
       polyprag prepare s3://bucket/run s3://bucket/passages --ray --on-error skip
     """

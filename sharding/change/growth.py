@@ -82,7 +82,7 @@ def append_passages(
             one of the corpus or of these files.
         on_error: whether a bad row, an id that comes twice or an id of the corpus with another
             title or text is an error, or is left out and counted.
-        quoting: what a quote is in TSV files; by default as the corpus was prepared.
+        quoting: what a quote is in tables; by default as the corpus was prepared.
         pool: who does the work; this process, by default.
         show: shows the stages.
         split_bytes: bytes of input after which work is saved.

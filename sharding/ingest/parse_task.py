@@ -44,7 +44,7 @@ class ParseOptions:
         chunk_words: words of a passage that a text is cut into; None leaves texts whole.
         drop_duplicates: whether of equal titles and texts only the first stays.
         on_error: whether a bad row is an error or is left out.
-        quoting: what a quote is in TSV files; see `Columns`.
+        quoting: what a quote is in tables; see `Columns`.
     """
 
     fields: FieldMap = field(default_factory=FieldMap)

@@ -64,7 +64,7 @@ def prepare(
         drop_duplicates: whether of passages with equal title and text only the first stays.
         on_error: whether a bad row, or an id that was there before, is an error or is left out and
             counted; a damaged file is always an error.
-        quoting: what a quote is in TSV files; see `Columns`.
+        quoting: what a quote is in tables; see `Columns`.
         overwrite: whether another corpus in that directory may be replaced.
         pool: who does the work; this process, by default.
         show: shows the stages.

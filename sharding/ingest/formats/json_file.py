@@ -114,7 +114,7 @@ def _items(data: bytes, fields: FieldMap) -> list[Any] | BadRow:
         return _of_object(data, _OBJECT.decode(data), fields)
     except RecursionError:
         return BadRow(1, "bad JSON file", "it is nested too deeply", _AS_LINES)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         if "truncated" in str(error):
             return BadRow(data.count(b"\n") + 1, "truncated file", str(error))
         at = _BYTE.search(str(error))
