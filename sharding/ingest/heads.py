@@ -80,7 +80,8 @@ def layout_of_table(
     first, _, rest = head.removeprefix(BYTE_ORDER_MARK).partition(b"\n")
     without_header = _ms_marco(first) if kind == "tsv" and not fields.given() else None
     if without_header is not None:
-        return without_header, Layout("id", "title" if fields.title else None, "text")
+        has_title = fields.title is not None and "title" in without_header.names
+        return without_header, Layout("id", "title" if has_title else None, "text")
     tried = []
     for delimiter in _DELIMITERS[kind]:
         columns = Columns(_cells(first, delimiter), delimiter, quoting)

@@ -29,10 +29,13 @@ def joined(value: Any, name: str) -> Any:
     """
     if not isinstance(value, list) or not is_text(value):
         return value
-    is_sentences = plain(name) in ("sentences", "abstract")
-    parts = [part if isinstance(part, str) else joined(part, "sentences") for part in value]
+    parts = [part if isinstance(part, str) else _joined(part, by=" ") for part in value]
+    return _joined(parts, by=" " if plain(name) in ("sentences", "abstract") else "\n")
+
+
+def _joined(parts: list[str], *, by: str) -> str:
     stripped = [_KILT_MARK.sub("", part.strip()) for part in parts]
-    return (" " if is_sentences else "\n").join(filter(None, stripped))
+    return by.join(filter(None, stripped))
 
 
 def several_in(value: Any) -> list[tuple[Any, Any]] | None:

@@ -171,12 +171,13 @@ WIKI2_ROWS = without_ids(
     ("Méry", "Méry was a poet."),
 )
 WIKI2_HF = [
-    row
-    | {
+    {
+        "id": row["_id"],
+        "question": row["question"],
         "context": {
             "title": [title for title, _ in row["context"]],
             "content": [sentences for _, sentences in row["context"]],
-        }
+        },
     }
     for row in WIKI2
 ]
