@@ -163,7 +163,7 @@ def _unrecognised(columns: _Columns, fields: FieldMap) -> Unrecognised:
         if guess == "title":
             said["title"] = None
     if not said:
-        return Unrecognised(detail, "leave --map out")
+        return Unrecognised(detail, "say --map '', as the fields are recognised")
     return Unrecognised(detail, "say --map " + ",".join(f"{f}={n or ''}" for f, n in said.items()))
 
 

@@ -27,7 +27,7 @@ from sharding.ingest.sources import SourceFile
 from sharding.storage.files import open_url
 
 _BATCH_ROWS = 4096
-_SAMPLED_COLUMNS = 64
+_SAMPLED_COLUMNS = 16
 _BATCH_BYTES = 128 << 20  # of one column; a file of kilobytes may stand for terabytes
 MAX_VALUE_BYTES = 16 << 20  # as of a line
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"  # of all that Arrow has written since 2019

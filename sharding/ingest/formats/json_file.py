@@ -35,8 +35,8 @@ class Items:
     Attributes:
         layout: which fields are what; of the whole file.
         first: the number of the first one, from 1.
-        lines: where each begins, from 1 at the line where the first one does.
-        num_lines: from there to where the next items begin.
+        lines: where each begins, from 1 where the file does, or these items behind others do.
+        num_lines: line ends from there to where the next items begin, or the file ends.
         values: the JSON of each.
     """
 

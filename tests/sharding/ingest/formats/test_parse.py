@@ -371,6 +371,51 @@ def test_a_file_that_was_cut_inside_a_quoted_field_is_read_again_as_a_whole(
     assert as_a_whole[0] is False and as_a_whole[-1] is True
 
 
+def csv_of(rows: list[tuple[str, ...]], *, delimiter: str = ",") -> bytes:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=delimiter).writerows(rows)
+    return buffer.getvalue().encode()
+
+
+@given(rows_of_any_text, st.sampled_from([",", ";", "|"]), st.sampled_from([1, 50, 1 << 20]))
+@example([("a", "A", "Intro\nred, green, blue"), ("b", "B", "x,y\nz,,")], ",", 1)
+def test_csv_files_written_by_csv_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: Rows, delimiter: str, split_bytes: int
+) -> None:
+    path = tmp_path_factory.mktemp("read") / "x.csv"
+    data = csv_of([("id", "title", "text"), *rows], delimiter=delimiter)
+    path.write_bytes(data)
+    assert read(path, split_bytes=split_bytes) == (rows, {})
+
+
+def test_a_csv_cell_may_be_a_whole_article(tmp_path: Path) -> None:
+    """More than the 256 lines of a tab-separated table, and than the 128 KiB of Python's csv."""
+    article = "\n".join(f"Line {n}, of many, {'x' * 100}" for n in range(3000))
+    path = tmp_path / "x.csv"
+    path.write_bytes(csv_of([("id", "title", "text"), ("a", "A", article), ("b", "B", "short")]))
+    for split_bytes in (1000, 1 << 20):
+        assert read(path, split_bytes=split_bytes)[0] == [("a", "A", article), ("b", "B", "short")]
+
+
+def test_what_is_recognised_holds_for_the_whole_file(tmp_path: Path) -> None:
+    """A row that lacks what the others have is a bad row, wherever blocks end."""
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(
+        jsonl(
+            {"docid": 1, "body": "About."},
+            {"docid": 2, "body": None, "text": "other"},
+            {"body": "No id."},
+            {"docid": 4, "body": "About.", "title": "T"},
+        )
+    )
+    for split_bytes in (1, 1 << 20):
+        rows, skipped = read(path, "skip", split_bytes=split_bytes)
+        assert rows == [("1", "", "About."), ("4", "T", "About.")]
+        assert skipped == {"wrong type": 1, "missing field": 1}
+    with pytest.raises(CorpusError, match=r"x\.jsonl:2: wrong type: body is not a string"):
+        read(path)
+
+
 def test_fields_and_columns_of_other_names(tmp_path: Path) -> None:
     fields = FieldMap(id="_id", title=None, text="contents")
     path = tmp_path / "x.jsonl"
@@ -384,22 +429,31 @@ def test_fields_and_columns_of_other_names(tmp_path: Path) -> None:
     assert read(table, fields=fields) == ([("3", "", "About.")], {})
 
 
-BITS = [b"a", b"1", b'"', b'""', b"\t", b"\n", b"\r\n", b"\r", b" ", "é".encode(), b"\xff"]
+BITS = [b"a", b"1", b'"', b'""', b"\t", b",", b"\n", b"\r\n", b"\r", b" ", "é".encode(), b"\xff"]
 
 
-@given(st.lists(st.sampled_from(BITS), max_size=40), st.booleans())
-def test_tsv_means_the_same_on_the_fast_road(bits: list[bytes], is_last: bool) -> None:
-    columns, layout = Columns(("id", "text")), Layout(title=None)
+@given(
+    st.lists(st.sampled_from(BITS), max_size=40),
+    st.booleans(),
+    st.sampled_from(["\t", ","]),
+    st.sampled_from([Layout(title=None), Layout(None, "id"), Layout(None, None, is_titled=True)]),
+)
+def test_tsv_means_the_same_on_the_fast_road(
+    bits: list[bytes], is_last: bool, delimiter: str, layout: Layout
+) -> None:
+    columns = Columns(("id", "text"), delimiter)
     block = LineBlock(b"".join(bits), layout, columns, 1, is_last)
     fast = parse_tsv._fast(block, columns, layout)
     careful = parse_tsv._careful(block, columns, layout)
     if fast is not None:
         assert not careful.skipped and careful.open_at is None
-        assert (fast.keys, fast.texts, fast.lines) == (careful.keys, careful.texts, careful.lines)
+        assert fast == careful
 
 
 values = st.recursive(
-    st.sampled_from(["x", "", " ", "\ud800", 1, -0, 1.0, True, None, 10**30, float("nan")]),
+    st.sampled_from(
+        ["x", "", " ", "x\ny", "\n", "\ud800", 1, -0, 1.0, True, None, 10**30, float("nan")]
+    ),
     lambda inner: st.lists(inner, max_size=2),
     max_leaves=3,
 )
@@ -418,12 +472,18 @@ values = st.recursive(
         max_size=4,
     ),
     st.sampled_from([b"\n", b"\r\n"]),
+    st.sampled_from(
+        [Layout(), Layout(title=None), Layout(None), Layout("id", None, is_titled=True)]
+    ),
 )
-def test_json_means_the_same_on_the_fast_road(lines: list[bytes], end: bytes) -> None:
+def test_json_means_the_same_on_the_fast_road(
+    lines: list[bytes], end: bytes, layout: Layout
+) -> None:
     good = json.dumps({"id": "a", "title": "t", "text": "x"}).encode()
     block = LineBlock(end.join([good, *lines, good]), is_last=True)
-    fast = parse_jsonl._fast(block, Layout())
-    careful = parse_jsonl._careful(block, Layout())
+    fast = parse_jsonl._fast(block, layout)
+    careful = parse_jsonl._careful(block, layout)
     if fast is not None:
         assert not careful.skipped
-        assert (fast.keys, fast.texts, fast.lines) == (careful.keys, careful.texts, careful.lines)
+        assert (fast.keys, fast.titles, fast.texts) == (careful.keys, careful.titles, careful.texts)
+        assert (fast.lines, fast.has_made_ids) == (careful.lines, careful.has_made_ids)
