@@ -19,6 +19,7 @@ from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.formats.json_file import as_lines
 from sharding.ingest.formats.jsonl import parse_jsonl
 from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
+from sharding.ingest.formats.slices import slices_of
 from sharding.ingest.formats.tsv import parse_tsv
 from sharding.ingest.rows import BadRow, OnError, ParsedRows, Quoting
 from sharding.ingest.source_bytes import SourceBytes
@@ -205,30 +206,14 @@ def _text_split(task: ParseTask, block: LineBlock, position: tuple[int, ...]) ->
 
 def _tables(task: ParseTask, sha256: str) -> Iterator[tuple[str, Callable[[], ParsedRows]]]:
     """Yields each slice's key, and how to parse it."""
-    found, parse = _slices(task)
+    file, fields, size = task.file, task.options.fields, task.split_bytes
+    found, parse = slices_of(file, fields, row_group=task.row_group, slice_bytes=size)
     for number, part in enumerate(found):
-        key = _key(task, [], [sha256, task.row_group, number, task.split_bytes])
+        key = _key(task, [], [sha256, task.row_group, number, size])
         if isinstance(part, BadRow):
             yield key, partial(ParsedRows, stopped_at=part, unread_from=part)
         else:
             yield key, partial(parse, part)
-
-
-def _slices(task: ParseTask) -> tuple[Iterator[Any], Callable[[Any], ParsedRows]]:
-    """Returns the slices of a file that isn't read by lines, and what parses one."""
-    file, fields, size = task.file, task.options.fields, task.split_bytes
-    if file.kind == "tar":
-        from sharding.ingest.formats import tar
-
-        return tar.sample_slices(file, slice_bytes=size), partial(tar.parse_samples, fields=fields)
-    if file.kind == "json":
-        from sharding.ingest.formats import json_file
-
-        return json_file.item_slices(file, fields, slice_bytes=size), json_file.parse_items
-    from sharding.ingest.formats import arrow
-
-    rows = arrow.row_slices(file, fields, row_group=task.row_group, slice_bytes=size)
-    return rows, arrow.parse_table
 
 
 def _key(task: ParseTask, data: list[bytes], further: list[Any]) -> str:

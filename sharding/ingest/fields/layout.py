@@ -19,7 +19,7 @@ from sharding.ingest.fields.names import (
     known_as,
     plain,
 )
-from sharding.ingest.fields.values import has_title_line, is_text, joined, several_in
+from sharding.ingest.fields.values import has_title_line, holds_text, joined, several_in
 
 SAMPLE_ROWS = 100
 _SHOWN = 12
@@ -107,7 +107,7 @@ def _text(columns: _Columns) -> str | None:
     for name in known:
         may_be_several = plain(name) in SEVERAL
         for value in columns[name]:
-            if is_text(value) and not (may_be_several and several_in(value) is not None):
+            if holds_text(value) and not (may_be_several and several_in(value) is not None):
                 return name
     # What has no text in the first rows may have one later; what has others never.
     for name in known:
@@ -170,7 +170,7 @@ def _unrecognised(columns: _Columns, fields: FieldMap) -> Unrecognised:
 def _longest(columns: _Columns) -> str | None:
     """Returns the field with the longest texts that `--map` can name."""
     lengths = {
-        name: sum(len(joined(value, name)) for value in values if is_text(value))
+        name: sum(len(joined(value, name)) for value in values if holds_text(value))
         for name, values in columns.items()
         if name != "id" and name == name.strip() and name and not set(name) & set(",=")
     }

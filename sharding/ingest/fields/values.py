@@ -12,7 +12,7 @@ _TITLE_CHARACTERS = 200
 _KILT_MARK = re.compile(r"^(?:Section::::|BULLET::::(?:- ?)?)")
 
 
-def is_text(value: Any) -> bool:
+def holds_text(value: Any) -> bool:
     """Returns whether a value is a text, a list of texts or a list of lists of texts."""
     if not isinstance(value, list):
         return isinstance(value, str)
@@ -27,7 +27,7 @@ def joined(value: Any, name: str) -> Any:
             sentences of a paragraph.
         name: the field's.
     """
-    if not isinstance(value, list) or not is_text(value):
+    if not isinstance(value, list) or not holds_text(value):
         return value
     parts = [part if isinstance(part, str) else _joined(part, by=" ") for part in value]
     return _joined(parts, by=" " if plain(name) in ("sentences", "abstract") else "\n")

@@ -11,23 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sharding.ingest.fields.field_map import FieldMap
-from sharding.ingest.fields.layout import SAMPLE_ROWS, Layout, Unrecognised, recognise
-from sharding.ingest.fields.names import (
-    IDS,
-    QUESTIONS,
-    SEVERAL,
-    TEXTS,
-    TITLED,
-    TITLES,
-    known_as,
-    plain,
+from sharding.ingest.fields.layout import Layout
+from sharding.ingest.formats.arrow_columns import (
+    column_values,
+    layout_of_columns,
+    sampled_columns,
 )
-from sharding.ingest.rows import BadRow, ParsedRows, by_column, unrecognised
+from sharding.ingest.rows import BadRow, ParsedRows, by_column
 from sharding.ingest.sources import SourceFile
 from sharding.storage.files import open_url
 
 _BATCH_ROWS = 4096
-_SAMPLED_COLUMNS = 16
 _BATCH_BYTES = 128 << 20  # of one column; a file of kilobytes may stand for terabytes
 MAX_VALUE_BYTES = 16 << 20  # as of a line
 _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"  # of all that Arrow has written since 2019
@@ -48,7 +42,7 @@ def num_row_groups(file: SourceFile) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TableSlice:
     """Some of a file's rows.
 
     Attributes:
@@ -62,7 +56,7 @@ class Rows:
 
 def row_slices(
     file: SourceFile, fields: FieldMap, *, row_group: int | None, slice_bytes: int
-) -> Iterator["Rows | BadRow"]:
+) -> Iterator["TableSlice | BadRow"]:
     """Yields a file's rows in slices of at least `slice_bytes` of memory, the last one excepted.
 
     Args:
@@ -72,7 +66,7 @@ def row_slices(
         slice_bytes: what a slice is to take.
 
     Yields:
-        Rows; a `BadRow`, whose line counts from the last rows, ends them where the file is damaged
+        Slices; a `BadRow`, whose line counts from the last one, ends them where the file is damaged
         or lacks a column.
     """
     held: list[pa.RecordBatch] = []
@@ -87,14 +81,14 @@ def row_slices(
                 held.append(batch)
                 num_bytes += size
                 if num_bytes >= slice_bytes:
-                    yield Rows(pa.Table.from_batches(held), layout)
+                    yield TableSlice(pa.Table.from_batches(held), layout)
                     held, num_bytes = [], 0
     except (pa.ArrowException, OSError) as error:
         num_rows = sum(part.num_rows for part in held)
         yield BadRow(num_rows + 1, "not readable", f"{file.kind}: {error}")
         return
     if held:
-        yield Rows(pa.Table.from_batches(held), layout)
+        yield TableSlice(pa.Table.from_batches(held), layout)
 
 
 def _open(
@@ -105,9 +99,11 @@ def _open(
         import pyarrow.parquet as pq
 
         table = pq.ParquetFile(opened)
-        sample = _sampled_columns(table.schema_arrow, fields)
+        sample = sampled_columns(table.schema_arrow, fields)
         first = range(min(1, table.num_row_groups))
-        layout = _layout(table.schema_arrow, _of_groups(opened, table, first, sample), fields)
+        layout = layout_of_columns(
+            table.schema_arrow, _of_groups(opened, table, first, sample), fields
+        )
         groups = range(table.num_row_groups) if row_group is None else [row_group]
         wanted = [] if isinstance(layout, BadRow) else layout.names()
         return layout, _of_groups(opened, table, groups, wanted)
@@ -120,62 +116,10 @@ def _open(
         numbers = range(table.num_record_batches)
         schema, batches = table.schema, (table.get_batch(number) for number in numbers)
     held = list(islice(batches, 1))
-    sample = _sampled_columns(schema, fields)
-    layout = _layout(schema, (batch.select(sample) for batch in held), fields)
+    sample = sampled_columns(schema, fields)
+    layout = layout_of_columns(schema, (batch.select(sample) for batch in held), fields)
     wanted = [] if isinstance(layout, BadRow) else layout.names()
     return layout, (batch.select(wanted) for batch in chain(held, batches))
-
-
-def _sampled_columns(schema: Any, fields: FieldMap) -> list[str]:
-    """Returns the columns that may be of a passage: those with names of such, and of texts."""
-    wanted = {*known_as((*IDS, *TITLES, *TEXTS, *SEVERAL, *QUESTIONS), schema.names)}
-    wanted |= {*fields.given().values()}
-    wanted |= {*[field.name for field in schema if _is_string(field.type)][:_SAMPLED_COLUMNS]}
-    return [name for name in schema.names if name in wanted and schema.names.count(name) == 1]
-
-
-def _layout(schema: Any, batches: Iterator[Any], fields: FieldMap) -> Layout | BadRow:
-    """Returns which column is what: by their types, and by the first rows where these are needed.
-
-    Args:
-        schema: of the file.
-        batches: its rows, of which the columns are there that may be something.
-        fields: the names that are given.
-    """
-    typed = {field.name: _example(field.type) for field in schema}
-    typed = {name: value for name, value in typed.items() if schema.names.count(name) == 1}
-    found = recognise([typed], fields)
-    if isinstance(found, Layout) and plain(found.text) not in (TITLED, *SEVERAL):
-        return found
-    batch = next(batches, None)
-    if batch is not None:
-        sample = batch.slice(0, SAMPLE_ROWS)
-        columns = {name: _values(sample.column(name)) for name in sample.schema.names}
-        rows = [
-            dict.fromkeys(typed) | {name: values[row] for name, values in columns.items()}
-            for row in range(sample.num_rows)
-        ]
-        found = recognise(rows or [typed], fields)
-    if isinstance(found, Unrecognised):
-        return unrecognised(1, "missing column", found)
-    return found
-
-
-def _example(kind: Any) -> Any:
-    """Returns a value of a type, where texts or ids may be of it."""
-    if _is_string(kind):
-        return ""
-    if pa.types.is_integer(kind):
-        return 0
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return [_example(kind.value_type)]
-    return None
-
-
-def _is_string(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _of_groups(
@@ -265,30 +209,11 @@ def _whole_stream(opened: Any, stream: Any) -> Iterator[Any]:
         raise pa.ArrowInvalid("the stream's end is missing")
 
 
-def parse_table(rows: Rows) -> ParsedRows:
+def parse_table(rows: TableSlice) -> ParsedRows:
     """Returns the passages of a slice; `lines` are its rows, from 1."""
-    columns = {name: _values(rows.table.column(name)) for name in rows.layout.names()}
+    columns = {name: column_values(rows.table.column(name)) for name in rows.layout.names()}
     num_rows = rows.table.num_rows
     return _fast(columns, rows.layout, num_rows) or _careful(columns, rows.layout, num_rows)
-
-
-def _values(column: Any) -> list[Any]:
-    try:
-        values: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:
-        # A lone surrogate is what a row's check finds bad text by.
-        if not _is_string(column.type):
-            return [_value(value) for value in column]
-        raw = column.cast(pa.large_binary()).to_pylist()
-        values = [None if v is None else v.decode("utf-8", "surrogateescape") for v in raw]
-    return values
-
-
-def _value(scalar: Any) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return "\udcff"
 
 
 def _fast(columns: dict[str, list[Any]], layout: Layout, num_rows: int) -> ParsedRows | None:
