@@ -12,7 +12,7 @@ from typing import Any
 
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.layout import SAMPLE_ROWS, Layout, Unrecognised, recognise
-from sharding.ingest.rows import BadRow, Quoting, unrecognised
+from sharding.ingest.rows import TO_UTF8, BadRow, Quoting, unrecognised
 from sharding.storage.files import read_bytes
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -78,6 +78,10 @@ def layout_of_table(
         quoting: what a quote is, where the table has a header.
     """
     first, _, rest = head.removeprefix(BYTE_ORDER_MARK).partition(b"\n")
+    try:
+        first.decode()
+    except UnicodeDecodeError as error:
+        return Columns(()), BadRow(1, "wrong header", f"it is not UTF-8 ({error})", TO_UTF8)
     without_header = _ms_marco(first) if kind == "tsv" and not fields.given() else None
     if without_header is not None:
         has_title = fields.title is not None and "title" in without_header.names
@@ -136,14 +140,14 @@ def dialect_of(columns: Columns) -> type[csv.Dialect]:
 def _cells(line: bytes, delimiter: str) -> tuple[str, ...]:
     try:
         (cells,) = csv.reader([line.decode()], delimiter=delimiter, strict=True)
-    except (UnicodeDecodeError, csv.Error, ValueError):
+    except (csv.Error, ValueError):
         return ()
     return tuple(cells)
 
 
 def _ms_marco(first: bytes) -> Columns | None:
     """Returns the columns of MS MARCO's tables, which have no header and quote nothing."""
-    cells = first.decode("utf-8", "replace").rstrip("\r").split("\t")
+    cells = first.decode().rstrip("\r").split("\t")
     if not _MS_MARCO_ID.fullmatch(cells[0]):
         return None
     if len(cells) == 2:

@@ -27,7 +27,9 @@ _FATAL = {
     "damaged zstd": _COPY_AGAIN,
 }
 _LEAVE_OUT = "mend the file, or leave such lines out with --on-error skip"
+TO_UTF8 = "a file in another encoding becomes UTF-8 by `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`"
 _REMEDIES = {
+    "bad UTF-8": f"{_LEAVE_OUT}; {TO_UTF8}",
     "bad CSV": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
     "open quote": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
 }

@@ -6,6 +6,7 @@ What must come out is written down by hand.
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from hashlib import blake2b
@@ -508,6 +509,25 @@ def test_an_error_names_the_fields_and_a_map_that_works(
     result = prepare(tmp_path / "run", tmp_path / file, "--map", remedy)
     assert result.exit_code == 0, result.output
     assert passages(tmp_path / "run")[0][2].startswith("A long")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"1,Bees make honey\n", r"the first line has no names of columns; .*'id,title,text'"),
+        (b"", r"the first line has no names of columns"),
+        ("id,Übersicht,text\n".encode("cp1252"), "it is not UTF-8 .*iconv -f WINDOWS-1252"),
+        ("id,text\n1,x\n".encode("utf-16"), "it is not UTF-8 .*iconv -f"),
+        (b"text,title,text\na,b,c\n", "the column text is there more than once"),
+    ],
+)
+def test_a_table_whose_first_line_is_no_use_says_why(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(data)
+    result = prepare(tmp_path / "run", tmp_path / "a.csv")
+    assert result.exit_code == 2
+    assert re.search(rf"a\.csv:1: wrong header: {message}", result.stderr.splitlines()[-1])
 
 
 def test_a_map_that_names_what_is_not_there_says_what_is(tmp_path: Path) -> None:
