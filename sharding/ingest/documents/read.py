@@ -1,0 +1,145 @@
+"""Read a group of documents: their bytes and hashes, and the passages that they make."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sharding.ingest.documents.blocks import Block, Document, Heading, document_of
+from sharding.ingest.documents.cutting import cut_document
+from sharding.ingest.documents.decoding import NotTextError, decode_text
+from sharding.ingest.documents.names import key_of, title_of_name
+from sharding.ingest.rows import BadRow, ParsedRows
+from sharding.ingest.source_bytes import SourceBytes
+from sharding.ingest.sources import SourceFile
+from sharding.storage.files import sha256_of
+
+# What a parser makes of a document takes some hundred times its bytes.
+MAX_DOCUMENT_BYTES = {"txt": 16 << 20, "md": 8 << 20, "rst": 4 << 20, "html": 8 << 20}
+GROUP_BYTES = 1 << 20  # of documents that one task reads
+_GROUP_FILES = 500
+VERSION = 1  # of how documents are read and cut; what an earlier one left in work/ is made again
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A document's bytes.
+
+    Attributes:
+        file: whose.
+        sha256: of the file as it lies there.
+        data: decompressed; none where it can't be used.
+        fault: why not.
+    """
+
+    file: SourceFile
+    sha256: str
+    data: bytes
+    fault: BadRow | None = None
+
+
+def group_size(files: Sequence[SourceFile], begin: int, *, group_bytes: int) -> int:
+    """Returns how many documents from `begin` on are read together, at least one."""
+    size = files[begin].num_bytes or 0
+    end = begin + 1
+    while end < len(files) and files[end].is_document and end - begin < _GROUP_FILES:
+        size += files[end].num_bytes or 0
+        if size > group_bytes:
+            break
+        end += 1
+    return end - begin
+
+
+def read_files(files: Sequence[SourceFile]) -> Iterator[ReadFile]:
+    """Yields the bytes of documents, in bounded memory.
+
+    Raises:
+        FileError: one can't be opened.
+    """
+    for file in files:
+        source = SourceBytes(file)
+        most = MAX_DOCUMENT_BYTES[file.kind]
+        data = bytearray()
+        for chunk in source:
+            data += chunk
+            if len(data) > most:
+                break
+        if source.fault is not None:
+            yield ReadFile(file, source.sha256, b"", BadRow(1, *source.fault, file=file.url))
+        elif len(data) > most:
+            what = f"over {most >> 20} MiB of {file.kind}"
+            fault = BadRow(1, "document too large", what, file=file.url)
+            yield ReadFile(file, sha256_of(file.url), b"", fault)
+        else:
+            yield ReadFile(file, source.sha256, bytes(data))
+
+
+def parse_documents(files: Sequence[ReadFile], *, num_words: int) -> ParsedRows:
+    """Returns the passages of documents; `files` of the result says which each is of.
+
+    A document without a text, and a passage that its document has twice, are counted.
+    """
+    parsed = ParsedRows()
+    for number, read in enumerate(files):
+        document = read.fault or _document(read)
+        if isinstance(document, BadRow):
+            parsed.add_bad(document)
+            continue
+        keys: set[str] = set()
+        is_empty = True
+        for cut in cut_document(document, num_words=num_words):
+            is_empty = False
+            key = key_of(read.file.name, cut.heading, cut.title, cut.text)
+            if key in keys:
+                parsed.count("repeated in its document")
+                continue
+            keys.add(key)
+            parsed.keys.append(key)
+            parsed.titles.append(cut.title)
+            parsed.texts.append(cut.text)
+            parsed.lines.append(cut.line)
+            parsed.files.append(number)
+        if is_empty:
+            parsed.count("document without a text")
+    return parsed
+
+
+def _document(read: ReadFile) -> Document | BadRow:
+    """Returns a document's blocks, or what is wrong with it."""
+    file = read.file
+    try:
+        text = decode_text(read.data, file=file.url, declares=file.kind == "html")
+        titles, items = _items(file.kind, text)
+    except NotTextError as error:
+        return BadRow(1, "not UTF-8", str(error), file=file.url)
+    except (_UnreadableError, RecursionError) as error:
+        detail = str(error) if isinstance(error, _UnreadableError) else "it is nested too deeply"
+        return BadRow(1, "document not readable", detail, file=file.url)
+    return document_of(items, **titles, name_title=title_of_name(file.name))
+
+
+class _UnreadableError(Exception):
+    """A document that its parser can't read."""
+
+
+def _items(kind: str, text: str) -> tuple[dict[str, Any], list[Heading | Block]]:
+    """Returns the titles that a document gives itself, and its headings and blocks."""
+    if kind == "md":
+        from sharding.ingest.documents.markdown import markdown_items
+
+        title, items = markdown_items(text)
+        return {"title": title}, items
+    if kind == "html":
+        from sharding.ingest.documents.web_pages import page_items
+
+        title, items = page_items(text)
+        return {"page_title": title}, items
+    if kind == "rst":
+        from sharding.ingest.documents.rst import RstError, rst_items
+
+        try:
+            return {}, rst_items(text)
+        except RstError as error:
+            raise _UnreadableError(str(error)) from error
+    from sharding.ingest.documents.plain import plain_items
+
+    return {}, list(plain_items(text))
