@@ -10,6 +10,7 @@ from polyprag.cli.arguments import (
     config_option,
     run_argument,
     settings_of,
+    show_left_out,
     show_skipped,
     sources_and_overrides,
 )
@@ -142,13 +143,16 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     """Makes new partitions."""
     from polyprag.progress import progress
     from sharding.change.growth import append_passages
+    from sharding.ingest.folders import LeftOut
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.rows import parse_field_map
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
 
     field_map = options.pop("field_map")
-    with work(at_most=num_parts(expand(sources), part_bytes=SPLIT_BYTES)) as pool:
+    left_out = LeftOut()
+    files = expand(sources, left_out)
+    with work(at_most=num_parts(files, part_bytes=SPLIT_BYTES)) as pool:
         grown = append_passages(
             join(run, "corpus"),
             sources,
@@ -157,6 +161,7 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
             show=progress,
             **options,
         )
+    show_left_out(left_out)
     show_skipped(grown.skipped)
     there = f", {grown.num_there:,} were there already" if grown.num_there else ""
     ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""

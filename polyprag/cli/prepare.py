@@ -8,6 +8,7 @@ from polyprag.cli.arguments import (
     config_option,
     run_argument,
     settings_of,
+    show_left_out,
     show_skipped,
     sources_and_overrides,
     with_checked_model,
@@ -97,6 +98,7 @@ def command(
     """
     from polyprag.config.files import save_config
     from polyprag.progress import progress
+    from sharding.ingest.folders import LeftOut
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
     from sharding.ingest.rows import parse_field_map
@@ -112,7 +114,9 @@ def command(
     config = with_checked_model(config)
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
-    at_most = None if on_ray else num_parts(expand(sources), part_bytes=SPLIT_BYTES)
+    left_out = LeftOut()
+    files = expand(sources, left_out)
+    at_most = None if on_ray else num_parts(files, part_bytes=SPLIT_BYTES)
     hold_lease(run, "prepare", new=True)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
         manifest = prepare(
@@ -129,6 +133,7 @@ def command(
             show=progress,
         )
     save_config(config, run)
+    show_left_out(left_out)
     show_skipped(manifest.skipped)
     echo(
         f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "

@@ -11,7 +11,7 @@ from sharding.storage.files import join, list_kinds, list_sizes, read_bytes
 
 MAX_FILES = 1_000_000  # of a folder with all that is below it
 _MAX_DEPTH = 64
-_LOOKED_AT = 4096  # bytes of a file whose name says nothing
+LOOKED_AT = 4096  # bytes of a file whose name says nothing
 _TOOLS = frozenset(("__pycache__", "__macosx", "node_modules"))  # folders that nobody writes in
 # What lies beside tables to describe them, and is no part of them.
 _ABOUT_TABLES = frozenset(("readme", "license", "licence", "notice", "changelog", "citation"))
@@ -64,17 +64,15 @@ def find_documents(
         FileError: a folder can't be listed.
     """
     found = []
-    for number, (path, size) in enumerate(_walk(folder, left_out)):
+    for number, (path, size) in enumerate(_walk(folder, left_out, tables)):
         if number >= MAX_FILES:
             raise CorpusError(f"{folder}: has over {MAX_FILES:,} files; name parts of it")
-        if path in tables:
-            continue
         kind = document_kind(path)
         if kind and tables and "/" not in path and stem_of(path).casefold() in _ABOUT_TABLES:
             left_out.counts[f"{stem_of(path)} beside tables"] += 1
             continue
         if kind is None and not extension_of(path) and not tables:
-            kind = kind_of_content(read_bytes(join(folder, path), length=_LOOKED_AT))
+            kind = kind_of_content(read_bytes(join(folder, path), length=LOOKED_AT))
         if kind is None:
             left_out.counts[extension_of(path) or "without a known name"] += 1
             continue
@@ -88,8 +86,8 @@ def find_documents(
     return sorted(found, key=lambda document: document.path)
 
 
-def _walk(folder: str, left_out: LeftOut) -> Iterator[tuple[str, int]]:
-    """Yields paths and sizes of the files that aren't hidden; no link is followed."""
+def _walk(folder: str, left_out: LeftOut, tables: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Yields paths and sizes of the files that aren't hidden or tables; no link is followed."""
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -98,6 +96,8 @@ def _walk(folder: str, left_out: LeftOut) -> Iterator[tuple[str, int]]:
         place = join(folder, below.rstrip("/")) if below else folder
         sizes = list_sizes(place)
         for name, kind in list_kinds(place).items():
+            if not below and name in tables:
+                continue
             if name.startswith((".", "~$")) or name.endswith("~"):
                 left_out.counts["hidden"] += 1
             elif kind == "folder" and name.casefold() in _TOOLS:

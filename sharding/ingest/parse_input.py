@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from sharding.ingest.document_groups import group_size
 from sharding.ingest.formats.line_blocks import line_blocks
 from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask, SplitInfo, parse
 from sharding.ingest.source_bytes import SourceBytes
@@ -93,8 +94,16 @@ class _Reading:
         take(replace(result, num_read=0) for result in self._pool.map(parse, again))
 
     def _tasks(self, new: Callable[..., ParseTask]) -> Iterator[ParseTask]:
+        files = [parsed.file for parsed in self.parsed]
+        grouped = 0  # files that are in a group of documents
         for index, (parsed, is_large) in enumerate(zip(self.parsed, self._is_large, strict=True)):
             file = parsed.file
+            if file.is_document:
+                if index >= grouped:
+                    whole = new(file=file, position=(index, 0))
+                    grouped = index + group_size(files, index, split_bytes=whole.split_bytes)
+                    yield replace(whole, group=tuple(files[index:grouped]))
+                continue
             if is_large and file.is_text:
                 source = SourceBytes(file)
                 size = new(file=file, position=(index, 0)).split_bytes
@@ -122,6 +131,8 @@ class _Reading:
         index = result.position[0]
         parsed = self.parsed[index]
         parsed.sha256 = result.sha256 or parsed.sha256
+        for number, sha256 in enumerate(result.group_sha256):
+            self.parsed[index + number].sha256 = sha256
         if index in self._torn:
             return 0
         num_passages = 0

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sharding.ingest import document_groups as documents
 from sharding.ingest.chunking import chunk_rows
+from sharding.ingest.documents.cutting import PASSAGE_WORDS
 from sharding.ingest.formats.jsonl import parse_jsonl
 from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
 from sharding.ingest.formats.tsv import parse_tsv
@@ -65,6 +67,7 @@ class ParseTask:
         block: a block of it; None for the file itself.
         row_group: of a Parquet file; None for all.
         sha256: of a file that isn't text, where it is known.
+        group: documents that are read together, the first of which is `file`.
     """
 
     work_dir: str
@@ -75,6 +78,7 @@ class ParseTask:
     block: LineBlock | None = None
     row_group: int | None = None
     sha256: str | None = None
+    group: tuple[SourceFile, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -86,6 +90,8 @@ class ParseTask:
         """The bytes of the file that are done with the task."""
         if self.block is not None:
             return self.block.num_read
+        if self.group:
+            return sum(file.num_bytes or 0 for file in self.group)
         return 0 if self.row_group else self.file.num_bytes or 0
 
 
@@ -129,12 +135,14 @@ class Parsed:
         num_read: bytes of the file that are done with it.
         splits: in order.
         sha256: of the file, where the task read all of it.
+        group_sha256: of the documents of the task's group.
     """
 
     position: tuple[int, int]
     num_read: int
     splits: list[SplitInfo]
     sha256: str | None = None
+    group_sha256: tuple[str, ...] = ()
 
 
 def parse(task: ParseTask) -> Parsed:
@@ -145,6 +153,8 @@ def parse(task: ParseTask) -> Parsed:
             driver, which knows how many lines are before.
     """
     sha256 = None
+    if task.group:
+        return _parse_group(task)
     if task.block is not None:
         splits = [_text_split(task, task.block, task.position)]
     elif task.file.is_text:
@@ -153,6 +163,17 @@ def parse(task: ParseTask) -> Parsed:
         sha256 = task.sha256 or sha256_of(task.file.url)
         splits = _parse_tables(task, sha256)
     return Parsed(task.position, task.num_read, splits, sha256)
+
+
+def _parse_group(task: ParseTask) -> Parsed:
+    """Returns the one split of several documents."""
+    files = list(documents.read_files(task.group))
+    key = _key(task, [], [documents.VERSION, [[read.file.name, read.sha256] for read in files]])
+    num_words = task.options.chunk_words or PASSAGE_WORDS
+    read = partial(documents.parse_documents, files, num_words=num_words)
+    split = _split(task, key, read, task.position)
+    hashes = tuple(read.sha256 for read in files)
+    return Parsed(task.position, task.num_read, [split], group_sha256=hashes)
 
 
 def _parse_tables(task: ParseTask, sha256: str) -> list[SplitInfo]:
@@ -242,7 +263,9 @@ def _split(
 
 def _made(key: str, rows: ParsedRows, options: ParseOptions) -> Split:
     columns: dict[str, Any] = {}
-    if options.chunk_words is not None:
+    if options.chunk_words is not None and rows.are_cut:
+        columns["sources"] = key_hashes(rows.keys)
+    elif options.chunk_words is not None:
         by_row = dict(zip(rows.lines, key_hashes(rows.keys).tolist(), strict=True))
         rows = chunk_rows(rows, num_words=options.chunk_words)
         columns["sources"] = np.array([by_row[line] for line in rows.lines], np.uint64)

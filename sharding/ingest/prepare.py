@@ -20,6 +20,7 @@ import numpy as np
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
+from sharding.ingest.document_groups import REPEATED, WITHOUT_TEXT
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
@@ -127,7 +128,8 @@ def _check_same(
     now = _described(options)
     before = {"quoting": "csv"} | manifest.options  # which earlier versions had no choice of
     different = [name for name in now if before.get(name) != now[name]]
-    bad_rows = sum(n for reason, n in manifest.skipped.items() if reason != "duplicate text")
+    harmless = ("duplicate text", REPEATED, WITHOUT_TEXT)
+    bad_rows = sum(n for reason, n in manifest.skipped.items() if reason not in harmless)
     had = manifest.source_sha256
     if had[: len(hashes)] == hashes and len(had) > len(hashes):
         later = ", ".join(manifest.source[len(hashes) :][:5])

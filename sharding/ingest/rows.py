@@ -21,7 +21,11 @@ _FATAL = {
     "damaged zstd": _COPY_AGAIN,
 }
 _LEAVE_OUT = "mend the file, or leave such lines out with --on-error skip"
+_LEAVE_OUT_FILE = "mend it, or leave such documents out with --on-error skip"
 _REMEDIES = {
+    "not UTF-8": "or leave such documents out with --on-error skip",
+    "document not readable": _LEAVE_OUT_FILE,
+    "document too large": "cut it into several files, or leave it out with --on-error skip",
     "bad CSV": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
     "open quote": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
 }
@@ -35,11 +39,13 @@ class BadRow:
         line: from 1; of a Parquet or Arrow file the row, of a tar file the sample.
         reason: what it is counted by when it is left out.
         detail: what exactly is wrong.
+        file: it is in, where that isn't the file that was being read.
     """
 
     line: int
     reason: str
     detail: str = ""
+    file: str = ""
 
     @property
     def is_fatal(self) -> bool:
@@ -50,7 +56,7 @@ class BadRow:
         """Returns the error for a row whose `line` counts from the line behind `lines_before`."""
         what = f"{self.reason}: {self.detail}" if self.detail else self.reason
         remedy = (_FATAL | _REMEDIES).get(self.reason, _LEAVE_OUT)
-        return CorpusError(f"{file}:{lines_before + self.line}: {what}; {remedy}")
+        return CorpusError(f"{self.file or file}:{lines_before + self.line}: {what}; {remedy}")
 
 
 def bad_utf8(line: int, error: UnicodeError, where: str = "the line") -> BadRow:
@@ -110,6 +116,7 @@ class ParsedRows:
         stopped_at: the bad row that ended the reading: the first.
         unread_from: the bad row behind which the file can't be read.
         open_at: byte at which a row begins whose quoted field goes on behind the block.
+        are_cut: whether long texts are cut already, as those of documents.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -121,6 +128,7 @@ class ParsedRows:
     stopped_at: BadRow | None = None
     unread_from: BadRow | None = None
     open_at: int | None = None
+    are_cut: bool = False
 
     def add(self, row: "tuple[int, dict[str, Any]] | BadRow", fields: FieldMap) -> None:
         """Takes in a row after checking it."""

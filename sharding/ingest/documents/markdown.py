@@ -134,8 +134,16 @@ class _Walk:
 
 # Where an item's text ends, at least for now.
 _ENDS_ITEM = frozenset(
-    "bullet_list_open ordered_list_open list_item_open list_item_close fence code_block html_block"
-    " table_open".split()
+    (
+        "bullet_list_open",
+        "ordered_list_open",
+        "list_item_open",
+        "list_item_close",
+        "fence",
+        "code_block",
+        "html_block",
+        "table_open",
+    )
 )
 
 

@@ -12,9 +12,8 @@ from sharding.ingest.documents.markdown import markdown_items
 _TITLE = re.compile(r"<title\b[^>]{0,500}>([^<]{0,2000})</title", re.IGNORECASE)
 _TITLE_WITHIN = 1 << 17  # characters
 _SITE = re.compile(r"\s(?:\||·|::)\s")  # behind which titles name the site
-_IS_PAGE = re.compile(
-    r"\s*(?:<\?xml\b|<!--|<!doctype\s+html\b|<html\b|<head\b|<body\b)", re.IGNORECASE
-)
+_BEGIN = re.compile(r"\s*<(?:!--|(?:\?xml|!doctype\s+html|html|head|body)\b)", re.IGNORECASE)
+_IS_PAGE = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 
 
 def is_web_page(begin: str) -> bool:

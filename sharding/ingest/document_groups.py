@@ -1,7 +1,7 @@
 """Read a group of documents: their bytes and hashes, and the passages that they make."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sharding.ingest.documents.blocks import Block, Document, Heading, document_of
@@ -17,6 +17,9 @@ from sharding.storage.files import sha256_of
 MAX_DOCUMENT_BYTES = {"txt": 16 << 20, "md": 8 << 20, "rst": 4 << 20, "html": 8 << 20}
 GROUP_BYTES = 1 << 20  # of documents that one task reads
 _GROUP_FILES = 500
+_LINES = 1 << 23  # 512 documents' lines in 32 bits; a line behind the 8 millionth is told as that
+# What is left out without being wrong.
+REPEATED, WITHOUT_TEXT = "passage twice in a document", "document without a text"
 VERSION = 1  # of how documents are read and cut; what an earlier one left in work/ is made again
 
 
@@ -37,13 +40,40 @@ class ReadFile:
     fault: BadRow | None = None
 
 
-def group_size(files: Sequence[SourceFile], begin: int, *, group_bytes: int) -> int:
-    """Returns how many documents from `begin` on are read together, at least one."""
+@dataclass(slots=True)
+class ParsedDocuments(ParsedRows):
+    """The passages of a group of documents; `lines` say the document, too: see `place_in_group`."""
+
+    def leave_out(self, fault: BadRow) -> None:
+        """Takes in what makes a document unusable."""
+        self.stopped_at = self.stopped_at or fault
+        if fault.is_fatal:
+            self.unread_from = fault
+        self.count(fault.reason)
+
+    def count(self, reason: str) -> None:
+        """Counts something that is left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+def place_in_group(line: int) -> tuple[int, int]:
+    """Returns which document of its group a passage is of, from 0, and at which line of it."""
+    return divmod(line, _LINES)
+
+
+def group_size(files: Sequence[SourceFile], begin: int, *, split_bytes: int) -> int:
+    """Returns how many documents from `begin` on are read together, at least one.
+
+    Args:
+        files: of the whole input.
+        begin: the first document's place among them.
+        split_bytes: what is saved at a time.
+    """
     size = files[begin].num_bytes or 0
     end = begin + 1
     while end < len(files) and files[end].is_document and end - begin < _GROUP_FILES:
         size += files[end].num_bytes or 0
-        if size > group_bytes:
+        if size > min(split_bytes, GROUP_BYTES):
             break
         end += 1
     return end - begin
@@ -73,16 +103,16 @@ def read_files(files: Sequence[SourceFile]) -> Iterator[ReadFile]:
             yield ReadFile(file, source.sha256, bytes(data))
 
 
-def parse_documents(files: Sequence[ReadFile], *, num_words: int) -> ParsedRows:
-    """Returns the passages of documents; `files` of the result says which each is of.
+def parse_documents(files: Sequence[ReadFile], *, num_words: int) -> ParsedDocuments:
+    """Returns the passages of documents.
 
     A document without a text, and a passage that its document has twice, are counted.
     """
-    parsed = ParsedRows()
+    parsed = ParsedDocuments(are_cut=True)
     for number, read in enumerate(files):
         document = read.fault or _document(read)
         if isinstance(document, BadRow):
-            parsed.add_bad(document)
+            parsed.leave_out(document)
             continue
         keys: set[str] = set()
         is_empty = True
@@ -90,16 +120,15 @@ def parse_documents(files: Sequence[ReadFile], *, num_words: int) -> ParsedRows:
             is_empty = False
             key = key_of(read.file.name, cut.heading, cut.title, cut.text)
             if key in keys:
-                parsed.count("repeated in its document")
+                parsed.count(REPEATED)
                 continue
             keys.add(key)
             parsed.keys.append(key)
             parsed.titles.append(cut.title)
             parsed.texts.append(cut.text)
-            parsed.lines.append(cut.line)
-            parsed.files.append(number)
+            parsed.lines.append(number * _LINES + min(cut.line, _LINES - 1))
         if is_empty:
-            parsed.count("document without a text")
+            parsed.count(WITHOUT_TEXT)
     return parsed
 
 
