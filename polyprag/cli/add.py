@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sharding.ingest.rows import OnError, Quoting
     from sharding.task_pool import TaskPool
 
+_IDS_IN_A_LINE = 50
 _ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model
 
 
@@ -168,6 +169,25 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     echo(
         f"{join(run, 'corpus')}: {grown.num_added:,} passages added{ids}{there}; "
         f"{grown.manifest.num_passages:,} in all"
+    )
+    if grown.outdated:
+        _name_outdated(run, grown.outdated)
+
+
+def _name_outdated(run: str, ids: list[int]) -> None:
+    """Says which passages are of earlier versions of the documents, and how they go."""
+    from sharding.corpus.reader import Corpus
+    from sharding.storage.files import atomic_write, join
+
+    which = f"--ids {','.join(map(str, ids))}"
+    if len(ids) > _IDS_IN_A_LINE:
+        corpus, file_name = Corpus.open(join(run, "corpus")), join(run, "outdated-keys.txt")
+        with atomic_write(file_name, "w") as file:
+            file.writelines(f"{corpus.record(number).passage.key}\n" for number in ids)
+        which = f"--keys-file {file_name}"
+    echo(
+        f"{len(ids):,} passages of these documents are no longer in them, such as passage "
+        f"{ids[0]}; they stay until they are removed: polyprag remove {run} {which}"
     )
 
 

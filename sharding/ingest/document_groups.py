@@ -1,11 +1,12 @@
 """Read a group of documents: their bytes and hashes, and the passages that they make."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sharding.errors import CorpusError
 from sharding.ingest.documents.blocks import Block, Document, Heading, document_of
-from sharding.ingest.documents.cutting import cut_document
+from sharding.ingest.documents.cutting import PASSAGE_WORDS, cut_document
 from sharding.ingest.documents.decoding import NotTextError, decode_text
 from sharding.ingest.documents.names import key_of, title_of_name
 from sharding.ingest.rows import BadRow, ParsedRows
@@ -20,6 +21,7 @@ _GROUP_FILES = 500
 _LINES = 1 << 23  # 512 documents' lines in 32 bits; a line behind the 8 millionth is told as that
 # What is left out without being wrong.
 REPEATED, WITHOUT_TEXT = "passage twice in a document", "document without a text"
+MAX_PASSAGE_WORDS = 2000
 VERSION = 1  # of how documents are read and cut; what an earlier one left in work/ is made again
 
 
@@ -144,6 +146,20 @@ def _document(read: ReadFile) -> Document | BadRow:
         detail = str(error) if isinstance(error, _UnreadableError) else "it is nested too deeply"
         return BadRow(1, "document not readable", detail, file=file.url)
     return document_of(items, **titles, name_title=title_of_name(file.name))
+
+
+def check_passage_words(files: Iterable[SourceFile], num_words: int | None) -> None:
+    """Refuses passages that no model reads as one, where documents are cut into them.
+
+    Raises:
+        CorpusError: there are documents, and their passages would have too many words.
+    """
+    document = next((file for file in files if file.is_document), None)
+    if document is not None and num_words is not None and num_words > MAX_PASSAGE_WORDS:
+        raise CorpusError(
+            f"{document.url}: documents aren't cut into passages of {num_words:,} words; give "
+            f"--chunk-words at most {MAX_PASSAGE_WORDS:,}, or nothing for {PASSAGE_WORDS}"
+        )
 
 
 class _UnreadableError(Exception):

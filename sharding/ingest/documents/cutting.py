@@ -8,7 +8,7 @@ alone, and on neighbours only where these are tiny: an edit changes the passages
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from sharding.ingest.documents.sentences import split_sentences
 PASSAGE_WORDS = 100  # by default, as of the Wikipedia passages that retrieval is measured on
 _MOST = 1.5  # a passage's words, of those asked for
 _TINY = 0.25  # a section's words, of those asked for
+_SHORT = 0.05  # a sentence's words, of those asked for: it stays with the next one
 _TOGETHER = 4  # as many tiny sections as fit whatever their words are
 _MAX_TITLE_CHARACTERS = 240
 # What a cut costs beside a passage's distance from its size: at a paragraph nothing.
@@ -205,19 +206,31 @@ def _pieces(block: Block, num_words: int) -> Iterator[tuple[str, str, float]]:
     if not num_words or (block.kind != "text" and count_words(block.text) <= num_words):
         yield block.text, "", 0.0
         return
-    is_code = block.kind == "code"
-    parts = block.text.split("\n") if is_code else split_sentences(block.text)
-    gap, cut = ("\n", _CUT_IN_LIST) if is_code else (" ", _CUT_IN_PARAGRAPH)
-    for number, part in enumerate(filter(str.strip, parts)):
+    if block.kind == "code":
+        parts, gap, cut = block.text.split("\n"), "\n", _CUT_IN_LIST
+    else:
+        parts, gap, cut = split_sentences(block.text), " ", _CUT_IN_PARAGRAPH
+    for number, part in enumerate(_not_short(parts, gap, num_words * _SHORT)):
         pieces = [part]
         if count_words(part) > _MOST * num_words:
             pieces = chunk_text(part, num_words=num_words)
         for at, piece in enumerate(pieces):
-            yield (
-                piece,
-                gap if number or at else "",
-                (_CUT_IN_SENTENCE if at else cut if number else 0.0),
-            )
+            inner = _CUT_IN_SENTENCE if at else cut if number else 0.0
+            yield piece, (" " if at else gap if number else ""), inner
+
+
+def _not_short(parts: Iterable[str], gap: str, least: float) -> Iterator[str]:
+    """Yields sentences or lines, those that are short with what follows."""
+    held: list[str] = []
+    words = 0
+    for part in filter(str.strip, parts):
+        held.append(part)
+        words += count_words(part)
+        if words >= least:
+            yield gap.join(held)
+            held, words = [], 0
+    if held:
+        yield gap.join(held)
 
 
 def _joined(units: "list[_Unit] | Iterator[_Unit]") -> str:

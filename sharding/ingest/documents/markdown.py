@@ -12,6 +12,7 @@ from sharding.ingest.documents.rows_of_tables import row_text
 
 _FENCES = {"---": ("---", "..."), "+++": ("+++",)}
 _MAX_FRONT_MATTER_LINES = 500
+_MAX_INLINE_CHARACTERS = 8000
 _MAX_NESTING = 60  # lists in lists; each level takes three calls
 _ALERT = re.compile(r"\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\]\s*", re.IGNORECASE)
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
@@ -23,14 +24,32 @@ def markdown_items(text: str) -> tuple[str, list[Heading | Block]]:
     title, num_lines = _front_matter(text)
     if num_lines:  # blank lines in its place, so that lines keep their numbers
         text = "\n" * num_lines + text.split("\n", num_lines)[-1]
-    return title, list(_Walk().items(_parser().parse(text)))
+    references: dict[str, Any] = {}
+    tokens = _parser().parse(text, references)
+    return title, list(_Walk(references).items(tokens))
 
 
 @lru_cache
 def _parser() -> Any:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"maxNesting": _MAX_NESTING}).enable("table")
+    parser = MarkdownIt("commonmark", {"maxNesting": _MAX_NESTING}).enable("table")
+    parser.core.ruler.disable("inline")  # which `_seen` does, within bounds
+    return parser
+
+
+def _seen(content: str, references: dict[str, Any]) -> str:
+    """Returns what a reader sees of a paragraph's Markdown.
+
+    Brackets that nothing closes take the parser the square of their number, so that of a paragraph
+    that no one writes the marks stay.
+    """
+    if len(content) > _MAX_INLINE_CHARACTERS:
+        return " ".join(content.split())
+    parser = _parser()
+    children: list[Any] = []
+    parser.inline.parse(content, parser, references, children)
+    return inline_text(children)
 
 
 def _front_matter(text: str) -> tuple[str, int]:
@@ -63,7 +82,8 @@ def _values(text: str, *, is_toml: bool) -> dict[Any, Any] | None:
 class _Walk:
     """What is open while the parser's tokens are read in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, references: dict[str, Any]) -> None:
+        self._references = references  # where links lead that are defined elsewhere
         self._lists: list[int | None] = []  # of each open list, its next number if it has them
         self._num_quotes = 0
         self._heading: int | None = None
@@ -76,12 +96,12 @@ class _Walk:
     def items(self, tokens: Sequence[Any]) -> Iterator[Heading | Block]:
         """Yields headings and blocks."""
         for token in tokens:
-            if token.type in _ENDS_ITEM:
+            if _ENDS_ITEM.fullmatch(token.type):
                 yield from self._end_item()
             if token.map:
                 self._line = token.map[0] + 1
             if token.type == "inline":
-                yield from self._text(inline_text(token.children or ()))
+                yield from self._text(_seen(token.content, self._references))
             elif token.type in ("fence", "code_block"):
                 yield Block("code", token.content.strip("\n"), self._line)
             elif token.type == "html_block":
@@ -133,17 +153,8 @@ class _Walk:
 
 
 # Where an item's text ends, at least for now.
-_ENDS_ITEM = frozenset(
-    (
-        "bullet_list_open",
-        "ordered_list_open",
-        "list_item_open",
-        "list_item_close",
-        "fence",
-        "code_block",
-        "html_block",
-        "table_open",
-    )
+_ENDS_ITEM = re.compile(
+    "(?:bullet_list|ordered_list|list_item|table)_open|list_item_close|fence|code_block|html_block"
 )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from sharding.ingest.documents.blocks import Block, Heading
 from sharding.ingest.documents.rows_of_tables import row_text
 
-MAX_LINE_CHARACTERS = 100_000  # also of what a substitution stands for
+MAX_LINE_CHARACTERS = 20_000  # also of what a substitution stands for
+_MAX_PARAGRAPH_CHARACTERS = 100_000  # of which docutils' time is the square
 _SETTINGS = {
     "file_insertion_enabled": False,
     "raw_enabled": False,
@@ -56,9 +57,14 @@ def rst_items(text: str) -> list[Heading | Block]:
     Raises:
         RstError: a line is too long, or lists and quotes are nested too deeply.
     """
+    size = 0
     for number, line in enumerate(text.split("\n"), start=1):
+        size = size + len(line) if line.strip() else 0
         if len(line) > MAX_LINE_CHARACTERS:
             raise RstError(f"line {number} has more than {MAX_LINE_CHARACTERS:,} characters")
+        if size > _MAX_PARAGRAPH_CHARACTERS:
+            what = f"{_MAX_PARAGRAPH_CHARACTERS:,} characters without a blank line"
+            raise RstError(f"line {number} ends more than {what}")
     try:
         return list(_items(text, num_directives=0, lines_before=0))
     except RecursionError as error:
