@@ -8,7 +8,11 @@ from sharding.errors import CorpusError
 from sharding.ingest.documents.blocks import Block, Document, Heading, document_of
 from sharding.ingest.documents.cutting import PASSAGE_WORDS, cut_document
 from sharding.ingest.documents.decoding import NotTextError, decode_text
+from sharding.ingest.documents.markdown import markdown_items
 from sharding.ingest.documents.names import key_of, title_of_name
+from sharding.ingest.documents.plain import plain_items
+from sharding.ingest.documents.rst import RstError, rst_items
+from sharding.ingest.documents.web_pages import page_items
 from sharding.ingest.rows import BadRow, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
@@ -139,11 +143,12 @@ def _document(read: ReadFile) -> Document | BadRow:
     file = read.file
     try:
         text = decode_text(read.data, file=file.url, declares=file.kind == "html")
-        titles, items = _items(file.kind, text)
     except NotTextError as error:
         return BadRow(1, "not UTF-8", str(error), file=file.url)
-    except (_UnreadableError, RecursionError) as error:
-        detail = str(error) if isinstance(error, _UnreadableError) else "it is nested too deeply"
+    try:
+        titles, items = _items(file.kind, text)
+    except Exception as error:  # other people's parsers raise anything at odd input
+        detail = str(error) if isinstance(error, RstError) else f"{type(error).__name__}: {error}"
         return BadRow(1, "document not readable", detail, file=file.url)
     return document_of(items, **titles, name_title=title_of_name(file.name))
 
@@ -162,29 +167,14 @@ def check_passage_words(files: Iterable[SourceFile], num_words: int | None) -> N
         )
 
 
-class _UnreadableError(Exception):
-    """A document that its parser can't read."""
-
-
 def _items(kind: str, text: str) -> tuple[dict[str, Any], list[Heading | Block]]:
     """Returns the titles that a document gives itself, and its headings and blocks."""
     if kind == "md":
-        from sharding.ingest.documents.markdown import markdown_items
-
         title, items = markdown_items(text)
         return {"title": title}, items
     if kind == "html":
-        from sharding.ingest.documents.web_pages import page_items
-
         title, items = page_items(text)
         return {"page_title": title}, items
     if kind == "rst":
-        from sharding.ingest.documents.rst import RstError, rst_items
-
-        try:
-            return {}, rst_items(text)
-        except RstError as error:
-            raise _UnreadableError(str(error)) from error
-    from sharding.ingest.documents.plain import plain_items
-
+        return {}, rst_items(text)
     return {}, list(plain_items(text))

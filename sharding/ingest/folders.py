@@ -25,7 +25,8 @@ class LeftOut:
 
     def text(self) -> str:
         """Returns `3 hidden, 2 .png, 1 .pdf`; "" for nothing."""
-        return ", ".join(f"{count:,} {what}" for what, count in self.counts.most_common())
+        by_count = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count:,} {what}" for what, count in by_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def find_documents(
         if kind is None and not extension_of(path) and not tables:
             kind = kind_of_content(read_bytes(join(folder, path), length=LOOKED_AT))
         if kind is None:
-            left_out.counts[extension_of(path) or "without a known name"] += 1
+            left_out.counts[extension_of(path) or "of no known kind"] += 1
             continue
         try:
             path.encode()
@@ -101,10 +102,10 @@ def _walk(folder: str, left_out: LeftOut, tables: frozenset[str]) -> Iterator[tu
             if name.startswith((".", "~$")) or name.endswith("~"):
                 left_out.counts["hidden"] += 1
             elif kind == "folder" and name.casefold() in _TOOLS:
-                left_out.counts[f"folders {name}"] += 1
+                left_out.counts[name] += 1
             elif kind == "folder":
                 waiting.append(f"{below}{name}/")
             elif kind == "file":
                 yield f"{below}{name}", sizes.get(name, 0)
             else:
-                left_out.counts["links" if kind == "link" else "pipes or devices"] += 1
+                left_out.counts["linked" if kind == "link" else "no files"] += 1

@@ -19,6 +19,8 @@ _DECLARED_WITHIN = 4096  # bytes; HTML says 1024
 # What pages declare by these names is read as the larger set by every browser.
 _LARGER = {"iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030"}
 _LOOKED_AT = 1 << 16
+# What files in other encodings are in, mostly; a guess among all that there are says little.
+_LIKELY = ["cp1252", "cp1251", "koi8_r", "shift_jis", "gb18030", "big5", "euc_kr"]
 
 
 class NotTextError(Exception):
@@ -69,8 +71,7 @@ def _remedy(data: bytes, file: str) -> str:
     """Returns how to convert a file, naming the encoding that it looks like."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:_LOOKED_AT]).best()
-    looks = best.encoding.replace("_", "-") if best is not None else None
-    known = looks if looks and looks not in ("utf-8", "ascii") else None
-    hint = f"it looks like {known}: " if known else ""
-    return f"{hint}convert it with `iconv -f {known or 'ENCODING'} -t UTF-8 {file} > NEW`"
+    best = from_bytes(data[:_LOOKED_AT], cp_isolation=_LIKELY).best()
+    looks = best.encoding.replace("_", "-").upper() if best is not None else "ENCODING"
+    hint = "" if best is None else f"it may be {looks}: "
+    return f"{hint}convert it with `iconv -f {looks} -t UTF-8 {file} > NEW`"

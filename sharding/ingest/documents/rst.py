@@ -55,7 +55,7 @@ def rst_items(text: str) -> list[Heading | Block]:
     """Returns the headings and blocks of a text.
 
     Raises:
-        RstError: a line is too long, or lists and quotes are nested too deeply.
+        RstError: a line is too long, lists and quotes are nested too deeply, or docutils fails.
     """
     size = 0
     for number, line in enumerate(text.split("\n"), start=1):
@@ -69,6 +69,8 @@ def rst_items(text: str) -> list[Heading | Block]:
         return list(_items(text, num_directives=0, lines_before=0))
     except RecursionError as error:
         raise RstError("its lists or quotes are nested too deeply") from error
+    except Exception as error:  # of text that is wrong in ways that it doesn't expect
+        raise RstError(f"docutils ends with {type(error).__name__}: {error}") from error
 
 
 def _items(text: str, *, num_directives: int, lines_before: int) -> Iterator[Heading | Block]:

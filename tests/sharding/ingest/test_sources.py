@@ -55,7 +55,7 @@ def test_a_saved_dataset_is_its_data_files_in_its_order(tmp_path: Path) -> None:
 
 
 def test_what_stands_for_no_file_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path / "none", "README.md")
+    touch(tmp_path / "none", "logo.png")
     touch(tmp_path / "several", "dataset_dict.json")
     touch(tmp_path, "a.tsv", "a.csv")
     for source, message in (
