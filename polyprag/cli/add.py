@@ -52,7 +52,7 @@ class OpenPool(Protocol):
     "--chunk-words",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Cut texts into passages of N words; 0 leaves them whole.",
+    help="Cut texts into passages of N words; 0 leaves them whole (and documents at 100).",
 )
 @click.option(
     "--drop-duplicates/--keep-duplicates",
@@ -93,7 +93,8 @@ def command(
     rows are trained with the experts as they are (add.* says how), and join the encoding. If
     RUN has an index, it grows. Nothing that is there is written anew.
 
-    Passages that RUN has already are passed over. So the same command goes on after an
+    Passages that RUN has already are passed over. Of an edited document those that it no longer
+    has are named, and stay until `polyprag remove`. So the same command goes on after an
     interruption; without a SOURCE it only does what RUN still lacks. `polyprag train-more`
     trains the new passages together with all others instead.
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Cut texts into passages of N words with the text's title. A last one of less than N/2 "
     "words stays with the passage before it. The passages of a cut text get the ids ID#1, ID#2 "
-    "and so on.",
+    "and so on. Documents are always cut, along their headings: about N words, by default 100.",
 )
 @click.option(
     "--drop-duplicates",
@@ -77,9 +77,12 @@ def command(
     overwrite: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Cut passage files into partitions in RUN/corpus.
+    """Cut documents or passage files into partitions in RUN/corpus.
 
-    A SOURCE is JSON lines with the fields id, title and text (.jsonl), DPR's table with the
+    A SOURCE is a folder of documents, or a document: Markdown, plain text, reStructuredText or
+    HTML, cut along its headings.
+
+    Or it is a file of passages: JSON lines with the fields id, title and text (.jsonl), DPR's table with the
     columns id, text and title (.tsv), WebDataset's shards of .json or .txt members (.tar), each
     also as .gz or .zst, a Parquet file, a directory that `datasets` saved, or a directory or a
     glob of such files. Paths and URLs both work.
@@ -89,6 +92,7 @@ def command(
 
     \b
     Examples:
+      polyprag prepare runs/handbook handbook/
       polyprag prepare runs/wiki passages.jsonl --config quickstart
       polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m
       polyprag prepare runs/beir corpus.jsonl.zst --map id=_id --drop-duplicates

@@ -52,4 +52,4 @@ def test_ids_of_other_sources_name_no_document(key: str) -> None:
 
 
 def test_names_are_composed_and_in_one_line() -> None:
-    assert plain_name("cafe\u0301\n.md") == "caf\u00e9 .md"
+    assert plain_name("e\u0301te\u0301\n.md") == "\u00e9t\u00e9 .md"
