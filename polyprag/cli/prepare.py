@@ -79,13 +79,12 @@ def command(
 ) -> None:
     """Cut documents or passage files into partitions in RUN/corpus.
 
-    A SOURCE is a folder of documents, or a document: Markdown, plain text, reStructuredText or
-    HTML, cut along its headings.
-
-    Or it is a file of passages: JSON lines with the fields id, title and text (.jsonl), DPR's table with the
+    A SOURCE is JSON lines with the fields id, title and text (.jsonl), DPR's table with the
     columns id, text and title (.tsv), WebDataset's shards of .json or .txt members (.tar), each
     also as .gz or .zst, a Parquet file, a directory that `datasets` saved, or a directory or a
-    glob of such files. Paths and URLs both work.
+    glob of such files. Paths and URLs both work. Or it is a document, or a folder of documents:
+    Markdown, plain text, reStructuredText or HTML (.md, .txt, .rst, .html), which is cut along
+    its headings into passages of about 100 words.
 
     Ids and partitions don't depend on the number of workers. While it runs, RUN/corpus/work
     takes about as much room as the partitions.

@@ -19,7 +19,7 @@ from sharding.ingest.sources import SourceFile
 from sharding.storage.files import sha256_of
 
 # What a parser makes of a document takes some hundred times its bytes.
-MAX_DOCUMENT_BYTES = {"txt": 16 << 20, "md": 8 << 20, "rst": 4 << 20, "html": 8 << 20}
+MAX_DOCUMENT_BYTES = {"txt": 16 << 20, "md": 4 << 20, "rst": 4 << 20, "html": 8 << 20}
 GROUP_BYTES = 1 << 20  # of documents that one task reads
 _GROUP_FILES = 500
 _LINES = 1 << 23  # 512 documents' lines in 32 bits; a line behind the 8 millionth is told as that
