@@ -9,7 +9,7 @@ from sharding.ingest.documents.blocks import Block, Document, Heading, document_
 from sharding.ingest.documents.cutting import PASSAGE_WORDS, cut_document
 from sharding.ingest.documents.decoding import NotTextError, decode_text
 from sharding.ingest.documents.markdown import markdown_items
-from sharding.ingest.documents.names import key_of, title_of_name
+from sharding.ingest.documents.names import passage_key, title_of_name
 from sharding.ingest.documents.plain import plain_items
 from sharding.ingest.documents.rst import RstError, rst_items
 from sharding.ingest.documents.web_pages import page_items
@@ -26,7 +26,9 @@ _LINES = 1 << 23  # 512 documents' lines in 32 bits; a line behind the 8 million
 # What is left out without being wrong.
 REPEATED, WITHOUT_TEXT = "passage twice in a document", "document without a text"
 MAX_PASSAGE_WORDS = 2000
-VERSION = 1  # of how documents are read and cut; what an earlier one left in work/ is made again
+CUTTING_VERSION = (
+    1  # of how documents are read and cut; what an earlier one left in work/ is made again
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def parse_documents(files: Sequence[ReadFile], *, num_words: int) -> ParsedDocum
         is_empty = True
         for cut in cut_document(document, num_words=num_words):
             is_empty = False
-            key = key_of(read.file.name, cut.heading, cut.title, cut.text)
+            key = passage_key(read.file.name, cut.heading, cut.title, cut.text)
             if key in keys:
                 parsed.count(REPEATED)
                 continue

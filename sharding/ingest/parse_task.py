@@ -168,7 +168,9 @@ def parse(task: ParseTask) -> Parsed:
 def _parse_group(task: ParseTask) -> Parsed:
     """Returns the one split of several documents."""
     files = list(documents.read_files(task.group))
-    key = _key(task, [], [documents.VERSION, [[read.file.name, read.sha256] for read in files]])
+    key = _key(
+        task, [], [documents.CUTTING_VERSION, [[read.file.name, read.sha256] for read in files]]
+    )
     num_words = task.options.chunk_words or PASSAGE_WORDS
     read = partial(documents.parse_documents, files, num_words=num_words)
     split = _split(task, key, read, task.position)

@@ -7,6 +7,7 @@ so do a few tiny ones that follow one another. What a section's passages are dep
 alone, and on neighbours only where these are tiny: an edit changes the passages of its section.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _TOGETHER = 4  # as many tiny sections as fit whatever their words are
 _MAX_TITLE_CHARACTERS = 240
 # What a cut costs beside a passage's distance from its size: at a paragraph nothing.
 _CUT_IN_LIST, _CUT_IN_PARAGRAPH, _CUT_IN_SENTENCE, _CUT_BEHIND_COLON = 0.15, 0.3, 0.6, 0.5
+
+
+_BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 class Cut(NamedTuple):
@@ -206,17 +210,21 @@ def _pieces(block: Block, num_words: int) -> Iterator[tuple[str, str, float]]:
     if not num_words or (block.kind != "text" and count_words(block.text) <= num_words):
         yield block.text, "", 0.0
         return
-    if block.kind == "code":
-        parts, gap, cut = block.text.split("\n"), "\n", _CUT_IN_LIST
-    else:
-        parts, gap, cut = split_sentences(block.text), " ", _CUT_IN_PARAGRAPH
-    for number, part in enumerate(_not_short(parts, gap, num_words * _SHORT)):
-        pieces = [part]
-        if count_words(part) > _MOST * num_words:
-            pieces = chunk_text(part, num_words=num_words)
-        for at, piece in enumerate(pieces):
-            inner = _CUT_IN_SENTENCE if at else cut if number else 0.0
-            yield piece, (" " if at else gap if number else ""), inner
+    # Code falls apart at blank lines first, then between lines.
+    parts = _BLANK_LINES.split(block.text) if block.kind == "code" else [block.text]
+    gap = "\n" if block.kind == "code" else " "
+    for number, part in enumerate(parts):
+        pieces = part.split("\n") if block.kind == "code" else split_sentences(part)
+        for at, piece in enumerate(_not_short(pieces, gap, num_words * _SHORT)):
+            cut = _CUT_IN_PARAGRAPH if at else _CUT_IN_LIST if number else 0.0
+            words = [piece]
+            if count_words(piece) > _MOST * num_words:
+                words = chunk_text(piece, num_words=num_words)
+            for place, text in enumerate(words):
+                if place:
+                    yield text, " ", _CUT_IN_SENTENCE
+                else:
+                    yield text, gap if cut else "", cut
 
 
 def _not_short(parts: Iterable[str], gap: str, least: float) -> Iterator[str]:

@@ -48,7 +48,7 @@ def title_of_name(name: str) -> str:
     return words or stem or name
 
 
-def key_of(name: str, heading: str, title: str, text: str) -> str:
+def passage_key(name: str, heading: str, title: str, text: str) -> str:
     """Returns a passage's id: `policies/leave.md#parental-leave:3f9a2c7be0d1`.
 
     It follows from the document's name and the passage alone, not from what stands around it. So

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from polyprag.cli.main import main
 from sharding.corpus.passages import Passage
 from sharding.corpus.reader import Corpus
-from sharding.ingest.documents.names import key_of
+from sharding.ingest.documents.names import passage_key
 
 
 def words(number: int, word: str = "w") -> str:
@@ -78,7 +78,7 @@ def test_a_folder_of_every_format_by_the_command(tmp_path: Path) -> None:
     ]
     for each in passages(run / "corpus"):
         name = each.key.rpartition("#")[0]
-        assert name in FORMATS and each.key == key_of(name, "", each.title, each.text)
+        assert name in FORMATS and each.key == passage_key(name, "", each.title, each.text)
     (line,) = [line for line in result.output.splitlines() if line.startswith("left out: ")]
     assert set(line.removeprefix("left out: ").split(", ")) == {
         "3 hidden",

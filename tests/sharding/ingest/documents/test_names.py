@@ -3,7 +3,7 @@ import pytest
 from sharding.ingest.documents.names import (
     document_of_key,
     extension_of,
-    key_of,
+    passage_key,
     plain_name,
     title_of_name,
 )
@@ -35,12 +35,12 @@ def test_extensions() -> None:
 
 
 def test_ids_name_the_document_and_tell_passages_apart() -> None:
-    key = key_of("a b#c.md", "What's new? 2.0", "T", "x")
+    key = passage_key("a b#c.md", "What's new? 2.0", "T", "x")
     assert key.startswith("a b#c.md#what-s-new-2-0:") and len(key.rpartition(":")[2]) == 12
     assert document_of_key(key) == "a b#c.md"
-    assert key == key_of("a b#c.md", "What's new? 2.0", "T", "x")
+    assert key == passage_key("a b#c.md", "What's new? 2.0", "T", "x")
     others = [
-        key_of("a.md", "", title, text) for title, text in (("T", "x"), ("Tx", ""), ("", "Tx"))
+        passage_key("a.md", "", title, text) for title, text in (("T", "x"), ("Tx", ""), ("", "Tx"))
     ]
     assert len(set(others)) == 3
     assert [document_of_key(other) for other in others] == ["a.md"] * 3
