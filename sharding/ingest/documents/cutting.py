@@ -24,8 +24,9 @@ _TINY = 0.25  # a section's words, of those asked for
 _SHORT = 0.05  # a sentence's words, of those asked for: it stays with the next one
 _TOGETHER = 4  # as many tiny sections as fit whatever their words are
 _MAX_TITLE_CHARACTERS = 240
+_SHORT_CHARACTERS = 80  # of a paragraph that may introduce the next
 # What a cut costs beside a passage's distance from its size: at a paragraph nothing.
-_CUT_IN_LIST, _CUT_IN_PARAGRAPH, _CUT_IN_SENTENCE, _CUT_BEHIND_COLON = 0.15, 0.3, 0.6, 0.5
+_CUT_IN_LIST, _CUT_IN_PARAGRAPH, _CUT_IN_SENTENCE, _CUT_BEHIND_INTRODUCTION = 0.15, 0.3, 0.6, 0.5
 
 
 _BLANK_LINES = re.compile(r"\n\s*\n")
@@ -195,14 +196,22 @@ def _units(blocks: list[Block], num_words: int) -> Iterator[_Unit]:
     before: Block | None = None
     for block in blocks:
         cut = _CUT_IN_LIST if before and block.kind == before.kind in ("item", "row") else 0.0
-        if before is not None and before.text.endswith(":"):
-            cut = _CUT_BEHIND_COLON
+        if before is not None and _introduces(before):
+            cut = _CUT_BEHIND_INTRODUCTION
         elif before is not None and block.kind == "code":
             cut = _CUT_IN_LIST
         gap = "\n" if before is not None else ""
         for text, inner_gap, inner_cut in _pieces(block, num_words):
             yield _Unit(text, inner_gap or gap, inner_cut or cut, count_words(text), block.line)
         before = block
+
+
+def _introduces(block: Block) -> bool:
+    """Returns whether a paragraph says little without the next: `You need:`, or a question."""
+    if block.kind != "text":
+        return False
+    is_short = len(block.text) < _SHORT_CHARACTERS and not block.text.endswith((".", "!", "…"))
+    return is_short or block.text.endswith(":")
 
 
 def _pieces(block: Block, num_words: int) -> Iterator[tuple[str, str, float]]:

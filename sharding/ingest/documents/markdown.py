@@ -12,6 +12,7 @@ from sharding.ingest.documents.rows_of_tables import row_text
 
 _FENCES = {"---": ("---", "..."), "+++": ("+++",)}
 _MAX_FRONT_MATTER_LINES = 500
+_MAX_FRONT_MATTER_CHARACTERS = 1 << 16
 _MAX_INLINE_CHARACTERS = 8000
 _MAX_NESTING = 60  # lists in lists; each level takes three calls
 _ALERT = re.compile(r"\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\]\s*", re.IGNORECASE)
@@ -61,7 +62,10 @@ def _front_matter(text: str) -> tuple[str, int]:
     end = next((at for at in range(1, len(lines)) if lines[at].rstrip() in closing), None)
     if end is None:
         return "", 0
-    values = _values("\n".join(lines[1:end]), is_toml=closing == ("+++",))
+    held = "\n".join(lines[1:end])
+    values = None
+    if len(held) <= _MAX_FRONT_MATTER_CHARACTERS:
+        values = _values(held, is_toml=closing == ("+++",))
     if values is None:
         return "", 0
     found = next((values[name] for name in values if str(name).lower() == "title"), "")

@@ -8,21 +8,34 @@ from sharding.ingest.documents.blocks import Block, Heading
 _ITEM = re.compile(r"\s*(?:[-*+\u2022\u2013\u25aa\u25cf]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
 _LONG_LINE = 200  # characters; nobody wraps lines there, so it is a paragraph
 _MAX_TITLE_WORDS = 12
+_UNDERLINE = re.compile(r"\s*(?:={3,}|-{3,}|~{3,}|\*{3,}|_{3,})\s*")
 _NO_TITLE = tuple(".,;:!?")
 
 
 def plain_items(text: str) -> Iterator[Heading | Block]:
-    """Yields a text's paragraphs; a first line that stands alone, and is no sentence, is a heading.
+    """Yields a text's paragraphs and headings.
 
-    Lines that were broken to fit a page are joined. A line break stays where the line before is
-    short, as in a verse or an address, or where the next is indented or begins an item.
+    A first line that stands alone, and is no sentence, is the highest heading; lines that stand
+    alone in capitals, or are underlined, are those below. Lines that were broken to fit a page are
+    joined. A line break stays where the line before is short, as in a verse or an address, or where
+    the next is indented or begins an item.
     """
     paragraphs = list(_paragraphs(text))
-    if len(paragraphs) > 1 and _is_title(paragraphs[0][1]):
-        number, (line,) = paragraphs.pop(0)
-        yield Heading(1, line.strip(), number)
-    for number, lines in paragraphs:
-        yield from _blocks(number, lines)
+    for at, (number, lines) in enumerate(paragraphs):
+        num_lines = _heading_lines(lines, is_first=at == 0, is_last=at + 1 == len(paragraphs))
+        if num_lines:
+            yield Heading(2 if at else 1, lines[0].strip(), number)
+        if lines := lines[num_lines:]:
+            yield from _blocks(number + num_lines, lines)
+
+
+def _heading_lines(lines: list[str], *, is_first: bool, is_last: bool) -> int:
+    """Returns how many lines at a paragraph's begin are a heading: 2 where it is underlined."""
+    if not _is_title(lines[0]):
+        return 0
+    if len(lines) > 1:
+        return 2 if _UNDERLINE.fullmatch(lines[1]) else 0
+    return 1 if not is_last and (is_first or lines[0].isupper()) else 0
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -42,13 +55,11 @@ def _paragraphs(text: str) -> Iterator[tuple[int, list[str]]]:
         yield begin, held
 
 
-def _is_title(lines: list[str]) -> bool:
-    line = lines[0].strip()
+def _is_title(line: str) -> bool:
     return (
-        len(lines) == 1
-        and len(line.split()) <= _MAX_TITLE_WORDS
+        len(line.split()) <= _MAX_TITLE_WORDS
         and not line.endswith(_NO_TITLE)
-        and not _ITEM.match(lines[0])
+        and not _ITEM.match(line)
         and any(map(str.isalnum, line))
     )
 

@@ -79,6 +79,11 @@ def test_a_line_that_introduces_a_list_stays_with_it() -> None:
     assert second.text.startswith("b0 ") and second.text.endswith(" d49")
 
 
+def test_a_question_stays_with_its_answer() -> None:
+    text = f"{words(52, 'a')}.\n\nWhat does it cost?\n\n{words(45, 'b')}.\n\n{words(50, 'c')}."
+    assert [cut.text.split()[0] for cut in cuts(text, num_words=100)] == ["a0", "What"]
+
+
 def test_every_row_of_a_table_is_cut_with_its_headers() -> None:
     rows = "\n".join(f"| plan {n} | {n} EUR |" for n in range(100))
     found = cuts(f"| Plan | Price |\n| --- | --- |\n{rows}", num_words=60)

@@ -12,6 +12,19 @@ def test_paragraphs_are_parted_by_blank_lines_and_wrapped_lines_are_joined() -> 
     ]
 
 
+def test_lines_in_capitals_and_underlined_ones_are_headings() -> None:
+    text = "LAMPS\n\nThey glow.\n\nIN USE\n\nPress on.\n\nCare\n----\nKeep dry.\n\nTHE END"
+    assert list(plain_items(text)) == [
+        Heading(1, "LAMPS", 1),
+        Block("text", "They glow.", 3),
+        Heading(2, "IN USE", 5),
+        Block("text", "Press on.", 7),
+        Heading(2, "Care", 9),
+        Block("text", "Keep dry.", 11),
+        Block("text", "THE END", 13),
+    ]
+
+
 def test_line_breaks_stay_where_they_mean_something() -> None:
     address = "The workshop of the lamp makers\nHill Road 7\n  second floor"
     assert list(plain_items(address)) == [
