@@ -10,6 +10,7 @@ from polyprag.cli.arguments import (
     config_option,
     run_argument,
     settings_of,
+    show_left_out,
     show_skipped,
     sources_and_overrides,
 )
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sharding.ingest.rows import OnError, Quoting
     from sharding.task_pool import TaskPool
 
+_IDS_IN_A_LINE = 50
 _ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model
 
 
@@ -50,7 +52,7 @@ class OpenPool(Protocol):
     "--chunk-words",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Cut texts into passages of N words; 0 leaves them whole.",
+    help="Cut texts into passages of N words; 0 leaves them whole (and documents at 100).",
 )
 @click.option(
     "--drop-duplicates/--keep-duplicates",
@@ -91,7 +93,8 @@ def command(
     rows are trained with the experts as they are (add.* says how), and join the encoding. If
     RUN has an index, it grows. Nothing that is there is written anew.
 
-    Passages that RUN has already are passed over. So the same command goes on after an
+    Passages that RUN has already are passed over. Of an edited document those that it no longer
+    has are named, and stay until `polyprag remove`. So the same command goes on after an
     interruption; without a SOURCE it only does what RUN still lacks. `polyprag train-more`
     trains the new passages together with all others instead.
 
@@ -143,12 +146,15 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     from polyprag.progress import progress
     from sharding.change.growth import append_passages
     from sharding.ingest.fields.field_map import parse_field_map
+    from sharding.ingest.folders import LeftOut
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.sources import expand, num_parts
     from sharding.storage.files import join
 
     field_map = options.pop("field_map")
-    with work(at_most=num_parts(expand(sources), part_bytes=SPLIT_BYTES)) as pool:
+    left_out = LeftOut()
+    files = expand(sources, left_out)
+    with work(at_most=num_parts(files, part_bytes=SPLIT_BYTES)) as pool:
         grown = append_passages(
             join(run, "corpus"),
             sources,
@@ -157,12 +163,32 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
             show=progress,
             **options,
         )
+    show_left_out(left_out)
     show_skipped(grown.skipped)
     there = f", {grown.num_there:,} were there already" if grown.num_there else ""
     ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""
     echo(
         f"{join(run, 'corpus')}: {grown.num_added:,} passages added{ids}{there}; "
         f"{grown.manifest.num_passages:,} in all"
+    )
+    if grown.outdated:
+        _name_outdated(run, grown.outdated)
+
+
+def _name_outdated(run: str, ids: list[int]) -> None:
+    """Says which passages are of earlier versions of the documents, and how they go."""
+    from sharding.corpus.reader import Corpus
+    from sharding.storage.files import atomic_write, join
+
+    which = f"--ids {','.join(map(str, ids))}"
+    if len(ids) > _IDS_IN_A_LINE:
+        corpus, file_name = Corpus.open(join(run, "corpus")), join(run, "outdated-keys.txt")
+        with atomic_write(file_name, "w") as file:
+            file.writelines(f"{corpus.record(number).passage.key}\n" for number in ids)
+        which = f"--keys-file {file_name}"
+    echo(
+        f"{len(ids):,} passages of these documents are no longer in them, such as passage "
+        f"{ids[0]}; they stay until they are removed: polyprag remove {run} {which}"
     )
 
 

@@ -11,6 +11,7 @@ from sharding.printable import printable, without_passwords
 
 if TYPE_CHECKING:
     from polyprag.config import Config
+    from sharding.ingest.folders import LeftOut
 
 _OVERRIDE = re.compile(r"[A-Za-z]\w*(\.\w+)+=", re.ASCII)
 _BARE = re.compile(r"([A-Za-z]\w*)=", re.ASCII)
@@ -106,6 +107,12 @@ def sources_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str
         if "=" in source and not exists(source):
             refuse_bare_override(source)
     return sources, overrides
+
+
+def show_left_out(left_out: "LeftOut") -> None:
+    """Prints what lies in the folders that were named and isn't read, by kind."""
+    if left_out.counts:
+        echo(f"left out: {printable(left_out.text())}")
 
 
 def show_skipped(skipped: Mapping[str, int]) -> None:

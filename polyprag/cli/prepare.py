@@ -8,6 +8,7 @@ from polyprag.cli.arguments import (
     config_option,
     run_argument,
     settings_of,
+    show_left_out,
     show_skipped,
     sources_and_overrides,
     with_checked_model,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Cut texts into passages of N words with the text's title. A last one of less than N/2 "
     "words stays with the passage before it. The passages of a cut text get the ids ID#1, ID#2 "
-    "and so on.",
+    "and so on. Documents are always cut, along their headings: about N words, by default 100.",
 )
 @click.option(
     "--drop-duplicates",
@@ -76,18 +77,21 @@ def command(
     overwrite: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Cut passage files into partitions in RUN/corpus.
+    """Cut documents or passage files into partitions in RUN/corpus.
 
     A SOURCE is JSON (.jsonl, .ndjson, .json), a table (.csv, .tsv), WebDataset's shards of
     .json or .txt members (.tar), each also as .gz or .zst, a Parquet or Arrow file, a directory
     that `datasets` saved, or a directory or a glob of such files. Paths and URLs both work.
-    Which fields are id, title and text is recognised; where there is no id, one is made.
+    Which fields are id, title and text is recognised; where there is no id, one is made. Or
+    it is a document, or a folder of documents: Markdown, plain text, reStructuredText or HTML
+    (.md, .txt, .rst, .html), which is cut along its headings into passages of about 100 words.
 
     Ids and partitions don't depend on the number of workers. While it runs, RUN/corpus/work
     takes about as much room as the partitions.
 
     \b
     Examples:
+      polyprag prepare runs/handbook handbook/
       polyprag prepare runs/wiki passages.jsonl --config quickstart
       polyprag prepare runs/dpr psgs_w100.tsv.gz --config wikipedia-21m
       polyprag prepare runs/beir corpus.jsonl.zst --drop-duplicates
@@ -99,6 +103,7 @@ def command(
     from polyprag.config.files import save_config
     from polyprag.progress import progress
     from sharding.ingest.fields.field_map import parse_field_map
+    from sharding.ingest.folders import LeftOut
     from sharding.ingest.parse_input import SPLIT_BYTES
     from sharding.ingest.prepare import prepare
     from sharding.ingest.sources import expand, num_parts
@@ -113,7 +118,9 @@ def command(
     config = with_checked_model(config)
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
-    at_most = None if on_ray else num_parts(expand(sources), part_bytes=SPLIT_BYTES)
+    left_out = LeftOut()
+    files = expand(sources, left_out)
+    at_most = None if on_ray else num_parts(files, part_bytes=SPLIT_BYTES)
     hold_lease(run, "prepare", new=True)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
         manifest = prepare(
@@ -130,6 +137,7 @@ def command(
             show=progress,
         )
     save_config(config, run)
+    show_left_out(left_out)
     show_skipped(manifest.skipped)
     echo(
         f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "

@@ -21,6 +21,7 @@ from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
+from sharding.ingest.document_groups import check_passage_words
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.pack import write_partitions
@@ -46,6 +47,8 @@ class Grown:
         num_added: new passages.
         num_there: passages of the files that were in the corpus already.
         skipped: rows and passages of the files that were left out, by reason.
+        outdated: ids of passages that came from earlier versions of the files' documents, and
+            aren't in them any more, ascending.
     """
 
     manifest: CorpusManifest
@@ -53,6 +56,7 @@ class Grown:
     num_added: int
     num_there: int
     skipped: dict[str, int]
+    outdated: list[int]
 
 
 def append_passages(
@@ -105,6 +109,7 @@ def append_passages(
         options = replace(options, quoting=quoting)
     work_dir = join(corpus_dir, WORK_DIR)
     files = expand([str(source) for source in sources])
+    check_passage_words(files, options.chunk_words)
     parsed = parse_input(
         files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
     )
@@ -113,7 +118,14 @@ def append_passages(
     if on_error == "stop" and len(duplicates.ids):
         raise error_at(parsed, int(duplicates.ids[0]), "duplicate id")
     repeated = np.union1d(duplicates.ids, duplicates.made)
-    known = find_known(corpus, splits, repeated=repeated, pool=pool, show=show)
+    known = find_known(
+        corpus,
+        splits,
+        repeated=repeated,
+        documents=[file.name for file in files if file.is_document],
+        pool=pool,
+        show=show,
+    )
     if on_error == "stop" and len(known.changed):
         raise _changed(corpus, parsed, known)
     duplicates = Duplicates(
@@ -149,7 +161,14 @@ def append_passages(
     remove_directory(work_dir)
     remove_unnamed_shards(corpus_dir, grown)
     num_added = grown.num_passages - manifest.num_passages
-    return Grown(grown, manifest.num_passages, num_added, len(known.same), skipped)
+    return Grown(
+        grown,
+        manifest.num_passages,
+        num_added,
+        len(known.same),
+        skipped,
+        known.outdated_ids.tolist(),
+    )
 
 
 def _options(

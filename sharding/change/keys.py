@@ -18,6 +18,7 @@ from sharding.corpus.passages import Passage, removed_key
 from sharding.corpus.reader import Corpus
 from sharding.corpus.tar import SHARD_REMEDY, offsets_of, scan
 from sharding.errors import CorpusError
+from sharding.ingest.documents.names import document_of_key
 from sharding.ingest.splits import Hashes, bodies_of, hashes_of, key_hashes, text_hashes
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join
@@ -40,6 +41,8 @@ class ShardKeys:
         texts: uint64 (n,), hashes of title and text, likewise.
         firsts: where keys end with #1, as that of a cut text's first passage does.
         cut: uint64, hashes of these keys without it.
+        documents: uint64 (n,), hashes of the documents' names that the keys begin with, if they
+            were asked for; of "" for keys of other sources.
     """
 
     partition: Partition
@@ -49,6 +52,7 @@ class ShardKeys:
     texts: Hashes | None
     firsts: NDArray[np.intp]
     cut: Hashes
+    documents: Hashes | None = None
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -64,7 +68,12 @@ _decode = msgspec.json.Decoder(_Named).decode
 
 
 def keys_in_shard(
-    partition: Partition, *, corpus_dir: str, with_bodies: bool, with_texts: bool
+    partition: Partition,
+    *,
+    corpus_dir: str,
+    with_bodies: bool,
+    with_texts: bool,
+    with_documents: bool,
 ) -> ShardKeys:
     """Reads a shard's keys.
 
@@ -95,6 +104,7 @@ def keys_in_shard(
         text_hashes(titles, texts) if with_texts else None,
         np.array(firsts, np.intp),
         key_hashes(keys[at].removesuffix(FIRST) for at in firsts),
+        key_hashes(document_of_key(key) or "" for key in keys) if with_documents else None,
     )
 
 
@@ -104,6 +114,7 @@ def all_keys(
     what: str,
     with_bodies: bool = False,
     with_texts: bool = False,
+    with_documents: bool = False,
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> Iterator[ShardKeys]:
@@ -114,6 +125,7 @@ def all_keys(
         what: is being done, for the progress.
         with_bodies: whether `ShardKeys.bodies` are wanted.
         with_texts: whether `ShardKeys.texts` are.
+        with_documents: whether `ShardKeys.documents` are.
         pool: who reads the shards; this process, by default.
         show: shows how far it is.
 
@@ -125,6 +137,7 @@ def all_keys(
         corpus_dir=corpus.directory,
         with_bodies=with_bodies,
         with_texts=with_texts,
+        with_documents=with_documents,
     )
     with show(corpus.manifest.num_passages, what, unit="passages") as advance:
         for found in (pool or InlinePool()).map(read, corpus.manifest.partitions):

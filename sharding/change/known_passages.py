@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from sharding.change.keys import FIRST, ShardKeys, all_keys, matches
 from sharding.corpus.reader import Corpus
-from sharding.ingest.parse_task import SplitInfo
 from sharding.ingest.positions import bodies_at
-from sharding.ingest.splits import Hashes, hashes_of
+from sharding.ingest.splits import Hashes, SplitInfo, hashes_of, key_hashes
 from sharding.shown_progress import ShowProgress
 from sharding.task_pool import TaskPool
 
@@ -30,12 +29,15 @@ class Known:
         changed_ids: the ids of its passages of these keys.
         texts: those of whose title and text it has a passage, whatever its key; none where
             duplicates may stay.
+        outdated_ids: the ids of its passages of the input's documents that aren't in these any
+            more, ascending.
     """
 
     same: Int64s
     changed: Int64s
     changed_ids: Int64s
     texts: Int64s
+    outdated_ids: Int64s
 
 
 def find_known(
@@ -43,6 +45,7 @@ def find_known(
     splits: Sequence[SplitInfo],
     *,
     repeated: Int64s,
+    documents: Sequence[str] = (),
     pool: TaskPool,
     show: ShowProgress,
 ) -> Known:
@@ -55,6 +58,7 @@ def find_known(
         corpus: what is there.
         splits: of the whole input, in order.
         repeated: positions of passages whose key came before in the input; they aren't looked for.
+        documents: the names of the input's documents.
         pool: who reads the shards.
         show: shows how far it is.
 
@@ -67,11 +71,14 @@ def find_known(
     cutting = _Cutting.of(splits)
     found: list[tuple[Int64s, Int64s, Hashes]] = []
     same_text: list[Int64s] = []
+    names = np.sort(key_hashes(documents))
+    outdated: list[Int64s] = [_NONE]
     shards = all_keys(
         corpus,
         what="comparing with the corpus",
         with_bodies=True,
         with_texts=bool(with_texts),
+        with_documents=bool(documents),
         pool=pool,
         show=show,
     )
@@ -83,6 +90,10 @@ def find_known(
             bodies = shard.bodies[there[at]]
             found.append((positions, shard.partition.first_id + there[at], bodies))
         cutting.compare(shard)
+        if shard.documents is not None:
+            of_these = there[matches(shard.documents[there], names)[0]]
+            is_in_them = np.isin(shard.keys[of_these], keys.hashes)
+            outdated.append(shard.partition.first_id + of_these[~is_in_them])
         if shard.texts is not None:
             same_text.append(texts.find(shard.texts[there])[1])
     positions, ids, bodies = _joined(found)
@@ -95,6 +106,7 @@ def find_known(
         changed[order],
         np.concatenate([ids[is_changed], recut_ids])[order],
         np.unique(np.concatenate([_NONE, *same_text])),
+        np.concatenate(outdated),
     )
 
 

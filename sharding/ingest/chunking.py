@@ -28,6 +28,12 @@ _WORD: Any = regex.compile(
 )
 
 
+def count_words(text: str) -> int:
+    """Returns how many words a text has."""
+    is_spaced = text.isascii() or _HAS_UNSPACED.search(text) is None
+    return len(text.split()) if is_spaced else sum(1 for _ in _WORD.finditer(text))
+
+
 def chunk_text(text: str, *, num_words: int) -> list[str]:
     """Returns a text's passages, cut between words; the text itself where it makes only one.
 

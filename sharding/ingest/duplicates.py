@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.ingest.parse_task import SplitInfo
-from sharding.ingest.splits import Hashes
+from sharding.ingest.splits import Hashes, SplitInfo
 
 _AT_ONCE = 1 << 20
 

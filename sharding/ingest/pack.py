@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import check_shard, write_shard
 from sharding.errors import CorpusError, FileError
-from sharding.ingest.parse_task import SplitInfo
-from sharding.ingest.splits import load_split, with_id
+from sharding.ingest.splits import SplitInfo, load_split, with_id
 from sharding.shown_progress import ShowProgress
 from sharding.storage.decoding import convert
 from sharding.storage.files import exists, join, read_json, write_json

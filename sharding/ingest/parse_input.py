@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from sharding.ingest.document_groups import group_size
 from sharding.ingest.formats.json_file import as_lines
-from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask, SplitInfo, blocks_of, parse
+from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask, blocks_of, parse
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
+from sharding.ingest.splits import SplitInfo
 from sharding.shown_progress import Advance, ShowProgress
 from sharding.storage.files import sha256_of
 from sharding.task_pool import TaskPool
@@ -93,10 +95,18 @@ class _Reading:
         take(replace(result, num_read=0) for result in self._pool.map(parse, again))
 
     def _tasks(self, new: Callable[..., ParseTask]) -> Iterator[ParseTask]:
+        files = [parsed.file for parsed in self.parsed]
+        grouped = 0  # files that are in a group of documents
         for index, (parsed, is_large) in enumerate(zip(self.parsed, self._is_large, strict=True)):
             if is_large:
                 parsed.file = as_lines(parsed.file)
             file = parsed.file
+            if file.is_document:
+                if index >= grouped:
+                    whole = new(file=file, position=(index, 0))
+                    grouped = index + group_size(files, index, split_bytes=whole.split_bytes)
+                    yield replace(whole, group=tuple(files[index:grouped]))
+                continue
             if is_large and file.is_text:
                 source = SourceBytes(file)
                 whole = new(file=file, position=(index, 0))
@@ -124,6 +134,8 @@ class _Reading:
         index = result.position[0]
         parsed = self.parsed[index]
         parsed.sha256 = result.sha256 or parsed.sha256
+        for number, sha256 in enumerate(result.group_sha256):
+            self.parsed[index + number].sha256 = sha256
         if index in self._torn:
             return 0
         num_passages = 0

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sharding.ingest import document_groups as documents
 from sharding.ingest.chunking import chunk_rows
+from sharding.ingest.documents.cutting import PASSAGE_WORDS
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.formats.json_file import as_lines
 from sharding.ingest.formats.jsonl import parse_jsonl
@@ -25,8 +26,8 @@ from sharding.ingest.rows import BadRow, OnError, ParsedRows, Quoting
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 from sharding.ingest.splits import (
-    Hashes,
     Split,
+    SplitInfo,
     bodies_of,
     key_hashes,
     load_split,
@@ -68,6 +69,7 @@ class ParseTask:
         block: a block of it; None for the file itself.
         row_group: of a Parquet file; None for all.
         sha256: of a file that isn't text, where it is known.
+        group: documents that are read together, the first of which is `file`.
     """
 
     work_dir: str
@@ -78,6 +80,7 @@ class ParseTask:
     block: LineBlock | None = None
     row_group: int | None = None
     sha256: str | None = None
+    group: tuple[SourceFile, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -89,40 +92,9 @@ class ParseTask:
         """The bytes of the file that are done with the task."""
         if self.block is not None:
             return self.block.num_read
+        if self.group:
+            return sum(file.num_bytes or 0 for file in self.group)
         return 0 if self.row_group else self.file.num_bytes or 0
-
-
-@dataclass(frozen=True, slots=True)
-class SplitInfo:
-    """What the driver must know of a split; see `Split`.
-
-    Attributes:
-        url: the split's file; empty where a bad row stopped it.
-        key: of what it was made from.
-        num_passages: in it.
-        num_lines: of the file that it spans.
-        skipped: rows left out, by reason.
-        stopped_at: the bad row that is the end of it all.
-        open_at: see `ParsedRows.open_at`.
-        keys: hashes of the passages' ids.
-        sources: hashes of the ids of the rows that passages were cut from, if they were.
-        rows: the row that a passage comes from, by its line, if texts were cut.
-        texts: hashes of titles and texts, if duplicates go.
-        has_made_ids: see `ParsedRows.has_made_ids`.
-    """
-
-    url: str
-    key: str
-    num_passages: int
-    num_lines: int
-    skipped: dict[str, int]
-    stopped_at: BadRow | None
-    open_at: int | None
-    keys: Hashes
-    sources: Hashes | None
-    rows: NDArray[np.uint32] | None
-    texts: Hashes | None
-    has_made_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +106,14 @@ class Parsed:
         num_read: bytes of the file that are done with it.
         splits: in order.
         sha256: of the file, where the task read all of it.
+        group_sha256: of the documents of the task's group.
     """
 
     position: tuple[int, int]
     num_read: int
     splits: list[SplitInfo]
     sha256: str | None = None
+    group_sha256: tuple[str, ...] = ()
 
 
 def parse(task: ParseTask) -> Parsed:
@@ -150,6 +124,8 @@ def parse(task: ParseTask) -> Parsed:
             driver, which knows how many lines are before.
     """
     sha256 = None
+    if task.group:
+        return _parse_group(task)
     task = replace(task, file=as_lines(task.file))
     if task.block is not None:
         splits = [_text_split(task, task.block, task.position)]
@@ -159,6 +135,19 @@ def parse(task: ParseTask) -> Parsed:
         sha256 = task.sha256 or sha256_of(task.file.url)
         splits = _parse_tables(task, sha256)
     return Parsed(task.position, task.num_read, splits, sha256)
+
+
+def _parse_group(task: ParseTask) -> Parsed:
+    """Returns the one split of several documents."""
+    files = list(documents.read_files(task.group))
+    key = _key(
+        task, [], [documents.CUTTING_VERSION, [[read.file.name, read.sha256] for read in files]]
+    )
+    num_words = task.options.chunk_words or PASSAGE_WORDS
+    read = partial(documents.parse_documents, files, num_words=num_words)
+    split = _split(task, key, read, task.position)
+    hashes = tuple(read.sha256 for read in files)
+    return Parsed(task.position, task.num_read, [split], group_sha256=hashes)
 
 
 def _parse_tables(task: ParseTask, sha256: str) -> list[SplitInfo]:
@@ -247,7 +236,9 @@ def _split(
 
 def _made(key: str, rows: ParsedRows, options: ParseOptions) -> Split:
     columns: dict[str, Any] = {}
-    if options.chunk_words is not None:
+    if options.chunk_words is not None and rows.are_cut:
+        columns["sources"] = key_hashes(rows.keys)
+    elif options.chunk_words is not None:
         whole = key_hashes(rows.keys)
         rows, numbers = chunk_rows(rows, num_words=options.chunk_words)
         columns["sources"] = whole[numbers]

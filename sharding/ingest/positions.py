@@ -8,10 +8,10 @@ from msgspec.json import decode
 from numpy.typing import NDArray
 
 from sharding.errors import CorpusError
+from sharding.ingest.document_groups import place_in_group
 from sharding.ingest.parse_input import ParsedFile
-from sharding.ingest.parse_task import SplitInfo
 from sharding.ingest.rows import BadRow
-from sharding.ingest.splits import Split, load_split
+from sharding.ingest.splits import Split, SplitInfo, load_split
 
 
 class Place(NamedTuple):
@@ -48,13 +48,16 @@ def bodies_at(
 
 def place_of(parsed: Sequence[ParsedFile], position: int) -> Place:
     """Returns where the passage at a position comes from; its split is read."""
-    for file in parsed:
+    for index, file in enumerate(parsed):
         lines_before = 0
         for split in file.splits:
             if position < split.num_passages:
                 whole = _load(split)
                 begin, end = whole.body_offsets()[position : position + 2].tolist()
                 line = lines_before + int(whole.columns["lines"][position])
+                if file.file.is_document:  # of a group, whose split is the first one's
+                    number, line = place_in_group(line)
+                    file = parsed[index + number]
                 return Place(file.file.url, line, decode(whole.bodies[begin:end])["key"])
             position -= split.num_passages
             lines_before += split.num_lines

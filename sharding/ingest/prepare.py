@@ -18,14 +18,17 @@ from typing import Any
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
+from sharding.ingest.document_groups import REPEATED, WITHOUT_TEXT, check_passage_words
+from sharding.ingest.documents.names import plain_name
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
-from sharding.ingest.parse_task import ParseOptions, SplitInfo
+from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at
 from sharding.ingest.rows import OnError, Quoting
 from sharding.ingest.sources import SourceFile, expand
+from sharding.ingest.splits import SplitInfo
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import exists, join, remove_directory, sha256_of
@@ -82,6 +85,7 @@ def prepare(
     if not sources:
         raise CorpusError("no corpus file was named; give at least one")
     files = expand([str(source) for source in sources])
+    check_passage_words(files, chunk_words)
     options = ParseOptions(fields or FieldMap(), chunk_words, drop_duplicates, on_error, quoting)
     pool = pool or InlinePool()
     corpus_dir = str(corpus_dir)
@@ -91,6 +95,7 @@ def prepare(
             corpus_dir,
             manifest,
             list(pool.map(sha256_of, [file.url for file in files])),
+            files=files,
             partition_size=partition_size,
             options=options,
         )
@@ -119,6 +124,7 @@ def _check_same(
     manifest: CorpusManifest,
     hashes: list[str],
     *,
+    files: Sequence[SourceFile],
     partition_size: int,
     options: ParseOptions,
 ) -> None:
@@ -126,7 +132,8 @@ def _check_same(
     now = _described(options)
     before = {"quoting": "csv"} | manifest.options  # which earlier versions had no choice of
     different = [name for name in now if before.get(name) != now[name]]
-    bad_rows = sum(n for reason, n in manifest.skipped.items() if reason != "duplicate text")
+    harmless = ("duplicate text", REPEATED, WITHOUT_TEXT)
+    bad_rows = sum(n for reason, n in manifest.skipped.items() if reason not in harmless)
     had = manifest.source_sha256
     if had[: len(hashes)] == hashes and len(had) > len(hashes):
         later = ", ".join(manifest.source[len(hashes) :][:5])
@@ -135,7 +142,7 @@ def _check_same(
             f"{later}); it is kept as it is and needs no `polyprag prepare`. To begin anew with "
             "these files alone, choose another RUN directory, or replace it with --overwrite"
         )
-    if had != hashes:
+    if had != hashes or not all(map(_has_same_name, files, manifest.source)):
         what = f"from other files ({', '.join(manifest.source[:5])})"
     elif manifest.partition_size != partition_size:
         what = f"with data.partition_size={manifest.partition_size}"
@@ -150,6 +157,11 @@ def _check_same(
         f"{corpus_dir}: already holds a corpus that was made {what}; choose another RUN "
         "directory, or replace it with --overwrite"
     )
+
+
+def _has_same_name(file: SourceFile, source: str) -> bool:
+    """Returns whether a document has the name that its passages' ids begin with."""
+    return not file.is_document or f"/{plain_name(source)}".endswith(f"/{file.name}")
 
 
 def _described(options: ParseOptions) -> dict[str, Any]:

@@ -27,9 +27,13 @@ _FATAL = {
     "damaged zstd": _COPY_AGAIN,
 }
 _LEAVE_OUT = "mend the file, or leave such lines out with --on-error skip"
+_LEAVE_OUT_FILE = "mend it, or leave such documents out with --on-error skip"
 TO_UTF8 = "a file in another encoding becomes UTF-8 by `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`"
 _REMEDIES = {
     "bad UTF-8": f"{_LEAVE_OUT}; {TO_UTF8}",
+    "not UTF-8": "or leave such documents out with --on-error skip",
+    "document not readable": _LEAVE_OUT_FILE,
+    "document too large": "cut it into several files, or leave it out with --on-error skip",
     "bad CSV": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
     "open quote": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
 }
@@ -44,12 +48,14 @@ class BadRow:
         reason: what it is counted by when it is left out.
         detail: what exactly is wrong.
         remedy: what to do; by default what helps with the reason.
+        file: it is in, where that isn't the file that was being read.
     """
 
     line: int
     reason: str
     detail: str = ""
     remedy: str = ""
+    file: str = ""
 
     @property
     def is_fatal(self) -> bool:
@@ -60,7 +66,7 @@ class BadRow:
         """Returns the error for a row whose `line` counts from the line behind `lines_before`."""
         what = f"{self.reason}: {self.detail}" if self.detail else self.reason
         remedy = self.remedy or (_FATAL | _REMEDIES).get(self.reason, _LEAVE_OUT)
-        return CorpusError(f"{file}:{lines_before + self.line}: {what}; {remedy}")
+        return CorpusError(f"{self.file or file}:{lines_before + self.line}: {what}; {remedy}")
 
 
 def bad_utf8(line: int, error: UnicodeError, where: str = "the line") -> BadRow:
@@ -88,6 +94,7 @@ class ParsedRows:
         unread_from: the bad row behind which the file can't be read.
         open_at: byte at which a row begins whose quoted field goes on behind the block.
         has_made_ids: whether the keys follow from title and text, as the source has none.
+        are_cut: whether long texts are cut already, as those of documents.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -100,6 +107,7 @@ class ParsedRows:
     unread_from: BadRow | None = None
     open_at: int | None = None
     has_made_ids: bool = False
+    are_cut: bool = False
 
     def add(
         self, row: "tuple[int, dict[str, Any]] | BadRow", layout: Layout, *, where: str = ""

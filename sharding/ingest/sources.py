@@ -9,6 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sharding.errors import CorpusError, FileError, corpus_errors
+from sharding.ingest.documents.kinds import (
+    DOCUMENT_KINDS,
+    DOCUMENT_NAMES,
+    document_kind,
+    kind_of_content,
+)
+from sharding.ingest.documents.names import extension_of, plain_name
+from sharding.ingest.folders import LOOKED_AT, LeftOut, find_documents
 from sharding.ingest.heads import kind_by_content
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
@@ -29,7 +37,8 @@ _NO_PASSAGES = re.compile(
 _READ_BY_LINES = ("jsonl", "csv", "tsv")
 _NEVER_COMPRESSED = ("parquet", "arrow")  # as a whole: they are inside
 _COMPRESSIONS = (".gz", ".zst")
-KNOWN = f"{', '.join(_KINDS)} (text and .tar also with .gz or .zst) or .tgz"
+KNOWN = f"{DOCUMENT_NAMES}, {', '.join(_KINDS)} (text and .tar also with .gz or .zst) or .tgz"
+_DOCUMENT_COSTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +47,22 @@ class SourceFile:
 
     Attributes:
         url: its path or URL.
-        kind: jsonl, json, csv, tsv, tar, parquet or arrow.
+        kind: jsonl, json, csv, tsv, tar, parquet or arrow; of a document md, txt, rst or html.
         compression: gz, zst or none.
         num_bytes: its size as it lies there; None where the server doesn't tell.
+        name: of a document, in the folder that was named, as its passages' ids have it.
     """
 
     url: str
     kind: str
     compression: str | None
     num_bytes: int | None
+    name: str = ""
+
+    @property
+    def is_document(self) -> bool:
+        """Whether it is prose, which makes passages by its structure."""
+        return self.kind in DOCUMENT_KINDS
 
     @property
     def is_text(self) -> bool:
@@ -54,39 +70,52 @@ class SourceFile:
         return self.kind in _READ_BY_LINES
 
 
-def expand(sources: Iterable[str]) -> list[SourceFile]:
+def expand(sources: Iterable[str], left_out: LeftOut | None = None) -> list[SourceFile]:
     """Returns the files that sources stand for; those of a directory or glob by name.
 
     Args:
-        sources: files; directories, of which are left out files of other kinds, those about data or
-            with questions, and subdirectories; globs, with `*`, `?` and `[]` in the last part; what
-            `datasets` saved to disk, of several splits all.
+        sources: files; directories, with the documents below them, and the other files directly in
+            them but those about data or with questions; globs, with `*`, `?` and `[]` in the last
+            part; what `datasets` saved to disk, of several splits all.
+        left_out: what lies in directories and isn't read is added to it.
 
     Raises:
-        CorpusError: a source isn't there, stands for no file, or is of no kind that is read.
+        CorpusError: a source isn't there, stands for no file, or is of no kind that is read; or two
+            documents would have the same name.
     """
+    left_out = left_out if left_out is not None else LeftOut()
     with corpus_errors():
-        files = [file for source in sources for file in _expand(os.fspath(source))]
+        files = [file for source in sources for file in _expand(os.fspath(source), left_out)]
     seen: set[str] = set()
+    names: dict[str, str] = {}
     for file in files:
         if file.url in seen:
             raise CorpusError(f"{file.url}: named twice among the sources; name it once")
         seen.add(file.url)
+        if file.is_document and names.setdefault(file.name, file.url) != file.url:
+            raise CorpusError(
+                f"{names[file.name]} and {file.url}: both would be {file.name!r} in the ids of "
+                "their passages; name the folder that both lie in, or rename one"
+            )
     return files
 
 
 def num_parts(files: Iterable[SourceFile], *, part_bytes: int) -> int | None:
     """Returns how many parts of a size the files make.
 
-    None where a server doesn't tell their size.
+    None where a server doesn't tell their size. A document takes as long as a table that is a
+    hundred times as large.
     """
-    sizes = [file.num_bytes for file in files]
+    sizes = [
+        file.num_bytes and file.num_bytes * (_DOCUMENT_COSTS if file.is_document else 1)
+        for file in files
+    ]
     if None in sizes:
         return None
     return max(1, -(-sum(filter(None, sizes)) // part_bytes))
 
 
-def _expand(source: str) -> list[SourceFile]:
+def _expand(source: str, left_out: LeftOut) -> list[SourceFile]:
     parent, _, pattern = source.rstrip("/").rpartition("/")
     if any(character in pattern for character in "*?[") and not exists(source):
         if "*" in parent:
@@ -104,9 +133,33 @@ def _expand(source: str) -> list[SourceFile]:
     if "state.json" in sizes:
         return _files(source, source, {name: sizes.get(name) for name in _saved(source)})
     if "dataset_dict.json" in sizes:
-        return [file for split in _splits(source) for file in _expand(join(source, split))]
-    names = [name for name in sizes if _kind(name) and not _NO_PASSAGES.fullmatch(name)]
-    return _files(source, source, {name: sizes[name] for name in names})
+        splits = [join(source, split) for split in _splits(source)]
+        return [file for split in splits for file in _expand(split, left_out)]
+    return _folder(source, sizes, left_out)
+
+
+def _folder(source: str, sizes: dict[str, int], left_out: LeftOut) -> list[SourceFile]:
+    """Returns the tables that lie in a directory, and the documents in it and below."""
+    tables = [
+        name
+        for name in sizes
+        if not name.startswith(".")
+        and _kind(name)
+        and not document_kind(name)
+        and not _NO_PASSAGES.fullmatch(name)
+    ]
+    seen = LeftOut()
+    documents = find_documents(source, seen, tables=frozenset(tables))
+    left_out.counts.update(seen.counts)
+    if not tables and not documents:
+        what = f" ({seen.text()})" if seen.counts else ""
+        raise CorpusError(f"{source}: no corpus file in it{what}; their names end in {KNOWN}")
+    files = [_file(join(source, name), sizes[name]) for name in tables]
+    for document in documents:
+        url = join(source, document.path)
+        compression = _compression(url)
+        files.append(SourceFile(url, document.kind, compression, document.num_bytes, document.name))
+    return sorted(files, key=lambda file: file.url)
 
 
 def _saved(source: str) -> list[str]:
@@ -148,16 +201,27 @@ def _files(source: str, parent: str, sizes: dict[str, int | None]) -> list[Sourc
 
 def _file(url: str, num_bytes: int | None) -> SourceFile:
     found = _kind(url) or kind_by_content(url)
+    if found is None and not extension_of(url):
+        kind = kind_of_content(read_bytes(url, length=LOOKED_AT))
+        found = (kind, None) if kind else None
     if found is None:
         raise CorpusError(
             f"{url}: not a known kind of corpus file by its name or content; its name may end in "
             f"{KNOWN}"
         )
-    return SourceFile(url, *found, num_bytes)
+    name = plain_name(os.path.basename(url)) if found[0] in DOCUMENT_KINDS else ""
+    return SourceFile(url, *found, num_bytes, name)
+
+
+def _compression(url: str) -> str | None:
+    """Returns gz or zst by the name's end, or None."""
+    return next((end[1:] for end in _COMPRESSIONS if url.endswith(end)), None)
 
 
 def _kind(url: str) -> tuple[str, str | None] | None:
     """Returns kind and compression by the name's end, or None."""
+    if (document := document_kind(url)) is not None:
+        return document, _compression(url)
     name = url.lower()
     if name.endswith(".tgz"):
         return "tar", "gz"

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.errors import FileError
+from sharding.ingest.rows import BadRow
 from sharding.storage.files import atomic_write, exists, read_bytes
 
 Hashes: TypeAlias = NDArray[np.uint64]
@@ -60,6 +61,39 @@ class Split:
         """Returns one of the columns of hashes, if the split has it."""
         found = self.columns.get(column)
         return None if found is None else found.astype(np.uint64, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitInfo:
+    """What the driver must know of a split; see `Split`.
+
+    Attributes:
+        url: the split's file; empty where a bad row stopped it.
+        key: of what it was made from.
+        num_passages: in it.
+        num_lines: of the file that it spans.
+        skipped: rows left out, by reason.
+        stopped_at: the bad row that is the end of it all.
+        open_at: see `ParsedRows.open_at`.
+        keys: hashes of the passages' ids.
+        sources: hashes of the ids of the rows that passages were cut from, if they were.
+        rows: the row that a passage comes from, by its line, if texts were cut.
+        texts: hashes of titles and texts, if duplicates go.
+        has_made_ids: see `ParsedRows.has_made_ids`.
+    """
+
+    url: str
+    key: str
+    num_passages: int
+    num_lines: int
+    skipped: dict[str, int]
+    stopped_at: BadRow | None
+    open_at: int | None
+    keys: Hashes
+    sources: Hashes | None
+    rows: NDArray[np.uint32] | None
+    texts: Hashes | None
+    has_made_ids: bool = False
 
 
 def save_split(url: str, split: Split) -> None:

@@ -18,7 +18,7 @@ from sharding.errors import FileError
 from sharding.storage.decoding import decode, line_of
 from sharding.storage.local import sync_directory
 from sharding.storage.store import store_of
-from sharding.storage.urls import local_path
+from sharding.storage.urls import EntryKind, local_path
 
 MAX_JSON = 1 << 26  # bytes
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a killed `atomic_write` leaves
@@ -94,6 +94,16 @@ def list_sizes(url: str | Path) -> dict[str, int]:
     """
     with _told(url):
         return store_of(url).list_sizes()
+
+
+def list_kinds(url: str | Path) -> dict[str, EntryKind]:
+    """Returns what each thing in a directory is (file, folder, link, other) by its name, sorted.
+
+    Raises:
+        FileError: as of `list_sizes`.
+    """
+    with _told(url):
+        return store_of(url).list_kinds()
 
 
 def list_names(url: str | Path) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sharding.errors import FileError
+from sharding.storage.urls import EntryKind
 
 _IRREGULAR = {
     stat.S_IFIFO: "a pipe",
@@ -67,6 +68,11 @@ class LocalStore:
     def list_sizes(self) -> dict[str, int]:
         """See `Store`."""
         return {name: found.st_size for name, found in self._stats()}
+
+    def list_kinds(self) -> dict[str, EntryKind]:
+        """See `Store`; a link is a link, wherever it leads."""
+        with self._entries() as entries:
+            return dict(sorted((entry.name, _kind_of(entry)) for entry in entries))
 
     def list_names(self) -> list[str]:
         """See `Store`; asks for no file's size, which takes longer than the names."""
@@ -232,6 +238,14 @@ def open_append(path: str | Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _kind_of(entry: os.DirEntry[str]) -> EntryKind:
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    return "file" if entry.is_file(follow_symlinks=False) else "other"
 
 
 def _status_of(entry: os.DirEntry[str]) -> os.stat_result:

@@ -6,7 +6,6 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from functools import cached_property
 from hashlib import file_digest
 from pathlib import Path
@@ -14,12 +13,24 @@ from typing import IO, Any, TypeVar
 
 from sharding.errors import FileError
 from sharding.storage.ranged import buffered
-from sharding.storage.retry import ShortReadError, is_already_there, repeatable, with_retries
-from sharding.storage.urls import HTTP, OBJECT_STORES, filesystem_of, is_chained, scheme_of
+from sharding.storage.retry import (
+    ShortReadError,
+    is_already_there,
+    is_behind_the_end,
+    repeatable,
+    with_retries,
+)
+from sharding.storage.urls import (
+    HTTP,
+    OBJECT_STORES,
+    EntryKind,
+    filesystem_of,
+    is_chained,
+    scheme_of,
+    written_at,
+)
 
 T = TypeVar("T")
-
-_WRITTEN = ("LastModified", "mtime", "updated", "created")  # as the file systems call it
 
 
 class RemoteStore:
@@ -77,7 +88,7 @@ class RemoteStore:
                 # With a start s3fs asks once; without, it asks for the size first.
                 return bytes(self._fs.cat_file(self._path, start=offset, end=end))
             except OSError as error:
-                if _is_behind_the_end(error):
+                if is_behind_the_end(error):
                     return b""
                 raise
 
@@ -102,16 +113,12 @@ class RemoteStore:
 
     def list_sizes(self) -> dict[str, int]:
         """See `Store`."""
-        if self._scheme in HTTP:
-            raise FileError(
-                f"{self._url}: a directory can't be listed over http; copy it to disk first"
-            )
-        found = {
-            entry["name"].rstrip("/").rsplit("/", 1)[-1]: int(entry.get("size") or 0)
-            for entry in self._entries()
-            if entry["name"].strip("/") != self._path.strip("/")  # the mark that some tools leave
-        }
-        return dict(sorted(found.items()))
+        return {name: int(entry.get("size") or 0) for name, entry in self._named_entries()}
+
+    def list_kinds(self) -> dict[str, EntryKind]:
+        """See `Store`; a storage that has links shows what they lead to."""
+        is_folder = {n: entry.get("type") == "directory" for n, entry in self._named_entries()}
+        return {name: "folder" if is_folder[name] else "file" for name in is_folder}
 
     def list_names(self) -> list[str]:
         """See `Store`."""
@@ -123,7 +130,7 @@ class RemoteStore:
         for entry in self._entries():
             if entry.get("type") == "directory":
                 continue
-            written = _written_at(entry)
+            written = written_at(entry)
             if written is None:
                 return None
             newest = max(newest, written)
@@ -131,7 +138,7 @@ class RemoteStore:
 
     def changed_at(self) -> float | None:
         """See `Store`."""
-        return _written_at(self._info())
+        return written_at(self._info())
 
     def remove(self) -> None:
         """See `Store`."""
@@ -259,6 +266,19 @@ class RemoteStore:
             return []
         return entries
 
+    def _named_entries(self) -> list[tuple[str, dict[str, Any]]]:
+        """Returns what lies in the directory by its names, sorted."""
+        if self._scheme in HTTP:
+            raise FileError(
+                f"{self._url}: a directory can't be listed over http; copy it to disk first"
+            )
+        found = {
+            entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry
+            for entry in self._entries()
+            if entry["name"].strip("/") != self._path.strip("/")  # the mark that some tools leave
+        }
+        return sorted(found.items())
+
     def _fetch(self, offset: int, length: int) -> bytes:
         """Returns exactly these bytes, which lie inside the file."""
         is_http = self._scheme in HTTP
@@ -275,22 +295,3 @@ class RemoteStore:
             return data
 
         return self._request(once)
-
-
-def _is_behind_the_end(error: OSError) -> bool:
-    response = getattr(error.__cause__ or error.__context__, "response", None)
-    return isinstance(response, dict) and response.get("Error", {}).get("Code") in (
-        "InvalidRange",
-        "416",
-    )
-
-
-def _written_at(entry: dict[str, Any]) -> float | None:
-    """Returns when a file was last written, as its file system describes it."""
-    written = next((entry[name] for name in _WRITTEN if entry.get(name)), None)
-    if isinstance(written, str):
-        with suppress(ValueError):
-            written = datetime.fromisoformat(written)
-    if isinstance(written, datetime):
-        written = written.timestamp()
-    return float(written) if isinstance(written, float | int) else None

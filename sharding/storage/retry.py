@@ -155,6 +155,15 @@ def is_transient(error: BaseException) -> bool:
     return False
 
 
+def is_behind_the_end(error: OSError) -> bool:
+    """Returns whether a storage says that a range begins behind the file's end."""
+    response = getattr(error.__cause__ or error.__context__, "response", None)
+    return isinstance(response, dict) and response.get("Error", {}).get("Code") in (
+        "InvalidRange",
+        "416",
+    )
+
+
 def is_already_there(error: BaseException) -> bool:
     """Returns whether the file to create exists (S3 answers 412 to a conditional write then)."""
     return isinstance(error, FileExistsError) or _status(error) == _PRECONDITION_FAILED

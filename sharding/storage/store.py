@@ -6,7 +6,7 @@ from typing import IO, Any, Protocol
 
 from sharding.storage.local import LocalStore
 from sharding.storage.remote import RemoteStore
-from sharding.storage.urls import local_path
+from sharding.storage.urls import EntryKind, local_path
 
 
 class Store(Protocol):
@@ -31,6 +31,9 @@ class Store(Protocol):
 
     def list_sizes(self) -> dict[str, int]:
         """Returns what lies in the directory, by name, sorted; nothing where there is none."""
+
+    def list_kinds(self) -> dict[str, EntryKind]:
+        """Returns what each thing in the directory is, by name, sorted; nothing without one."""
 
     def list_names(self) -> list[str]:
         """Returns the sorted names in the directory; none where there is none."""

@@ -1,13 +1,18 @@
 """What a path or URL names: a file on this machine, or a file system of fsspec and a path in it."""
 
 import os
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 
 from sharding.errors import FileError
 
+EntryKind = Literal["file", "folder", "link", "other"]  # of what lies in a directory
+
+_WRITTEN = ("LastModified", "mtime", "updated", "created")  # as the file systems call it
 _REFUSED = ("pipe", "shell", "exec")
 _LOCAL = ("file", "local")
 _PACKAGES = {
@@ -100,3 +105,14 @@ def filesystem_of(url: str | Path) -> tuple[Any, str]:
     if plain and scheme in ("s3", "s3a"):
         fs.retries = 1
     return fs, str(path)
+
+
+def written_at(entry: dict[str, Any]) -> float | None:
+    """Returns when a file was last written, as its file system describes it."""
+    written = next((entry[name] for name in _WRITTEN if entry.get(name)), None)
+    if isinstance(written, str):
+        with suppress(ValueError):
+            written = datetime.fromisoformat(written)
+    if isinstance(written, datetime):
+        written = written.timestamp()
+    return float(written) if isinstance(written, float | int) else None

@@ -4,8 +4,7 @@ from hypothesis import strategies as st
 
 from sharding.ingest import duplicates
 from sharding.ingest.duplicates import find_duplicates, repeated
-from sharding.ingest.parse_task import SplitInfo
-from sharding.ingest.splits import hashes_of, key_hashes, text_hashes
+from sharding.ingest.splits import SplitInfo, hashes_of, key_hashes, text_hashes
 
 
 @given(

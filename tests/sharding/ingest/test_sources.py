@@ -92,7 +92,7 @@ def test_all_datasets_that_were_saved_as_one_are_read_in_their_order(tmp_path: P
 
 
 def test_what_stands_for_no_file_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path / "none", "README.md")
+    touch(tmp_path / "none", "logo.png")
     touch(tmp_path / "several", "dataset_dict.json")
     touch(tmp_path, "a.tsv", "a.docx")
     for source, message in (
