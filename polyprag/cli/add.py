@@ -20,7 +20,8 @@ from sharding.printable import printable
 
 if TYPE_CHECKING:
     from polyprag.config import Config
-    from sharding.ingest.rows import OnError, Quoting
+    from sharding.ingest.fields.heads import Quoting
+    from sharding.ingest.rows import OnError
     from sharding.task_pool import TaskPool
 
 _ROWS_WORTH_A_PROCESS = 100  # about what is trained while one starts and loads a small model

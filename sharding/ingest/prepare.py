@@ -20,11 +20,12 @@ from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions, SplitInfo
 from sharding.ingest.positions import error_at
-from sharding.ingest.rows import OnError, Quoting
+from sharding.ingest.rows import OnError
 from sharding.ingest.sources import SourceFile, expand
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing

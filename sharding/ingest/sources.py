@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sharding.errors import CorpusError, FileError, StorageError, corpus_errors
-from sharding.ingest.heads import kind_by_content
+from sharding.ingest.fields.heads import kind_by_content
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
 _KINDS = {

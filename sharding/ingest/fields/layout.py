@@ -57,10 +57,12 @@ class Unrecognised:
     Attributes:
         detail: what is missing, and which fields there are.
         remedy: what to do about it, with the `--map` that works where there is one.
+        line: where that is seen.
     """
 
     detail: str
     remedy: str
+    line: int = 1
 
 
 def recognise(rows: Iterable[Mapping[str, Any]], fields: FieldMap) -> Layout | Unrecognised:

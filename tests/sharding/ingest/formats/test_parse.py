@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from sharding.errors import CorpusError
 from sharding.ingest import parse_input, parse_task
 from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.heads import Columns, Quoting
 from sharding.ingest.fields.layout import Layout
 from sharding.ingest.formats import jsonl as parse_jsonl
 from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats import tsv as parse_tsv
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.heads import Columns
 from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask
-from sharding.ingest.rows import OnError, Quoting
+from sharding.ingest.rows import OnError
 from sharding.ingest.sources import expand
 from sharding.ingest.splits import load_split
 from sharding.shown_progress import show_nothing
