@@ -21,7 +21,8 @@ from sharding.printable import printable
 
 if TYPE_CHECKING:
     from polyprag.config import Config
-    from sharding.ingest.rows import OnError, Quoting
+    from sharding.ingest.fields.heads import Quoting
+    from sharding.ingest.rows import OnError
     from sharding.task_pool import TaskPool
 
 _IDS_IN_A_LINE = 50

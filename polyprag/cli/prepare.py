@@ -18,7 +18,8 @@ from polyprag.cli.output import echo
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.ingest.rows import OnError, Quoting
+    from sharding.ingest.fields.heads import Quoting
+    from sharding.ingest.rows import OnError
 
 
 @click.command("prepare")

@@ -24,12 +24,13 @@ from sharding.errors import CorpusError
 from sharding.ingest.document_groups import check_passage_words
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
-from sharding.ingest.rows import OnError, Quoting
+from sharding.ingest.rows import OnError
 from sharding.ingest.sources import expand
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing

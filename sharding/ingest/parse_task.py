@@ -17,12 +17,13 @@ from sharding.ingest import document_groups as documents
 from sharding.ingest.chunking import chunk_rows
 from sharding.ingest.documents.cutting import PASSAGE_WORDS
 from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.formats.json_file import as_lines
 from sharding.ingest.formats.jsonl import parse_jsonl
 from sharding.ingest.formats.line_blocks import LineBlock, line_blocks
 from sharding.ingest.formats.slices import slices_of
 from sharding.ingest.formats.tsv import parse_tsv
-from sharding.ingest.rows import BadRow, OnError, ParsedRows, Quoting
+from sharding.ingest.rows import BadRow, OnError, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 from sharding.ingest.splits import (

@@ -22,11 +22,12 @@ from sharding.ingest.document_groups import REPEATED, WITHOUT_TEXT, check_passag
 from sharding.ingest.documents.names import plain_name
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.pack import write_partitions
 from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at
-from sharding.ingest.rows import OnError, Quoting
+from sharding.ingest.rows import OnError
 from sharding.ingest.sources import SourceFile, expand
 from sharding.ingest.splits import SplitInfo
 from sharding.printable import without_passwords

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sharding.errors import CorpusError
+from sharding.ingest.fields.heads import TO_UTF8
 from sharding.ingest.fields.layout import Layout, Unrecognised
 from sharding.ingest.fields.passages import RowFault, made_id, passages_of
 from sharding.ingest.fields.values import without_title_line
 
 OnError = Literal["stop", "skip"]
-Quoting = Literal["csv", "none"]
 
 _COPY_AGAIN = "copy the file again, or write it again: nothing behind the damage can be read"
 # Reasons that leave the file, or the rest of it, unread, and what to do about each.
@@ -28,7 +28,6 @@ _FATAL = {
 }
 _LEAVE_OUT = "mend the file, or leave such lines out with --on-error skip"
 _LEAVE_OUT_FILE = "mend it, or leave such documents out with --on-error skip"
-TO_UTF8 = "a file in another encoding becomes UTF-8 by `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`"
 _REMEDIES = {
     "bad UTF-8": f"{_LEAVE_OUT}; {TO_UTF8}",
     "not UTF-8": "or leave such documents out with --on-error skip",
@@ -74,9 +73,9 @@ def bad_utf8(line: int, error: UnicodeError, where: str = "the line") -> BadRow:
     return BadRow(line, "bad UTF-8", f"{where} is not valid text ({error})")
 
 
-def unrecognised(line: int, reason: str, found: Unrecognised) -> BadRow:
+def unrecognised(reason: str, found: Unrecognised) -> BadRow:
     """Returns the row that ends the reading of a file whose fields aren't known."""
-    return BadRow(line, reason, found.detail, found.remedy)
+    return BadRow(found.line, reason, found.detail, found.remedy)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sharding.errors import CorpusError, FileError, corpus_errors
+from sharding.errors import CorpusError, FileError, StorageError, corpus_errors
 from sharding.ingest.documents.kinds import (
     DOCUMENT_KINDS,
     DOCUMENT_NAMES,
@@ -16,8 +16,8 @@ from sharding.ingest.documents.kinds import (
     kind_of_content,
 )
 from sharding.ingest.documents.names import extension_of, plain_name
+from sharding.ingest.fields.heads import kind_by_content
 from sharding.ingest.folders import LOOKED_AT, LeftOut, find_documents
-from sharding.ingest.heads import kind_by_content
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
 _KINDS = {
@@ -120,8 +120,9 @@ def _expand(source: str, left_out: LeftOut) -> list[SourceFile]:
     if any(character in pattern for character in "*?[") and not exists(source):
         if "*" in parent:
             raise CorpusError(f"{source}: only the last part may hold *, ? or []; name directories")
-        sizes = list_sizes(parent or ("/" if source.startswith("/") else "."))
-        names = [name for name in fnmatch.filter(sizes, pattern) if _kind(name)]
+        directory = parent or ("/" if source.startswith("/") else ".")
+        sizes = list_sizes(directory)
+        names = [name for name in fnmatch.filter(sizes, pattern) if _is_read(directory, name)]
         return _files(source, parent, {name: sizes[name] for name in sorted(names)})
     if source.startswith(("http://", "https://")):
         with suppress(FileError):  # the server may not tell, or whoever reads it says what is wrong
@@ -144,9 +145,9 @@ def _folder(source: str, sizes: dict[str, int], left_out: LeftOut) -> list[Sourc
         name
         for name in sizes
         if not name.startswith(".")
-        and _kind(name)
         and not document_kind(name)
         and not _NO_PASSAGES.fullmatch(name)
+        and _is_read(source, name)
     ]
     seen = LeftOut()
     documents = find_documents(source, seen, tables=frozenset(tables))
@@ -160,6 +161,26 @@ def _folder(source: str, sizes: dict[str, int], left_out: LeftOut) -> list[Sourc
         compression = _compression(url)
         files.append(SourceFile(url, document.kind, compression, document.num_bytes, document.name))
     return sorted(files, key=lambda file: file.url)
+
+
+def _is_read(directory: str, name: str) -> bool:
+    """Returns whether a file of a directory is of a kind that is read.
+
+    One without a suffix is looked into, such as msmarco_passage_00.gz.
+    """
+    if _kind(name) is not None:
+        return True
+    base = name
+    for compression in _COMPRESSIONS:
+        base = base.removesuffix(compression)
+    if name.startswith(".") or os.path.splitext(base)[1]:
+        return False
+    try:
+        return kind_by_content(join(directory, name)) is not None
+    except StorageError:
+        raise
+    except FileError:  # a directory
+        return False
 
 
 def _saved(source: str) -> list[str]:

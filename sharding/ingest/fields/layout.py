@@ -57,10 +57,12 @@ class Unrecognised:
     Attributes:
         detail: what is missing, and which fields there are.
         remedy: what to do about it, with the `--map` that works where there is one.
+        line: where that is seen.
     """
 
     detail: str
     remedy: str
+    line: int = 1
 
 
 def recognise(rows: Iterable[Mapping[str, Any]], fields: FieldMap) -> Layout | Unrecognised:
@@ -103,17 +105,27 @@ def _recognised(columns: _Columns, fields: FieldMap) -> Layout | None:
 
 
 def _text(columns: _Columns) -> str | None:
+    """Returns the first known field that has a text in most rows, or else in some."""
     known = known_as(TEXTS, columns)
-    for name in known:
-        may_be_several = plain(name) in SEVERAL
-        for value in columns[name]:
-            if holds_text(value) and not (may_be_several and several_in(value) is not None):
+    num_rows = max(map(len, columns.values()), default=0)
+    counts = {name: _num_texts(name, columns[name]) for name in known}
+    for at_least in (num_rows / 2, 1):
+        for name in known:
+            if counts[name] >= max(at_least, 1):
                 return name
     # What has no text in the first rows may have one later; what has others never.
     for name in known:
         if name == "text" or all(value is None for value in columns[name]):
             return name
     return None
+
+
+def _num_texts(name: str, values: list[Any]) -> int:
+    may_be_several = plain(name) in SEVERAL
+    return sum(
+        holds_text(value) and not (may_be_several and several_in(value) is not None)
+        for value in values
+    )
 
 
 def _several(columns: _Columns) -> str | None:

@@ -53,7 +53,7 @@ def layout_of_columns(schema: Any, batches: Iterator[Any], fields: FieldMap) -> 
         ]
         found = recognise(rows or [typed], fields)
     if isinstance(found, Unrecognised):
-        return unrecognised(1, "missing column", found)
+        return unrecognised("missing column", found)
     return found
 
 

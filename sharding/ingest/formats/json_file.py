@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from sharding.ingest.fields.field_map import FieldMap
+from sharding.ingest.fields.heads import BYTE_ORDER_MARK
 from sharding.ingest.fields.layout import SAMPLE_ROWS, Layout, Unrecognised, recognise
 from sharding.ingest.formats import line_blocks
-from sharding.ingest.heads import BYTE_ORDER_MARK
 from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, unrecognised
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
@@ -164,7 +164,7 @@ def _layout(data: bytes, items: list[Any], fields: FieldMap) -> Layout | BadRow:
     found = recognise(rows, fields)
     if isinstance(found, Unrecognised):
         line = data[: data.index(bytes(items[0]))].count(b"\n") + 1
-        return unrecognised(line, "unknown fields", found)
+        return unrecognised("unknown fields", replace(found, line=line))
     return found
 
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import msgspec
 
-from sharding.ingest.fields.layout import Layout
+from sharding.ingest.fields.layout import Layout, Unrecognised
 from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, by_column
+from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, by_column, unrecognised
 
 
 def parse_jsonl(block: LineBlock) -> ParsedRows:
     """Returns the passages of a block, one JSON object a line; blank lines are nothing."""
-    if isinstance(block.layout, BadRow):
-        return ParsedRows(stopped_at=block.layout, unread_from=block.layout)
+    if isinstance(block.layout, Unrecognised):
+        bad = unrecognised("unknown fields", block.layout)
+        return ParsedRows(stopped_at=bad, unread_from=bad)
     return _fast(block, block.layout) or _careful(block, block.layout)
 
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from sharding.ingest.fields.field_map import FieldMap
-from sharding.ingest.fields.layout import Layout
-from sharding.ingest.heads import (
+from sharding.ingest.fields.heads import (
     BYTE_ORDER_MARK,
     Columns,
+    Quoting,
     dialect_of,
     layout_of_objects,
     layout_of_table,
 )
-from sharding.ingest.rows import BadRow, Quoting
+from sharding.ingest.fields.layout import Layout, Unrecognised
 from sharding.ingest.source_bytes import SourceBytes
 from sharding.ingest.sources import SourceFile
 
@@ -42,7 +42,7 @@ class LineBlock:
     """
 
     data: bytes
-    layout: Layout | BadRow = field(default_factory=Layout)
+    layout: Layout | Unrecognised = field(default_factory=Layout)
     columns: Columns | None = None
     lines_before: int = 0
     is_last: bool = False
@@ -78,7 +78,7 @@ def line_blocks(
     held = _first_lines(chunks)
     head = b"".join(held)
     columns: Columns | None = None
-    layout: Layout | BadRow
+    layout: Layout | Unrecognised
     if file.kind == "jsonl":
         layout = layout_of_objects(head, fields)
     else:

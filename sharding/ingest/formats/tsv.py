@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 
-from sharding.ingest.fields.layout import Layout
+from sharding.ingest.fields.heads import Columns, dialect_of
+from sharding.ingest.fields.layout import Layout, Unrecognised
 from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats.jsonl import numbered_lines
 from sharding.ingest.formats.line_blocks import LineBlock
-from sharding.ingest.heads import Columns, dialect_of
-from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, by_column
+from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, by_column, unrecognised
 
 # That a quoted field may span; past it a quote was left open. In a CSV file it may be an article.
 MAX_ROW_LINES = 256
@@ -29,8 +29,9 @@ _Lines = Iterator[tuple[int, bytes] | BadRow]
 def parse_tsv(block: LineBlock) -> ParsedRows:
     """Returns the passages of a block of a TSV or CSV file."""
     layout, columns = block.layout, block.columns
-    if isinstance(layout, BadRow):
-        return ParsedRows(num_lines=block.lines_before, stopped_at=layout, unread_from=layout)
+    if isinstance(layout, Unrecognised):
+        bad = unrecognised("wrong header", layout)
+        return ParsedRows(num_lines=block.lines_before, stopped_at=bad, unread_from=bad)
     assert columns is not None  # a table has some
     csv.field_size_limit(line_blocks.MAX_LINE_BYTES)
     return _fast(block, columns, layout) or _careful(block, columns, layout)

@@ -60,7 +60,10 @@ def test_options_reach_the_corpus_and_others_are_refused_later(
         (["--map", "id"], "'id' names no field of a passage"),
         (["--chunk-words", "0"], "x>=1"),
         (["--workers", "0"], "x>=1"),
-        ([], "missing field: id is not there"),
+        (
+            ["--map", "id=key"],
+            "key is not there; the fields are _id, contents, title; say --map ''",
+        ),
     ],
 )
 def test_mistakes_are_one_line_with_status_2(

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from pathlib import Path
@@ -72,6 +73,20 @@ def test_what_holds_no_passages_is_left_out_of_a_directory_and_read_when_it_is_n
     touch(tmp_path / "beir", "queries_and_answers.jsonl", "Queries.tsv")
     assert names(tmp_path / "beir") == ["corpus.jsonl", "queries_and_answers.jsonl"]
     assert names(tmp_path / "beir" / "queries.jsonl") == ["queries.jsonl"]
+
+
+def test_files_without_a_suffix_are_looked_into(tmp_path: Path) -> None:
+    """As MS MARCO v2 comes: msmarco_passage_00.gz and so on."""
+    line = b'{"pid": "1", "passage": "About."}\n'
+    touch(tmp_path / "d", "LICENSE", "README.md", ".hidden", "notes.txt", "broken.gz")
+    touch(tmp_path / "d" / "inside", "a.jsonl")
+    (tmp_path / "d" / "msmarco_00.gz").write_bytes(gzip.compress(line))
+    (tmp_path / "d" / "msmarco_01").write_bytes(line)
+    (tmp_path / "d" / "lines.txt").write_bytes(line)
+    (tmp_path / "d" / ".lines").write_bytes(line)
+    tables = ["msmarco_00.gz", "msmarco_01"]
+    assert names(tmp_path / "d" / "ms*") == tables
+    assert names(tmp_path / "d") == ["lines.txt", *tables, "notes.txt"]
 
 
 def test_all_datasets_that_were_saved_as_one_are_read_in_their_order(tmp_path: Path) -> None:

@@ -41,6 +41,17 @@ def test_fields_are_recognised(row: dict[str, Any], layout: Layout) -> None:
     assert recognise([row], FieldMap()) == layout
 
 
+def test_a_field_of_few_rows_is_not_the_text_where_another_is_of_most() -> None:
+    rows = [{"body": "x"}] * 3 + [{"body": "x", "text": "y"}]
+    assert recognise(rows, FieldMap()) == Layout(None, None, "body")
+    # Nor does one that is always there come before the better known one of most rows.
+    rows = [{"description": "x", "text": "y"}] * 3 + [{"description": "x", "text": None}]
+    assert recognise(rows, FieldMap()) == Layout(None, None, "text")
+    assert recognise([{"a": 1}] * 9 + [{"a": 1, "body": "x"}], FieldMap()) == Layout(
+        None, None, "body"
+    )
+
+
 def test_what_is_given_is_not_looked_for() -> None:
     row = {"id": 1, "_id": 2, "title": "t", "text": "x", "body": "y", "contents": "A\nB"}
     assert recognise([row], FieldMap(text="body")) == Layout(text="body")

@@ -5,16 +5,18 @@ import io
 import json
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.layout import SAMPLE_ROWS, Layout, Unrecognised, recognise
-from sharding.ingest.rows import TO_UTF8, BadRow, Quoting, unrecognised
 from sharding.storage.files import read_bytes
 
+Quoting = Literal["csv", "none"]
+
+TO_UTF8 = "a file in another encoding becomes UTF-8 by `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _START_BYTES = 1 << 16
 _JSON_START = re.compile(rb"\s*(\{|\[\s*\{)")
@@ -40,7 +42,7 @@ class Columns:
     has_header: bool = True
 
 
-def layout_of_objects(head: bytes, fields: FieldMap) -> Layout | BadRow:
+def layout_of_objects(head: bytes, fields: FieldMap) -> Layout | Unrecognised:
     """Returns what is what in JSON lines.
 
     Args:
@@ -62,13 +64,13 @@ def layout_of_objects(head: bytes, fields: FieldMap) -> Layout | BadRow:
         return Layout(fields.id, fields.title, fields.text)
     found = recognise(rows.values(), fields)
     if isinstance(found, Unrecognised):
-        return unrecognised(min(rows), "unknown fields", found)
+        return replace(found, line=min(rows))
     return found
 
 
 def layout_of_table(
     head: bytes, *, kind: str, fields: FieldMap, quoting: Quoting
-) -> tuple[Columns, Layout | BadRow]:
+) -> tuple[Columns, Layout | Unrecognised]:
     """Returns a table's columns, and which of them is what.
 
     Args:
@@ -81,7 +83,7 @@ def layout_of_table(
     try:
         first.decode()
     except UnicodeDecodeError as error:
-        return Columns(()), BadRow(1, "wrong header", f"it is not UTF-8 ({error})", TO_UTF8)
+        return Columns(()), Unrecognised(f"it is not UTF-8 ({error})", TO_UTF8)
     without_header = _ms_marco(first) if kind == "tsv" and not fields.given() else None
     if without_header is not None:
         has_title = fields.title is not None and "title" in without_header.names
@@ -96,19 +98,20 @@ def layout_of_table(
     return max(tried, key=lambda one: len(one[0].names))
 
 
-def _recognised(columns: Columns, rest: bytes, fields: FieldMap) -> Layout | BadRow:
+def _recognised(columns: Columns, rest: bytes, fields: FieldMap) -> Layout | Unrecognised:
     names = columns.names
     if not names or (not fields.given() and any(name.strip().isdecimal() for name in names)):
         what = "the first line has no names of columns"
         remedy = f"give it one such as {columns.delimiter.join(('id', 'title', 'text'))!r}"
-        return BadRow(1, "wrong header", what, remedy)
+        return Unrecognised(what, remedy)
     rows = _sampled(columns, rest) or [dict.fromkeys(names, "")]
     found = recognise(rows, fields)
     if isinstance(found, Unrecognised):
-        return unrecognised(1, "wrong header", found)
+        return found
     double = [name for name in found.names() if names.count(name) > 1]
     if double:
-        return BadRow(1, "wrong header", f"the column {double[0]} is there more than once")
+        what = f"the column {double[0]} is there more than once"
+        return Unrecognised(what, "give its columns names of their own")
     return found
 
 
