@@ -1,4 +1,4 @@
-"""Rewrites and question-answer pairs from a passage's lead facts, without any model.
+"""Rewrites and question-answer pairs without any model: from lead facts, and from what prose says.
 
 Deterministic in (passage, seed), so that a corpus gets the same augmentation wherever it is made.
 """
@@ -6,10 +6,15 @@ Deterministic in (passage, seed), so that a corpus gets the same augmentation wh
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 from polyprag.augment.facts import Fact, extract_facts, subject_name
 from polyprag.augment.phrasings import PHRASINGS
+from polyprag.augment.prose.facts import prose_facts
+from polyprag.augment.prose.lead import has_lead
 from sharding.corpus.passages import QA, Augmentation, Passage
+
+LEAD_ROUNDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,44 +37,64 @@ def _statement(fact: Fact, subject: str, rng: random.Random) -> str:
 def augment(
     passage: Passage, *, num_rewrites: int = 1, num_qas: int = 3, seed: int = 0
 ) -> Augmentation:
-    """Writes a passage's augmentation from its lead facts.
+    """Writes a passage's augmentation.
 
-    Every fact is asked for once before any is asked for a second time, in another wording.
+    Of an encyclopaedia's page the lead facts come first: every fact is asked for once before any is
+    asked for a second time, in another wording. What is left of `num_qas` then goes, in the same way,
+    to what the sentences, lists and tables of the text say.
 
     Args:
         passage: the passage; nothing else is looked at.
-        num_rewrites: rewrites, each stating all facts in another wording and order.
+        num_rewrites: rewrites, each stating all lead facts in another wording and order.
         num_qas: question-answer pairs at most; fewer where the wordings run out.
         seed: chooses wordings and order.
 
     Returns:
         The augmentation; empty where the passage matches no pattern.
     """
-    facts = extract_facts(passage)
-    if not facts:
-        return Augmentation(rewrites=(), qas=())
+    facts = extract_facts(passage) if has_lead(passage) else []
     subject = subject_name(passage.title)
     rng = random.Random(f"{seed}/{passage.key}/{passage.title}")
     rewrites = []
-    for _ in range(num_rewrites):
+    for _ in range(num_rewrites if facts else 0):
         order = rng.sample(facts, len(facts))
         rewrites.append(" ".join(_statement(fact, subject, rng) for fact in order))
     wordings = {
         fact: rng.sample(PHRASINGS[fact.kind].questions, len(PHRASINGS[fact.kind].questions))
         for fact in facts
     }
-    rounds = max(len(options) for options in wordings.values())
-    asked = [
-        QA(
-            question=wordings[fact][turn].format(x=subject),
-            answer=fact.value,
-            full_answer=_statement(fact, subject, rng),
-        )
+    rounds = max(map(len, wordings.values()), default=0)
+    lead = [
+        [
+            QA(
+                question=wordings[fact][turn].format(x=subject),
+                answer=fact.value,
+                full_answer=_statement(fact, subject, rng),
+            )
+            for fact in facts
+            if turn < len(wordings[fact])
+        ]
         for turn in range(rounds)
-        for fact in facts
-        if turn < len(wordings[fact])
     ]
-    return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked[:num_qas]))
+    known = {fact.value.casefold() for fact in facts}
+    prose = _rounds_of_prose(passage, rng, known=known) if sum(map(len, lead[:LEAD_ROUNDS])) < num_qas else []
+    order = [*lead[:LEAD_ROUNDS], *chain(*zip_longest(prose, lead[LEAD_ROUNDS:], fillvalue=()))]
+    return Augmentation(rewrites=tuple(rewrites), qas=tuple(chain(*order))[:num_qas])
+
+
+def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -> list[list[QA]]:
+    """Returns the questions on what prose says: each fact once, then each in another wording, ..."""
+    facts = [fact for fact in prose_facts(passage) if fact.answer.casefold() not in known]
+    rng.shuffle(facts)  # so that few questions are spread over the text
+    rounds = max((len(fact.questions) for fact in facts), default=0)
+    return [
+        [
+            QA(question=fact.questions[turn], answer=fact.answer, full_answer=fact.said)
+            for fact in facts
+            if turn < len(fact.questions)
+        ]
+        for turn in range(rounds)
+    ]
 
 
 def augment_all(
