@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from polyprag.augment.facts import Fact, extract_facts, subject_name
+from polyprag.augment.lead import has_lead
 from polyprag.augment.phrasings import PHRASINGS
 from polyprag.augment.prose.facts import prose_facts
-from polyprag.augment.prose.lead import has_lead
 from sharding.corpus.passages import QA, Augmentation, Passage
 
 LEAD_ROUNDS = 100
@@ -40,8 +40,8 @@ def augment(
     """Writes a passage's augmentation.
 
     Of an encyclopaedia's page the lead facts come first: every fact is asked for once before any is
-    asked for a second time, in another wording. What is left of `num_qas` then goes, in the same way,
-    to what the sentences, lists and tables of the text say.
+    asked for a second time, in another wording. What is left of `num_qas` then goes, in the same
+    way, to what the sentences, lists and tables of the text say.
 
     Args:
         passage: the passage; nothing else is looked at.
@@ -77,13 +77,17 @@ def augment(
         for turn in range(rounds)
     ]
     known = {fact.value.casefold() for fact in facts}
-    prose = _rounds_of_prose(passage, rng, known=known) if sum(map(len, lead[:LEAD_ROUNDS])) < num_qas else []
+    prose = (
+        _rounds_of_prose(passage, rng, known=known)
+        if sum(map(len, lead[:LEAD_ROUNDS])) < num_qas
+        else []
+    )
     order = [*lead[:LEAD_ROUNDS], *chain(*zip_longest(prose, lead[LEAD_ROUNDS:], fillvalue=()))]
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(chain(*order))[:num_qas])
 
 
 def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -> list[list[QA]]:
-    """Returns the questions on what prose says: each fact once, then each in another wording, ..."""
+    """Returns the questions on what prose says: each fact once, then once more, ..."""
     facts = [fact for fact in prose_facts(passage) if fact.answer.casefold() not in known]
     rng.shuffle(facts)  # so that few questions are spread over the text
     rounds = max((len(fact.questions) for fact in facts), default=0)

@@ -11,10 +11,11 @@ class Asked:
         questions: wordings, the plainest first.
         answer: word for word of the passage.
         said: the sentence that says it, for the answer as a whole sentence.
-        is_named: the questions say what they are about even without the passage's title.
+        is_named: whether the questions say what they are about even without the passage's title;
+            None where a name anywhere in them tells.
     """
 
     questions: tuple[str, ...]
     answer: str
     said: str
-    is_named: bool = False
+    is_named: bool | None = None

@@ -1,9 +1,10 @@
-"""The main clause of a sentence: subject, verb, and what follows; nothing where that isn't plain."""
+"""The main clause of a sentence: subject, verb, what follows; nothing where it isn't plain."""
 
 import re
-from itertools import pairwise
 from dataclasses import dataclass
+from itertools import pairwise
 
+from polyprag.augment.prose.cutting import cut_clause
 from polyprag.augment.prose.words import (
     ADVERBS,
     AUXILIARIES,
@@ -27,34 +28,28 @@ from polyprag.augment.prose.words import (
 _MOST_WORDS = 45  # of a sentence
 _MOST_IN_SUBJECT = 10
 _CONNECTIVE = re.compile(
-    r"^(?:But|And|However|Also|Therefore|Thus|Moreover|In addition|In total|As a rule|At present|Today|Still|Yet"
+    r"^(?:But|And|However|Also|Therefore|Thus|Moreover|In addition|In total|As a rule|At present"
+    r"|Today|Still|Yet"
     r"|By default|For example|For instance|Normally|Usually|Finally|Then|Now|Currently),? "
 )
 _FRONTED = re.compile(
-    r"^((?:In|On|At|For|From|Since|During|After|Before|Until|By|Within|Under|With|Over|Between|Outside|Inside"
+    r"^((?:In|On|At|For|From|Since|During|After|Before|Until|By|Within|Under|With|Over|Between"
+    r"|Outside|Inside"
     r"|Along with|Throughout) (?:[^,;:()]{2,60}?)), (?=\S)"
-)
-# Where the first clause ends: what comes after has verbs or a subject of its own.
-_AND_NOUN = re.compile(r" (?:and|or) (?:the|a|an|its|their|his|her|in|on|at) ")
-_AND = (" and ", " but ", " or ")
-_CLAUSE_END = re.compile(
-    r"[;()]|:(?!\d)| [–—-] |—|, ?(?![A-Z0-9])|, (?=(?:He|She|It|They|We|I|In|The)\b)"
-    r"| (?=(?:and|but|or) (?:is|are|was|were|has|have|had|can|may|must|will|should|does|do|did|it|he|she|they"
-    r"|we|you|the|a|an|this|that|there|then|not|so|also|later|its|their|his|her|in|on|at|nor|never|no|\w+ed)\b)"
-    r"| (?=(?:because|although|though|while|whereas|unless|whether|if|when|where|which|who|whose|whom|what|how"
-    r"|why|that|so that|so as|in order to|even|rather than|as well as|as|since (?!\d|(?:January|February|March|April"
-    r"|May|June|July|August|September|October|November|December|the|then)\b))\b)"
-    r"| (?=(?:and|but|or) (?!early|daily|weekly|monthly|yearly|family|only)\w+ly )"
-    r"|,? (?:and|but|or) (?=\w+s\b|\w+ed\b)"
-    r"| (?=(?:until|before|after|once) (?:it|he|she|they|we|you|the|a|an|his|her|their|your|our|\w+ing)\b)"
 )
 _FRONTED_TIME = re.compile(
     r"^((?:In|Since|By) (?:1[0-9]|20)\d\d|(?:In|On|By) (?:\d{1,2} )?"
-    r"(?:January|February|March|April|May|June|July|August|September|October|November|December)(?: \d{4})?)"
+    r"(?:January|February|March|April|May|June|July|August|September|October|November"
+    r"|December)(?: \d{4})?)"
     r" (?=(?:the|a|an|its|his|her|he|she|it|they|we|[A-Z]\w+) )"
 )
+_TIMED = re.compile(r" (?:before|after|later|earlier|ago)\b")
+_LATE_ADVERB = re.compile(rf"(?: (?:{'|'.join(sorted(ADVERBS))}))+$")
 _PAREN = re.compile(r"\s*\([^()]*\)")
-_NOT_IN_LIST = frozenset("which who that because if when not so where while without with as then too only".split())  # noqa: SIM905
+_GOES_WITH = dict(
+    pair.split(" ")
+    for pair in "write to, wait for, go to, turn to, apply for, talk to, look at".split(", ")
+)
 _WORD = re.compile(r"[^\s]+")
 
 
@@ -99,7 +94,7 @@ def parse_clause(sentence: str) -> Clause | None:
     Args:
         sentence: on one line, with its full stop.
     """
-    text = sentence.rstrip(" .!\"”")
+    text = sentence.rstrip(' .!"”')
     if sentence.endswith("?") or len(text.split()) > _MOST_WORDS or '"' in text or "“" in text:
         return None
     text = _CONNECTIVE.sub("", text, count=1)
@@ -113,14 +108,16 @@ def parse_clause(sentence: str) -> Clause | None:
     if found is None:
         return None
     start, end, verb = found
-    subject = _PAREN.sub("", text[:start]).strip(" ,")
+    subject = _LATE_ADVERB.sub("", _PAREN.sub("", text[:start]).strip(" ,"))
     number = _number(subject)
     if number is None or NEGATIVE.search(subject):
         return None
     rest = text[end:].strip()
-    core, after = _cut(rest)
+    core, after = cut_clause(rest)
     word = text[start:end].strip().lower()
-    if verb is None or (word in AUXILIARIES and (word not in ("has", "have", "had") or _is_perfect(core))):
+    if verb is None or (
+        word in AUXILIARIES and (word not in ("has", "have", "had") or _is_perfect(core))
+    ):
         auxiliary, infinitive, takes = word, "", False
     else:
         auxiliary, infinitive, takes = verb.do, verb.base, verb.takes_object
@@ -128,8 +125,10 @@ def parse_clause(sentence: str) -> Clause | None:
 
 
 POINTING_FRONT = re.compile(
-    r"\b(?:it|them|this|these|those|that|such|case|cases|which|who|when|where|if|addition|fact|general|course"
-    r"|example|instance|particular|contrast|comparison|short|there|what|contrary|turn|so|is|are|was|were|has|have)\b",
+    r"\b(?:it|them|this|these|those|that|such|case|cases|which|who|when|where|if|addition|fact"
+    r"|general|course"
+    r"|example|instance|particular|contrast|comparison|short|there|what|contrary|turn|so|is|are"
+    r"|was|were|has|have)\b",
     re.I,
 )
 
@@ -141,20 +140,31 @@ def parse_order(sentence: str) -> Clause | None:
         return None
     text = re.sub(r"^(?:Please|Then|Always|First|Afterwards|Finally|Now),? ", "", text)
     fronted = ""
-    if match := re.match(r"^((?:To|Before|After|In|On|At|For|Within|With) [^,;:()]{2,60}), (?=[a-z])", text):
+    if match := re.match(
+        r"^((?:To|Before|After|In|On|At|For|Within|With) [^,;:()]{2,60}), (?=[a-z])", text
+    ):
         fronted, text = match.group(1), text[match.end() :]
         if POINTING_FRONT.search(fronted):
             return None
     first, _, rest = text.partition(" ")
     base = first.lower()
-    if base not in BASES or base in ("have", "let", "total", "date", "state", "place", "name", "list", "range"):
+    if base not in BASES or base in (
+        "have",
+        "let",
+        "total",
+        "date",
+        "state",
+        "place",
+        "name",
+        "list",
+        "range",
+    ):
         return None
     second = rest.split(" ", 1)[0].lower()
-    goes_with = {"write": "to", "wait": "for", "go": "to", "turn": "to", "apply": "for", "talk": "to", "look": "at"}
-    if second not in DETERMINERS and goes_with.get(base) != second:
-        if not (is_plural(second) and second not in BASES):
-            return None
-    core, after = _cut(rest)
+    is_object = second in DETERMINERS or (is_plural(second) and second not in BASES)
+    if not is_object and _GOES_WITH.get(base) != second:
+        return None
+    core, after = cut_clause(rest)
     return Clause("you", PLURAL, "should", "", False, f"{base} {core}", after, fronted, "should")
 
 
@@ -164,7 +174,9 @@ def _is_adjunct(fronted: str) -> bool:
     return len(words) <= 7 and not (
         POINTING_FRONT.search(fronted)
         or any(
-            word in VERBS and word not in ("have", "report", "order") and before not in DETERMINERS | PREPOSITIONS
+            word in VERBS
+            and word not in ("have", "report", "order")
+            and before not in DETERMINERS | PREPOSITIONS
             for before, word in pairwise(words)
         )
     )
@@ -178,49 +190,6 @@ def _is_perfect(core: str) -> bool:
     while words and (words[0] in ADVERBS or words[0] in ("not", "never")):
         words = words[1:]
     return bool(words) and (words[0] in PARTICIPLES or words[0] == "to" or words[0].endswith("ed"))
-
-
-def _cut(rest: str) -> tuple[str, str]:
-    """Divides what follows the verb into the clause's own and what comes after it."""
-    list_end = 0
-    for match in _CLAUSE_END.finditer(rest):
-        if match.start() < list_end:
-            continue
-        if match.group().endswith(_AND):
-            verb = VERBS.get(rest[match.end() :].split(" ", 1)[0].lower())
-            if verb is None or verb.do == "do":
-                continue
-            return rest[: match.start()].strip(" ,"), rest[match.start() :].strip()
-        if match.start() == 0 and rest[:1] not in ";:(,":
-            continue
-        piece = match.group()
-        if piece.startswith("(") or piece == ")":
-            return rest[: match.start()].strip(), rest[match.start() :].strip()
-        if piece.startswith(",") and (end := _list_end(rest, match.start())):
-            list_end = end
-            continue
-        if _AND_NOUN.match(rest, match.start()) and not _has_verb(rest[match.end() :]):
-            continue
-        return rest[: match.start()].strip(" ,"), rest[match.start() :].strip()
-    return rest.strip(), ""
-
-
-def _has_verb(text: str) -> bool:
-    """Tells whether what follows "and" is a clause, by a finite verb in it."""
-    words = re.split(r"[;,]", text, maxsplit=1)[0].lower().split()[1:]
-    return any(word in AUXILIARIES or (word in VERBS and VERBS[word].do != "do") for word in words)
-
-
-def _list_end(rest: str, comma: int) -> int:
-    """Returns where the list ends that a comma divides ("acidity, oxygen and conductivity"), or 0."""
-    after = rest[comma + 1 :]
-    item = r"(?:(?:a|an|the|one|two|three|four|\d+) )?[\w'’/&-]+(?: (?:of (?:the |a )?)?[\w'’/&-]+){0,4}"  # noqa: RUF001
-    found = re.match(rf"^ (?:{item}, )*(?:{item},? )?(?:and|or) ({item})(?=$|[.;:]|, (?:which|but|so)| [–—])", after)
-    if not found:
-        return 0
-    inside = {word.strip(",.").lower() for word in found.group().split()}
-    is_list = not inside & (AUXILIARIES | PRONOUNS | _NOT_IN_LIST)
-    return comma + 1 + found.end() if is_list else 0
 
 
 def _verb_at(text: str) -> tuple[int, int, Verb | None] | None:
@@ -241,7 +210,11 @@ def _verb_at(text: str) -> tuple[int, int, Verb | None] | None:
         is_noun = word not in AUXILIARIES and bool(following) and following[0] in AUXILIARIES
         if count and not is_noun and _is_finite(word, text[: match.start()]):
             verb = VERBS.get(word)
-            found = (match.start(), match.end(), None if word in AUXILIARIES - {"has", "have", "had"} else verb)
+            found = (
+                match.start(),
+                match.end(),
+                None if word in AUXILIARIES - {"has", "have", "had"} else verb,
+            )
             if chosen is not None:
                 return found  # the first one was a participle: "Probes made before 2020 have ..."
             if verb is None or not verb.may_be_participle:
@@ -251,7 +224,11 @@ def _verb_at(text: str) -> tuple[int, int, Verb | None] | None:
             raw[-1] in ",;:" or (count and word in NOT_IN_SUBJECT) or count > _MOST_IN_SUBJECT
         ):
             return None
-        if chosen is not None and chosen[0] != match.start() and (raw[-1] in ",;:" or word in NOT_IN_SUBJECT):
+        if (
+            chosen is not None
+            and chosen[0] != match.start()
+            and (raw[-1] in ",;:" or word in NOT_IN_SUBJECT)
+        ):
             break
     return chosen
 
@@ -288,13 +265,21 @@ def _number(subject: str) -> str | None:
         (
             words[at - 1]
             for at, word in enumerate(words)
-            if at and (word.lower() in PREPOSITIONS or (word in PARTICIPLES and words[at - 1].lower() not in DETERMINERS))
+            if at
+            and (
+                word.lower() in PREPOSITIONS
+                or (word in PARTICIPLES and words[at - 1].lower() not in DETERMINERS)
+            )
         ),
         words[-1],
     )
+    if _TIMED.search(subject) and not PARTICIPLES & set(words):
+        return None  # "Five minutes before the end it ..."
     if first in ("everyone", "everybody", "each", "every", "a", "an"):
         return SINGULAR
-    if " and " in f" {subject} " and not re.search(r"\b(?:of|for|in|between|with) .* and ", subject):
+    if " and " in f" {subject} " and not re.search(
+        r"\b(?:of|for|in|between|with) .* and ", subject
+    ):
         return PLURAL
     if len(words) == 1 and head[:1].isupper() and is_plural(head):
         return EITHER  # "Wages are", "Leeds is"

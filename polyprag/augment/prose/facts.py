@@ -1,5 +1,7 @@
 """All that the rules can ask about a passage of prose."""
 
+# ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
+
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,9 +9,9 @@ from dataclasses import replace
 from polyprag.augment.facts import subject_name
 from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.clause import Clause, parse_clause, parse_order
-from polyprag.augment.prose.names import asked_of_names, asked_of_term
+from polyprag.augment.prose.patterns import QUANTITY
+from polyprag.augment.prose.roles import asked_of_names, asked_of_term
 from polyprag.augment.prose.sentences import Line, lines_of, sentences_of
-from polyprag.augment.prose.spans import QUANTITY
 from polyprag.augment.prose.tables import asked_of_label, asked_of_rows, table_rows
 from polyprag.augment.prose.topic import Topic, placed, topic_of
 from polyprag.augment.prose.turned import questions_of
@@ -26,7 +28,8 @@ from polyprag.augment.prose.words import (
 from sharding.corpus.passages import Passage
 
 _FAQ = re.compile(r"^(?P<q>(?:\w[^.?!:]{8,140})\?) (?P<rest>\S.*)$")
-_IS_NAME = re.compile(r"[A-ZÀ-Þ][\w'’.-]*(?: (?:[a-z]{1,3} )?[A-ZÀ-Þ][\w'’.-]*){0,4}")  # noqa: RUF001
+_IS_NAME = re.compile(r"[A-ZÀ-Þ][\w'’.-]*(?: (?:[a-z]{1,3} )?[A-ZÀ-Þ][\w'’.-]*){0,4}")
+_NO_PROSE = re.compile(r"[{}\\=<>|_]|--|://|\w/\w+/|(?<!\w)\$(?!\d)")
 _NEXT = re.compile(r"; (?:and |but )?|, (?:and|but|so) |and |but ")
 _MOST_FAQ_ANSWER = 25
 _LOWER_ENDS = re.compile(r"(?:s|ing|tion|ment|ness|ity|ance|ence|age)$")
@@ -35,8 +38,8 @@ _LOWER_ENDS = re.compile(r"(?:s|ing|tion|ment|ness|ity|ance|ence|age)$")
 def prose_facts(passage: Passage) -> list[Asked]:
     """Returns what the rules can ask about a passage, in the order of its text.
 
-    Every question says what it is about: by a name in it, or by the passage's title. A passage without
-    a title is asked only what names something.
+    Every question says what it is about: by a name in it, or by the passage's title. A passage
+    without a title is asked only what names something.
 
     Args:
         passage: of any English prose.
@@ -90,14 +93,27 @@ def _line(line: Line, reader: "_Reader") -> Iterator[Asked]:
         return
     yield from asked_of_term(line.text)
     for sentence in sentences_of(line.text):
+        if not _is_prose(sentence, is_item=line.is_item):
+            reader.forget()
+            continue
         yield from asked_of_names(sentence)
         yield from reader.read(sentence)
+
+
+def _is_prose(sentence: str, *, is_item: bool) -> bool:
+    """Tells whether it is a sentence, and no command, address or heading."""
+    begins = sentence[:1].isupper() or sentence[:1].isdigit() or sentence[:1] in "€$£"
+    return begins and not _NO_PROSE.search(sentence) and (is_item or sentence[-1] in '.!?"”)')
 
 
 def _faq(question: str, text: str) -> Iterator[Asked]:
     """Yields a question that the text itself asks, with the sentence that follows it."""
     answer = sentences_of(text)[0].rstrip(".")
-    if len(answer.split()) <= _MOST_FAQ_ANSWER and not answer.endswith("?") and len(question.split()) >= 3:
+    if (
+        len(answer.split()) <= _MOST_FAQ_ANSWER
+        and not answer.endswith("?")
+        and len(question.split()) >= 3
+    ):
         yield Asked((question,), answer, answer)
 
 
@@ -115,9 +131,11 @@ class _Reader:
 
     def _begins_with_person(self, sentence: str) -> bool:
         """Tells whether a sentence begins with whom the title names, or with a part of the name."""
-        first = re.match(r"[\w'’.-]+", sentence)  # noqa: RUF001
+        first = re.match(r"[\w'’.-]+", sentence)
         names = self._person.split()
-        return bool(first and names) and first is not None and first.group() in (names[0], names[-1])
+        return (
+            bool(first and names) and first is not None and first.group() in (names[0], names[-1])
+        )
 
     def forget(self) -> None:
         """Whoever was spoken of isn't any more."""
@@ -130,7 +148,10 @@ class _Reader:
         while clause is not None and (match := _NEXT.match(clause.after)):
             following = clause.after[match.end() :]
             if match.group() == "and " or match.group() == "but ":
-                if following.split(" ", 1)[0] not in AUXILIARIES and following.split(" ", 1)[0] not in VERBS:
+                if (
+                    following.split(" ", 1)[0] not in AUXILIARIES
+                    and following.split(" ", 1)[0] not in VERBS
+                ):
                     return
                 following = f"{clause.subject} {following}"
             clause = parse_clause(following)
@@ -141,7 +162,9 @@ class _Reader:
         is_about_person = self._begins_with_person(sentence)
         if clause is None:
             self._last = (self._person, "singular") if is_about_person else None
-            self._is_person_last = is_about_person or sentence.startswith(("He ", "She ")) and self._is_person_last
+            self._is_person_last = is_about_person or (
+                sentence.startswith(("He ", "She ")) and self._is_person_last
+            )
             return
         pronoun = clause.subject.lower()
         if pronoun in PRONOUNS - {"you", "we"}:
@@ -152,20 +175,26 @@ class _Reader:
         else:
             subject = self._within(clause)
             # What an imperative says of "you" says nothing of whom the next "it" means.
-            is_one = pronoun in ("you", "we") or pronoun.startswith(("a ", "an ", "one ", "every ", "each "))
+            is_one = pronoun in ("you", "we") or pronoun.startswith(
+                ("a ", "an ", "one ", "every ", "each ")
+            )
             self._last = None if is_one else (subject, clause.number)
             self._is_person_last = False
         if subject:
             yield from questions_of(clause, sentence, subject)
 
     def _antecedent(self, pronoun: str, clause: Clause) -> str:
-        """Returns whom a pronoun means, or "": the subject of the sentence before, or the title's."""
+        """Returns whom a pronoun means, or "": the last sentence's subject, or the title's."""
         if pronoun in ("he", "she"):
             return self._person if self._is_person_last else ""
         if self._last is None:
             return ""
         subject, number = self._last
-        is_other = number not in (clause.number, "either") or POINTING.search(subject) or QUANTITY.search(subject)
+        is_other = (
+            number not in (clause.number, "either")
+            or POINTING.search(subject)
+            or QUANTITY.search(subject)
+        )
         if is_other or (self._person and subject != self._person):
             return ""  # in an encyclopaedia "it" is what the page is about, or anything
         return subject
@@ -180,8 +209,27 @@ class _Reader:
         is_common = (
             lower in DETERMINERS | PRONOUNS | PEOPLE | IRREGULAR_PLURALS
             or re.search(rf"(?<![\w-]){re.escape(lower)}(?![\w-])", self._text) is not None
-            or (not first.endswith(("'s", "’s")) and first[1:] == first[1:].lower() and not rest[:1].isupper() and (rest or _LOWER_ENDS.search(lower)) and not self._is_name(first))
-            or lower in ("everyone", "everybody", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+            or (
+                not first.endswith(("'s", "’s"))
+                and first[1:] == first[1:].lower()
+                and not rest[:1].isupper()
+                and (rest or _LOWER_ENDS.search(lower))
+                and not self._is_name(first)
+            )
+            or lower
+            in (
+                "everyone",
+                "everybody",
+                "two",
+                "three",
+                "four",
+                "five",
+                "six",
+                "seven",
+                "eight",
+                "nine",
+                "ten",
+            )
         )
         if sum(map(str.isupper, first)) > 1 or not is_common:
             return subject

@@ -1,5 +1,7 @@
 """A passage's lines and sentences, each on one line and word for word as the passage has it."""
 
+# ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
+
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,8 +9,8 @@ from typing import NamedTuple
 _ABBREVIATION = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vs|etc|approx|c|ca|e\.g|i\.e|Inc|Ltd|Co|Mt|[A-Z])\.$"
 )
-_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])")  # noqa: RUF001
-_BULLET = re.compile(r"^\s*(?:[-*+•‣◦]|\d{1,3}[.)]|[a-z][.)])\s+")  # noqa: RUF001
+_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])")
+_BULLET = re.compile(r"^\s*(?:[-*+•‣◦]|\d{1,3}[.)]|[a-z][.)])\s+")
 _MARKS = re.compile(r"\*\*|__|`|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)|^#{1,6}\s+")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 

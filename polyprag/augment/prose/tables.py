@@ -1,24 +1,39 @@
 """Rows of tables as questions, and lines of the kind `Label: value`."""
 
+# ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
+
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from polyprag.augment.prose.asked import Asked
-from polyprag.augment.prose.words import VERBS
+from polyprag.augment.prose.words import BASES, DETERMINERS, PARTICIPLES, VERBS, is_plural
 
 _PIPES = re.compile(r"\s*\|\s*")
 _RULE = re.compile(r"[\s|:+=-]+")
 _PAIRS = re.compile(r"^[^:;]{1,60}(?:: [^;]{1,200})?(?:; [^:;]{1,60}: [^;]{1,200})+$")
 _NO_NOUN = re.compile(
-    r"(?:^(?:is|are|was|has|can|may|must|do|does|where|when|what|who|which|how|why|if|to|in|on|at|for|from|by|with|based"
-    r"|used|made|valid|starts?|ends?|goes|comes?|runs?|sits?|repair starts|lasts?|costs?)\b|\b(?:in|on|at|for|from|by|with"
+    r"(?:^(?:is|are|was|has|can|may|must|do|does|where|when|what|who|which|how|why|if|to|in|on"
+    r"|at|for|from|by|with|based"
+    r"|used|made|valid|starts?|ends?|goes|comes?|runs?|sits?|repair starts|lasts?|costs?)\b"
+    r"|\b(?:in|on|at|for|from|by|with"
     r"|to|of|within|is|are|starts?|ends?|goes|comes?|runs?|lasts?|costs?)$)",
     re.I,
 )
 _PERSONS = re.compile(r"^(?:name|person|who|employee|member|contact|author|trainer)s?$", re.I)
 _ROLE_HEADER = re.compile(r"^(?:role|job|position|function|title|task|post)$", re.I)
-_LABEL = re.compile(r"^(?P<label>[A-Z0-9][\w'’./ &()%-]{1,50}?): (?P<value>\S.+)$")  # noqa: RUF001
+_PRICE = re.compile(r"(?:price|cost|fee|charge)s?\b", re.I)
+# What a bare number can be said to be.
+_NUMBERED = re.compile(
+    r"^(?:price|cost|fee|charge|number|year|age|weight|length|height|width|depth|page|room|floor"
+    r"|default|value|score|total"
+    r"|loss|size|rate|limit|amount|quantity|count|distance|speed|temperature|area|population"
+    r"|extension|code)\b",
+    re.I,
+)
+_LABEL = re.compile(r"^(?P<label>[A-Z0-9][\w'’./ &()%-]{1,50}?): (?P<value>\S.+)$")
+_REMARK = re.compile(r"^(?:not|no|never|only)\b|\b(?:note|example|see|tip|warning)\b", re.I)
+_IS_CLAUSE = re.compile(r"\b(?:is|are|was|were|has|have|can|must|may|will|should)\b")
 _MOST_LABEL, _MOST_ANSWER = 7, 16
 
 
@@ -76,7 +91,12 @@ def asked_of_rows(rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[Asked]:
         first_header, first = row[0]
         said = "; ".join(f"{header}: {value}" if header else value for header, value in row)
         for header, value in row[1:]:
-            if not header or not value or value in ("-", "–", "—") or len(value.split()) > _MOST_ANSWER:
+            if (
+                not header
+                or not value
+                or value in ("-", "–", "—")
+                or len(value.split()) > _MOST_ANSWER
+            ):
                 continue
             yield Asked(tuple(_cell_questions(first_header, first, header, value)), value, said)
             is_name = re.search(r"[A-Za-z]{3}", value) and len(value.split()) <= 8
@@ -87,33 +107,40 @@ def asked_of_rows(rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[Asked]:
 def _cell_questions(first_header: str, first: str, header: str, value: str) -> Iterator[str]:
     name = _lowered(header)
     if not first_header:  # the first column has what is compared, the header what has it
-        yield f'What is given for "{first}" under {header}?'
-        yield f'For {header}, what is given as "{first}"?'
+        yield f'What is given for "{first}" under "{header}"?'
+        yield f'For "{header}", what is given as "{first}"?'
         return
+    is_number = re.fullmatch(r"[\d.,]+", value) is not None
     if re.fullmatch(r"[\d.,]+", first):
         first = f"{first} ({_lowered(first_header)})"
-    is_number = re.fullmatch(r"[\d.,]+", value) is not None
-    is_bare_number = is_number and not re.search(
-        r"s$|^(?:price|cost|fee|charge|number|year|age|weight|length|height|width|depth|page|room|floor)\b", header, re.I
-    )
-    if is_bare_number or "," in header or _is_no_noun(header) or (not is_number and re.fullmatch(r"[A-Za-z]+s", header) and not header.endswith("ss")):
-        yield f'What is given as "{header}" for {first}?'
-        yield f'For {first}, what stands under "{header}"?'
-    elif re.fullmatch(r"[\d.,]+", value) and re.fullmatch(r"[A-Za-z]+s", header) and not header.endswith("ss"):
+    elif not re.fullmatch(r"[\w'’&. -]+", first) or len(first.split()) > 5:
+        first = f'"{first}"'
+    if is_number and re.fullmatch(r"[A-Za-z]+s", header) and is_plural(header):
         yield f"How many {name} are given for {first}?"
         yield f"What is the number of {name} for {first}?"
-    elif re.search(r"^(?:price|cost|fee|charge)s?\b", header, re.I):
+    elif _PRICE.match(header) and _is_noun(header):
         yield f"What is the {name.removesuffix('s')} of {first}?"
-        yield f"How much does {first} cost?" if header.lower() in ("price", "cost") else f"For {first}, what is the {name}?"
-    else:
+        yield (
+            f"How much does {first} cost?"
+            if header.lower() in ("price", "cost")
+            else f"What {name} is given for {first}?"
+        )
+    elif _is_noun(header) and not (is_number and not _NUMBERED.search(header)):
         yield f"What is the {name} of {first}?"
-        yield f"For {first}, what is the {name}?" if " " in name else f"What {name} is given for {first}?"
+        yield f"What {name} is given for {first}?"
+    else:
+        yield f'What is given as "{header}" for {first}?'
+        yield f'What does {first} have under "{header}"?'
 
 
 def _reversed(first_header: str, first: str, header: str, value: str, said: str) -> Iterator[Asked]:
     if _PERSONS.match(first_header) and _ROLE_HEADER.match(header):
-        yield Asked((f"Who is the {_lowered(value)}?", f"Who has the role of {_lowered(value)}?"), first, said)
-    elif not (_is_no_noun(header) or _is_no_noun(first_header) or re.search(r"[^s]s$", header)):
+        yield Asked(
+            (f"Who is the {_lowered(value)}?", f"Who has the role of {_lowered(value)}?"),
+            first,
+            said,
+        )
+    elif _is_noun(header) and _is_noun(first_header):
         kind = _lowered(first_header)
         yield Asked((f'Which {kind} has "{value}" as its {_lowered(header)}?',), first, said)
 
@@ -125,26 +152,64 @@ def asked_of_label(line: str, *, is_item: bool) -> Iterator[Asked]:
         return
     label, value = match["label"].strip(), match["value"].split(". ")[0].rstrip(".")
     value = re.split(r"; ", value)[0]
-    words = label.split()
-    if label.count("(") != label.count(")") or value.count("(") != value.count(")"):
+    if not _is_label(label) or not _is_value(value):
         return
-    if len(words) > _MOST_LABEL or _NO_NOUN.search(label) or re.search(r"\b(?:note|example|see|tip|warning)\b", label, re.I):
-        return
-    if len(value.split()) > _MOST_ANSWER or not re.search(r"\w{2}", value) or re.match(r"(?:it|this|they|the following)\b", value, re.I):
-        return
-    if not is_item and re.search(r"\b(?:is|are|was|were|has|have|can|must|may|will|should)\b", f"{label} {value}"):
+    if not is_item and _IS_CLAUSE.search(f"{label} {value}"):
         return
     name = _lowered(label)
-    yield Asked((f'What is said about "{name}"?', f'What is given for "{name}"?'), value, line.split(". ")[0])
+    yield Asked(
+        (f'What is said about "{name}"?', f'What is given for "{name}"?'),
+        value,
+        line.split(". ")[0],
+    )
 
 
-def _is_no_noun(header: str) -> bool:
-    """Tells whether a column's name is more than a noun: "Based in", "Measures"."""
-    verb = VERBS.get(header.lower())
-    return bool(_NO_NOUN.search(header)) or (verb is not None and verb.do == "does")
+def _is_label(label: str) -> bool:
+    """Tells whether what stands before a colon names something: no clause, no order, no remark."""
+    words = label.lower().split()
+    return (
+        len(words) <= _MOST_LABEL
+        and label.count("(") == label.count(")")
+        and not _NO_NOUN.search(label)
+        and not _REMARK.search(label)
+        and not any(word in VERBS and word not in PARTICIPLES for word in words[1:])
+        and not (words[0] in BASES and len(words) > 1)
+    )
+
+
+def _is_value(value: str) -> bool:
+    """Tells whether what stands after a colon is short, and whole."""
+    return (
+        len(value.split()) <= _MOST_ANSWER
+        and value.count("(") == value.count(")")
+        and "[" not in value
+        and re.search(r"\w{2}|\d", value) is not None
+        and not re.match(r"(?:it|this|they|the following)\b", value, re.IGNORECASE)
+    )
+
+
+def _is_noun(header: str) -> bool:
+    """Tells whether a column's name is one thing: "Assembly point", not "Based in" or "Measures"."""
+    words = header.lower().split()
+    return (
+        re.fullmatch(r"[A-Za-z][a-z]+(?:[ -][a-z]+){0,3}", header) is not None
+        and not _NO_NOUN.search(header)
+        and not is_plural(words[-1])
+        and words[-1] not in PARTICIPLES
+        and words[0]
+        not in DETERMINERS
+        | PARTICIPLES
+        | {"new", "old", "good", "same", "true", "whole", "full", "more"}
+        and (words[0] not in VERBS or VERBS[words[0]].do == "do")
+        and not words[-1].endswith(("ed", "ly", "able"))
+    )
 
 
 def _lowered(text: str) -> str:
     """Returns a header as it is written within a sentence."""
     first = text.split(" ")[0]
-    return text if sum(map(str.isupper, first)) > 1 or re.search(r"\d", first) else text[:1].lower() + text[1:]
+    return (
+        text
+        if sum(map(str.isupper, first)) > 1 or re.search(r"\d", first)
+        else text[:1].lower() + text[1:]
+    )

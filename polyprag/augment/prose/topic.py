@@ -1,10 +1,14 @@
 """What a passage is about, by its title, and how a question says so."""
 
+# ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
+
 import re
 from typing import NamedTuple
 
 PATH = " > "
-_NAMED = re.compile(r"(?<!^)(?<![.?!] )\b(?:[A-Z][\w'’-]*[a-zà-ÿ0-9]|[A-Z]{2,}[\w-]*|[A-Za-z]*\d+[A-Za-z-]+\w*)")  # noqa: RUF001
+_NAMED = re.compile(
+    r"(?<!^)(?<![.?!] )\b(?:[A-Z][\w'’-]*[a-zà-ÿ0-9]|[A-Z]{2,}[\w-]*|[A-Za-z]*\d+[A-Za-z-]+\w*)"
+)
 _TIMES = re.compile(
     r"^(?:January|February|March|April|May|June|July|August|September|October|November|December"
     r"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|I|GB|MB|KB|EUR|USD)$"
@@ -42,15 +46,20 @@ def names_something(text: str) -> bool:
     return any(not _TIMES.match(match.group()) for match in _NAMED.finditer(text))
 
 
-def placed(question: str, topic: Topic, *, is_named: bool) -> list[str]:
+def has_name(subject: str) -> bool:
+    """Tells whether a subject, written as within a sentence, has a name in it: "the Lumet 5"."""
+    return names_something(f"x {subject}") or subject[:1].isupper()
+
+
+def placed(question: str, topic: Topic, *, is_named: bool | None) -> list[str]:
     """Returns a question's wordings that say what it is about; none where nothing does.
 
     Args:
         question: with its question mark.
         topic: the passage's.
-        is_named: the question says it without the topic.
+        is_named: whether the question says it without the topic; None: by any name in it.
     """
-    named = is_named or names_something(question)
+    named = names_something(question) if is_named is None else is_named
     plain = question[:1].upper() + question[1:]
     if topic.document and topic.document.casefold() in question.casefold():
         return [plain]

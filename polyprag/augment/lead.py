@@ -1,5 +1,7 @@
 """Whether a passage opens as an encyclopaedia's page does: with whom or what its title names."""
 
+# ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
+
 import re
 
 from polyprag.augment.facts import subject_name, tidy
@@ -8,15 +10,17 @@ from sharding.corpus.passages import Passage
 
 _OPENING = 200  # characters
 _MOST_WORDS = 7  # of a name
-_LIFE = re.compile(r".{0,150}\((?:[^()]|\([^()]*\))*\b(?:born\b|died\b|\d{3,4}\s*[–-]|\d{1,2} [A-Z]\w+ \d{4})")
+_LIFE = re.compile(
+    r".{0,150}\((?:[^()]|\([^()]*\))*\b(?:born\b|died\b|\d{3,4}\s*[–-]|\d{1,2} [A-Z]\w+ \d{4})"
+)
 _CUT_OFF = re.compile(r"(?:is|was|are|were) ")  # the name itself stood in another markup
 
 
 def has_lead(passage: Passage) -> bool:
     """Tells whether the lead facts of a passage are about what its title names.
 
-    A title such as `Handbook > Leave` names a place in a document, and "When was Leave founded?" asks
-    nonsense.
+    A title such as `Handbook > Leave` names a place in a document, and "When was Leave
+    founded?" asks nonsense.
     """
     name = subject_name(passage.title).casefold()
     if PATH in passage.title or ":" in name or not name or len(name.split()) > _MOST_WORDS:
