@@ -47,7 +47,7 @@ class Asker:
         """
         clause = self.clause
         fronted = self.fronted if fronted is None else fronted
-        if not AUXILIARIES.isdisjoint(body.lower().split()):
+        if not AUXILIARIES.isdisjoint(body.lower().removeprefix("have ").split()):
             return None  # a clause of its own that wasn't recognised
         body = _TAILS.sub("", " ".join(f"{clause.verb} {body}".split()))
         if not self.own or not self.is_good(f"{body} {fronted}"):
@@ -55,6 +55,8 @@ class Asker:
         if re.search(
             r"\b(?:and|or) (?:\d|two|three|four|five|six)|\bher$|\bher (?:to|in|at|on|for)\b", body
         ):
+            return None
+        if re.search(r"[€$£]\d|\b(?:more|less|extra|named|called|known|considered|made)$", body):
             return None
         possessive = re.search(r"\b(?:his|her|its|their)\b", body, re.I)
         if possessive and self.subject in ("you", "we"):
@@ -86,7 +88,9 @@ class Asker:
         whole = tuple(dict.fromkeys(question for question in questions if question))
         if answer.split(" ")[-1].lower() in PREPOSITIONS | {"and", "or", "the", "a", "an"}:
             return
-        if re.match(r"(?:and|or|but)\b", answer) or re.search(r"['’]s?$", answer):
+        if re.match(r"(?:and|or|but)\b", answer) or re.search(
+            r"['’]s?$|\b(?:known|called|named)$", answer
+        ):
             return
         if (
             not whole

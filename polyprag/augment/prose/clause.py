@@ -48,7 +48,7 @@ _LATE_ADVERB = re.compile(rf"(?: (?:{'|'.join(sorted(ADVERBS))}))+$")
 _PAREN = re.compile(r"\s*\([^()]*\)")
 _GOES_WITH = dict(
     pair.split(" ")
-    for pair in "write to, wait for, go to, turn to, apply for, talk to, look at".split(", ")
+    for pair in ["write to", "wait for", "go to", "turn to", "apply for", "talk to", "look at"]
 )
 _WORD = re.compile(r"[^\s]+")
 
@@ -215,11 +215,11 @@ def _verb_at(text: str) -> tuple[int, int, Verb | None] | None:
                 match.end(),
                 None if word in AUXILIARIES - {"has", "have", "had"} else verb,
             )
-            if chosen is not None:
+            if chosen is not None and not (verb is not None and verb.do == "do"):
                 return found  # the first one was a participle: "Probes made before 2020 have ..."
-            if verb is None or not verb.may_be_participle:
+            if chosen is None and (verb is None or not verb.may_be_participle):
                 return found
-            chosen = found
+            chosen = chosen or found
         elif chosen is None and (
             raw[-1] in ",;:" or (count and word in NOT_IN_SUBJECT) or count > _MOST_IN_SUBJECT
         ):

@@ -10,6 +10,7 @@ from polyprag.augment.facts import subject_name
 from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.clause import Clause, parse_clause, parse_order
 from polyprag.augment.prose.patterns import QUANTITY
+from polyprag.augment.prose.reasons import asked_of_condition
 from polyprag.augment.prose.roles import asked_of_names, asked_of_term
 from polyprag.augment.prose.sentences import Line, lines_of, sentences_of
 from polyprag.augment.prose.tables import asked_of_label, asked_of_rows, table_rows
@@ -17,6 +18,7 @@ from polyprag.augment.prose.topic import Topic, placed, topic_of
 from polyprag.augment.prose.turned import questions_of
 from polyprag.augment.prose.words import (
     AUXILIARIES,
+    COMMON,
     DETERMINERS,
     IRREGULAR_PLURALS,
     PEOPLE,
@@ -73,13 +75,13 @@ def _all_asked(passage: Passage, topic: Topic) -> Iterator[Asked]:
     left = set(others)
     heading = topic.heading or topic.document
     reader = _Reader(passage, topic)
-    is_first = True
+    question = heading if heading.endswith("?") else ""
     for line in lines:
         if line.text not in left:
             continue
-        if is_first and heading.endswith("?"):
-            yield from _faq(heading, line.text)
-        is_first = False
+        if question:
+            yield from _faq(question, line.text)
+        question = line.text if line.text.endswith("?") and not line.is_item else ""
         yield from _line(line, reader)
 
 
@@ -97,6 +99,7 @@ def _line(line: Line, reader: "_Reader") -> Iterator[Asked]:
             reader.forget()
             continue
         yield from asked_of_names(sentence)
+        yield from asked_of_condition(sentence)
         yield from reader.read(sentence)
 
 
@@ -113,6 +116,7 @@ def _faq(question: str, text: str) -> Iterator[Asked]:
         len(answer.split()) <= _MOST_FAQ_ANSWER
         and not answer.endswith("?")
         and len(question.split()) >= 3
+        and len(sentences_of(question)) == 1
     ):
         yield Asked((question,), answer, answer)
 
@@ -207,7 +211,7 @@ class _Reader:
         if lower in ("this", "these") and rest:
             return ""
         is_common = (
-            lower in DETERMINERS | PRONOUNS | PEOPLE | IRREGULAR_PLURALS
+            lower in DETERMINERS | PRONOUNS | PEOPLE | IRREGULAR_PLURALS | COMMON
             or re.search(rf"(?<![\w-]){re.escape(lower)}(?![\w-])", self._text) is not None
             or (
                 not first.endswith(("'s", "’s"))

@@ -65,8 +65,8 @@ NO_PLACE = re.compile(
 _UNITS = (
     "g grams, kg kilograms, mg milligrams, km kilometres, m metres, cm centimetres, mm millimetres,"
     " GB gigabytes, MB megabytes, TB terabytes, GiB gibibytes, MiB mebibytes, kB kilobytes,"
-    " W watts, kW kilowatts, V volts, ml millilitres, l litres, s seconds, ms milliseconds, h hours,"
-    " min minutes"
+    " W watts, kW kilowatts, V volts, ml millilitres, l litres, s seconds, ms milliseconds,"
+    " h hours, min minutes"
 )
 MEASURES = dict(unit.split(" ") for unit in _UNITS.split(", "))
 
@@ -171,7 +171,7 @@ PLACE_NOUN = re.compile(
     r"|valley|park|house"
     r"|store|shop|archive|library|laboratory|workshop|canteen|reception|car park|intranet|folder"
     r"|directory|file|page"
-    r"|tower|harbour|port|campus|school|hospital|church|museum|theatre|basement|stairs|staircase"
+    r"|saddle|tree|bridge|bed|chair|table|hook|rack|safe|counter|shed|jetty|shore|barn|deck|tower|harbour|port|campus|school|hospital|church|museum|theatre|basement|stairs|staircase"
     r"|lobby|centre|center)s?\b",
     re.I,
 )
@@ -180,7 +180,7 @@ STAND_WORDS = re.compile(
     r"^(?:kept|stored|located|situated|held|found|parked|displayed|buried|based) "
 )
 MONEY_SPAN = re.compile(
-    rf"\b(?:(?P<p>for|at|of|by|with|to) )?(?P<a>{ABOUT}?(?<![\w.])(?:{_MONEY}))(?=$|[ ,.;])"
+    rf"(?<!\w)(?:(?P<p>for|at|of|by|with|to) )?(?P<a>{ABOUT}?(?<![\w.])(?:{_MONEY}))(?=$|[ ,.;])"
 )
 PERCENT = re.compile(
     rf"^(?P<a>{ABOUT}?(?:\d[\d.,]*|{_ONES}) ?(?:%|percent|per cent))(?P<of> of [\w'’ -]+?)?(?=$"

@@ -5,16 +5,27 @@ from collections.abc import Iterator
 
 from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.asker import Asker
-from polyprag.augment.prose.words import MODALS, NEGATIVE, PEOPLE
+from polyprag.augment.prose.clause import parse_clause
+from polyprag.augment.prose.words import BASES, MODALS, NEGATIVE, PEOPLE, POINTING, VERBS
 
-_REASON = re.compile(r"(?:^|,? )because (?!of\b)(?P<a>[^;:()]+?)(?=, (?:and|but|so)\b|$)")
-_REASON_OF = re.compile(r"(?:^|,? )(?:because of|due to|owing to|thanks to) (?P<a>[^;:(),]+)$")
+_REASON = re.compile(r"^,? ?because (?!of\b)(?P<a>[^;:()]+?)(?=, (?:and|but|so)\b|$)")
+_REASON_OF = re.compile(r"(?:^,? ?| )(?:because of|due to|owing to|thanks to) (?P<a>[^;:(),]+)$")
 _SINCE = re.compile(r"^, since (?!\d|then|the \d)(?P<a>[^;:()]+?)$")
 _PURPOSE = re.compile(r"^,? ?(?P<a>(?:so that|in order to) [^;:()]+?)$")
 _CONDITION = re.compile(
     r"^,? ?(?P<a>(?:(?:only )?(?:if|when)|unless|until|as soon as|as long as|once(?! an?\b"
     r"| per\b)) [^;:()]+?)$"
 )
+_BEFORE = re.compile(r"^,? ?(?P<a>(?:before|after) (?!\d)[^,;:()]+)$")
+_WHEN_TO = re.compile(r"(?P<a>.+?) (?P<when>(?:before|after|during|in case of) (?!\d)[^,;]+)$")
+_REFERRING = re.compile(r"\b(?:it|they|them|this|these|those|that|so)\b")
+_IF = re.compile(
+    r"(?P<if>(?:If|When|As soon as|In case of|In an emergency)\b[^,;:()]*?)"
+    r"(?:, |(?<=emergency) )(?!and |but |or |then )(?P<a>[^;:]+?)\.?$"
+)
+_PAST = frozenset("was were had did".split())  # noqa: SIM905
+_PRESENT = frozenset("is are be been has have".split())  # noqa: SIM905
+_MOST_CONDITION, _MOST_THEN = 14, 16
 
 
 def reasons(asker: Asker) -> Iterator[Asked]:
@@ -28,9 +39,7 @@ def reasons(asker: Asker) -> Iterator[Asked]:
     if NEGATIVE.search(plain) or (negated and body.startswith("never")):
         return
     for pattern in (_REASON, _REASON_OF, _SINCE, _PURPOSE):
-        match = pattern.search(
-            f" {after}" if pattern in (_REASON, _REASON_OF) and after[:1] != "," else after
-        )
+        match = pattern.search(after)
         if match:
             questions = [asker.question("Why", plain, negated=negated)]
             if not negated:
@@ -52,31 +61,46 @@ def reasons(asker: Asker) -> Iterator[Asked]:
 
 
 def rule(asker: Asker) -> Iterator[Asked]:
-    """Yields what somebody must, may or can do."""
+    """Yields what somebody must, may or can do at some time or under some condition."""
     clause, core = asker.clause, asker.clause.core
     if clause.verb or clause.auxiliary not in ("must", "may", "can", "should") or not asker.own:
         return
-    if asker.subject.split()[-1].lower() not in PEOPLE and not re.search(
-        r"(?:ers|ees|ors|ants)$", asker.subject
-    ):
+    who = asker.subject.split()[-1].lower()
+    if who not in PEOPLE and not re.search(r"(?:ers|ees|ors|ants)$", who):
         return
-    if (
-        core.startswith(("be ", "have ", "also ", "not "))
-        or len(core.split()) < 2
-        or re.search(r"\b(?:it|they|them|this|these|those|that|so)\b", core)
-    ):
+    tail = asker.fronted or _condition(asker)
+    if not tail and (when := _WHEN_TO.match(core)):
+        core, tail = when["a"], when["when"]
+    if not tail or core.startswith(("be ", "have ", "also ", "not ")) or len(core.split()) < 2:
         return
-    fronted = asker.fronted
-    if clause.said == "should" and not fronted:
-        return  # an order without a purpose: "What should you do?" asks for nothing
-    if not fronted and not _condition(asker):
+    # "they" in the condition are those who are asked about.
+    if not asker.is_good(re.sub(r"\bthey\b", "", tail)) or _REFERRING.search(core):
         return
-    tail = fronted or _condition(asker)
-    question = f"What {clause.auxiliary} {asker.subject} do {tail}?"
-    if asker.is_good(tail):
-        yield from asker.asked([question], core)
+    yield from asker.asked([f"What {clause.auxiliary} {asker.subject} do {tail}?"], core)
+
+
+def asked_of_condition(sentence: str) -> Iterator[Asked]:
+    """Yields what to do, or what happens, "if ..." or "when ...", where that begins a sentence."""
+    match = _IF.match(sentence)
+    if not match or POINTING.search(match["if"]) or len(match["if"].split()) > _MOST_CONDITION:
+        return
+    then = match["a"]
+    if len(then.split()) > _MOST_THEN or then.count("(") != then.count(")"):
+        return
+    low = match["if"][:1].lower() + match["if"][1:]
+    words = set(match["if"].lower().split())
+    is_past = any(VERBS[word].do == "did" for word in words if word in VERBS) or words & _PAST
+    is_past = is_past and not words & _PRESENT
+    if then.split(" ")[0] in BASES:
+        asks: tuple[str, ...] = ("What should you do", "What is to be done")
+    elif match["if"].startswith(("If", "When")) and parse_clause(then) is not None:
+        asks = ("What happened" if is_past else "What happens",)
+    else:
+        return
+    yield Asked(tuple(f"{ask} {low}?" for ask in asks), then, sentence)
 
 
 def _condition(asker: Asker) -> str:
-    match = _CONDITION.match(asker.clause.after)
+    clause = asker.clause
+    match = _CONDITION.match(clause.after) or _BEFORE.match(clause.after)
     return match["a"] if match else ""

@@ -25,7 +25,7 @@ ROLE = re.compile(
     r"|caretaker|warden"
     r"|coordinator|supervisor|administrator|representative|winner|successor|predecessor|wife"
     r"|husband|father|mother|son"
-    r"|daughter|brother|sister|boss|lead|maintainer|employee|trainee|customer|member)s?\b",
+    r"|daughter|brother|sister|\w+(?:man|woman|keeper)|boss|lead|maintainer|employee|trainee|customer|member)s?\b",
     re.I,
 )
 _CAPITAL = r"[A-ZÀ-Þ][\w'’-]+"
@@ -112,7 +112,7 @@ def asked_of_names(sentence: str) -> Iterator[Asked]:
 def asked_of_term(line: str) -> Iterator[Asked]:
     """Yields what a line of a glossary explains: `Red tag. A label which ...`."""
     match = _TERM.match(line)
-    if not match or len(match["term"].split()) > 4 or len(match["a"].split()) > 20:
+    if not match or len(match["term"].split()) > 3 or len(match["a"].split()) > 20:
         return
     words = match["term"].lower().split()
     if any(word in AUXILIARIES or word in VERBS for word in words[:1]) or POINTING.search(
@@ -120,7 +120,8 @@ def asked_of_term(line: str) -> Iterator[Asked]:
     ):
         return
     is_clause = any(
-        word in AUXILIARIES or (word in VERBS and VERBS[word].do != "do") for word in words
+        word in AUXILIARIES or (word in VERBS and (at or VERBS[word].do != "do"))
+        for at, word in enumerate(words)
     )
     if NEGATIVE.search(match["term"]) or is_clause or words[0] in PRONOUNS | DETERMINERS:
         return

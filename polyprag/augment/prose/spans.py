@@ -32,7 +32,7 @@ from polyprag.augment.prose.patterns import (
 )
 from polyprag.augment.prose.words import ADVERBS, PREPOSITIONS, is_plural
 
-_Free = Callable[[int, int], bool]
+_Free = Callable[..., bool]
 
 
 class Span(NamedTuple):
@@ -69,10 +69,10 @@ def spans_of(clause: Clause) -> Iterator[Span]:
     core = clause.core
     taken: list[tuple[int, int]] = []
 
-    def free(start: int, end: int) -> bool:
+    def free(start: int, end: int, ask: str = "") -> bool:
         # One of several: "from 9:00 to 10:00, from 11:30 to 13:15".
         goes_on = core[end:].lstrip() or clause.after
-        if re.match(
+        if not ask.startswith("How often") and re.match(
             r"(?:, ?(?:and |or )?|and |or )(?:from|on|in|at|\d|to|by|for|between|until|of|[A-Z])",
             goes_on,
         ):
@@ -95,7 +95,7 @@ def spans_of(clause: Clause) -> Iterator[Span]:
         for match in pattern.finditer(core):
             if clause.auxiliary == "did" and asks[0] == "Since when":
                 continue
-            if free(*match.span()):
+            if free(*match.span(), asks[0]):
                 yield Span(*match.span(), asks, match["a"])
     yield from _measures(clause, core, free)
     is_something = clause.verb == "have" or (
@@ -222,7 +222,7 @@ _ASKED_BY_VERB = {
 
 def _counts(clause: Clause, core: str, at: int, free: _Free) -> Iterator[Span]:
     """Yields "N things" right after the verb, or after a participle or preposition behind it."""
-    lead = r"(?:(?P<p>to|from|at|with|for|into|by) )?"
+    lead = r"(?:(?P<p>to|from|at|with|for|into|by|after) )?"
     start = re.compile(rf"(?:be )?{lead}{COUNT.pattern}")
     begin = at
     if not clause.verb and not clause.is_being:  # behind "can hold", "is divided"

@@ -189,7 +189,7 @@ def _is_value(value: str) -> bool:
 
 
 def _is_noun(header: str) -> bool:
-    """Tells whether a column's name is one thing: "Assembly point", not "Based in" or "Measures"."""
+    """Tells whether a column's name is one thing: "Assembly point", not "Based in", "Measures"."""
     words = header.lower().split()
     return (
         re.fullmatch(r"[A-Za-z][a-z]+(?:[ -][a-z]+){0,3}", header) is not None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from polyprag.augment.fact_patterns import PERSON_WORD
 from polyprag.augment.prose.asked import Asked
@@ -12,6 +13,7 @@ from polyprag.augment.prose.roles import PERSON, ROLE, THEIRS, person_subject
 from polyprag.augment.prose.spans import Span, spans_of, time_of
 from polyprag.augment.prose.words import (
     ADVERBS,
+    MODALS,
     NEGATIVE,
     POINTING,
     PREPOSITIONS,
@@ -23,6 +25,12 @@ _IS_THE = re.compile(
     r"(?!.*\b(?:same|only|case|reason|best|most)\b)(?:the|[A-Z0-9][\w-]+$)", re.DOTALL
 )
 _MOST_OF_THE = 8
+_YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b")
+_MOST_OBJECT = 12
+_OF_WHAT = re.compile(
+    r"(?P<verb>consist of|ask for|depend on|belong to|refer to|apply to|wait for|look after|lead to"
+    r"|stand for|result in|go into|come with) (?P<a>.+)"
+)
 _PREDICATE_HEAD = re.compile(r",| (?:and|from|of|in|for|by|with|at|to)\b")
 _POPULATION = re.compile(
     r"^a population of (?P<a>(?:(?:about|around|approximately|over"
@@ -45,6 +53,7 @@ def questions_of(clause: Clause, said: str, subject: str) -> Iterator[Asked]:
     asker = Asker(clause, said, subject)
     if NEGATIVE.search(f"{clause.core} {clause.verb}"):
         yield from reasons(asker)
+        yield from _forbidden_time(asker)
         return
     yield from _being(asker)
     yield from _numbered_subject(asker)
@@ -57,6 +66,7 @@ def questions_of(clause: Clause, said: str, subject: str) -> Iterator[Asked]:
             yield asked
     yield from reasons(asker)
     if not found:
+        yield from _consists_of(asker)
         yield from _object(asker)
         yield from rule(asker)
 
@@ -65,7 +75,9 @@ def _about(asker: Asker, span: Span) -> Iterator[Asked]:
     """Yields the questions for a span of the core."""
     core = asker.clause.core
     before, after = core[: span.start].strip(), core[span.end :].strip()
-    if after.startswith("of "):
+    if after.startswith("of ") or (
+        _YEAR.fullmatch(span.answer) and _YEAR.search(f"{before} {after}")
+    ):
         return
     if clause_adverb := _ONLY_ADVERBS.fullmatch(f"{before} {after}".strip()):
         before = before.removeprefix(clause_adverb.group())
@@ -78,6 +90,19 @@ def _about(asker: Asker, span: Span) -> Iterator[Asked]:
         questions = [question for question in questions if question]
         questions.append(f"What is the weight of {asker.subject}?" if asker.own else None)
     yield from asker.asked(questions, span.answer)
+
+
+def _forbidden_time(asker: Asker) -> Iterator[Asked]:
+    """Yields when somebody must not or may not."""
+    clause = asker.clause
+    plain = clause.core.removeprefix("not ")
+    if clause.auxiliary not in MODALS or plain == clause.core or NEGATIVE.search(plain):
+        return
+    for span in spans_of(replace(clause, core=plain)):
+        if span.asks[0].split(" ")[0] in ("After", "Before", "Until", "On", "When", "At"):
+            body = f"{plain[: span.start]} {plain[span.end :]}"
+            questions = [asker.question(ask, body, negated=True) for ask in span.asks]
+            yield from asker.asked(questions, span.answer)
 
 
 def _fronted_time(asker: Asker) -> Iterator[Asked]:
@@ -126,7 +151,8 @@ def _being(asker: Asker) -> Iterator[Asked]:
             questions.append(f"What kind of thing {clause.auxiliary} {asker.subject}?")
         yield from asker.asked(questions, answer)
     elif _IS_THE.match(core) and len(core.split()) <= _MOST_OF_THE and not POINTING.search(core):
-        if not (ROLE.search(asker.subject) or ROLE.search(core)):
+        is_person = ROLE.search(asker.subject) or ROLE.search(core)
+        if not is_person:
             yield from asker.asked([f"What {clause.auxiliary} {asker.subject}?"], core)
 
 
@@ -151,6 +177,15 @@ def _numbered_subject(asker: Asker) -> Iterator[Asked]:
     question = " ".join(f"How many {noun} {verb} {clause.core} {fronted}".split()) + "?"
     if asker.is_good(f"{clause.core} {fronted}") and not THEIRS.search(question):
         yield from asker.asked([question], match["n"])
+
+
+def _consists_of(asker: Asker) -> Iterator[Asked]:
+    clause = asker.clause
+    match = _OF_WHAT.match(f"{clause.verb} {clause.core}")
+    if match and asker.own and not asker.fronted and len(match["a"].split()) <= _MOST_OBJECT:
+        question = f"What {clause.auxiliary} {asker.subject} {match['verb']}?"
+        if not POINTING.search(match["a"]) and not _BROKEN_OFF.match(clause.after):
+            yield from asker.asked([question], match["a"])
 
 
 def _object(asker: Asker) -> Iterator[Asked]:

@@ -15,30 +15,31 @@ accept+ add+ advise agree allow+ announce+ apply appear approve+ arrive ask attr
 become/became/become begin/began/begun belong bind+/bound book+ break/broke/broken bring+/brought
 build+/built buy+/bought calculate+ call cancel+ carry+/carried catch+/caught cause+ change charge
 check+ choose+/chose/chosen claim+ clean+ climb close collect+ combine+ come/came/come compare+
-complete+ compute+ concern+ connect consist consume+ contain+ continue control+/controlled
-convert+ copy+/copied correct+ cost/cost count cover+ create+ cut/cut date decide define+ delete+
-deliver+ demand+ depend describe+ design+ destroy+ develop+ die discover+ divide draw+/drew/drawn
-drive/drove/driven drop/dropped earn+ employ+ enable+ encourage+ end enter+ erase+ exceed+ exist
-expect+ expire explain+ face+ fail fall/fell/fallen feature+ fill+ find+/found finish fit/fitted
-float fly/flew/flown follow+ form+ forbid+/forbade/forbidden found+ freeze/froze/frozen gain+
-gather get/got generate+ give/gave/given go/went/gone govern+ grant+ grow/grew/grown handle+
-hang/hung happen have+/had head+ hear+/heard help hire+ hold+/held host+ house+ include+ increase
-inherit+ inspect+ install+ introduce+ invent+ invite+ irritate+ join+ keep+/kept know/knew/known
-lapse last launch+ lay/laid lead+/led learn/learned leave/left lend+/lent let/let lie/lay/lain
-limit+ list+ live load+ lock lose+/lost maintain+ make+/made manage+ mark+ match+ measure+
-meet/met merge move name need+ obtain+ occupy+/occupied occur/occurred offer+ open operate order+
-organise+ organize+ own+ pass pay/paid perform+ permit+/permitted place plan/planned play pour
-prefer+/preferred prepare+ present+ press+ prevent+ print+ produce+ promise propose+ protect+
-provide+ publish+ pull push put/put raise+ range reach+ read/read receive+ recommend+ record+
-reduce+ refer/referred refuse register+ release+ remain remember+ remove+ rent+ repair+ repeat+
-replace+ report represent+ require+ reserve+ resign respond rest return reveal+ ring/rang/rung
-rinse+ rise/rose/risen roll run/ran/run save+ search see+/saw/seen seek+/sought select+ sell+/sold
-send+/sent separate serve set/set share shine/shone show+/showed/shown shut/shut sign+ sit/sat
-sleep/slept solve+ span+/spanned speak/spoke/spoken spend/spent split/split stand/stood start
-state stay stop/stopped store+ study/studied submit+/submitted succeed suffer suggest+
-supply+/supplied support+ surround+ survive take/took/taken taste teach+/taught tell/told test+
-total touch+ train transfer/transferred translate travel/travelled treat+ turn type use+ value
-vary/varied visit+ vote wait wake walk want warn wash watch+ wear+/wore/worn weigh win+/won
+complete+ compute+ concern+ connect consist consume+ contact+ contain+ continue
+control+/controlled convert+ copy+/copied correct+ cost/cost count cover+ create+ cut/cut date
+decide define+ delete+ deliver+ demand+ depend describe+ design+ destroy+ develop+ die disconnect+
+discover+ divide draw+/drew/drawn drive/drove/driven drop/dropped earn+ employ+ enable+ encourage+
+end enter+ erase+ exceed+ exist expect+ expire explain+ face+ fail fall/fell/fallen feature+ fill+
+find+/found finish fit/fitted float fly/flew/flown follow+ form+ forbid+/forbade/forbidden found+
+freeze/froze/frozen gain+ gather get/got generate+ give/gave/given go/went/gone govern+ grant+
+grow/grew/grown handle+ hang/hung happen have+/had head+ hear+/heard help hire+ hold+/held host+
+house+ include+ increase inherit+ inspect+ install+ introduce+ invent+ invite+ irritate+ join+
+keep+/kept know/knew/known lapse last launch+ lay/laid lead+/led learn/learned leave/left
+lend+/lent let/let lie/lay/lain limit+ list+ live load+ lock lose+/lost maintain+ make+/made
+manage+ mark+ match+ measure+ meet/met merge move name need+ obtain+ occupy+/occupied
+occur/occurred offer+ open operate order+ organise+ organize+ own+ pass pay/paid perform+
+permit+/permitted place plan/planned play pour prefer+/preferred prepare+ present+ press+ prevent+
+print+ produce+ promise propose+ protect+ provide+ publish+ pull push put/put raise+ range reach+
+read/read receive+ recommend+ record+ reduce+ refer/referred refuse register+ release+ remain
+remember+ remove+ rent+ repair+ repeat+ replace+ report represent+ require+ reset/reset reserve+
+restart resign respond rest return reveal+ ring/rang/rung rinse+ rise/rose/risen roll run/ran/run
+save+ search see+/saw/seen seek+/sought select+ sell+/sold send+/sent separate serve set/set share
+shine/shone show+/showed/shown shut/shut sign+ sit/sat sleep/slept solve+ span+/spanned
+speak/spoke/spoken spend/spent split/split stand/stood start state stay stop/stopped store+
+study/studied submit+/submitted succeed suffer suggest+ supply+/supplied support+ surround+
+survive take/took/taken taste teach+/taught tell/told test+ total touch+ train
+transfer/transferred translate travel/travelled treat+ turn type use+ value vary/varied visit+
+vote wait wake walk want warn wash watch+ wear+/wore/worn weigh win+/won
 withdraw+/withdrew/withdrawn work write+/wrote/written yield+
 """
 
@@ -52,6 +53,12 @@ _AUXILIARY_NUMBER = {"is": SINGULAR, "was": SINGULAR, "has": SINGULAR} | dict.fr
     ("are", "were", "have"), PLURAL
 )
 
+# Without an article at the head of a sentence, and no names there.
+COMMON = frozenset(
+    "breakfast lunch dinner paper glass water coffee tea food wood waste rubbish membership parking"  # noqa: SIM905
+    " insurance support access entry delivery payment smoking probation turnover power rent money"
+    " luggage furniture equipment software hardware data information training work travel".split()
+)
 IRREGULAR_PLURALS = frozenset(
     "people children men women feet teeth mice staff police data criteria"  # noqa: SIM905
     " media".split()
@@ -72,7 +79,7 @@ DETERMINERS = frozenset(
 NOT_IN_SUBJECT = frozenset(
     "which who whom whose that where when while if because although though unless whether what"  # noqa: SIM905
     " how why"
-    " until not never to so but or than as there here nor it they he she we you i this these"
+    " until not never so but or than as there here nor it they he she we you i this these"
     " those".split()
 )
 NO_SUBJECT = frozenset(
@@ -158,7 +165,7 @@ def _forms() -> dict[str, Verb]:
         base, *others = entry.split("/")
         takes, base = base.endswith("+"), base.rstrip("+")
         past = others[0] if others else _past(base)
-        is_participle = len(others) < 2
+        is_participle = len(others) < 2 and base != "have"
         forms.setdefault(base, Verb(base, "do", PLURAL, participle=False, takes=takes))
         if past not in forms:
             forms[past] = Verb(base, "did", EITHER, participle=is_participle, takes=takes)
