@@ -82,8 +82,9 @@ def augment(
         if sum(map(len, lead[:LEAD_ROUNDS])) < num_qas
         else []
     )
-    order = [*lead[:LEAD_ROUNDS], *chain(*zip_longest(prose, lead[LEAD_ROUNDS:], fillvalue=()))]
-    return Augmentation(rewrites=tuple(rewrites), qas=tuple(chain(*order))[:num_qas])
+    later = chain(*zip_longest(prose, lead[LEAD_ROUNDS:], fillvalue=[]))
+    asked = chain(*lead[:LEAD_ROUNDS], *later)
+    return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked)[:num_qas])
 
 
 def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -> list[list[QA]]:

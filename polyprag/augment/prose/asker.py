@@ -56,7 +56,7 @@ class Asker:
             r"\b(?:and|or) (?:\d|two|three|four|five|six)|\bher$|\bher (?:to|in|at|on|for)\b", body
         ):
             return None
-        if re.search(r"[€$£]\d|\b(?:more|less|extra|named|called|known|considered|made)$", body):
+        if re.search(r"[€$£]\d|\b(?:more|less|extra|named|called|known|considered)$", body):
             return None
         possessive = re.search(r"\b(?:his|her|its|their)\b", body, re.I)
         if possessive and self.subject in ("you", "we"):

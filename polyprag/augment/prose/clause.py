@@ -208,6 +208,7 @@ def _verb_at(text: str) -> tuple[int, int, Verb | None] | None:
             break
         following = text[match.end() :].split(" ", 2)[1:2]
         is_noun = word not in AUXILIARIES and bool(following) and following[0] in AUXILIARIES
+        is_noun = is_noun or raw[0].isupper()
         if count and not is_noun and _is_finite(word, text[: match.start()]):
             verb = VERBS.get(word)
             found = (
@@ -215,7 +216,7 @@ def _verb_at(text: str) -> tuple[int, int, Verb | None] | None:
                 match.end(),
                 None if word in AUXILIARIES - {"has", "have", "had"} else verb,
             )
-            if chosen is not None and not (verb is not None and verb.do == "do"):
+            if chosen is not None and not _is_noun_too(verb):
                 return found  # the first one was a participle: "Probes made before 2020 have ..."
             if chosen is None and (verb is None or not verb.may_be_participle):
                 return found
@@ -231,6 +232,11 @@ def _verb_at(text: str) -> tuple[int, int, Verb | None] | None:
         ):
             break
     return chosen
+
+
+def _is_noun_too(verb: Verb | None) -> bool:
+    """Tells whether a form is as likely a noun: "served in the state ..."."""
+    return verb is not None and verb.do == "do" and verb.base not in ("have", "need", "cost")
 
 
 def _is_finite(word: str, before: str) -> bool:

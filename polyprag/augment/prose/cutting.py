@@ -92,5 +92,7 @@ def _list_end(rest: str, comma: int) -> int:
     if not found:
         return 0
     inside = {word.strip(",.").lower() for word in found.group().split()}
-    is_list = not inside & (AUXILIARIES | PRONOUNS | _NOT_IN_LIST)
+    is_list = not inside & (AUXILIARIES | PRONOUNS | _NOT_IN_LIST) and not any(
+        word in VERBS and VERBS[word].do == "did" for word in inside
+    )
     return comma + 1 + found.end() if is_list else 0

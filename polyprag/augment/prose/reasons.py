@@ -51,7 +51,8 @@ def reasons(asker: Asker) -> Iterator[Asked]:
         yield from asker.asked(questions, match["a"], most=20)
         return
     match = _CONDITION.match(after)
-    if match and (clause.auxiliary in MODALS or not clause.verb) and not negated:
+    is_rule = clause.auxiliary in MODALS or clause.auxiliary in ("is", "are")
+    if match and is_rule and not negated:
         condition = match["a"]
         ask = "Until when" if condition.startswith("until") else "When"
         questions = [asker.question(ask, plain)]
@@ -89,8 +90,9 @@ def asked_of_condition(sentence: str) -> Iterator[Asked]:
         return
     low = match["if"][:1].lower() + match["if"][1:]
     words = set(match["if"].lower().split())
-    is_past = any(VERBS[word].do == "did" for word in words if word in VERBS) or words & _PAST
-    is_past = is_past and not words & _PRESENT
+    is_past = bool(words & _PAST) or any(
+        VERBS[word].do == "did" for word in words if word in VERBS and not words & _PRESENT
+    )
     if then.split(" ")[0] in BASES:
         asks: tuple[str, ...] = ("What should you do", "What is to be done")
     elif match["if"].startswith(("If", "When")) and parse_clause(then) is not None:

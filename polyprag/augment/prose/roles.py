@@ -58,6 +58,11 @@ _ROLE_WORD = re.compile(
     r"|archivist|caretaker|coordinator|supervisor|administrator|representative|physician"
     r"|designer|architect)\b"
 )
+# An explanation that is a sentence of its own explains no word.
+_SAYS = re.compile(
+    r"(?:(?!\b(?:which|who|that|where|when|whose)\b)[^.;])*?"
+    r"\b(?:is|are|was|were|has been|have been|can|may|must|will)\b"
+)
 _TERM = re.compile(
     r"^(?P<term>[A-Z][\w'’ -]{2,30})\. (?P<a>(?:An?|The|Short for|Another (?:word|name) for"
     r"|Working name of|What|Somebody|Someone|Whoever) [^.;:]+)\.(?= |$)"
@@ -123,7 +128,12 @@ def asked_of_term(line: str) -> Iterator[Asked]:
         word in AUXILIARIES or (word in VERBS and (at or VERBS[word].do != "do"))
         for at, word in enumerate(words)
     )
-    if NEGATIVE.search(match["term"]) or is_clause or words[0] in PRONOUNS | DETERMINERS:
+    if (
+        NEGATIVE.search(match["term"])
+        or _SAYS.match(match["a"])
+        or is_clause
+        or words[0] in PRONOUNS | DETERMINERS
+    ):
         return
     term = match["term"]
     yield Asked(

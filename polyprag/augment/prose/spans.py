@@ -67,6 +67,8 @@ def time_of(text: str) -> Span | None:
 def spans_of(clause: Clause) -> Iterator[Span]:
     """Yields what of a clause's core can be asked for with the auxiliary before the subject."""
     core = clause.core
+    if clause.is_being and re.match(r"an? ", core):
+        return  # "our aim is an answer within five hours"
     taken: list[tuple[int, int]] = []
 
     def free(start: int, end: int, ask: str = "") -> bool:
@@ -88,9 +90,9 @@ def spans_of(clause: Clause) -> Iterator[Span]:
         for match in BY_PERSON.finditer(core):
             if not clause.verb and free(*match.span()):
                 yield Span(*match.span(), ("By whom",), match["a"])
-        match = TO_PERSON.search(core) if clause.verb in _TOWARDS else None
-        if match and free(*match.span()):
-            yield Span(*match.span(), ("To whom",), match["a"])
+        whom = TO_PERSON.search(core) if clause.verb in _TOWARDS else None
+        if whom and free(*whom.span()):
+            yield Span(*whom.span(), ("To whom",), whom["a"])
     for pattern, asks in TIMES:
         for match in pattern.finditer(core):
             if clause.auxiliary == "did" and asks[0] == "Since when":
@@ -185,11 +187,12 @@ def _measures(clause: Clause, core: str, free: _Free) -> Iterator[Span]:
             continue
         if free(*match.span()):
             yield Span(*match.span(), (ask,), match["a"])
-    if not clause.is_being and (match := PERCENT.match(rest)) and free(at, at + match.end()):
-        of = match["of"] or ""
-        yield Span(
-            at, at + match.end(), (f"What percentage{of}", f"How many percent{of}"), match["a"]
-        )
+    share = None if clause.is_being else PERCENT.match(rest)
+    of = (share["of"] or "") if share else ""
+    is_plain = not re.search(r"\b(?:its|their|his|her|\w+ed)\b", of)
+    if share and is_plain and free(at, at + share.end()):
+        asks = (f"What percentage{of}", f"How many percent{of}")
+        yield Span(at, at + share.end(), asks, share["a"])
     yield from _counts(clause, core, at, free)
 
 
@@ -243,7 +246,7 @@ def _counts(clause: Clause, core: str, at: int, free: _Free) -> Iterator[Span]:
         return
     end = match.start("u") + used
     preposition = match["p"]
-    if re.fullmatch(TIME_UNIT, noun) and preposition == "for":
+    if re.fullmatch(TIME_UNIT, noun) and (preposition == "for" or clause.verb == "have"):
         return
     ask = f"{preposition.capitalize()} how many {noun}" if preposition else f"How many {noun}"
     if of := re.match(

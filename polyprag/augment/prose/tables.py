@@ -92,7 +92,7 @@ def asked_of_rows(rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[Asked]:
         said = "; ".join(f"{header}: {value}" if header else value for header, value in row)
         for header, value in row[1:]:
             if (
-                not header
+                not re.search(r"[A-Za-z]{2}", header)
                 or not value
                 or value in ("-", "–", "—")
                 or len(value.split()) > _MOST_ANSWER
@@ -174,6 +174,7 @@ def _is_label(label: str) -> bool:
         and not _REMARK.search(label)
         and not any(word in VERBS and word not in PARTICIPLES for word in words[1:])
         and not (words[0] in BASES and len(words) > 1)
+        and not (len(words) == 1 and (words[0] in PARTICIPLES or words[0].endswith("ed")))
     )
 
 

@@ -13,6 +13,7 @@ from polyprag.augment.prose.roles import PERSON, ROLE, THEIRS, person_subject
 from polyprag.augment.prose.spans import Span, spans_of, time_of
 from polyprag.augment.prose.words import (
     ADVERBS,
+    AUXILIARIES,
     MODALS,
     NEGATIVE,
     POINTING,
@@ -121,6 +122,8 @@ def _being(asker: Asker) -> Iterator[Asked]:
     core = clause.core
     if not clause.is_being or not asker.own or clause.fronted:
         return
+    if not AUXILIARIES.isdisjoint(core.lower().split()):
+        return
     if re.fullmatch(PERSON, core) and ROLE.search(asker.subject):
         yield from asker.asked(
             [
@@ -147,7 +150,7 @@ def _being(asker: Asker) -> Iterator[Asked]:
             _PREDICATE_HEAD.split(core)[0]
         ):
             questions = [f"Who {clause.auxiliary} {asker.subject}?", *questions]
-        else:
+        elif not re.fullmatch(PERSON, asker.subject):
             questions.append(f"What kind of thing {clause.auxiliary} {asker.subject}?")
         yield from asker.asked(questions, answer)
     elif _IS_THE.match(core) and len(core.split()) <= _MOST_OF_THE and not POINTING.search(core):
@@ -216,7 +219,7 @@ def _object(asker: Asker) -> Iterator[Asked]:
         return
     if re.match(r"\w+ing\b", core) or _BROKEN_OFF.match(clause.after):
         return
-    if re.match(r"(?:some|several|many|most|certain)\b", asker.subject):
+    if re.match(r"(?:some|several|many|most|certain|everyone|everybody|we|you)\b", asker.subject):
         return
     if clause.verb == "have" and not _NOUN_PHRASE.match(core) and "," not in core:
         return

@@ -1,5 +1,7 @@
 """Augmentation by rules: deterministic, from the passage alone, and never in a held-out wording."""
 
+import pytest
+
 from polyprag.augment.phrasings import PHRASINGS
 from polyprag.augment.rules import augment, held_out_questions
 from sharding.corpus.passages import Passage
@@ -10,6 +12,8 @@ PASSAGE = Passage(
     title="Jeff Fabry (archer)",
     text="Jeff Fabry (born April 14, 1973 in Hanford, California) is an American archer.",
 )
+
+PASSAGE_OF_SAME_KEY = Passage(id=4, key="k", title=PASSAGE.title, text=PASSAGE.text)
 
 
 def test_same_passage_and_seed_give_the_same_augmentation() -> None:
@@ -46,6 +50,26 @@ def test_a_passage_without_facts_gets_nothing() -> None:
     made = augment(bare)
     assert (made.rewrites, made.qas) == ((), ())
     assert held_out_questions(bare) == []
+
+
+def test_what_is_left_of_the_questions_goes_to_what_the_text_says() -> None:
+    text = PASSAGE.text + " Fabry trains in Lemoore on Mondays."
+    passage = Passage(id=0, key="k", title=PASSAGE.title, text=text)
+    assert augment(passage, num_qas=6) == augment(PASSAGE_OF_SAME_KEY, num_qas=6)
+    more = [qa for qa in augment(passage, num_qas=100).qas if qa.answer == "Mondays"]
+    assert "When does Jeff Fabry train in Lemoore?" in [qa.question for qa in more]
+    assert all(qa.full_answer == "Fabry trains in Lemoore on Mondays." for qa in more)
+
+
+@pytest.mark.parametrize("title", ["Guide > Benchmarks", "Benchmarks: the figures", "Benchmarks"])
+def test_lead_facts_are_asked_only_of_what_the_title_names(title: str) -> None:
+    """A document's part isn't a person: "By what profession is Benchmarks known?"."""
+    text = "The scripts print what they measured. One is a script for planners, founded in 1999."
+    passage = Passage(id=0, key="k", title=title, text=text)
+    made = augment(passage, num_rewrites=1, num_qas=20)
+    assert not any("profession" in qa.question or "founded" in qa.question for qa in made.qas)
+    assert made.rewrites == ()
+    assert held_out_questions(passage) == []
 
 
 def test_held_out_wordings_are_never_trained_on() -> None:
