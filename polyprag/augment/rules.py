@@ -52,7 +52,7 @@ def augment(
     Returns:
         The augmentation; empty where the passage matches no pattern.
     """
-    facts = extract_facts(passage) if has_lead(passage) else []
+    facts = _lead_facts(passage)
     subject = subject_name(passage.title)
     rng = random.Random(f"{seed}/{passage.key}/{passage.title}")
     rewrites = []
@@ -87,6 +87,10 @@ def augment(
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked)[:num_qas])
 
 
+def _lead_facts(passage: Passage) -> list[Fact]:
+    return extract_facts(passage) if has_lead(passage) else []
+
+
 def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -> list[list[QA]]:
     """Returns the questions on what prose says: each fact once, then once more, ..."""
     facts = [fact for fact in prose_facts(passage) if fact.answer.casefold() not in known]
@@ -114,6 +118,6 @@ def held_out_questions(passage: Passage) -> list[HeldOutQuestion]:
     subject = subject_name(passage.title)
     return [
         HeldOutQuestion(fact.kind, wording.format(x=subject), fact.value)
-        for fact in extract_facts(passage)
+        for fact in _lead_facts(passage)
         for wording in PHRASINGS[fact.kind].held_out
     ]
