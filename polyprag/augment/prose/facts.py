@@ -34,7 +34,7 @@ _IS_NAME = re.compile(r"[A-ZÀ-Þ][\w'’.-]*(?: (?:[a-z]{1,3} )?[A-ZÀ-Þ][\w'�
 _NO_PROSE = re.compile(r"[{}\\=<>|_]|--|://|\w/\w+/|(?<!\w)\$(?!\d)")
 _NEXT = re.compile(r"; (?:and |but )?|, (?:and|but|so) |and |but ")
 _MOST_FAQ_ANSWER = 25
-_LOWER_ENDS = re.compile(r"(?:s|ing|tion|ment|ness|ity|ance|ence|age)$")
+_LOWER_ENDS = re.compile(r"(?:s|ing|tion|m(?:ent)|ness|ity|ance|ence|age)$")
 
 
 def prose_facts(passage: Passage) -> list[Asked]:
