@@ -159,8 +159,10 @@ def test_cells_of_a_table_are_asked_by_column_and_row() -> None:
     assert found["What is the role of Kofi Blum?"] == "sales director"
     assert found['What is given as "Based in" for Ada Lind?'] == "Oslo"
     assert found[IN_LUMO + "who is the sales director?"] == "Kofi Blum"
-    markdown = "| Model | Price | Range |\n| --- | --- | --- |\n| S1 | €90 | 45 km |\n| S2 | €120"
-        " | 70 km |"
+    markdown = (
+        "| Model | Price | Range |\n| --- | --- | --- |\n"
+        "| S1 | €90 | 45 km |\n| S2 | €120 | 70 km |"
+    )
     found = asked(markdown)
     assert found["What is the price of S2?"] == "€120"
     assert found["What is the range of S1?"] == "45 km"
@@ -186,7 +188,9 @@ def test_labels_and_words_of_a_glossary_are_explained() -> None:
 WORDS = st.sampled_from(
     "The the A an battery lasts costs is are was has may must not 14 hours €30 on 5 May in Riga"  # noqa: SIM905
     " because if and , . ; : ( ) | it who by Maria Lund 1999 every day opens at 8:30 for up"
-    " to contains ? \n - which There No one's 'quoted' \"so\" [x](y) **b** 20 % people readings".split(" ")
+    " to contains ? \n - which There No one's 'quoted' \"so\" [x](y) **b** 20 % people readings".split(
+        " "
+    )
 )
 
 
