@@ -62,7 +62,7 @@ def prose_facts(passage: Passage) -> list[Asked]:
         ]
         # The first wording of each question comes before the second of any.
         wordings = wordings[::2] + wordings[1::2]
-        if wordings and asked.answer in plain:
+        if wordings and asked.answer and asked.answer in plain:
             asked_already.update(wording.casefold() for wording in wordings)
             found.append(replace(asked, questions=tuple(wordings)))
     return found
@@ -111,9 +111,10 @@ def _is_prose(sentence: str, *, is_item: bool) -> bool:
 
 def _faq(question: str, text: str) -> Iterator[Asked]:
     """Yields a question that the text itself asks, with the sentence that follows it."""
-    answer = sentences_of(text)[0].rstrip(".")
+    answer = next(iter(sentences_of(text)), "").rstrip(" .")
     if (
         len(answer.split()) <= _MOST_FAQ_ANSWER
+        and answer
         and not answer.endswith("?")
         and len(question.split()) >= 3
         and len(sentences_of(question)) == 1

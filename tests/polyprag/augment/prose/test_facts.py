@@ -188,9 +188,7 @@ def test_labels_and_words_of_a_glossary_are_explained() -> None:
 WORDS = st.sampled_from(
     "The the A an battery lasts costs is are was has may must not 14 hours €30 on 5 May in Riga"  # noqa: SIM905
     " because if and , . ; : ( ) | it who by Maria Lund 1999 every day opens at 8:30 for up"
-    " to contains ? \n - which There No one's 'quoted' \"so\" [x](y) **b** 20 % people readings".split(
-        " "
-    )
+    " to contains ? \n - which There No one's 'quoted' \"so\" [x](y) **b** 20 % people".split(" ")
 )
 
 
