@@ -62,9 +62,10 @@ def prose_facts(passage: Passage) -> list[Asked]:
         ]
         # The first wording of each question comes before the second of any.
         wordings = wordings[::2] + wordings[1::2]
-        if wordings and asked.answer and asked.answer in plain:
+        answer = asked.answer.strip()
+        if wordings and answer and answer in plain:
             asked_already.update(wording.casefold() for wording in wordings)
-            found.append(replace(asked, questions=tuple(wordings)))
+            found.append(replace(asked, questions=tuple(wordings), answer=answer))
     return found
 
 
