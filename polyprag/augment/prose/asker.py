@@ -89,7 +89,7 @@ class Asker:
         if answer.split(" ")[-1].lower() in PREPOSITIONS | {"and", "or", "the", "a", "an"}:
             return
         if re.match(r"(?:and|or|but)\b", answer) or re.search(
-            r"['’]s?$|\b(?:known|called|named)$", answer
+            r"['’]s?$|\b(?:known|called|named)$|^an? \w+ly$", answer
         ):
             return
         if (

@@ -23,7 +23,7 @@ from polyprag.augment.prose.words import (
 
 _NOUN_PHRASE = re.compile(r"^(?:(?:an?|the|one of the|two|three|four|its|their|his|her|our|your) )")
 _IS_THE = re.compile(
-    r"(?!.*\b(?:same|only|case|reason|best|most)\b)(?:the|[A-Z0-9][\w-]+$)", re.DOTALL
+    r"(?!.*\b(?:same|only|case|reason|best|most)\b)(?:the\b|[A-Z0-9][\w-]+$)", re.DOTALL
 )
 _MOST_OF_THE = 8
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b")
