@@ -5,8 +5,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.clause import Clause
+from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.topic import has_name
 from polyprag.augment.prose.words import AUXILIARIES, POINTING, PREPOSITIONS
 
@@ -75,7 +75,7 @@ class Asker:
         *,
         most: int = MOST_ANSWER,
         in_question: bool = False,
-    ) -> Iterator[Asked]:
+    ) -> Iterator[ProseFact]:
         """Yields one answer with its questions; nothing where no question or the answer is good.
 
         Args:
@@ -99,6 +99,6 @@ class Asker:
             or answer.count("(") != answer.count(")")
         ):
             return
-        yield Asked(
+        yield ProseFact(
             whole, answer, self.said, is_named=None if in_question else has_name(self.subject)
         )

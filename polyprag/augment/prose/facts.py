@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from polyprag.augment.facts import subject_name
-from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.clause import Clause, parse_clause, parse_order
 from polyprag.augment.prose.patterns import QUANTITY
+from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.reasons import asked_of_condition
 from polyprag.augment.prose.roles import asked_of_names, asked_of_term
-from polyprag.augment.prose.sentences import Line, lines_of, sentences_of
+from polyprag.augment.prose.sentences import Line, lines_of, sentences_in
 from polyprag.augment.prose.tables import asked_of_label, asked_of_rows, table_rows
 from polyprag.augment.prose.topic import Topic, placed, topic_of
 from polyprag.augment.prose.turned import questions_of
@@ -21,10 +21,10 @@ from polyprag.augment.prose.words import (
     COMMON,
     DETERMINERS,
     IRREGULAR_PLURALS,
-    PEOPLE,
     POINTING,
     PRONOUNS,
     VERBS,
+    WHO_ACT,
     is_plural,
 )
 from sharding.corpus.passages import Passage
@@ -37,7 +37,7 @@ _MOST_FAQ_ANSWER = 25
 _LOWER_ENDS = re.compile(r"(?:s|ing|tion|m(?:ent)|ness|ity|ance|ence|age)$")
 
 
-def prose_facts(passage: Passage) -> list[Asked]:
+def prose_facts(passage: Passage) -> list[ProseFact]:
     """Returns what the rules can ask about a passage, in the order of its text.
 
     Every question says what it is about: by a name in it, or by the passage's title. A passage
@@ -51,7 +51,7 @@ def prose_facts(passage: Passage) -> list[Asked]:
     """
     topic = topic_of(passage.title)
     plain = " ".join(line.text for line in lines_of(passage.text))
-    found: list[Asked] = []
+    found: list[ProseFact] = []
     asked_already: set[str] = set()
     for asked in _all_asked(passage, topic):
         wordings = [
@@ -69,7 +69,7 @@ def prose_facts(passage: Passage) -> list[Asked]:
     return found
 
 
-def _all_asked(passage: Passage, topic: Topic) -> Iterator[Asked]:
+def _all_asked(passage: Passage, topic: Topic) -> Iterator[ProseFact]:
     lines = list(lines_of(passage.text))
     rows, others = table_rows([line.text for line in lines])
     yield from asked_of_rows(rows)
@@ -86,7 +86,7 @@ def _all_asked(passage: Passage, topic: Topic) -> Iterator[Asked]:
         yield from _line(line, reader)
 
 
-def _line(line: Line, reader: "_Reader") -> Iterator[Asked]:
+def _line(line: Line, reader: "_Reader") -> Iterator[ProseFact]:
     if match := _FAQ.match(line.text):
         yield from _faq(match["q"], match["rest"])
         reader.forget()
@@ -95,7 +95,7 @@ def _line(line: Line, reader: "_Reader") -> Iterator[Asked]:
         yield from found
         return
     yield from asked_of_term(line.text)
-    for sentence in sentences_of(line.text):
+    for sentence in sentences_in(line.text):
         if not _is_prose(sentence, is_item=line.is_item):
             reader.forget()
             continue
@@ -110,17 +110,17 @@ def _is_prose(sentence: str, *, is_item: bool) -> bool:
     return begins and not _NO_PROSE.search(sentence) and (is_item or sentence[-1] in '.!?"”)')
 
 
-def _faq(question: str, text: str) -> Iterator[Asked]:
+def _faq(question: str, text: str) -> Iterator[ProseFact]:
     """Yields a question that the text itself asks, with the sentence that follows it."""
-    answer = next(iter(sentences_of(text)), "").rstrip(" .")
+    answer = next(iter(sentences_in(text)), "").rstrip(" .")
     if (
         len(answer.split()) <= _MOST_FAQ_ANSWER
         and answer
         and not answer.endswith("?")
         and len(question.split()) >= 3
-        and len(sentences_of(question)) == 1
+        and len(sentences_in(question)) == 1
     ):
-        yield Asked((question,), answer, answer)
+        yield ProseFact((question,), answer, answer)
 
 
 class _Reader:
@@ -147,7 +147,7 @@ class _Reader:
         """Whoever was spoken of isn't any more."""
         self._last = None
 
-    def read(self, sentence: str) -> Iterator[Asked]:
+    def read(self, sentence: str) -> Iterator[ProseFact]:
         """Yields what the main clause of a sentence answers."""
         clause = parse_clause(sentence)
         yield from self._clause(clause or parse_order(sentence), sentence)
@@ -164,7 +164,7 @@ class _Reader:
             if clause is not None:
                 yield from self._clause(clause, sentence)
 
-    def _clause(self, clause: Clause | None, sentence: str) -> Iterator[Asked]:
+    def _clause(self, clause: Clause | None, sentence: str) -> Iterator[ProseFact]:
         is_about_person = self._begins_with_person(sentence)
         if clause is None:
             self._last = (self._person, "singular") if is_about_person else None
@@ -213,7 +213,7 @@ class _Reader:
         if lower in ("this", "these") and rest:
             return ""
         is_common = (
-            lower in DETERMINERS | PRONOUNS | PEOPLE | IRREGULAR_PLURALS | COMMON
+            lower in DETERMINERS | PRONOUNS | WHO_ACT | IRREGULAR_PLURALS | COMMON
             or re.search(rf"(?<![\w-]){re.escape(lower)}(?![\w-])", self._text) is not None
             or (
                 not first.endswith(("'s", "’s"))

@@ -152,7 +152,7 @@ BY_PERSON = re.compile(
 TO_PERSON = re.compile(
     rf"\bto (?P<a>[A-Z][\w'’-]+ [A-Z][\w'’-]+|(?:the|your) (?:[a-z]+ )?{_PERSON_NOUN})$"
 )
-PLACE = re.compile(
+IN_PLACE = re.compile(
     rf"\b(?P<p>in|at|near) (?P<a>(?:the )?{_NAME}(?:, {_NAME})?)(?=$|[,;]| (?:on|at|from|for"
     rf"|with|and|by|since|until|in|every|each|when)\b)"
 )

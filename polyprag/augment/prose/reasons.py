@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.asker import Asker
 from polyprag.augment.prose.clause import parse_clause
-from polyprag.augment.prose.words import BASES, MODALS, NEGATIVE, PEOPLE, POINTING, VERBS
+from polyprag.augment.prose.prose_fact import ProseFact
+from polyprag.augment.prose.words import BASES, MODALS, NEGATIVE, POINTING, VERBS, WHO_ACT
 
 _REASON = re.compile(r"^,? ?because (?!of\b)(?P<a>[^;:()]+?)(?=, (?:and|but|so)\b|$)")
 _REASON_OF = re.compile(r"(?:^,? ?| )(?:because of|due to|owing to|thanks to) (?P<a>[^;:(),]+)$")
@@ -28,7 +28,7 @@ _PRESENT = frozenset("is are be been has have".split())  # noqa: SIM905
 _MOST_CONDITION, _MOST_THEN = 14, 16
 
 
-def reasons(asker: Asker) -> Iterator[Asked]:
+def reasons(asker: Asker) -> Iterator[ProseFact]:
     """Yields why, and when or under what condition."""
     clause, after = asker.clause, asker.clause.after
     body = clause.core
@@ -61,13 +61,13 @@ def reasons(asker: Asker) -> Iterator[Asked]:
         yield from asker.asked(questions, condition, most=18)
 
 
-def rule(asker: Asker) -> Iterator[Asked]:
+def rule(asker: Asker) -> Iterator[ProseFact]:
     """Yields what somebody must, may or can do at some time or under some condition."""
     clause, core = asker.clause, asker.clause.core
     if clause.verb or clause.auxiliary not in ("must", "may", "can", "should") or not asker.own:
         return
     who = asker.subject.split()[-1].lower()
-    if who not in PEOPLE and not re.search(r"(?:ers|ees|ors|ants)$", who):
+    if who not in WHO_ACT and not re.search(r"(?:ers|ees|ors|ants)$", who):
         return
     tail = asker.fronted or _condition(asker)
     if not tail and (when := _WHEN_TO.match(core)):
@@ -80,7 +80,7 @@ def rule(asker: Asker) -> Iterator[Asked]:
     yield from asker.asked([f"What {clause.auxiliary} {asker.subject} do {tail}?"], core)
 
 
-def asked_of_condition(sentence: str) -> Iterator[Asked]:
+def asked_of_condition(sentence: str) -> Iterator[ProseFact]:
     """Yields what to do, or what happens, "if ..." or "when ...", where that begins a sentence."""
     match = _IF.match(sentence)
     if not match or POINTING.search(match["if"]) or len(match["if"].split()) > _MOST_CONDITION:
@@ -99,7 +99,7 @@ def asked_of_condition(sentence: str) -> Iterator[Asked]:
         asks = ("What happened" if is_past else "What happens",)
     else:
         return
-    yield Asked(tuple(f"{ask} {low}?" for ask in asks), then, sentence)
+    yield ProseFact(tuple(f"{ask} {low}?" for ask in asks), then, sentence)
 
 
 def _condition(asker: Asker) -> str:

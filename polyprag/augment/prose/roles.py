@@ -5,8 +5,8 @@
 import re
 from collections.abc import Iterator
 
-from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.asker import Asker
+from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.words import (
     AUXILIARIES,
     DETERMINERS,
@@ -69,7 +69,7 @@ _TERM = re.compile(
 )
 
 
-def person_subject(asker: Asker) -> Iterator[Asked]:
+def person_subject(asker: Asker) -> Iterator[ProseFact]:
     """Yields who it is that does something."""
     clause = asker.clause
     if not re.fullmatch(PERSON, clause.subject) or not asker.is_good(
@@ -86,7 +86,7 @@ def person_subject(asker: Asker) -> Iterator[Asked]:
         yield from asker.asked([question], clause.subject, in_question=True)
 
 
-def asked_of_names(sentence: str) -> Iterator[Asked]:
+def asked_of_names(sentence: str) -> Iterator[ProseFact]:
     """Yields who does what, by relative clauses, and who has which role, by appositions."""
     for match in _WHO.finditer(sentence):
         said = match["said"].strip()
@@ -100,7 +100,7 @@ def asked_of_names(sentence: str) -> Iterator[Asked]:
         ):
             continue
         if 2 <= words <= 14 and not POINTING.search(said) and not NEGATIVE.search(said):
-            yield Asked(
+            yield ProseFact(
                 (f"Who {said}?", f"What is the name of the person who {said}?"),
                 match["a"],
                 sentence,
@@ -109,12 +109,12 @@ def asked_of_names(sentence: str) -> Iterator[Asked]:
         for match in pattern.finditer(sentence):
             role = match["role"][:1].lower() + match["role"][1:]
             if _ROLE_WORD.search(role) and not POINTING.search(role):
-                yield Asked(
+                yield ProseFact(
                     (f"Who is {role}?", f"What is the name of {role}?"), match["a"], sentence
                 )
 
 
-def asked_of_term(line: str) -> Iterator[Asked]:
+def asked_of_term(line: str) -> Iterator[ProseFact]:
     """Yields what a line of a glossary explains: `Red tag. A label which ...`."""
     match = _TERM.match(line)
     if not match or len(match["term"].split()) > 3 or len(match["a"].split()) > 20:
@@ -136,7 +136,7 @@ def asked_of_term(line: str) -> Iterator[Asked]:
     ):
         return
     term = match["term"]
-    yield Asked(
+    yield ProseFact(
         (
             f'What is meant by "{term}"?',
             f'What does "{term}" mean?',

@@ -37,7 +37,7 @@ def lines_of(text: str) -> Iterator[Line]:
             yield Line(line, bullet is not None)
 
 
-def sentences_of(line: str) -> list[str]:
+def sentences_in(line: str) -> list[str]:
     """Returns a line's sentences with their full stops."""
     found, start = [], 0
     for match in _END.finditer(line):

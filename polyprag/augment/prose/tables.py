@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from polyprag.augment.prose.asked import Asked
+from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.words import BASES, DETERMINERS, PARTICIPLES, VERBS, is_plural
 
 _PIPES = re.compile(r"\s*\|\s*")
@@ -81,7 +81,7 @@ def _pairs(line: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def asked_of_rows(rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[Asked]:
+def asked_of_rows(rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[ProseFact]:
     """Yields what each cell is asked by: its column and the row's first cell."""
     seen = Counter(row[0][1] for row in rows if row)
     values = Counter((header, value) for row in rows for header, value in row[1:])
@@ -98,7 +98,7 @@ def asked_of_rows(rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[Asked]:
                 or len(value.split()) > _MOST_ANSWER
             ):
                 continue
-            yield Asked(tuple(_cell_questions(first_header, first, header, value)), value, said)
+            yield ProseFact(tuple(_cell_questions(first_header, first, header, value)), value, said)
             is_name = re.search(r"[A-Za-z]{3}", value) and len(value.split()) <= 8
             if first_header and values[(header, value)] == 1 and is_name:
                 yield from _reversed(first_header, first, header, value, said)
@@ -133,19 +133,21 @@ def _cell_questions(first_header: str, first: str, header: str, value: str) -> I
         yield f'What does {first} have under "{header}"?'
 
 
-def _reversed(first_header: str, first: str, header: str, value: str, said: str) -> Iterator[Asked]:
+def _reversed(
+    first_header: str, first: str, header: str, value: str, said: str
+) -> Iterator[ProseFact]:
     if _PERSONS.match(first_header) and _ROLE_HEADER.match(header):
-        yield Asked(
+        yield ProseFact(
             (f"Who is the {_lowered(value)}?", f"Who has the role of {_lowered(value)}?"),
             first,
             said,
         )
     elif _is_noun(header) and _is_noun(first_header):
         kind = _lowered(first_header)
-        yield Asked((f'Which {kind} has "{value}" as its {_lowered(header)}?',), first, said)
+        yield ProseFact((f'Which {kind} has "{value}" as its {_lowered(header)}?',), first, said)
 
 
-def asked_of_label(line: str, *, is_item: bool) -> Iterator[Asked]:
+def asked_of_label(line: str, *, is_item: bool) -> Iterator[ProseFact]:
     """Yields what a line `Mobile phone: a flat rate of 18 euros a month` answers."""
     match = _LABEL.match(line)
     if not match:
@@ -157,7 +159,7 @@ def asked_of_label(line: str, *, is_item: bool) -> Iterator[Asked]:
     if not is_item and _IS_CLAUSE.search(f"{label} {value}"):
         return
     name = _lowered(label)
-    yield Asked(
+    yield ProseFact(
         (f'What is said about "{name}"?', f'What is given for "{name}"?'),
         value,
         line.split(". ")[0],

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from polyprag.augment.fact_patterns import PERSON_WORD
-from polyprag.augment.prose.asked import Asked
 from polyprag.augment.prose.asker import MOST_ANSWER, Asker
 from polyprag.augment.prose.clause import Clause
+from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.reasons import reasons, rule
 from polyprag.augment.prose.roles import PERSON, ROLE, THEIRS, person_subject
-from polyprag.augment.prose.spans import Span, spans_of, time_of
+from polyprag.augment.prose.spans import AskedSpan, spans_of, time_of
 from polyprag.augment.prose.words import (
     ADVERBS,
     AUXILIARIES,
@@ -43,7 +43,7 @@ _BROKEN_OFF = re.compile(
 _ONLY_ADVERBS = re.compile(rf"(?:(?:{'|'.join(sorted(ADVERBS))}) ?)+")
 
 
-def questions_of(clause: Clause, said: str, subject: str) -> Iterator[Asked]:
+def questions_of(clause: Clause, said: str, subject: str) -> Iterator[ProseFact]:
     """Yields what a clause answers.
 
     Args:
@@ -72,7 +72,7 @@ def questions_of(clause: Clause, said: str, subject: str) -> Iterator[Asked]:
         yield from rule(asker)
 
 
-def _about(asker: Asker, span: Span) -> Iterator[Asked]:
+def _about(asker: Asker, span: AskedSpan) -> Iterator[ProseFact]:
     """Yields the questions for a span of the core."""
     core = asker.clause.core
     before, after = core[: span.start].strip(), core[span.end :].strip()
@@ -93,7 +93,7 @@ def _about(asker: Asker, span: Span) -> Iterator[Asked]:
     yield from asker.asked(questions, span.answer)
 
 
-def _forbidden_time(asker: Asker) -> Iterator[Asked]:
+def _forbidden_time(asker: Asker) -> Iterator[ProseFact]:
     """Yields when somebody must not or may not."""
     clause = asker.clause
     plain = clause.core.removeprefix("not ")
@@ -106,7 +106,7 @@ def _forbidden_time(asker: Asker) -> Iterator[Asked]:
             yield from asker.asked(questions, span.answer)
 
 
-def _fronted_time(asker: Asker) -> Iterator[Asked]:
+def _fronted_time(asker: Asker) -> Iterator[ProseFact]:
     """Yields when it was, where the sentence begins with that."""
     span = time_of(asker.clause.fronted) if asker.clause.fronted else None
     if span is not None and not asker.clause.is_being:
@@ -116,7 +116,7 @@ def _fronted_time(asker: Asker) -> Iterator[Asked]:
         )
 
 
-def _being(asker: Asker) -> Iterator[Asked]:
+def _being(asker: Asker) -> Iterator[ProseFact]:
     """Yields what or who the subject is."""
     clause = asker.clause
     core = clause.core
@@ -159,7 +159,7 @@ def _being(asker: Asker) -> Iterator[Asked]:
             yield from asker.asked([f"What {clause.auxiliary} {asker.subject}?"], core)
 
 
-def _numbered_subject(asker: Asker) -> Iterator[Asked]:
+def _numbered_subject(asker: Asker) -> Iterator[ProseFact]:
     """Yields how many there are of a subject that begins with a number."""
     clause = asker.clause
     match = re.match(
@@ -182,7 +182,7 @@ def _numbered_subject(asker: Asker) -> Iterator[Asked]:
         yield from asker.asked([question], match["n"])
 
 
-def _consists_of(asker: Asker) -> Iterator[Asked]:
+def _consists_of(asker: Asker) -> Iterator[ProseFact]:
     clause = asker.clause
     match = _OF_WHAT.match(f"{clause.verb} {clause.core}")
     if match and asker.own and not asker.fronted and len(match["a"].split()) <= _MOST_OBJECT:
@@ -191,7 +191,7 @@ def _consists_of(asker: Asker) -> Iterator[Asked]:
             yield from asker.asked([question], match["a"])
 
 
-def _object(asker: Asker) -> Iterator[Asked]:
+def _object(asker: Asker) -> Iterator[ProseFact]:
     """Yields what the subject has, makes, needs, ..."""
     clause, core = asker.clause, asker.clause.core
     if clause.verb == "have" and asker.own and (match := _POPULATION.match(core)):

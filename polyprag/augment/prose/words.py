@@ -112,7 +112,7 @@ POINTING = re.compile(
     r"another|other|others|former|below|above|I|me|else|instead|whose|afterwards|beforehand|one)\b",
     re.I,
 )
-PEOPLE = frozenset(
+WHO_ACT = frozenset(
     "you we employees staff managers visitors guests everyone everybody customers trainees"  # noqa: SIM905
     " members users"
     " people colleagues students applicants suppliers drivers parents teachers companies"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProseFact:
     """One answer and the questions that have it.
 
     Attributes:
