@@ -35,7 +35,7 @@ from polyprag.augment.prose.words import ADVERBS, PREPOSITIONS, is_plural
 _Free = Callable[..., bool]
 
 
-class AskedSpan(NamedTuple):
+class ClauseSpan(NamedTuple):
     """A piece of a clause's core, and what asks for it.
 
     Attributes:
@@ -54,17 +54,17 @@ class AskedSpan(NamedTuple):
 _TOWARDS = frozenset("go report turn write speak talk apply".split())  # noqa: SIM905
 
 
-def time_of(text: str) -> AskedSpan | None:
+def time_of(text: str) -> ClauseSpan | None:
     """Returns the time that a whole adjunct is, such as "In 2025"; None for any other."""
     low = text[:1].lower() + text[1:]
     for pattern, asks in TIMES:
         match = pattern.fullmatch(low)
         if match:
-            return AskedSpan(0, len(text), asks, match["a"])
+            return ClauseSpan(0, len(text), asks, match["a"])
     return None
 
 
-def spans_of(clause: Clause) -> Iterator[AskedSpan]:
+def spans_of(clause: Clause) -> Iterator[ClauseSpan]:
     """Yields what of a clause's core can be asked for with the auxiliary before the subject."""
     core = clause.core
     if clause.is_being and re.match(r"an? ", core):
@@ -89,16 +89,16 @@ def spans_of(clause: Clause) -> Iterator[AskedSpan]:
     if not clause.is_being:
         for match in BY_PERSON.finditer(core):
             if not clause.verb and free(*match.span()):
-                yield AskedSpan(*match.span(), ("By whom",), match["a"])
+                yield ClauseSpan(*match.span(), ("By whom",), match["a"])
         whom = TO_PERSON.search(core) if clause.verb in _TOWARDS else None
         if whom and free(*whom.span()):
-            yield AskedSpan(*whom.span(), ("To whom",), whom["a"])
+            yield ClauseSpan(*whom.span(), ("To whom",), whom["a"])
     for pattern, asks in TIMES:
         for match in pattern.finditer(core):
             if clause.auxiliary == "did" and asks[0] == "Since when":
                 continue
             if free(*match.span(), asks[0]):
-                yield AskedSpan(*match.span(), asks, match["a"])
+                yield ClauseSpan(*match.span(), asks, match["a"])
     yield from _measures(clause, core, free)
     is_something = clause.verb == "have" or (
         clause.is_being and re.match(r"(?:an?|the|one|its|their|our)\b|[A-Z]", core)
@@ -113,7 +113,7 @@ def spans_of(clause: Clause) -> Iterator[AskedSpan]:
             continue
         is_place = not NO_PLACE.match(place.removeprefix("the ")) and not re.search(r"\d{4}", place)
         if is_place and _is_loose(core, match.start()) and free(*match.span()):
-            yield AskedSpan(
+            yield ClauseSpan(
                 *match.span(),
                 ("Where",),
                 f"{preposition} {place}" if preposition == "near" else place,
@@ -121,7 +121,7 @@ def spans_of(clause: Clause) -> Iterator[AskedSpan]:
     yield from _standing(clause, core, free)
 
 
-def _standing(clause: Clause, core: str, free: _Free) -> Iterator[AskedSpan]:
+def _standing(clause: Clause, core: str, free: _Free) -> Iterator[ClauseSpan]:
     """Yields where something lies or is kept."""
     start = 0
     if lead := STAND_WORDS.match(core):
@@ -132,7 +132,7 @@ def _standing(clause: Clause, core: str, free: _Free) -> Iterator[AskedSpan]:
     if match and PLACE_NOUN.search(match["a"]) and len(match["a"].split()) <= 9:
         span = (start, len(core))
         if free(*span):
-            yield AskedSpan(*span, ("Where",), match["a"])
+            yield ClauseSpan(*span, ("Where",), match["a"])
 
 
 def _is_loose(core: str, start: int) -> bool:
@@ -146,7 +146,7 @@ def _is_loose(core: str, start: int) -> bool:
     }
 
 
-def _measures(clause: Clause, core: str, free: _Free) -> Iterator[AskedSpan]:
+def _measures(clause: Clause, core: str, free: _Free) -> Iterator[ClauseSpan]:
     """Yields amounts: of money, of time, of things."""
     lead = re.match(rf"^(?:(?:{'|'.join(sorted(ADVERBS))}) )*(?:be )?", core)
     at = lead.end() if lead else 0
@@ -160,18 +160,18 @@ def _measures(clause: Clause, core: str, free: _Free) -> Iterator[AskedSpan]:
     asked = _ASKED_BY_VERB.get(clause.verb or "")
     if unit_at and asked and re.fullmatch(asked[0], unit_at["u"]):
         if free(at, at + unit_at.end()):
-            yield AskedSpan(at, at + unit_at.end(), asked[1], unit_at["a"])
+            yield ClauseSpan(at, at + unit_at.end(), asked[1], unit_at["a"])
     elif unit_at and is_being and (found := _being_measure(unit_at["u"], rest[unit_at.end() :])):
         asks, end = found
         if free(at, at + unit_at.end() + end):
-            yield AskedSpan(at, at + unit_at.end() + end, asks, unit_at["a"])
+            yield ClauseSpan(at, at + unit_at.end() + end, asks, unit_at["a"])
     elif (
         is_being
         and QUANTITY.search(clause.subject)
         and (value := VALUE.match(rest))
         and free(at, len(core))
     ):
-        yield AskedSpan(at, len(core), ("What",), value["a"])
+        yield ClauseSpan(at, len(core), ("What",), value["a"])
     for match in MONEY_SPAN.finditer(core):
         preposition = match["p"]
         if preposition in ("of", "with", "to", "by") and match.start() > at:
@@ -186,13 +186,13 @@ def _measures(clause: Clause, core: str, free: _Free) -> Iterator[AskedSpan]:
         if clause.is_being and not preposition and match.end() < len(core):
             continue
         if free(*match.span()):
-            yield AskedSpan(*match.span(), (ask,), match["a"])
+            yield ClauseSpan(*match.span(), (ask,), match["a"])
     share = None if clause.is_being else PERCENT.match(rest)
     of = (share["of"] or "") if share else ""
     is_plain = not re.search(r"\b(?:its|their|his|her|\w+ed)\b", of)
     if share and is_plain and free(at, at + share.end()):
         asks = (f"What percentage{of}", f"How many percent{of}")
-        yield AskedSpan(at, at + share.end(), asks, share["a"])
+        yield ClauseSpan(at, at + share.end(), asks, share["a"])
     yield from _counts(clause, core, at, free)
 
 
@@ -223,7 +223,7 @@ _ASKED_BY_VERB = {
 }
 
 
-def _counts(clause: Clause, core: str, at: int, free: _Free) -> Iterator[AskedSpan]:
+def _counts(clause: Clause, core: str, at: int, free: _Free) -> Iterator[ClauseSpan]:
     """Yields "N things" right after the verb, or after a participle or preposition behind it."""
     lead = r"(?:(?P<p>to|from|at|with|for|into|by|after) )?"
     start = re.compile(rf"(?:be )?{lead}{COUNT.pattern}")
@@ -262,7 +262,7 @@ def _counts(clause: Clause, core: str, at: int, free: _Free) -> Iterator[AskedSp
     number = re.sub(r"^(?:only|exactly) ", "", match["n"])
     is_unit = noun in MEASURES.values()
     if free(match.start(), end):
-        yield AskedSpan(
+        yield ClauseSpan(
             match.start(), end, (ask,), core[match.start("n") : end] if is_unit else number
         )
 

@@ -10,7 +10,7 @@ from polyprag.augment.prose.clause import Clause
 from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.reasons import reasons, rule
 from polyprag.augment.prose.roles import PERSON, ROLE, THEIRS, person_subject
-from polyprag.augment.prose.spans import AskedSpan, spans_of, time_of
+from polyprag.augment.prose.spans import ClauseSpan, spans_of, time_of
 from polyprag.augment.prose.words import (
     ADVERBS,
     AUXILIARIES,
@@ -72,7 +72,7 @@ def questions_of(clause: Clause, said: str, subject: str) -> Iterator[ProseFact]
         yield from rule(asker)
 
 
-def _about(asker: Asker, span: AskedSpan) -> Iterator[ProseFact]:
+def _about(asker: Asker, span: ClauseSpan) -> Iterator[ProseFact]:
     """Yields the questions for a span of the core."""
     core = asker.clause.core
     before, after = core[: span.start].strip(), core[span.end :].strip()
