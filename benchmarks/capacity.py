@@ -111,6 +111,7 @@ def measure(
         gold_passages=True,
     )["poly"]
     encoding = Encoding.load(run)
+    parameters = sum(weight.numel() for weight in encoding.expert_state().values())
     pairs = [
         (record.passage.id, qa.answer)
         for record in Corpus.open(run / "corpus").iterate()
@@ -126,7 +127,7 @@ def measure(
         "questions": results["n"],
         "facts": len(set(pairs)),
         "examples": len(pairs),
-        "parameters": sum(weight.numel() for weight in encoding.expert_state().values()),
+        "parameters": parameters,
         "numbers a row": encoding.manifest.num_sites * experts,
         "last_loss": json.loads(last)["loss"],
         "seconds": seconds,
