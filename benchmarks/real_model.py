@@ -130,7 +130,7 @@ class Bench:
         return found
 
     def _polyprag(self, command: str, run: Path, *arguments: str | Path) -> None:
-        line = [sys.executable, "-m", "polyprag.cli", command, str(run), *map(str, arguments)]
+        line = [sys.executable, "-m", "polyprag", command, str(run), *map(str, arguments)]
         print("$ polyprag", *line[3:], flush=True)
         subprocess.run(line, check=True)
 
