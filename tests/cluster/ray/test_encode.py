@@ -1,10 +1,12 @@
 """The `encode` command on a Ray of its own: the road, a kill in the middle, errors of the user."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,27 @@ def encode(place: Any, *more: str, timeout: float = 900.0) -> subprocess.Complet
     )
 
 
+@contextlib.contextmanager
+def killed_in_the_end(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
+    """Whatever a test finds: leaving a process's own block waits for its end."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
     settings = ["train.epochs=20", "cluster.workers=2", "checkpoint.every_steps=10"]
-    with subprocess.Popen(
+    started = subprocess.Popen(
         [COMMAND, "encode", str(workplace.run), *workplace.overrides(), *settings],
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    ) as first:
+    )
+    with killed_in_the_end(started) as first:
         deadline = time.monotonic() + 600
         while not (workplace.run / "checkpoints" / "manifest.json").exists():
             assert first.poll() is None, "encode ended before its first checkpoint"
@@ -74,7 +87,7 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
-    with subprocess.Popen(
+    started = subprocess.Popen(
         [COMMAND, "encode", str(workplace.run), *workplace.overrides(), "train.epochs=500"],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -82,7 +95,8 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
         start_new_session=True,
         # A shell starts what it sends to the background with the signal ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as running:
+    )
+    with killed_in_the_end(started) as running:
         deadline = time.monotonic() + 600
         while not (workplace.run / "checkpoints" / "manifest.json").exists():
             assert running.poll() is None, "encode ended before its first checkpoint"
