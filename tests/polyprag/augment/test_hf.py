@@ -73,7 +73,7 @@ def test_replies_go_to_their_passages_and_failures_are_sampled_again(
 
     monkeypatch.setattr(model, "generate", generate)
     written = HFWriter(model, tokenizer, CONFIG)(PASSAGES)
-    assert [each.qas[0].answer for each in written] == ["Ada", "Bob", "Cyd"]
+    assert [each.augmentation.qas[0].answer for _, each in written] == ["Ada", "Bob", "Cyd"]
     assert calls == [(False, 2), (False, 1), (True, 1)]
 
 
