@@ -4,9 +4,13 @@ The files alone show which steps are done: partitions that aren't augmented, par
 encoding has no rows of. So an `add` that was stopped goes on where it was.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
+from polyprag.augment.bare import refuse_bare
 from polyprag.augment.corpus import augment_corpus, has_open
 from polyprag.augment.settings import describe, recorded_settings
 from polyprag.augment.work.partition import Came
@@ -146,6 +150,25 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
         places = dict.fromkeys(asked.values, "augmentation in the corpus's manifest")
         trust.check(asked, given=(), places=places, trust_run=False)
     return as_before
+
+
+def check_new_bare(
+    run_dir: str, lacking: Lacking, *, allow: bool, say: Callable[[str], object]
+) -> None:
+    """Refuses to train rows of new passages about which too little is written.
+
+    Args:
+        run_dir: RUN.
+        lacking: what it lacks.
+        allow: whether the user wants to go on whatever is missing.
+        say: shows a note.
+
+    Raises:
+        RunError: see `refuse_bare`.
+    """
+    manifest = CorpusManifest.load(join(run_dir, CORPUS))
+    new = structs.replace(manifest, partitions=lacking.rows)
+    refuse_bare(run_dir, new, allow=allow, say=say, go_on=f"polyprag add {run_dir}")
 
 
 def row_settings(run_dir: str, config: Config) -> Config:

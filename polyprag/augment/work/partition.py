@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from polyprag.augment.worded import worded
 from polyprag.augment.work.replies import (
     ReplyWriter,
     passage_digest,
@@ -161,12 +162,7 @@ class PartitionWork:
         augmentation = written.get(passage.id)
         if not own or augmentation is None:  # one that is open gets them with what will come
             return
-        there = {asked(qa) for qa in augmentation.qas}
-        new = [qa for qa in own if asked(qa) not in there]
+        there = {worded(qa.question) for qa in augmentation.qas}
+        new = [qa for qa in own if worded(qa.question) not in there]
         came.added += len(new)
         written[passage.id] = replace(augmentation, qas=(*new, *augmentation.qas))
-
-
-def asked(qa: QA) -> str:
-    """Returns a question as it is compared with others: letters and digits, in lower case."""
-    return " ".join("".join(c if c.isalnum() else " " for c in qa.question.casefold()).split())
