@@ -184,6 +184,12 @@ def test_passages_that_failed_are_open_and_asked_for_alone(run_dir: Path, writin
     assert _titles(run_dir) == [title for title, _ in TEXTS]
 
 
+def test_progress_is_told_passage_by_passage(run_dir: Path, writing: Writing) -> None:
+    told: list[int] = []
+    augment_corpus(run_dir, MODEL, progress=told.append)
+    assert [each for each in told if each] == [1, 1, 1, 1, 1]
+
+
 def test_settings_are_not_locked_before_anything_is_written(
     run_dir: Path, writing: Writing
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_torn_or_damaged_line_is_passed_over(tmp_path: Path, damage: str) -> N
         path.write_bytes(data[:-20])
     elif damage == "flipped":
         last = data.rindex(b"About")
-        path.write_bytes(data[:last] + b"Abuot" + data[last + 5 :])
+        path.write_bytes(data[:last] + b"ABOUT" + data[last + 5 :])
     else:
         path.write_bytes(data[: data[:-1].rindex(b"\n") + 1] + b"\x00\xff{]\n")
     read = read_replies(directory, SETTINGS)
