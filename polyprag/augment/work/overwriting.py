@@ -33,7 +33,7 @@ OVERWRITING = FileKind(
     version=VERSION,
     what="what an `augment --overwrite` keeps of its beginning",
     error=RunError,
-    make="run `polyprag augment RUN --overwrite`",
+    make="run `polyprag augment RUN --overwrite` first",
     remedy="delete it and run `polyprag augment RUN --overwrite` again",
 )
 
