@@ -1,6 +1,6 @@
 """Augmentation by a local causal LM: batched, checked, and retried by sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,15 +8,15 @@ from msgspec import structs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.generation import continuations
-from polyprag.augment.prompt import instruction, write_with_retries
+from polyprag.augment.prompt import instruction, write_with_retries, written_or_open
+from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig, Config, GenerationConfig
 from polyprag.errors import ConfigError
 from polyprag.method.base_model import load_base
 from polyprag.method.window import first_characters, longest_that_fits, prompt_tokens
 from polyprag.tokens.chat_template import chat_markup
 from polyprag.tokens.text_tokens import TextTokenizer
-from sharding.corpus.passages import Augmentation, Passage
-from sharding.shown_progress import tell_part
+from sharding.corpus.passages import Passage
 
 _DEFAULTS = GenerationConfig()
 
@@ -50,13 +50,17 @@ class HFWriter:
             markup = chat_markup(tokenizer, date=generation.date, thinking=generation.thinking)
         self._requests = TextTokenizer(tokenizer, markup=markup)
 
-    def __call__(self, passages: Sequence[Passage]) -> list[Augmentation]:
-        """Returns one augmentation a passage; empty where every attempt failed.
+    def __call__(self, passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
+        """Yields what was written about each passage, batch by batch.
 
         Raises:
             ConfigError: the request alone doesn't fit the model's window.
         """
-        return write_with_retries(passages, self.complete, self.config)
+        for start in range(0, len(passages), self.config.batch_size):
+            batch = passages[start : start + self.config.batch_size]
+            written = write_with_retries(batch, self.complete, self.config)
+            for position, augmentation in enumerate(written, start=start):
+                yield position, written_or_open(augmentation, self.config)
 
     @torch.inference_mode()
     def complete(self, passages: Sequence[Passage], attempt: int) -> list[str]:
@@ -82,8 +86,6 @@ class HFWriter:
                 )
             for i, text in zip(batch, texts, strict=True):
                 replies[i] = text
-            if not attempt:  # few are asked again
-                tell_part((start + len(batch)) / len(order))
         return replies
 
     def _request_ids(self, passage: Passage) -> list[int]:

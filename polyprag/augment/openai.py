@@ -1,14 +1,15 @@
 """Augmentation by an OpenAI-compatible endpoint, with a bounded number of requests at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import openai
 
-from polyprag.augment.prompt import instruction, write_with_retries
+from polyprag.augment.prompt import instruction, write_with_retries, written_or_open
+from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig
 from polyprag.endpoint import EndpointError, client_of, replies
 from polyprag.errors import ConfigError
-from sharding.corpus.passages import Augmentation, Passage
+from sharding.corpus.passages import Passage
 
 
 class OpenAIWriter:
@@ -39,13 +40,17 @@ class OpenAIWriter:
         )
         self._has_succeeded = False
 
-    def __call__(self, passages: Sequence[Passage]) -> list[Augmentation]:
-        """Returns one augmentation a passage; empty where every attempt failed.
+    def __call__(self, passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
+        """Yields what was written about each passage, so many at a time as are asked about.
 
         Raises:
             EndpointError: see `complete`.
         """
-        return write_with_retries(passages, self.complete, self.config)
+        for start in range(0, len(passages), self.config.batch_size):
+            batch = passages[start : start + self.config.batch_size]
+            written = write_with_retries(batch, self.complete, self.config)
+            for position, augmentation in enumerate(written, start=start):
+                yield position, written_or_open(augmentation, self.config)
 
     def complete(self, passages: Sequence[Passage], attempt: int) -> list[str]:
         """Returns the replies, asked for concurrently; sampled when `attempt` is above 0.

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig
 from sharding.corpus.passages import QA, Augmentation, Passage
 
@@ -97,6 +98,13 @@ def write_with_retries(
                 failed.append(i)
         pending = failed
     return written
+
+
+def written_or_open(augmentation: Augmentation, config: AugmentConfig) -> Written:
+    """Returns what came of a passage that a model was asked about; `EMPTY` is a failure."""
+    if augmentation != EMPTY or not (config.num_rewrites or config.num_qas):
+        return Written(augmentation)
+    return Written(EMPTY, failure="no reply held the JSON that was asked for")
 
 
 def _json_objects(text: str) -> Iterator[dict[str, Any]]:

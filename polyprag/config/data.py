@@ -42,7 +42,7 @@ class DataConfig:
 class AugmentConfig:
     """Who writes the rewrites and question-answer pairs, and how many (PRAG: 1 and 3)."""
 
-    backend: str = "rules"  # rules | hf | openai
+    backend: str = "rules"  # rules | hf | openai | none
     num_rewrites: int = 1
     num_qas: int = 3
     model: str | None = None  # hf: path or hub name (default model.path); openai: model name
@@ -54,7 +54,7 @@ class AugmentConfig:
     temperature: float = 0.7
 
     def __post_init__(self) -> None:
-        one_of("augment.backend", self.backend, ("rules", "hf", "openai"))
+        one_of("augment.backend", self.backend, ("rules", "hf", "openai", "none"))
         require_numbers(
             self,
             "augment",

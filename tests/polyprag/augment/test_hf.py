@@ -13,7 +13,6 @@ from polyprag.augment.prompt import EMPTY
 from polyprag.config import AugmentConfig
 from polyprag.errors import ConfigError
 from sharding.corpus.passages import Passage
-from sharding.shown_progress import PartCount
 
 PASSAGES = [
     Passage(id=0, key="a", title="Ada", text="Ada was born in London."),
@@ -35,7 +34,10 @@ def test_a_model_that_writes_no_json_leaves_the_passages_as_they_are(
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
 ) -> None:
     writer = HFWriter(make_random_llama(window=2048), make_byte_tokenizer(), CONFIG)
-    assert writer(PASSAGES) == [EMPTY] * 3
+    written = list(writer(PASSAGES))
+    assert [position for position, _ in written] == [0, 1, 2]
+    assert [each.augmentation for _, each in written] == [EMPTY] * 3
+    assert all(each.failure is not None for _, each in written)
     greedy = writer.complete(PASSAGES, 0)
     assert greedy == writer.complete(PASSAGES, 0)
     sampled = writer.complete(PASSAGES, 1)
@@ -73,8 +75,8 @@ def test_replies_go_to_their_passages_and_failures_are_sampled_again(
 
     monkeypatch.setattr(model, "generate", generate)
     written = HFWriter(model, tokenizer, CONFIG)(PASSAGES)
-    assert [each.qas[0].answer for each in written] == ["Ada", "Bob", "Cyd"]
-    assert calls == [(False, 2), (False, 1), (True, 1)]
+    assert [each.augmentation.qas[0].answer for _, each in written] == ["Ada", "Bob", "Cyd"]
+    assert calls == [(False, 2), (True, 1), (False, 1)]
 
 
 def test_long_passages_are_cut_to_the_window(
@@ -89,18 +91,4 @@ def test_long_passages_are_cut_to_the_window(
     assert tokenizer.decode(ids).endswith("word\n\nJSON:\n")
     tight = HFWriter(make_random_llama(window=64), tokenizer, CONFIG)
     with pytest.raises(ConfigError, match=r"augment\.max_new_tokens"):
-        tight([long])
-
-
-def test_a_model_tells_how_many_passages_it_has_read(
-    make_random_llama: Callable[..., LlamaForCausalLM],
-    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
-) -> None:
-    writer = HFWriter(make_random_llama(window=2048), make_byte_tokenizer(), CONFIG)
-    told: list[int] = []
-    count = PartCount(told.append, [len(PASSAGES)])
-    with count.listening():
-        writer(PASSAGES)
-        assert told == [2, 1]  # batches of two, and the second attempt is no passage more
-        count.finish()
-    assert sum(told) == 3
+        list(tight([long]))

@@ -68,7 +68,7 @@ def test_replies_go_to_their_passages_with_a_bounded_number_at_once(
 ) -> None:
     monkeypatch.setenv("TEST_POLYPRAG_KEY", "the-key")
     written = OpenAIWriter(_config(endpoint.url))(PASSAGES)
-    assert [each.qas[0].answer for each in written] == [f"T{i}" for i in range(6)]
+    assert [each.augmentation.qas[0].answer for _, each in written] == [f"T{i}" for i in range(6)]
     assert endpoint.most_at_once <= 2
     assert endpoint.keys == {"Bearer the-key"}
     assert {request["temperature"] for request in endpoint.requests} == {0.0}
@@ -88,8 +88,13 @@ def test_unusable_and_refused_passages_are_asked_for_again_then_given_up(
         return good(title) if title != "T3" or request["temperature"] > 0 else "{}"
 
     endpoint.reply = reply
-    written = OpenAIWriter(_config(endpoint.url))(PASSAGES)
-    assert [each == EMPTY for each in written] == [False, True, True, False, False, False]
+    written = [each for _, each in OpenAIWriter(_config(endpoint.url))(PASSAGES)]
+    assert [each.failure is not None for each in written] == [
+        *(False, True, True, False, False, False)
+    ]
+    assert [each.augmentation == EMPTY for each in written] == [
+        each.failure is not None for each in written
+    ]
     assert len(endpoint.requests) == 6 + 3
     assert sorted({request["temperature"] for request in endpoint.requests}) == [0.0, 0.7]
 
@@ -102,7 +107,7 @@ def test_an_endpoint_that_refuses_everything_stops_with_what_to_check(
 ) -> None:
     endpoint.reply = lambda title, request: status
     with pytest.raises(EndpointError, match=kind) as raised:
-        OpenAIWriter(_config(endpoint.url))(PASSAGES)
+        list(OpenAIWriter(_config(endpoint.url))(PASSAGES))
     assert "augment.base_url" in str(raised.value) and "TEST_POLYPRAG_KEY" in str(raised.value)
     assert len(endpoint.requests) <= 6
 
@@ -112,7 +117,7 @@ def test_no_server_is_one_clear_error(endpoint: Endpoint) -> None:
     served.server.shutdown()
     served.server.server_close()
     with pytest.raises(EndpointError, match=r"127\.0\.0\.1 gave no usable reply"):
-        OpenAIWriter(_config(served.url, max_retries=0))(PASSAGES[:1])
+        list(OpenAIWriter(_config(served.url, max_retries=0))(PASSAGES[:1]))
 
 
 def test_missing_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
