@@ -80,8 +80,8 @@ def describe(config: Config) -> dict[str, Any]:
     augment = config.augment
     settings: dict[str, Any] = {
         "backend": augment.backend,
-        "num_rewrites": augment.num_rewrites,
-        "num_qas": augment.num_qas,
+        "num_rewrites": augment.wanted_rewrites,
+        "num_qas": augment.wanted_qas,
     }
     if augment.backend == "rules":
         return settings
@@ -130,7 +130,7 @@ def _writer(config: Config) -> Writer:
 def _rules_writer(augment: AugmentConfig) -> Writer:
     from polyprag.augment import rules
 
-    return partial(rules.augment_all, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas)
+    return partial(rules.augment_all, num_rewrites=augment.wanted_rewrites, num_qas=augment.wanted_qas)
 
 
 def _augmented(records: list[Record], *, write: Writer) -> list[Record]:
