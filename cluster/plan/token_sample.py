@@ -123,4 +123,6 @@ def _stand_in(config: Config) -> Callable[[Passage], Augmentation]:
 
 def _written_by_a_model(passage: Passage, augment: AugmentConfig) -> Augmentation:
     """Rewrites as long as the text, and questions of a usual length."""
-    return Augmentation((passage.text,) * augment.wanted_rewrites, (_STAND_IN,) * augment.wanted_qas)
+    return Augmentation(
+        (passage.text,) * augment.wanted_rewrites, (_STAND_IN,) * augment.wanted_qas
+    )

@@ -1,6 +1,6 @@
 """A run's corpus augmented partition by partition; what is done isn't done again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from polyprag.augment.prompt import EMPTY
+from polyprag.augment.written import Writer
 from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.paths import absolute_if_there
 from polyprag.errors import ConfigError
 from polyprag.method.examples import count_examples
 from sharding.corpus.manifest import CorpusManifest
-from sharding.corpus.passages import Augmentation, Passage, Record
+from sharding.corpus.passages import Record
 from sharding.corpus.rewrite import rewrite_partitions
 from sharding.storage.files import join
 from sharding.task_pool import TaskPool
@@ -22,8 +23,6 @@ from sharding.task_pool import TaskPool
 # Beside the kinds of example, a partition's counts have the passages that got no augmentation: no
 # pattern of `rules` matched, or every attempt of a model failed.
 _WITHOUT = "without_augmentation"
-
-Writer = Callable[[Sequence[Passage]], list[Augmentation]]
 
 
 def augment_corpus(
@@ -129,17 +128,20 @@ def _writer(config: Config) -> Writer:
 
 def _rules_writer(augment: AugmentConfig) -> Writer:
     from polyprag.augment import rules
+    from polyprag.augment.writing.avoided import avoided_in
 
-    return partial(rules.augment_all, num_rewrites=augment.wanted_rewrites, num_qas=augment.wanted_qas)
+    return partial(
+        rules.write_all,
+        num_rewrites=augment.wanted_rewrites,
+        num_qas=augment.wanted_qas,
+        avoided=avoided_in(augment.avoid),
+    )
 
 
 def _augmented(records: list[Record], *, write: Writer) -> list[Record]:
     """Augments the records of a partition; nothing is written about a removed passage."""
     passages = [record.passage for record in records if not record.passage.is_removed]
-    written = write(passages) if passages else []
-    by_id = {
-        passage.id: augmentation for passage, augmentation in zip(passages, written, strict=True)
-    }
+    by_id = {passages[at].id: written.augmentation for at, written in write(passages)}
     return [replace(record, augmentation=by_id.get(record.passage.id)) for record in records]
 
 

@@ -19,7 +19,6 @@ from polyprag.method.window import longest_that_fits, prompt_tokens
 from polyprag.tokens.chat_template import chat_markup
 from polyprag.tokens.text_tokens import TextTokenizer
 from sharding.corpus.passages import Passage
-from sharding.shown_progress import tell_part
 
 _DEFAULTS = GenerationConfig()
 _SMALL = 1_000_000_000  # parameters: models below seldom write whole JSON
@@ -85,7 +84,6 @@ class HFWriter:
             self._ask([(work, request) for work in works for request in work.rewrite_requests()])
             for at, work in enumerate(works, start=start):
                 yield at, work.written()
-            tell_part((start + len(block)) / len(passages))
 
     def _ask(self, pending: list[tuple[Work, Request]]) -> None:
         """Asks, and asks again, by sampling, where a reply has nothing of what was asked for."""

@@ -31,19 +31,27 @@ SCHEMA: dict[str, Any] = {  # of a reply with questions, for endpoints that can 
     "required": ["qas"],
     "additionalProperties": False,
 }
-# A small model goes on with a pattern better than it does as it is told.
+# A small model goes on with a pattern better than it does as it is told. Each: title, text, answer,
+# question.
 _PATTERN = (
-    ("Marlow & Sons", "The shop in Leeds opened in 1962 and sells 300 kinds of tea.", "1962",
-     "When did Marlow & Sons open its shop in Leeds?"),
-    ("Travel rules", "Staff may book first class only if a journey takes over four hours.",
-     "a journey takes over four hours",
-     "Under what condition do the travel rules let staff book first class?"),
-    ("Eva Lund", "Eva Lund is a Danish painter who taught Carl Berg in Odense.", "Eva Lund",
-     "Which painter taught Carl Berg in Odense?"),
-    ("Marlow & Sons", "The shop in Leeds opened in 1962 and sells 300 kinds of tea.",
-     "300 kinds of tea", "How many kinds of tea does Marlow & Sons sell?"),
-    ("Eva Lund", "Eva Lund is a Danish painter who taught Carl Berg in Odense.", "Danish",
-     "What is the nationality of the painter Eva Lund?"),
+    (
+        "Marlow & Sons",
+        "The shop in Leeds opened in 1962 and sells 300 kinds of tea.",
+        "1962",
+        "When did Marlow & Sons open its shop in Leeds?",
+    ),
+    (
+        "Travel rules",
+        "Staff may book first class only if a journey takes over four hours.",
+        "a journey takes over four hours",
+        "Under what condition do the travel rules let staff book first class?",
+    ),
+    (
+        "Eva Lund",
+        "Eva Lund is a Danish painter who taught Carl Berg in Odense.",
+        "Carl Berg",
+        "Whom did the painter Eva Lund teach in Odense?",
+    ),
 )
 _WORDS_OF_SENTENCE = 60  # of a target's sentence, at most, for a small model
 
@@ -74,9 +82,9 @@ def _wanted(request: Request) -> str:
     if request.kind == IMPLICATIONS:
         return (
             "Write the statements that follow from the passage without being said in it in these "
-            "words: what it means for whom, what is therefore allowed, needed, earlier, later, more "
-            "or less. One sentence each, each naming its subject, without any fact from elsewhere. "
-            "Reply with the sentences alone."
+            "words: what it means for whom, what is therefore allowed, needed, earlier, later, "
+            "more or less. One sentence each, each naming its subject, without any fact from "
+            "elsewhere. Reply with the sentences alone."
         )
     if request.kind == CONDITIONED:
         return (
@@ -143,9 +151,9 @@ def _part(request: Request, num_characters: int) -> str:
 
 def _span(passage: Passage, ask: Ask) -> str:
     sentence = " ".join(ask.context.split()[:_WORDS_OF_SENTENCE])
-    title = " ".join(passage.title.split())
-    shown = [*_PATTERN, (title or subject_of(passage) or "", sentence, ask.answer, ask.opening)]
-    return "\n\n".join(
-        f"Text: {title}{': ' if title else ''}{text}\nAnswer: {answer}\nQuestion: {question}".rstrip()
-        for title, text, answer, question in shown
-    )
+    title = " ".join(passage.title.split()) or subject_of(passage) or ""
+    shown = []
+    for about, text, answer, question in (*_PATTERN, (title, sentence, ask.answer, ask.opening)):
+        lead = f"{about}: " if about else ""
+        shown.append(f"Text: {lead}{text}\nAnswer: {answer}\nQuestion: {question}".rstrip())
+    return "\n\n".join(shown)

@@ -1,4 +1,4 @@
-"""What a writer returns for a passage: what is kept, what was dropped and why, or why nothing came."""
+"""What a writer returns for a passage: what is kept, what was dropped and why, or its failure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

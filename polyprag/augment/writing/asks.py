@@ -107,7 +107,8 @@ def question_requests(passage: Passage, num_qas: int, *, at_once: int) -> list[R
         return [Request(ITEMS, passage, num_qas=min(num_qas, at_once))] if num_qas else []
     requests: list[Request] = []
     batch: list[Ask] = []
-    for ask in asks:
+    # Neighbours together: where a window is too short, a part of the passage is shown to each.
+    for ask in sorted(asks, key=lambda ask: passage.text.find(ask.mention or ask.answer)):
         if batch and sum(each.count for each in batch) + ask.count > at_once:
             requests.append(_items(passage, batch))
             batch = []

@@ -76,8 +76,8 @@ def avoided_in(path: str | None) -> Avoided:
     found = [question for file in files for question in _questions_in(file)]
     if not found:
         raise ConfigError(
-            f"augment.avoid={path!r} holds no question: give a file of JSON lines, JSON, CSV or TSV "
-            "with a field `question`, or of text with a question a line"
+            f"augment.avoid={path!r} holds no question: give a file of JSON lines, JSON, CSV or "
+            "TSV with a field `question`, or of text with a question a line"
         )
     return Avoided.of(found)
 

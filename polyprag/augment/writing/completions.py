@@ -147,7 +147,7 @@ def _said(choice: dict[str, Any], reply: dict[str, Any], max_tokens: int) -> str
     if "error" in choice or "error" in reply:
         raise ReplyError(f"error in the reply: {_words_of(choice if 'error' in choice else reply)}")
     thought = _joined(content) or message.get("reasoning_content") or message.get("reasoning")
-    if thought:
+    if _joined(thought).strip():
         cut = f", cut off at augment.max_new_tokens={max_tokens}" if finish == "length" else ""
         raise ReplyError(f"only thinking{cut}: {_joined(thought)}", passes=not cut)
     raise ReplyError(f"a reply without content: {json.dumps(choice)}")

@@ -6,16 +6,21 @@ from polyprag.augment.writing.subjects import words_of
 from polyprag.augment.writing.targets import sentences_of
 from sharding.corpus.passages import Passage
 
+_SPEAK = r"(?:write|say|print|output|reply|respond|answer)"
 _ORDER = re.compile(
-    r"\b(?:ignore|disregard|forget|override)\b[^.!?\n]{0,40}\b(?:above|previous|prior|earlier|preceding"
-    r"|everything|instructions?|prompts?|rules?|guidelines?|task)\b"
-    r"|\b(?:write|say|print|output|reply|respond|answer|return|repeat|type)\b[^.!?\n]{0,30}[\"'“: ]"
-    r"(?-i:[A-Z]{4,})\b"
-    r"|\b(?:write|say|print|output|reply|respond|answer|return)\b (?:only|just|nothing but|instead)\b"
-    r"|\b(?:reply|respond|answer)\b[^.!?\n]{0,30}\b(?:every|all|any|each) (?:questions?|prompts?|requests?)"
-    r"[^.!?\n]{0,15}\bwith\b"
-    r"|\b(?:you are now|you are an?|act as|pretend to be)\b[^.!?\n]{0,30}\b(?:assistant|model|AI|bot|pirate)"
-    r"\b|\bsystem prompt\b|\bnew instructions?\b|\byour instructions\b|\bas an ai\b"
+    # "Ignore all previous instructions", but not "Never ignore the above warning".
+    r"(?<!not )(?<!never )(?<!n't )(?<!n\u2019t )\b(?:ignore|disregard|forget|override)\b"
+    r"(?: (?:all|any|of|the|your|these|those|my|our))*"
+    r" (?:above|previous|prior|earlier|preceding|instructions?|system prompt|prompts?"
+    r"|everything (?:above|before|you))\b"
+    # "..., and write HACKED"
+    rf"|(?:^|[.!?:;,]\s*|\b(?:and|then|instead|please|only|just)\s+){_SPEAK}\b"
+    r"(?: (?:with|only|just|exactly|nothing but|the|words?))*\s*[\"'“:]*\s*(?-i:[A-Z]{4,})\b"
+    rf"|\b{_SPEAK}(?: with)? (?:nothing but|exactly)\b"
+    r"|\b(?:reply|respond|answer)\b[^.!?\n]{0,30}\b(?:every|all|any|each) "
+    r"(?:questions?|prompts?|requests?)[^.!?\n]{0,15}\bwith\b"
+    r"|\b(?:you are now|act as|pretend to be)\b[^.!?\n]{0,30}\b(?:assistant|model|AI|bot|pirate)\b"
+    r"|\byour (?:system prompt|instructions are)\b|\bnew instructions:"
     r"|</?(?:system|assistant|user)>|\[/?INST\]|<\|\w+\|>",
     re.I,
 )

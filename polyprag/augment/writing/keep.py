@@ -1,5 +1,7 @@
 """What is kept of what a model wrote about a passage, item by item, and why the rest isn't."""
 
+# ruff: noqa: RUF001, SIM905 - the dashes and quotes of real text are what is matched
+
 import re
 import unicodedata
 from collections import Counter
@@ -26,7 +28,7 @@ _NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
     " sixteen seventeen eighteen nineteen twenty"
 ).split()
-_TENS = "thirty forty fifty sixty seventy eighty ninety hundred thousand".split()  # noqa: SIM905
+_TENS = "thirty forty fifty sixty seventy eighty ninety hundred thousand".split()
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)} | dict(
     zip(_TENS, ("30", "40", "50", "60", "70", "80", "90", "100", "1000"), strict=True)
 )
@@ -36,7 +38,9 @@ _A_NAME = re.compile(r"[A-Z][\w.'’&-]*(?: (?:of|the|de|la|and|[A-Z][\w.'’&-]
 _NOT_FOR_NUMBERS = re.compile(
     r"(?:who|whom|whose|why|where|how (?:did|do|does|is|was|are|were|can|should|must))\b", re.I
 )
-_NOT_FOR_NAMES = re.compile(r"(?:why|how (?:many|much|long|old|often|far)|how (?:did|do|does))\b", re.I)
+_NOT_FOR_NAMES = re.compile(
+    r"(?:why|how (?:many|much|long|old|often|far)|how (?:did|do|does))\b", re.I
+)
 _OWN_WORDS = 0.5  # the share of a question's words that the passage must have
 _FEWEST_WORDS, _MOST_WORDS = 3, 60  # of a question
 _MOST_WORDS_OF_ANSWER = 60
@@ -106,9 +110,7 @@ class Sieve:
         shown = one_line(text).encode(errors="replace").decode()
         self.dropped.append(Dropped(reason, shown[:_SHOWN]))
 
-    def written(
-        self, *, num_qas: int, num_rewrites: int, failure: str | None = None
-    ) -> Written:
+    def written(self, *, num_qas: int, num_rewrites: int, failure: str | None = None) -> Written:
         """Returns what is kept, up to these numbers: of every answer one question comes first."""
         turns: Counter[str] = Counter()
         turn_of = []

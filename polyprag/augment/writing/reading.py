@@ -12,7 +12,9 @@ _THINKING = re.compile(
     r"|\[THINK\].*?(?:\[/THINK\]|\Z)|<\|channel\|>analysis.*?(?:<\|channel\|>final<\|message\|>|\Z)",
     re.S | re.I,
 )
-_END_OF_THINKING = re.compile(r"\A(?:(?!<think).)*</(?:think|thinking|thought|reasoning)>", re.S | re.I)
+_END_OF_THINKING = re.compile(
+    r"\A(?:(?!<think).)*</(?:think|thinking|thought|reasoning)>", re.S | re.I
+)
 _FENCE = re.compile(r"^\s*```\w*\s*\n?|\n?\s*```\s*$")
 _LEAD_IN = re.compile(
     r"^(?:(?:sure|certainly|of course|okay|ok)[^\n]{0,20}[!,.:]\s*)?"
@@ -23,8 +25,8 @@ _LEAD_IN = re.compile(
 )
 _LISTED = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _Q_AND_A = re.compile(
-    r"(?:^|\n)\W*(?:question|q)\W*\d*\W*?[:.] *(?P<q>[^\n]+\?)\W*\n+\W*(?:short )?(?:answer|a)\W*\d*\W*?[:.]"
-    r" *(?P<a>[^\n]+)",
+    r"(?:^|\n)\W*(?:question|q)\W*\d*\W*?[:.] *(?P<q>[^\n]+\?)\W*\n+\W*(?:short )?"
+    r"(?:answer|a)\W*\d*\W*?[:.] *(?P<a>[^\n]+)",
     re.I,
 )
 _LISTS = ("qas", "questions", "qa", "items", "data", "pairs")

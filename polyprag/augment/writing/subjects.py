@@ -1,23 +1,25 @@
 """Whether a question says what it is about: whoever asks it hasn't the passage before him."""
 
+# ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
+
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
 from polyprag.augment.fact_patterns import NAME
+from polyprag.augment.facts import subject_name
 from polyprag.retrieval.analysis import Analyzer
 from sharding.corpus.passages import Passage
 
 HEADING = " > "  # between the headings that a chunk of a document has for a title
-_DISAMBIGUATION = re.compile(r"\s*\([^()]*\)\s*$")
 _LEAD = re.compile(
     rf"^(?:The |the )?({NAME})(?:,? \([^()]*\))?,? (?:is|was|are|were|has|have|had|makes|offers"
     r"|provides|runs|sells|lives|works)\b"
 )
 _NO_SUBJECT = frozenset(
-    "He She It They We I You This That These Those There Here What Who When Where Why How If In On"  # noqa: SIM905
-    " At For From By All Each Every Some No Not Please Note Our Your Their His Her Its".split()
+    "He She It They We I You This That These Those There Here What Who When Where Why How If In"  # noqa: SIM905
+    " On At For From By All Each Every Some No Not Please Note Our Your Their His Her Its".split()
 )
 _PRONOUN = re.compile(
     r"\b(?:he|she|it|they|him|her|his|hers|their|theirs|them|its|this|that one|these|those)\b", re.I
@@ -25,12 +27,14 @@ _PRONOUN = re.compile(
 # "the company" names nothing to somebody who hasn't the passage.
 _ABOUT_THE_TEXT = re.compile(
     r"\b(?:passage|text|excerpt|paragraph|article|document|snippet|sentence|above|below|following"
-    r"|the author|the speaker|the narrator|given (?:context|information)|mentioned|the context|the answer|(?:this|a|the) question)\b",
+    r"|the author|the speaker|the narrator|given (?:context|information)|mentioned|the context"
+    r"|the answer|(?:this|a|the) question)\b",
     re.I,
 )
 _ACCORDING = re.compile(
-    r"^(?:according to|based on|in|as (?:stated|described|mentioned) in) (?:the|this) (?:given |above )?"
-    r"(?:passage|text|excerpt|paragraph|article|document|context|information)(?: above)?,? *"
+    r"^(?:according to|based on|in|as (?:stated|described|mentioned) in) (?:the|this) "
+    r"(?:given |above )?(?:passage|text|excerpt|paragraph|article|document|context|information)"
+    r"(?: above)?,? *"
     r"|,? *(?:according to|as (?:stated|mentioned|described) in|mentioned in|in) (?:the|this) "
     r"(?:given |above )?(?:passage|text|excerpt|paragraph|article|document|context)(?=\?|$)",
     re.I,
@@ -40,7 +44,7 @@ _EMPTY_SLOT = re.compile(
     r"\S  +\S"
     r"|\b(?:is|was|are|were|did|does|do|has|have|had|of|by|in|for|to) *[?.]$(?<!\bto\?)"
     r"|^(?:when|where|why|how|in (?:which|what) \w+|on (?:which|what) \w+) "
-    r"(?:is|was|are|were|did|does|do|has|had) (?:\w+ed|born|built|made|held|die|come|located)\b[^,]*$"
+    r"(?:is|was|are|were|did|does|do|has|had) (?:\w+ed|born|built|made|held|die|come)\b[^,]*$"
     r"|\b(?:is|of) (?:the )?['’]s\b| '?s\b (?=\w+\?)",
     re.I,
 )
@@ -87,8 +91,7 @@ def subject_of(passage: Passage) -> str | None:
     """
     headings = headings_of(passage.title)
     if len(headings) == 1:
-        plain = _DISAMBIGUATION.sub("", headings[0]).strip()
-        return plain if _says(plain) else headings[0]
+        return subject_name(headings[0])
     lead = _LEAD.match(" ".join(passage.text.split()))
     if lead and lead.group(1).split()[0] not in _NO_SUBJECT:
         return lead.group(1)
@@ -126,8 +129,7 @@ class Subjects:
     def of(cls, passage: Passage) -> "Subjects":
         """Returns a passage's."""
         words = words_of()
-        names = _DISAMBIGUATION.sub("", passage.title)
-        title = frozenset(words.terms(names if _says(names) else passage.title))
+        title = frozenset(words.terms(subject_name(passage.title)))
         title = title - _asking_terms() or title  # "The Kite Company" is named by "Kite"
         lead = frozenset(words.terms(" ".join(passage.text.split()[:12])))
         is_of_one = len(headings_of(passage.title)) == 1 and bool(title & lead)

@@ -5,11 +5,14 @@ asked for a span of its own: a date, a number with its unit, a name, a clause, a
 cell of a table.
 """
 
+# ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from polyprag.augment.fact_patterns import MONTHS, NAME
+from polyprag.augment.facts import subject_name
 
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vs|etc|approx|c|ca|e\.g|i\.e|Inc|Ltd|Co|[A-Z]))\.$"
@@ -17,7 +20,7 @@ _ABBREVIATION = re.compile(
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])|\n+")
 _CELLS = re.compile(r"\s*\|\s*|\t+")
 _RULE_OF_TABLE = re.compile(r"[\s|:+=-]+")
-_BULLET = re.compile(r"\s*(?:[-*+•‣◦–]|\d{1,3}[.)]|[a-z][.)])\s+")  # noqa: RUF001 - a real bullet
+_BULLET = re.compile(r"\s*(?:[-*+•‣◦–]|\d{1,3}[.)]|[a-z][.)])\s+")
 _MOST_WORDS = 14  # of a span
 _FEWEST_LETTERS = 2
 
@@ -25,7 +28,7 @@ _DATE = re.compile(
     rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:{MONTHS})(?:,? \d{{4}})?"
     rf"|(?:{MONTHS}) \d{{1,2}}(?:st|nd|rd|th)?(?:, ?\d{{4}})?|(?:{MONTHS}) \d{{4}}"
     r"|\d{4}-\d\d-\d\d|\d{1,2}:\d\d(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?"
-    r"|(?:1[0-9]|20)\d\d(?:[–-](?:1[0-9]|20)?\d\d)?(?![\d,.]*\d))"  # noqa: RUF001
+    r"|(?:1[0-9]|20)\d\d(?:[–-](?:1[0-9]|20)?\d\d)?(?![\d,.]*\d))"
 )
 _NUMBER_WORDS = (
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
@@ -43,7 +46,9 @@ _NUMBER = re.compile(
 )
 _NAME = re.compile(rf"(?<![\w.]){NAME}")
 _QUOTED = re.compile(r"[\"“«]([^\"“”«»\n]{2,60})[\"”»]")
-_SERIES = re.compile(r"((?:[\w'’&-]+(?: [\w'’&-]+){0,3}, )+(?:[\w'’&-]+ ){1,4}(?:and|or) [\w'’ &-]+)")
+_SERIES = re.compile(
+    r"((?:[\w'’&-]+(?: [\w'’&-]+){0,3}, )+(?:[\w'’&-]+ ){1,4}(?:and|or) [\w'’ &-]+)"
+)
 _CLAUSE = re.compile(
     r"\b(?:because|so that|in order to|unless|until|provided that|only (?:if|when|after)|if|when"
     r"|after|before|by|must(?: not)?|may not|cannot|should(?: not)?|is required to|are required to"
@@ -102,7 +107,7 @@ def targets_of(text: str, *, title: str = "") -> list[Target]:
         Each text once. Every sentence's best span comes before any sentence's second one, so that
         any number from the front is spread over the whole passage.
     """
-    seen = {_key(name) for name in (title, re.sub(r"\s*\([^()]*\)$", "", title)) if name}
+    seen = {_key(title), _key(subject_name(title))}
     sentences = sentences_of(text)
     columns: list[str] | None = None
     by_sentence: list[list[Target]] = []
@@ -179,7 +184,7 @@ def _row(columns: list[str], cells: list[str]) -> str:
 
 
 def _clean(span: str) -> str:
-    return " ".join(span.split()).strip(" ,.;:!?-–*_`\"“”|")  # noqa: RUF001
+    return " ".join(span.split()).strip(' ,.;:!?-–*_`"“”|')
 
 
 def _key(text: str) -> str:
@@ -199,8 +204,6 @@ def _without_overlap(found: list[Target]) -> list[Target]:
     kept: list[Target] = []
     for target in found:
         padded = f" {_key(target.text)} "
-        if not any(
-            padded in f" {_key(other.text)} " and target.kind != "clause" for other in kept
-        ):
+        if not any(padded in f" {_key(other.text)} " and target.kind != "clause" for other in kept):
             kept.append(target)
     return kept

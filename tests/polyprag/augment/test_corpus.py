@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from msgspec import structs
 from polyprag.augment import corpus as driver
 from polyprag.augment import rules
 from polyprag.augment.corpus import augment_corpus, describe, num_without_augmentation
+from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig, Config, ModelConfig
 from polyprag.errors import ConfigError, CorpusError
 from polyprag.method.examples import count_examples
@@ -81,11 +82,12 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
 ) -> None:
     asked: list[int] = []
 
-    def writing(passages: Sequence[Passage]) -> list[Augmentation]:
+    def writing(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
         if len(asked) >= 2:
             raise KeyboardInterrupt
         asked.extend(passage.id for passage in passages)
-        return [Augmentation(rewrites=(passage.title,), qas=()) for passage in passages]
+        for at, passage in enumerate(passages):
+            yield at, Written(Augmentation(rewrites=(passage.title,), qas=()))
 
     monkeypatch.setattr(driver, "_writer", lambda config: writing)
     with pytest.raises(KeyboardInterrupt):
@@ -96,9 +98,10 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
 
     again: list[int] = []
 
-    def finishing(passages: Sequence[Passage]) -> list[Augmentation]:
+    def finishing(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
         again.extend(passage.id for passage in passages)
-        return [Augmentation(rewrites=(passage.title,), qas=()) for passage in passages]
+        for at, passage in enumerate(passages):
+            yield at, Written(Augmentation(rewrites=(passage.title,), qas=()))
 
     monkeypatch.setattr(driver, "_writer", lambda config: finishing)
     augment_corpus(run_dir, Config())
@@ -117,9 +120,10 @@ def test_nothing_is_written_about_a_removed_passage(
     remove_passages(run_dir / "corpus", [0, 4], count=driver.counts_of)  # 4 is a partition's only
     asked: list[int] = []
 
-    def writing(passages: Sequence[Passage]) -> list[Augmentation]:
+    def writing(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
         asked.extend(passage.id for passage in passages)
-        return [Augmentation(rewrites=(passage.title,), qas=()) for passage in passages]
+        for at, passage in enumerate(passages):
+            yield at, Written(Augmentation(rewrites=(passage.title,), qas=()))
 
     monkeypatch.setattr(driver, "_writer", lambda config: writing)
     manifest = augment_corpus(run_dir, Config())

@@ -246,7 +246,7 @@ def test_content_in_parts_and_after_thinking_is_read(server: Server) -> None:
         {"type": "output_text", "text": text[20:]},
     ]
     ways = {
-        0: said("<think>\nIs it {\"qas\": []}?\n</think>\n" + items(0)),
+        0: said('<think>\nIs it {"qas": []}?\n</think>\n' + items(0)),
         1: said(parts),
         2: said("I should answer {}.</think>" + items(2)),
         3: Answer({"choices": [{"index": 0, "text": items(3), "finish_reason": "stop"}]}),
@@ -267,7 +267,8 @@ def test_after_failures_in_a_row_nothing_more_is_asked(server: Server) -> None:
     assert [number for number, _, _ in server.requests] == [0, 1, 2]
     assert [each.failure is None for each in written] == [True] + [False] * 5
     assert written[5].failure == (
-        "not asked: the endpoint failed 2 times in a row, at last with HTTP 503: no healthy upstream"
+        "not asked: the endpoint failed 2 times in a row, at last with HTTP 503: no healthy "
+        "upstream"
     )
     assert all(each.failure for each in written_by(writer, PASSAGES[3:]))  # the next partition
     assert len(server.requests) == 3
