@@ -148,7 +148,7 @@ class Sieve:
         """Keeps a question and its answer, or returns why it isn't kept."""
         raw = without_reference(_plain(item.question.strip()))
         question, answer = one_line(raw), one_line(_plain(item.answer)).strip(" \"'“”")
-        if not _is_question(question) or not answer or _is_garbled(item.shown()):
+        if not _is_question(question) or _is_garbled(question) or _is_garbled(answer):
             return MALFORMED
         if len(answer.split()) > _MOST_WORDS_OF_ANSWER:
             return MALFORMED
@@ -198,7 +198,8 @@ class Sieve:
         """
         words = question.split()[1:]
         names = [each for each in words if each.strip("\"'“(‘")[:1].isupper() and len(each) > 1]
-        terms = words_of().terms(" ".join(names))
+        plain = re.sub(r"\b([A-Z])\.(?=[A-Z]\.|\W|$)", r"\1", " ".join(names))  # "F.C." as "FC"
+        terms = words_of().terms(plain)
         if any(term not in self._terms and not _ASKS.fullmatch(term) for term in terms):
             return True
         own = own_terms(question)

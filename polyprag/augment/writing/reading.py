@@ -25,8 +25,8 @@ _LEAD_IN = re.compile(
 )
 _LISTED = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _Q_AND_A = re.compile(
-    r"(?:^|\n)\W*(?:question|q)\W*\d*\W*?[:.] *(?P<q>[^\n]+\?)\W*\n+\W*(?:short )?"
-    r"(?:answer|a)\W*\d*\W*?[:.] *(?P<a>[^\n]+)",
+    r"(?:^|\n)\W*(?:question|q)\W*\d*\W*?[:.][\s*]*(?P<q>[^\n]+\?)\W*\n+\W*(?:short )?"
+    r"(?:answer|a)\W*\d*\W*?[:.][\s*]*(?P<a>[^\n]+)",
     re.I,
 )
 _LISTS = ("qas", "questions", "qa", "items", "data", "pairs")

@@ -41,14 +41,14 @@ _ACCORDING = re.compile(
 )
 # A slot that a template or a model left empty: "When was  founded?", "When was founded?", "Who is?"
 _EMPTY_SLOT = re.compile(
-    r"\S  +\S"
-    r"|\b(?:is|was|are|were|did|does|do|has|have|had|of|by|in|for|to) *[?.]$(?<!\bto\?)"
+    r"\S  +(?-i:[a-z])"
+    r"|\b(?:is|was|are|were|did|does|do|has|have|had|of|by|in|for|to|from) +[?.]$"
+    r"|^(?:who|what|where|when|why|how|which) (?:is|was|are|were|did|does|do)\?$"
     r"|^(?:when|where|why|how|in (?:which|what) \w+|on (?:which|what) \w+) "
     r"(?:is|was|are|were|did|does|do|has|had) (?:\w+ed|born|built|made|held|die|come)\b[^,]*$"
     r"|\b(?:is|of) (?:the )?['’]s\b| '?s\b (?=\w+\?)",
     re.I,
 )
-_WILL_DO = re.compile(r"\b(?:for|to|by|in|of|from|with|on|about|at) *\?$", re.I)
 # Words of a question that say what is asked for, not of what.
 _ASKING = (
     "year date time day month name named called call kind type sort place country city town person"
@@ -142,7 +142,7 @@ class Subjects:
             question: as it was written, its spaces included: an empty slot is seen by them.
             answer: its words don't count, wherever they stand.
         """
-        if _EMPTY_SLOT.search(question) and not _WILL_DO.search(question):
+        if _EMPTY_SLOT.search(question):
             return False
         if _ABOUT_THE_TEXT.search(question) and not _terms(_ABOUT_THE_TEXT, question) <= self.title:
             return False

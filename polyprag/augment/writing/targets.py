@@ -49,11 +49,11 @@ _QUOTED = re.compile(r"[\"“«]([^\"“”«»\n]{2,60})[\"”»]")
 _SERIES = re.compile(
     r"((?:[\w'’&-]+(?: [\w'’&-]+){0,3}, )+(?:[\w'’&-]+ ){1,4}(?:and|or) [\w'’ &-]+)"
 )
+_JOINTS = r"because|so that|in order to|unless|until|provided that|if|when|after|before"
 _CLAUSE = re.compile(
-    r"\b(?:because|so that|in order to|unless|until|provided that|only (?:if|when|after)|if|when"
-    r"|after|before|by|must(?: not)?|may not|cannot|should(?: not)?|is required to|are required to"
-    r"|is responsible for|are responsible for|is used (?:for|to)|consists of|known as|called|means)"
-    r" ([^.;:()\n,]{6,90})",
+    rf"\b(?:(?:only )?(?:{_JOINTS})|by|must(?: not)?|may not|cannot|should(?: not)?|is required to"
+    r"|are required to|is responsible for|are responsible for|is used (?:for|to)|consists of"
+    rf"|known as|called|means) ((?:(?!\b(?:{_JOINTS})\b)[^.;:()\n,]){{6,90}})",
     re.I,
 )
 _IS_A = re.compile(r"\b(?:is|was|are|were) ((?:an?|the|one of) [^.;:()\n,]{4,80})")
