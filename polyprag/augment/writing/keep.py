@@ -18,6 +18,7 @@ MALFORMED, INSTRUCTION, NO_SUBJECT = "malformed", "instruction", "no subject"
 UNSUPPORTED, OVERLAP, DUPLICATE = "unsupported", "evaluation overlap", "duplicate"
 OVER_BUDGET = "over budget"
 
+_ACRONYM = re.compile(r"\b([A-Z])\.(?=[A-Z]\.|\W|$)")  # "F.C." is "FC"
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _ASKS = re.compile(
     r"\b(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|may"
@@ -198,11 +199,10 @@ class Sieve:
         """
         words = question.split()[1:]
         names = [each for each in words if each.strip("\"'“(‘")[:1].isupper() and len(each) > 1]
-        plain = re.sub(r"\b([A-Z])\.(?=[A-Z]\.|\W|$)", r"\1", " ".join(names))  # "F.C." as "FC"
-        terms = words_of().terms(plain)
+        terms = words_of().terms(_ACRONYM.sub(r"\1", " ".join(names)))
         if any(term not in self._terms and not _ASKS.fullmatch(term) for term in terms):
             return True
-        own = own_terms(question)
+        own = own_terms(_ACRONYM.sub(r"\1", question))
         return len(own & self._terms) < _OWN_WORDS * len(own)
 
 

@@ -56,6 +56,11 @@ _ASKING = (
     " did done happen happened make made take took use used give given get born found founded know"
     " known located locate become became mean describe description start begin end company film"
     " book song album team club village man woman organisation organization group population"
+    " what which who whom whose when where why how many can could may might must shall should will"
+    " would from under over up down out off about after before during since until between against"
+    " than so very also only own same other another any some all both each few more most its his"
+    " her their our your my you we he she him them us there here has have had having been being"
+    " were did does doing am just per within without among through along into onto upon"
     " someone something work works worked play played say said tell state true false"
 )
 _FEWEST_WORDS = 2  # of the passage's own, where a question names nothing
