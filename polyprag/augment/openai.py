@@ -1,5 +1,6 @@
 """Augmentation by an OpenAI-compatible endpoint, with a bounded number of passages at once."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,18 @@ _FORMATS: tuple[dict[str, Any] | None, ...] = (
 )
 _FORMAT_WORDS = ("response_format", "json_schema", "json_object", "guided", "structured")
 _LIMITS = ("max_tokens", "max_completion_tokens")
+_HAS_NOT = re.compile(
+    r"support|unknown|unrecogni[sz]ed|unexpected|extra|not (?:permitted|allowed|available)|instead"
+    r"|only the default|use .?max_",
+)
+# How servers say that a request has more tokens than their model reads.
+_TOO_LONG = re.compile(
+    r"context (?:length|window|size)|too (?:long|large|many tokens)|maximum.{0,20}(?:length|tokens)"
+    r"|exceed",
+    re.IGNORECASE,
+)
+_TOO_LONG_STATUS = (400, 413, 422)
+_FEWEST_CHARACTERS = 500  # of a passage: a refusal of so little is about something else
 
 
 class OpenAIWriter:
@@ -153,8 +166,9 @@ class OpenAIWriter:
             ReplyError: nothing came.
             EndpointError: the key, the model or the address is wrong.
         """
-        prompt = instruction(request)
+        shown: int | None = None  # characters of the passage; all, unless the server can't read it
         while True:
+            prompt = instruction(request, num_characters=shown)
             sent = self._options.now(
                 temperature=temperature,
                 limit=self.config.max_new_tokens,
@@ -168,6 +182,10 @@ class OpenAIWriter:
             except openai.OpenAIError as error:
                 problem = error_of(error)
                 if self._options.can_go_without(problem, sent):
+                    continue
+                size = len(request.passage.text) if shown is None else shown
+                if _is_too_long(problem) and size > _FEWEST_CHARACTERS:
+                    shown = size // 2
                     continue
                 raise self._raised(problem) from error
             except ReplyError as error:
@@ -207,6 +225,8 @@ class OpenAIWriter:
         )
 
     def _unusable(self, reason: str) -> EndpointError:
+        """Returns the error that ends all; what waits isn't asked any more."""
+        self._is_down.set()
         return EndpointError(
             f"augment.model={self._model!r} at {self._client.base_url.host} gave no usable reply: "
             f"{reason}. Check augment.base_url (it mostly ends in /v1), augment.model and the key "
@@ -242,6 +262,8 @@ class _Options:
                 if sent["response_format"] == self._formats[0]:
                     self._formats.pop(0)
                 return True
+            if not _HAS_NOT.search(words):
+                return False
             named = [name for name in _LIMITS if name in sent and name in words]
             if named:
                 if self._limits and self._limits[0] == named[0]:
@@ -251,6 +273,10 @@ class _Options:
                 self._temperature = False
                 return True
         return False
+
+
+def _is_too_long(error: ReplyError) -> bool:
+    return error.status in _TOO_LONG_STATUS and _TOO_LONG.search(str(error)) is not None
 
 
 def _may_pass(error: ReplyError) -> bool:

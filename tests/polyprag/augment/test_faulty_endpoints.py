@@ -306,6 +306,22 @@ def test_options_that_an_endpoint_has_not_are_left_away_once_for_all(server: Ser
     assert server.requests[-1][2].keys() == {"model", "messages", "max_completion_tokens"}
 
 
+def test_a_passage_that_is_too_long_for_the_model_is_cut_and_no_option_is_lost(
+    server: Server,
+) -> None:
+    def reply(number: int, before: int) -> Answer:
+        if len(server.requests[-1][2]["messages"][0]["content"]) < 3000:
+            return good(number)
+        words = "maximum context length is 900 tokens, but 512 are for the reply (max_tokens)"
+        return Answer({"error": {"message": words}}, 400)
+
+    server.reply = reply
+    long = Passage(id=1, key="1", title="Ada1", text=PASSAGES[1].text + " She slept." * 2000)
+    (one,) = written_by(OpenAIWriter(config(server)), [long])
+    assert [qa.answer for qa in one.augmentation.qas] == ["Lima"]
+    assert all("max_tokens" in body for _, _, body in server.requests)
+
+
 def test_questions_are_asked_for_with_a_schema(server: Server) -> None:
     written_by(OpenAIWriter(config(server)), PASSAGES[:1])
     sent = server.requests[0][2]["response_format"]
