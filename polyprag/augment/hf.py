@@ -8,9 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.generation import NewlineEnds, continuations
 from polyprag.augment.prompt import instruction
-from polyprag.augment.writing.asks import ITEMS, SPAN, Request
+from polyprag.augment.writing.asks import ITEMS, SPAN, ModelRequest
 from polyprag.augment.writing.avoided import avoided_in
-from polyprag.augment.writing.work import Work
+from polyprag.augment.writing.work import PassageWork
 from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig, Config, GenerationConfig
 from polyprag.errors import ConfigError
@@ -77,7 +77,7 @@ class HFWriter:
         for start in range(0, len(passages), size):
             block = passages[start : start + size]
             works = [
-                Work(passage, self.config, simple=self.simple, avoided=self._avoided)
+                PassageWork(passage, self.config, simple=self.simple, avoided=self._avoided)
                 for passage in block
             ]
             self._ask([(work, request) for work in works for request in work.question_requests()])
@@ -85,7 +85,7 @@ class HFWriter:
             for at, work in enumerate(works, start=start):
                 yield at, work.written()
 
-    def _ask(self, pending: list[tuple[Work, Request]]) -> None:
+    def _ask(self, pending: list[tuple[PassageWork, ModelRequest]]) -> None:
         """Asks, and asks again, by sampling, where a reply has nothing of what was asked for."""
         tries = 1 + (self.config.max_retries if self.config.temperature > 0 else 0)
         for attempt in range(tries):
@@ -101,7 +101,7 @@ class HFWriter:
             pending = failed
 
     @torch.inference_mode()
-    def complete(self, requests: Sequence[Request], attempt: int) -> list[str]:
+    def complete(self, requests: Sequence[ModelRequest], attempt: int) -> list[str]:
         """Returns the model's text for each request: greedy at first, sampled afterwards.
 
         Later attempts and later turns of a request are sampled, seeded by the first passage of each
@@ -143,7 +143,7 @@ class HFWriter:
             return most
         return min(most, _TOKENS_OF_QUESTION if kind == SPAN else longest + _TOKENS_MORE)
 
-    def _request_ids(self, request: Request) -> list[int]:
+    def _request_ids(self, request: ModelRequest) -> list[int]:
         """Returns the request's token ids, the passage cut where the window is too short for it."""
         max_tokens = prompt_tokens(self.model.config, self.config.max_new_tokens)
 

@@ -11,10 +11,10 @@ import openai
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 
 from polyprag.augment.prompt import EMPTY, SCHEMA, instruction
-from polyprag.augment.writing.asks import ITEMS, Request
+from polyprag.augment.writing.asks import ITEMS, ModelRequest
 from polyprag.augment.writing.avoided import avoided_in
-from polyprag.augment.writing.completions import ReplyError, error_of, shortened, text_of
-from polyprag.augment.writing.work import Work
+from polyprag.augment.writing.completions import ReplyError, error_of, said_in, shortened
+from polyprag.augment.writing.work import PassageWork
 from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig
 from polyprag.endpoint import EndpointError, client_of
@@ -109,7 +109,7 @@ class OpenAIWriter:
     def _write(self, passage: Passage) -> Written:
         if self._is_down.is_set():
             return Written(EMPTY, failure=self._not_asked())
-        work = Work(
+        work = PassageWork(
             passage, self.config, simple=self.config.style == "spans", avoided=self._avoided
         )
         try:
@@ -123,7 +123,7 @@ class OpenAIWriter:
             self._failures_in_a_row = 0
         return work.written()
 
-    def _ask(self, work: Work, request: Request) -> None:
+    def _ask(self, work: PassageWork, request: ModelRequest) -> None:
         """Asks until a reply has what was asked for.
 
         Raises:
@@ -151,7 +151,7 @@ class OpenAIWriter:
                     words = f"nothing of what was asked for in the reply: {reply}"
                     raise ReplyError(words, passes=passes, retry_after_s=0.0)
 
-    def _temperature(self, request: Request, attempt: int) -> float:
+    def _temperature(self, request: ModelRequest, attempt: int) -> float:
         return self.config.temperature if attempt > 1 or request.turn else 0.0
 
     def _is_enough(self, state: RetryCallState, started: float) -> bool:
@@ -159,7 +159,7 @@ class OpenAIWriter:
         late = time.monotonic() - started + _wait_s(state) > self.config.retry_s
         return late or self._is_down.is_set() or state.attempt_number > self.config.max_retries
 
-    def _reply(self, request: Request, temperature: float) -> str:
+    def _reply(self, request: ModelRequest, temperature: float) -> str:
         """Returns what the model says to one request.
 
         Raises:
@@ -178,7 +178,7 @@ class OpenAIWriter:
                 raw = self._client.chat.completions.with_raw_response.create(
                     model=self._model, messages=[{"role": "user", "content": prompt}], **sent
                 )
-                said = text_of(raw.http_response, max_tokens=self.config.max_new_tokens)
+                said = said_in(raw.http_response, max_tokens=self.config.max_new_tokens)
             except openai.OpenAIError as error:
                 problem = error_of(error)
                 if self._options.can_go_without(problem, sent):

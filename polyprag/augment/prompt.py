@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from polyprag.augment.writing.asks import CONDITIONED, IMPLICATIONS, ITEMS, SPAN, Ask, Request
+from polyprag.augment.writing.asks import CONDITIONED, IMPLICATIONS, ITEMS, SPAN, Ask, ModelRequest
 from polyprag.augment.writing.subjects import subject_of
 from polyprag.method.window import first_characters
 from sharding.corpus.passages import Augmentation, Passage
@@ -56,7 +56,9 @@ _PATTERN = (
 _WORDS_OF_SENTENCE = 60  # of a target's sentence, at most, for a small model
 
 
-def instruction(request: Request, *, num_characters: int | None = None, chat: bool = True) -> str:
+def instruction(
+    request: ModelRequest, *, num_characters: int | None = None, chat: bool = True
+) -> str:
     """Returns what to say to the model.
 
     Args:
@@ -76,7 +78,7 @@ def instruction(request: Request, *, num_characters: int | None = None, chat: bo
     return f"{_shown(passage)}\n\n{wanted}\n\n{lead}"
 
 
-def _wanted(request: Request) -> str:
+def _wanted(request: ModelRequest) -> str:
     if request.kind == ITEMS:
         return _items(request)
     if request.kind == IMPLICATIONS:
@@ -98,7 +100,7 @@ def _wanted(request: Request) -> str:
     )
 
 
-def _items(request: Request) -> str:
+def _items(request: ModelRequest) -> str:
     lines = [f"{number}. {_one(ask)}" for number, ask in enumerate(request.asks, start=1)]
     what = (
         "Write these questions, as people would ask them who know of the subject but haven't read "
@@ -137,7 +139,7 @@ def _shown(passage: Passage) -> str:
     )
 
 
-def _part(request: Request, num_characters: int) -> str:
+def _part(request: ModelRequest, num_characters: int) -> str:
     """Returns so many characters of the passage, about what is asked."""
     text = request.passage.text
     places = [text.find(ask.answer) for ask in request.asks]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from polyprag.augment.writing.injected import Orders
 from polyprag.augment.writing.subjects import subject_of
-from polyprag.augment.writing.targets import Target, sentences_of, targets_of
+from polyprag.augment.writing.targets import AskedSpan, lines_and_sentences, targets_of
 from sharding.corpus.passages import Passage
 
 # How a request is worded and its reply is read.
@@ -38,7 +38,7 @@ class Ask:
         context: the sentence that says it.
         mention: what they must have in them; empty for anything.
         count: how many wordings.
-        kind: of the answer: see `Target`.
+        kind: of the answer: see `AskedSpan`.
         opening: what the question begins with, where it is asked for alone.
     """
 
@@ -51,7 +51,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ModelRequest:
     """One thing to say to a model.
 
     Attributes:
@@ -89,7 +89,7 @@ def asks_of(passage: Passage, num_qas: int, *, more: float = _MORE) -> list[Ask]
     targets = [each for each in found if each.sentence not in orders.sentences]
     wanted = round(num_qas * more)
     num_reversed = wanted // _REVERSED if subject else 0
-    chosen = _chosen(targets, wanted - num_reversed, len(sentences_of(passage.text)))
+    chosen = _chosen(targets, wanted - num_reversed, len(lines_and_sentences(passage.text)))
     counts = _shares(wanted - num_reversed, len(chosen))
     asks = [
         Ask(target.text, target.context, count=count, kind=target.kind)
@@ -100,12 +100,12 @@ def asks_of(passage: Passage, num_qas: int, *, more: float = _MORE) -> list[Ask]
     return asks
 
 
-def question_requests(passage: Passage, num_qas: int, *, at_once: int) -> list[Request]:
+def question_requests(passage: Passage, num_qas: int, *, at_once: int) -> list[ModelRequest]:
     """Returns requests for several questions each, at most `at_once`."""
     asks = asks_of(passage, num_qas)
     if not asks:
-        return [Request(ITEMS, passage, num_qas=min(num_qas, at_once))] if num_qas else []
-    requests: list[Request] = []
+        return [ModelRequest(ITEMS, passage, num_qas=min(num_qas, at_once))] if num_qas else []
+    requests: list[ModelRequest] = []
     batch: list[Ask] = []
     # Neighbours together: where a window is too short, a part of the passage is shown to each.
     for ask in sorted(asks, key=lambda ask: passage.text.find(ask.mention or ask.answer)):
@@ -116,7 +116,7 @@ def question_requests(passage: Passage, num_qas: int, *, at_once: int) -> list[R
     return [*requests, _items(passage, batch)]
 
 
-def span_requests(passage: Passage, num_qas: int, *, more: float) -> list[Request]:
+def span_requests(passage: Passage, num_qas: int, *, more: float) -> list[ModelRequest]:
     """Returns requests for one question each: every target's first wording, then the second ones.
 
     Args:
@@ -127,7 +127,7 @@ def span_requests(passage: Passage, num_qas: int, *, more: float) -> list[Reques
     asks = asks_of(passage, num_qas, more=more)
     turns = max((ask.count for ask in asks), default=0)
     return [
-        Request(SPAN, passage, (_opened(ask, turn),), 1, turn=turn)
+        ModelRequest(SPAN, passage, (_opened(ask, turn),), 1, turn=turn)
         for turn in range(turns)
         for ask in asks
         if turn < ask.count
@@ -136,7 +136,7 @@ def span_requests(passage: Passage, num_qas: int, *, more: float) -> list[Reques
 
 def rewrite_requests(
     passage: Passage, num_rewrites: int, *, questions: Sequence[str], simple: bool
-) -> list[Request]:
+) -> list[ModelRequest]:
     """Returns requests for rewrites: in other words, as what follows from it, for a question.
 
     Args:
@@ -152,7 +152,7 @@ def rewrite_requests(
         if kind == CONDITIONED and not questions:
             kind, turn = REWRITE, number
         question = questions[(7 * turn) % len(questions)] if kind == CONDITIONED else ""
-        requests.append(Request(kind, passage, question=question, turn=turn))
+        requests.append(ModelRequest(kind, passage, question=question, turn=turn))
     return requests
 
 
@@ -162,11 +162,11 @@ def _opened(ask: Ask, turn: int) -> Ask:
     return replace(ask, opening=openings[turn % len(openings)])
 
 
-def _items(passage: Passage, asks: Sequence[Ask]) -> Request:
-    return Request(ITEMS, passage, tuple(asks), sum(ask.count for ask in asks))
+def _items(passage: Passage, asks: Sequence[Ask]) -> ModelRequest:
+    return ModelRequest(ITEMS, passage, tuple(asks), sum(ask.count for ask in asks))
 
 
-def _chosen(targets: Sequence[Target], wanted: int, num_sentences: int) -> list[Target]:
+def _chosen(targets: Sequence[AskedSpan], wanted: int, num_sentences: int) -> list[AskedSpan]:
     """Returns targets from the front: of each sentence one, and no fewer than for two wordings."""
     number = max(wanted // _WORDINGS, min(num_sentences, wanted))
     return list(targets[:number])
@@ -180,7 +180,7 @@ def _shares(wanted: int, number: int) -> list[int]:
     return [min(_MOST_WORDINGS, each + (i < over)) for i in range(number)]
 
 
-def _telling(targets: Sequence[Target]) -> list[Target]:
+def _telling(targets: Sequence[AskedSpan]) -> list[AskedSpan]:
     """Returns targets whose mention tells what a question is about: names and clauses first."""
     rank = {"name": 0, "quoted": 0, "clause": 1, "item": 1, "series": 1, "date": 2, "number": 2}
     return sorted(targets, key=lambda target: rank.get(target.kind, 3))

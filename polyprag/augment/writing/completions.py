@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import openai
 
-from polyprag.augment.writing.keep import one_line
+from polyprag.augment.writing.keep import on_one_line
 from polyprag.augment.writing.reading import without_thinking
 
 _SHOWN = 300  # characters of a server's words
@@ -55,10 +55,10 @@ class ReplyError(Exception):
 def shortened(words: str) -> str:
     """Returns a server's words on one line, without what can't be shown."""
     clean = "".join(c if c.isprintable() else " " for c in words)
-    return one_line(clean.encode(errors="replace").decode())[:_SHOWN]
+    return on_one_line(clean.encode(errors="replace").decode())[:_SHOWN]
 
 
-def text_of(response: httpx.Response, *, max_tokens: int) -> str:
+def said_in(response: httpx.Response, *, max_tokens: int) -> str:
     """Returns what the model said, without its thinking.
 
     Args:
@@ -195,4 +195,4 @@ def _is_html(response: httpx.Response) -> bool:
 
 def _plain(page: str) -> str:
     """Returns a web page's text."""
-    return one_line(_TAGS.sub(" ", page))
+    return on_one_line(_TAGS.sub(" ", page))

@@ -3,7 +3,7 @@
 import re
 
 from polyprag.augment.writing.subjects import words_of
-from polyprag.augment.writing.targets import sentences_of
+from polyprag.augment.writing.targets import lines_and_sentences
 from sharding.corpus.passages import Passage
 
 _SPEAK = r"(?:write|say|print|output|reply|respond|answer)"
@@ -33,7 +33,7 @@ class Orders:
     def __init__(self, passage: Passage) -> None:
         """Looks for them in the title and the text."""
         words = words_of()
-        sentences = sentences_of(passage.text)
+        sentences = lines_and_sentences(passage.text)
         self.sentences = frozenset(
             number for number, sentence in enumerate(sentences) if is_order(sentence)
         )

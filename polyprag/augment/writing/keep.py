@@ -14,7 +14,7 @@ from polyprag.augment.writing.subjects import Subjects, own_terms, without_refer
 from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
 
-MALFORMED, INSTRUCTION, NO_SUBJECT = "malformed", "instruction", "no subject"
+MALFORMED, INSTRUCTION, WITHOUT_SUBJECT = "malformed", "instruction", "no subject"
 UNSUPPORTED, OVERLAP, DUPLICATE = "unsupported", "evaluation overlap", "duplicate"
 OVER_BUDGET = "over budget"
 
@@ -67,7 +67,7 @@ class Proposed:
 
     def shown(self) -> str:
         """Returns the item on one line."""
-        return one_line(f"{self.question} -> {self.answer}" if self.question else self.answer)
+        return on_one_line(f"{self.question} -> {self.answer}" if self.question else self.answer)
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class Sieve:
 
     def drop(self, reason: str, text: str) -> None:
         """Notes what isn't kept."""
-        shown = one_line(text).encode(errors="replace").decode()
+        shown = on_one_line(text).encode(errors="replace").decode()
         self.dropped.append(Dropped(reason, shown[:_SHOWN]))
 
     def written(self, *, num_qas: int, num_rewrites: int, failure: str | None = None) -> Written:
@@ -148,7 +148,7 @@ class Sieve:
     def _qa(self, item: Proposed) -> str | None:
         """Keeps a question and its answer, or returns why it isn't kept."""
         raw = without_reference(_plain(item.question.strip()))
-        question, answer = one_line(raw), one_line(_plain(item.answer)).strip(" \"'“”")
+        question, answer = on_one_line(raw), on_one_line(_plain(item.answer)).strip(" \"'“”")
         if not _is_question(question) or _is_garbled(question) or _is_garbled(answer):
             return MALFORMED
         if len(answer.split()) > _MOST_WORDS_OF_ANSWER:
@@ -156,7 +156,7 @@ class Sieve:
         if is_order(question) or self.orders.are_in(answer) or self.orders.are_in(question):
             return INSTRUCTION
         if not self._subjects.are_in(raw, answer=answer):
-            return NO_SUBJECT
+            return WITHOUT_SUBJECT
         if not self.supports(answer) or not set(_numbers_of(question)) <= self._numbers:
             return UNSUPPORTED
         if _says_answer(question, answer):
@@ -168,14 +168,14 @@ class Sieve:
         if _key(question) in self._seen:
             return DUPLICATE
         self._seen.add(_key(question))
-        full = one_line(_plain(item.full_answer))
+        full = on_one_line(_plain(item.full_answer))
         if not full or not self.supports(full, share=_SHARE_OF_REWRITE) or self.orders.are_in(full):
             full = answer
         self.qas.append(QA(question, answer, full))
         return None
 
     def _rewrite(self, item: Proposed) -> str | None:
-        text = one_line(_plain(item.answer))
+        text = on_one_line(_plain(item.answer))
         if not text or _is_garbled(text):
             return MALFORMED
         if self.orders.are_in(text) or (is_order(text) and not self.orders.sentences):
@@ -206,7 +206,7 @@ class Sieve:
         return len(own & self._terms) < _OWN_WORDS * len(own)
 
 
-def one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Returns a text with its white space as single spaces."""
     return " ".join(text.split())
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from polyprag.augment.writing.keep import Proposed, one_line
+from polyprag.augment.writing.keep import Proposed, on_one_line
 
 _THINKING = re.compile(
     r"<(think|thinking|thought|reasoning|reflection)\b[^>]*>.*?(?:</\1>|\Z)"
@@ -73,7 +73,7 @@ def proposed_text(reply: str) -> str:
     text = _FENCE.sub("", without_thinking(reply)).strip()
     text = _LEAD_IN.sub("", text).strip()
     lines = [_LISTED.sub("", line) for line in text.splitlines()]
-    text = one_line(" ".join(lines))
+    text = on_one_line(" ".join(lines))
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 

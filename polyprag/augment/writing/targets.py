@@ -68,7 +68,7 @@ _NO_NAME = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class AskedSpan:
     """A span of a passage that some question should have as its answer.
 
     Attributes:
@@ -84,7 +84,7 @@ class Target:
     context: str
 
 
-def sentences_of(text: str) -> list[str]:
+def lines_and_sentences(text: str) -> list[str]:
     """Returns a text's sentences; a line ends one, so that list items and table rows are some."""
     found, start = [], 0
     for match in _SENTENCE_END.finditer(text):
@@ -96,7 +96,7 @@ def sentences_of(text: str) -> list[str]:
     return [sentence for sentence in found if any(c.isalnum() for c in sentence)]
 
 
-def targets_of(text: str, *, title: str = "") -> list[Target]:
+def targets_of(text: str, *, title: str = "") -> list[AskedSpan]:
     """Returns the spans of a passage that are worth asking about.
 
     Args:
@@ -108,9 +108,9 @@ def targets_of(text: str, *, title: str = "") -> list[Target]:
         any number from the front is spread over the whole passage.
     """
     seen = {_key(title), _key(subject_name(title))}
-    sentences = sentences_of(text)
+    sentences = lines_and_sentences(text)
     columns: list[str] | None = None
-    by_sentence: list[list[Target]] = []
+    by_sentence: list[list[AskedSpan]] = []
     for number, sentence in enumerate(sentences):
         cells = _cells(sentence)
         found = []
@@ -127,7 +127,7 @@ def targets_of(text: str, *, title: str = "") -> list[Target]:
             if key in seen or not _is_worth(clean, kind):
                 continue
             seen.add(key)
-            found.append(Target(kind, clean, number, context))
+            found.append(AskedSpan(kind, clean, number, context))
         by_sentence.append(_without_overlap(found))
     most = max(map(len, by_sentence), default=0)
     return [found[turn] for turn in range(most) for found in by_sentence if turn < len(found)]
@@ -199,9 +199,9 @@ def _is_worth(span: str, kind: str) -> bool:
     return sum(c.isalpha() for c in span) >= _FEWEST_LETTERS or any(c.isdigit() for c in span)
 
 
-def _without_overlap(found: list[Target]) -> list[Target]:
+def _without_overlap(found: list[AskedSpan]) -> list[AskedSpan]:
     """Leaves out what is a part of a span that was found before: "12" of "12 May"."""
-    kept: list[Target] = []
+    kept: list[AskedSpan] = []
     for target in found:
         padded = f" {_key(target.text)} "
         if not any(padded in f" {_key(other.text)} " and target.kind != "clause" for other in kept):

@@ -3,7 +3,7 @@
 from polyprag.augment.writing.asks import (
     ITEMS,
     SPAN,
-    Request,
+    ModelRequest,
     question_requests,
     rewrite_requests,
     span_requests,
@@ -25,7 +25,7 @@ _MOST_AT_ONCE = 12  # questions of a request
 _MORE_SPANS = 1.5  # asked for than wanted: of a small model's questions more are dropped
 
 
-class Work:
+class PassageWork:
     """Asks about a passage and sifts what comes."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Work:
         self.passage, self._config, self._simple = passage, config, simple
         self._sieve = Sieve(passage, avoided)
 
-    def question_requests(self) -> list[Request]:
+    def question_requests(self) -> list[ModelRequest]:
         """Returns what is asked first."""
         wanted = self._config.wanted_qas
         if not wanted or self.passage.is_removed:
@@ -52,7 +52,7 @@ class Work:
         at_once = min(_MOST_AT_ONCE, max(1, self._config.max_new_tokens // _TOKENS_AN_ITEM))
         return question_requests(self.passage, wanted, at_once=at_once)
 
-    def rewrite_requests(self) -> list[Request]:
+    def rewrite_requests(self) -> list[ModelRequest]:
         """Returns what is asked then; some rewrites are for questions that were kept."""
         if self.passage.is_removed:
             return []
@@ -63,7 +63,7 @@ class Work:
             simple=self._simple,
         )
 
-    def take(self, request: Request, reply: str, *, is_last: bool = True) -> bool:
+    def take(self, request: ModelRequest, reply: str, *, is_last: bool = True) -> bool:
         """Keeps what is good in a reply.
 
         Args:
@@ -93,7 +93,7 @@ class Work:
         )
 
 
-def _proposed(request: Request, reply: str) -> list[Proposed]:
+def _proposed(request: ModelRequest, reply: str) -> list[Proposed]:
     if request.kind == ITEMS:
         return proposed_items(reply)
     if request.kind == SPAN:

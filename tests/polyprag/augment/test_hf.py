@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from polyprag.augment.hf import HFWriter
 from polyprag.augment.prompt import EMPTY
-from polyprag.augment.writing.asks import ITEMS, Request, span_requests
+from polyprag.augment.writing.asks import ITEMS, ModelRequest, span_requests
 from polyprag.config import AugmentConfig
 from polyprag.errors import ConfigError
 from sharding.corpus.passages import Passage
@@ -58,7 +58,7 @@ def test_later_attempts_are_sampled_from_a_seed(
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
 ) -> None:
     writer = HFWriter(make_random_llama(window=4096), make_byte_tokenizer(), CONFIG)
-    requests = [Request(ITEMS, passage, num_qas=1) for passage in PASSAGES]
+    requests = [ModelRequest(ITEMS, passage, num_qas=1) for passage in PASSAGES]
     greedy = writer.complete(requests, 0)
     assert greedy == writer.complete(requests, 0)
     sampled = writer.complete(requests, 1)
@@ -153,7 +153,7 @@ def test_long_passages_are_cut_to_the_window(
     tokenizer = make_byte_tokenizer()
     long = Passage(id=0, key="l", title="Long", text="word " * 1000)
     writer = HFWriter(make_random_llama(window=2048), tokenizer, CONFIG)
-    ids = writer._request_ids(Request(ITEMS, long, num_qas=1))
+    ids = writer._request_ids(ModelRequest(ITEMS, long, num_qas=1))
     assert len(ids) <= 2048 - CONFIG.max_new_tokens
     text = tokenizer.decode(ids)
     assert "word\n</passage-" in text and text.endswith("\n\nJSON:\n")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyprag.augment.writing.asks import asks_of, question_requests, span_requests
-from polyprag.augment.writing.targets import sentences_of, targets_of
+from polyprag.augment.writing.targets import lines_and_sentences, targets_of
 from sharding.corpus.passages import Passage
 
 HANDBOOK = """Full-time employees get 25 days of annual leave. Mr. Berg, who leads Kite Support, \
@@ -43,7 +43,7 @@ def test_a_cell_comes_with_its_column_and_row() -> None:
 
 
 def test_abbreviations_and_decimals_end_no_sentence() -> None:
-    assert sentences_of("Mr. Berg paid 2.5 million. He left.") == [
+    assert lines_and_sentences("Mr. Berg paid 2.5 million. He left.") == [
         "Mr. Berg paid 2.5 million.",
         "He left.",
     ]
@@ -55,7 +55,7 @@ def test_every_sentence_has_its_turn_before_any_has_a_second() -> None:
     assert [target.sentence for target in first] == list(range(8))
     passage = Passage(id=0, key="k", title="Plants", text=text)
     asks = [ask for ask in asks_of(passage, 10) if not ask.mention]
-    assert {ask.context for ask in asks} == set(sentences_of(text))
+    assert {ask.context for ask in asks} == set(lines_and_sentences(text))
 
 
 def test_the_title_is_no_target_but_the_answer_of_reversed_questions() -> None:
