@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from polyprag.cli.arguments import (
+    allow_bare_option,
     config_option,
     run_argument,
     settings_of,
@@ -71,6 +72,7 @@ class OpenPool(Protocol):
     help="What a quote is in TSV files: `csv`, where a field may be quoted and span lines, or "
     "`none`, a character like any other.",
 )
+@allow_bare_option
 @config_option
 def command(
     run: str,
@@ -82,6 +84,7 @@ def command(
     drop_duplicates: bool | None,
     on_error: "OnError",
     quoting: "Quoting | None",
+    allow_bare: bool,
     configs: tuple[str, ...],
 ) -> None:
     """Add passages to RUN: to its corpus, encoding and index.
@@ -132,7 +135,7 @@ def command(
                 "quoting": quoting,
             }
             _append(place(run), [place(source) for source in sources], options, work)
-        _augment_and_train(place(run), config, work)
+        _augment_and_train(place(run), config, work, allow_bare=allow_bare)
     _index(run, config)
     save_config(config, run)
     echo(f"next: polyprag {_next(run)}")
@@ -166,19 +169,38 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     )
 
 
-def _augment_and_train(run: str, config: "Config", work: "OpenPool") -> None:
+def _augment_and_train(run: str, config: "Config", work: "OpenPool", *, allow_bare: bool) -> None:
     """Does what new partitions lack, as far as the run's stages have come."""
-    from polyprag.growth.extend import augment_new, train_new_rows, what_is_lacking
+    from polyprag.growth.extend import check_new_bare, train_new_rows, what_is_lacking
     from polyprag.progress import progress
 
+    if what_is_lacking(run).augmentation:
+        _augment(run, config, work, allow_bare=allow_bare)
     lacking = what_is_lacking(run)
-    if lacking.augmentation:
-        with work(at_most=augmenters(lacking.augmentation)) as pool:
-            augment_new(run, config, pool=pool, show=progress)
     if lacking.rows:
+        check_new_bare(run, lacking, allow=allow_bare, say=_note)
         with work(at_most=_trainers(lacking.num_rows)) as pool:
             train_new_rows(run, config, pool=pool, show=progress)
         echo(f"{run}/encoding: {lacking.num_rows:,} new rows; the experts are as they were")
+
+
+def _augment(run: str, config: "Config", work: "OpenPool", *, allow_bare: bool) -> None:
+    """Writes about new passages; those that stay open are an error unless the user lets them go."""
+    from polyprag.augment.corpus import OpenPassagesError
+    from polyprag.growth.extend import augment_new, what_is_lacking
+    from polyprag.progress import progress
+
+    with work(at_most=augmenters(what_is_lacking(run).augmentation)) as pool:
+        try:
+            augment_new(run, config, pool=pool, show=progress)
+        except OpenPassagesError as error:
+            if not allow_bare:
+                raise
+            _note(str(error))
+
+
+def _note(text: str) -> None:
+    echo(f"note: {printable(text)}", err=True)
 
 
 def _trainers(num_rows: int) -> int:

@@ -46,7 +46,7 @@ class DataConfig:
 class AugmentConfig:
     """Who writes the rewrites and question-answer pairs, how many, and what isn't kept of them."""
 
-    backend: str = "rules"  # rules | hf | openai
+    backend: str = "rules"  # rules | hf | openai | none
     # Questions and rewrites of a passage together; none: 4 by rules, 20 by a model.
     budget: int | None = None
     num_rewrites: int | None = None  # none: a tenth of the budget, and one at least
@@ -67,7 +67,7 @@ class AugmentConfig:
     temperature: float = 0.7
 
     def __post_init__(self) -> None:
-        one_of("augment.backend", self.backend, ("rules", "hf", "openai"))
+        one_of("augment.backend", self.backend, ("rules", "hf", "openai", "none"))
         one_of("augment.style", self.style, ("auto", "json", "spans"))
         require_numbers(
             self,

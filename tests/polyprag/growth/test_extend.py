@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,10 @@ from click.testing import CliRunner, Result
 
 from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.manifest import CheckpointManifest
-from polyprag.augment.corpus import describe
+from polyprag.augment.prompt import EMPTY
+from polyprag.augment.settings import describe
+from polyprag.augment.work import partition as at_work
+from polyprag.augment.written import Written
 from polyprag.cli import main
 from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.files import load_config, save_config
@@ -32,6 +35,7 @@ from polyprag.verify.findings import RunFindings
 from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
 from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import Augmentation, Passage
 from sharding.corpus.reader import Corpus
 from sharding.rows.file import save_rows
 from sharding.rows.part import without_moments
@@ -247,6 +251,49 @@ def test_new_passages_are_augmented_as_the_others_were(augment: AugmentConfig) -
     assert describe(augment_settings(Config(), recorded)) == recorded
     mine = Config(augment=replace(augment, batch_size=3))
     assert augment_settings(mine, recorded) == mine
+
+
+def test_new_passages_that_nothing_came_for_are_not_trained_unless_the_user_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    fails = {name for name, _ in NEW}
+
+    def write(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
+        for position, passage in enumerate(passages):
+            asked.append(passage.key)
+            augmentation = Augmentation((f"{passage.title} again.",), ())
+            failed = Written(EMPTY, failure="503 busy")
+            yield position, failed if passage.key in fails else Written(augmentation)
+
+    monkeypatch.setattr(at_work, "writer_of", lambda config: write)
+    new = source(tmp_path / "new.jsonl", NEW)
+    for fails_now in (fails.copy(), {"Mona"}):
+        fails = fails_now
+        asked.clear()
+        result = polyprag("add", run, new, "--workers", 1)
+        assert result.exit_code == 75
+        assert f"{len(fails)} x 503 busy" in result.stderr
+        assert asked == [name for name, _ in NEW]
+        assert Encoding.load(run).manifest.num_passages == 10
+    allowed = add(run, new, "--allow-bare")
+    assert asked[5:] == ["Mona"]
+    assert "note: 1 of 5 passages have no rewrite and no question" in allowed.stderr
+    assert Encoding.load(run).manifest.num_passages == 15
+    add(run)  # she is trained, and was let go
+    assert asked[6:] == []
+    assert verify(run).problems == []
+
+
+def test_new_passages_that_are_mostly_bare_are_refused(run: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.jsonl"
+    new.write_text('{"id": "x", "title": "", "text": "Lorem ipsum."}\n')
+    refused = polyprag("add", run, new, "--workers", 1)
+    assert refused.exit_code == 2
+    assert "1 of 1 passages have no rewrite and no question" in refused.stderr
+    assert f"`polyprag add {run} --allow-bare` goes on" in refused.stderr
+    add(run, "--allow-bare")
+    assert Encoding.load(run).manifest.num_passages == 11
 
 
 @pytest.mark.slow
