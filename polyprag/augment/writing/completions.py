@@ -9,9 +9,8 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-import httpx
 import openai
 
 from polyprag.augment.writing.keep import on_one_line
@@ -20,8 +19,31 @@ from polyprag.augment.writing.reading import without_thinking
 _SHOWN = 300  # characters of a server's words
 _PASSES = frozenset((408, 409, 425, 429))  # beside 5xx: statuses that another try may mend
 _WRONG_PLACE = frozenset((401, 404, 405, 407))  # of the key, the model or the address
+# Of the client's HTTP library, which isn't the same in all its versions.
+_UNREACHABLE = frozenset(
+    ("ConnectError", "UnsupportedProtocol", "InvalidURL", "LocalProtocolError")
+)
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.S | re.I)
 _THINKING_PARTS = frozenset(("thinking", "reasoning", "redacted_thinking"))
+
+
+class HttpReply(Protocol):
+    """A response of the client's HTTP library, read to its end."""
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, found without regard to case."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The body."""
+        ...
 
 
 class ReplyError(Exception):
@@ -58,7 +80,7 @@ def shortened(words: str) -> str:
     return on_one_line(clean.encode(errors="replace").decode())[:_SHOWN]
 
 
-def said_in(response: httpx.Response, *, max_tokens: int) -> str:
+def said_in(response: HttpReply, *, max_tokens: int) -> str:
     """Returns what the model said, without its thinking.
 
     Args:
@@ -113,7 +135,7 @@ def error_of(error: openai.OpenAIError) -> ReplyError:
         return ReplyError("no reply in time")
     cause = error.__cause__ or error
     words = f"{error} {cause}" if cause is not error else str(error)
-    is_unreachable = isinstance(cause, httpx.ConnectError | httpx.UnsupportedProtocol)
+    is_unreachable = type(cause).__name__ in _UNREACHABLE
     return ReplyError(f"{type(cause).__name__}: {words}", is_setup=is_unreachable)
 
 
@@ -188,7 +210,7 @@ def _words_of(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _is_html(response: httpx.Response) -> bool:
+def _is_html(response: HttpReply) -> bool:
     kind = response.headers.get("content-type", "")
     return "html" in kind or response.text.lstrip()[:15].lower().startswith(("<!doctype", "<html"))
 
