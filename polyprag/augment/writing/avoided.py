@@ -33,7 +33,8 @@ class Avoided:
     @classmethod
     def of(cls, questions: Iterable[str]) -> "Avoided":
         """Returns what avoids these questions."""
-        whole, runs = set(), set()
+        whole: set[str] = set()
+        runs: set[str] = set()
         for question in questions:
             words = plain_words_of(question)
             whole.add(" ".join(words))

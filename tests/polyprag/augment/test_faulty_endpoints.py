@@ -193,7 +193,7 @@ def test_no_fault_ends_as_success(server: Server, fault: str) -> None:
 def test_an_outage_from_the_start_is_no_success_either(server: Server, fault: str) -> None:
     answer, words = FAULTS[fault]
     server.reply = lambda number, before: answer
-    writer, found = OpenAIWriter(config(server)), {}
+    writer, found = OpenAIWriter(config(server)), dict[int, Written]()
     try:
         found.update(writer(PASSAGES))
     except EndpointError as error:
