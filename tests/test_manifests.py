@@ -13,6 +13,7 @@ from msgspec import structs
 
 from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
+from polyprag.augment.work.overwriting import OVERWRITING, Overwriting
 from polyprag.encoding.base import BaseModel
 from polyprag.encoding.manifest import EncodingManifest, ExpertsFile, RowsPart, Trained
 from polyprag.errors import RunError
@@ -109,7 +110,10 @@ def document_of(save: Callable[[Path], None], tmp: Path, name: str) -> bytes:
     return (tmp / name).read_bytes()
 
 
-@pytest.fixture(scope="module", params=["corpus", "encoding", "index", "router", "checkpoint"])
+@pytest.fixture(
+    scope="module",
+    params=["corpus", "encoding", "index", "router", "checkpoint", "overwriting"],
+)
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     tmp, name = tmp_path_factory.mktemp("made"), "manifest.json"
     if request.param == "corpus":
@@ -124,6 +128,17 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "checkpoint":
         document = document_of(lambda path: CHECKPOINT.save(str(path)), tmp, name)
         return Kind(CheckpointManifest.load, name, document, RunError, "delete its directory")
+    if request.param == "overwriting":
+        name = "overwriting.json"
+        begun = Overwriting(SHA[:32], SHA)
+        document = document_of(lambda path: OVERWRITING.write(path / name, begun), tmp, name)
+        return Kind(
+            lambda directory: OVERWRITING.read(f"{directory}/{name}"),
+            name,
+            document,
+            RunError,
+            "run `polyprag augment RUN --overwrite`",
+        )
     values = {
         "format": "polyprag-router",
         "version": 1,

@@ -7,6 +7,7 @@ from typing import Any
 from polyprag.augment.prompt import EMPTY
 from polyprag.augment.settings import (
     DROPPED,
+    deciding,
     describe,
     recorded_settings,
     refuse_other_settings,
@@ -95,7 +96,7 @@ def augment_corpus(
             num_passages=_num_live(manifest),
             num_open=num_open(manifest),
         )
-    anew = overwrite and begins_anew(run, manifest, settings_digest(settings))
+    anew = overwrite and begins_anew(run, manifest, settings_digest(deciding(settings)))
     if not is_overwriting(run):
         _forget_kept(run, manifest)
     came = Came() if came is None else came
@@ -109,7 +110,7 @@ def augment_corpus(
                 run,
                 partition.index,
                 config,
-                settings,
+                deciding(settings),
                 anew or not partition.augmented,
                 pairs.get(partition.index, {}),
             ),

@@ -49,6 +49,11 @@ def recorded_settings(manifest: CorpusManifest) -> dict[str, Any] | None:
     return found
 
 
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that make a reply another one."""
+    return {name: value for name, value in settings.items() if name not in _FREE}
+
+
 def differences(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """Returns the names of what would be written otherwise."""
     return sorted(

@@ -14,14 +14,7 @@ from polyprag.cli.arguments import (
 )
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.output import echo, echo_json
-from polyprag.cli.workers import (
-    augmenters,
-    gpu_pool,
-    is_on_ray,
-    ray_option,
-    task_pool,
-    workers_option,
-)
+from polyprag.cli.workers import is_on_ray, ray_option, workers_option, writing_pool
 from sharding.printable import printable
 
 if TYPE_CHECKING:
@@ -141,13 +134,12 @@ def _augment(
         )
     num_passages = CorpusManifest.load(join(run, "corpus")).num_passages
     on_ray = is_parallel and is_on_ray(config.cluster, use_ray)
-    # Local processes would each load the model: one, unless the user says how many.
-    at_most = augmenters(num_passages) if backend == "rules" else 1
     with (
         progress(num_passages, "augmenting", unit="passages") as advance,
-        task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool,
+        writing_pool(
+            config.cluster, workers, backend=backend, on_ray=on_ray, num_passages=num_passages
+        ) as pool,
     ):
-        gpus = gpu_pool(config.cluster, workers) if on_ray and backend == "hf" else None
         augment_corpus(
             absolute(run) if on_ray else run,
             config,
@@ -156,7 +148,7 @@ def _augment(
             pairs=matched.pairs if matched is not None else {},
             came=came,
             progress=advance,
-            pool=gpus or pool,
+            pool=pool,
         )
 
 

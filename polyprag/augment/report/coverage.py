@@ -21,7 +21,7 @@ _WHY_MODEL = "nothing that the model wrote was worth keeping"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class AskedPassage:
     """A passage with a question and the answer."""
 
     key: str
@@ -30,7 +30,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class Covered:
     """What is written about a corpus.
 
     Attributes:
@@ -59,7 +59,7 @@ class Coverage:
     sentences: float
     asked_about: float
     dropped: dict[str, int]
-    samples: tuple[Sample, ...]
+    samples: tuple[AskedPassage, ...]
 
     @property
     def num_bare(self) -> int:
@@ -67,7 +67,7 @@ class Coverage:
         return self.num_open + self.num_empty
 
 
-def coverage_of(corpus: Corpus, *, at_most: int = _LOOKED_AT) -> Coverage:
+def coverage_of(corpus: Corpus, *, at_most: int = _LOOKED_AT) -> Covered:
     """Returns what is written about a corpus.
 
     Args:
@@ -89,7 +89,7 @@ def coverage_of(corpus: Corpus, *, at_most: int = _LOOKED_AT) -> Coverage:
     open_and_augmented = sum(
         part.counts.get("open", 0) for part in manifest.partitions if part.augmented
     )
-    return Coverage(
+    return Covered(
         num_passages=manifest.num_passages - len(manifest.removed),
         num_open=open_,
         num_empty=bare - open_and_augmented,
@@ -140,10 +140,10 @@ def _spread(manifest: CorpusManifest, at_most: int) -> list[Partition]:
     return [partitions[number * len(partitions) // wanted] for number in range(wanted)]
 
 
-def _samples(records: list[Record]) -> Iterator[Sample]:
+def _samples(records: list[Record]) -> Iterator[AskedPassage]:
     asked = [each for each in records if each.augmentation and each.augmentation.qas]
     for number in range(min(_SAMPLES, len(asked))):
         record = asked[number * len(asked) // min(_SAMPLES, len(asked))]
         assert record.augmentation is not None
         qas = record.augmentation.qas
-        yield Sample(record.passage.key, record.passage.title, qas[number % len(qas)])
+        yield AskedPassage(record.passage.key, record.passage.title, qas[number % len(qas)])

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from polyprag.augment.bare import MOST_BARE
-from polyprag.augment.report.coverage import Coverage
+from polyprag.augment.report.coverage import Covered
 from polyprag.augment.work.partition import Came
 from sharding.printable import printable
 
@@ -13,7 +13,7 @@ _LONG = 100  # characters of a sample
 _ENOUGH = 0.5  # of the sentences, beyond which the advice is no other
 
 
-def coverage_text(run: str, corpus_dir: str, coverage: Coverage, came: Came | None) -> str:
+def coverage_text(run: str, corpus_dir: str, coverage: Covered, came: Came | None) -> str:
     """Returns the lines that `polyprag augment` ends with.
 
     Args:
@@ -50,7 +50,7 @@ def coverage_text(run: str, corpus_dir: str, coverage: Coverage, came: Came | No
     return "\n".join([*lines, *_advice(run, coverage)])
 
 
-def coverage_fields(coverage: Coverage, came: Came | None) -> dict[str, Any]:
+def coverage_fields(coverage: Covered, came: Came | None) -> dict[str, Any]:
     """Returns the same for programs."""
     fields = asdict(coverage)
     fields["samples"] = [
@@ -73,7 +73,7 @@ def coverage_fields(coverage: Coverage, came: Came | None) -> dict[str, Any]:
     return fields
 
 
-def _title(corpus_dir: str, coverage: Coverage) -> str:
+def _title(corpus_dir: str, coverage: Covered) -> str:
     written = coverage.num_passages - coverage.num_open
     return (
         f"{corpus_dir}: {written:,} of {coverage.num_passages:,} passages augmented, "
@@ -81,12 +81,12 @@ def _title(corpus_dir: str, coverage: Coverage) -> str:
     )
 
 
-def _of(number: int, coverage: Coverage) -> str:
+def _of(number: int, coverage: Covered) -> str:
     share = number / max(coverage.num_passages, 1)
     return f"{number:,} of {coverage.num_passages:,} passages ({share:.0%})"
 
 
-def _dropped_lines(coverage: Coverage, came: Came | None) -> list[str]:
+def _dropped_lines(coverage: Covered, came: Came | None) -> list[str]:
     if not coverage.dropped:
         return []
     lines = [f"not kept: {sum(coverage.dropped.values()):,} items"]
@@ -97,7 +97,7 @@ def _dropped_lines(coverage: Coverage, came: Came | None) -> list[str]:
     return lines
 
 
-def _advice(run: str, coverage: Coverage) -> list[str]:
+def _advice(run: str, coverage: Covered) -> list[str]:
     """Returns what to do."""
     if coverage.num_open:
         return [f"next: polyprag augment {run}, which asks about the open passages alone"]

@@ -9,7 +9,7 @@ from sharding.corpus.manifest import CorpusManifest
 from sharding.storage.files import exists, join, remove
 from sharding.storage.versioned import FileKind, Stored
 
-FORMAT, VERSION = "polyprag-overwriting", 1
+_FORMAT, _VERSION = "polyprag-overwriting", 1
 _NAME = "overwriting.json"
 
 
@@ -23,17 +23,17 @@ class Overwriting(Stored, frozen=True):
 
     settings: str
     shards: str
-    format: str = FORMAT
-    version: int = VERSION
+    format: str = _FORMAT
+    version: int = _VERSION
 
 
 OVERWRITING = FileKind(
     struct=Overwriting,
-    form=FORMAT,
-    version=VERSION,
+    form=_FORMAT,
+    version=_VERSION,
     what="what an `augment --overwrite` keeps of its beginning",
     error=RunError,
-    make="run `polyprag augment RUN --overwrite`",
+    make="run `polyprag augment RUN --overwrite` first",
     remedy="delete it and run `polyprag augment RUN --overwrite` again",
 )
 

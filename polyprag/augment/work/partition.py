@@ -76,7 +76,7 @@ class PartitionWork:
         run_dir: RUN, as workers see it.
         index: the partition's number.
         config: of the run.
-        settings: what decides what is written.
+        settings: see `polyprag.augment.settings.deciding`.
         anew: whether what its records hold doesn't count.
         pairs: own question-answer pairs, by passage id.
     """
@@ -108,6 +108,7 @@ class PartitionWork:
         is_whole = all(passage.id in written for passage in live)
         holds_earlier = self.anew and any(record.augmentation is not None for record in records)
         if holds_earlier and not is_whole:
+            came.dropped.clear()  # counted when the replies are taken from where they wait
             return Rewritten(None, is_changed=False, notes=came)
         after = [replace(each, augmentation=written.get(each.passage.id)) for each in records]
         # A partition of removed passages only has nothing that could change, and is done.

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from polyprag.augment.corpus import (
 from polyprag.augment.prompt import EMPTY
 from polyprag.augment.settings import describe
 from polyprag.augment.work import partition as at_work
-from polyprag.augment.written import Written
+from polyprag.augment.work.partition import Came
+from polyprag.augment.written import Dropped, Written
 from polyprag.config import AugmentConfig, Config, ModelConfig
 from polyprag.errors import ConfigError, CorpusError
 from polyprag.method.examples import count_examples
@@ -156,6 +158,42 @@ def test_what_was_paid_for_is_kept_in_the_midst_of_a_partition(
     assert _titles(run_dir) == [title for title, _ in TEXTS]
     assert num_open(manifest) == 0
     assert not [path for path in (run_dir / "augment").rglob("*") if path.is_file()]
+
+
+def test_a_server_that_has_moved_is_not_asked_again_for_what_came(
+    run_dir: Path, writing: Writing
+) -> None:
+    writing.stops_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        augment_corpus(run_dir, MODEL)
+    writing.asked, writing.stops_after = [], None
+    there = AugmentConfig(backend="openai", model="m", base_url="http://there:1/v1")
+    augment_corpus(run_dir, Config(augment=there))
+    assert writing.asked == [3, 4]
+
+
+def test_items_that_are_not_kept_are_counted_once(
+    run_dir: Path, writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dropping(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
+        for position, written in writing._write(passages):
+            yield position, replace(written, dropped=(Dropped("duplicate", "Again?"),))
+
+    def dropped() -> object:
+        return (CorpusManifest.load(run_dir / "corpus").augmentation or {}).get("dropped")
+
+    monkeypatch.setattr(at_work, "writer_of", lambda config: dropping)
+    writing.stops_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        augment_corpus(run_dir, MODEL)
+    assert dropped() == {"duplicate": 2}  # of the partition that is done
+    writing.stops_after = None
+    came = Came()
+    augment_corpus(run_dir, MODEL, came=came)
+    assert dropped() == {"duplicate": 5} == {"duplicate": came.dropped["duplicate"] + 2}
+    assert came.samples == {"duplicate": ["Again?"]}
+    augment_corpus(run_dir, MODEL, overwrite=True)
+    assert dropped() == {"duplicate": 5}
 
 
 def test_passages_that_failed_are_open_and_asked_for_alone(run_dir: Path, writing: Writing) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,3 +208,30 @@ def test_other_settings_are_told_with_what_they_would_redo(run: Path, failing: s
     assert polyprag("augment", run, "augment.num_qas=5", "--overwrite").exit_code == 0
     assert load_config(run_dir=run).augment.num_qas == 5
     assert polyprag("augment", run, "--overwrite", "--keep").exit_code == 2
+
+
+def test_a_job_takes_the_flag_and_the_file_along(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[str]] = []
+
+    class Server:
+        """Stands for a cluster's job server."""
+
+        address = "http://127.0.0.1:1"
+
+        def __init__(self, address: str | None) -> None:
+            pass
+
+        def submit(self, name: str, run: str, words: list[str], **_: Any) -> Any:
+            sent.append([name, *words])
+            return SimpleNamespace(id="job-1", status="PENDING"), True
+
+    monkeypatch.setattr("cluster.jobs.client.Jobs", Server)
+    monkeypatch.chdir(tmp_path)
+    for words in (["encode", run, "--allow-bare"], ["augment", run, "--qa", "own", "--qa=b.csv"]):
+        assert polyprag("submit", *words).exit_code == 0
+    assert sent == [
+        ["encode", "--allow-bare"],
+        ["augment", "--qa", str(tmp_path / "own"), f"--qa={tmp_path / 'b.csv'}"],
+    ]
