@@ -117,10 +117,12 @@ def _stand_in(config: Config) -> Callable[[Passage], Augmentation]:
     from polyprag.augment import rules
 
     return lambda passage: rules.augment(
-        passage, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas, seed=0
+        passage, num_rewrites=augment.wanted_rewrites, num_qas=augment.wanted_qas, seed=0
     )
 
 
 def _written_by_a_model(passage: Passage, augment: AugmentConfig) -> Augmentation:
     """Rewrites as long as the text, and questions of a usual length."""
-    return Augmentation((passage.text,) * augment.num_rewrites, (_STAND_IN,) * augment.num_qas)
+    return Augmentation(
+        (passage.text,) * augment.wanted_rewrites, (_STAND_IN,) * augment.wanted_qas
+    )

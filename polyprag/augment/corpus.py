@@ -15,6 +15,7 @@ from polyprag.augment.settings import (
 from polyprag.augment.work.overwriting import begins_anew, ends, is_overwriting
 from polyprag.augment.work.partition import Came, PartitionWork
 from polyprag.augment.work.replies import drop_replies, partitions_with_replies, settings_digest
+from polyprag.augment.work.writers import forget_endpoint
 from polyprag.config import Config
 from polyprag.errors import TRY_AGAIN, RunError
 from polyprag.method.examples import count_examples
@@ -100,6 +101,7 @@ def augment_corpus(
         _forget_kept(run, manifest)
     came = Came() if came is None else came
     dropped_before = {} if anew else dict((manifest.augmentation or {}).get(DROPPED, {}))
+    forget_endpoint()
     counting = _Counting(came)
     try:
         manifest = rewrite_partitions(

@@ -4,11 +4,15 @@ Deterministic in (passage, seed), so that a corpus gets the same augmentation wh
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from polyprag.augment.facts import Fact, extract_facts, subject_name
+from polyprag.augment.facts import Fact, extract_facts
 from polyprag.augment.phrasings import PHRASINGS
+from polyprag.augment.writing.avoided import Avoided
+from polyprag.augment.writing.keep import OVERLAP
+from polyprag.augment.writing.subjects import subject_of
+from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
 
 
@@ -43,12 +47,12 @@ def augment(
         seed: chooses wordings and order.
 
     Returns:
-        The augmentation; empty where the passage matches no pattern.
+        The augmentation; empty where the passage matches no pattern, or nothing says what it is
+        about.
     """
-    facts = extract_facts(passage)
-    if not facts:
+    facts, subject = extract_facts(passage), subject_of(passage)
+    if not facts or subject is None:
         return Augmentation(rewrites=(), qas=())
-    subject = subject_name(passage.title)
     rng = random.Random(f"{seed}/{passage.key}/{passage.title}")
     rewrites = []
     for _ in range(num_rewrites):
@@ -72,16 +76,24 @@ def augment(
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked[:num_qas]))
 
 
-def augment_all(
-    passages: Sequence[Passage], *, num_rewrites: int, num_qas: int
-) -> list[Augmentation]:
-    """Returns the augmentation of each of several passages."""
-    return [augment(passage, num_rewrites=num_rewrites, num_qas=num_qas) for passage in passages]
+def write_all(
+    passages: Sequence[Passage], *, num_rewrites: int, num_qas: int, avoided: Avoided
+) -> Iterator[tuple[int, Written]]:
+    """Yields the augmentation of each of several passages, without what is to be avoided."""
+    for at, passage in enumerate(passages):
+        made = augment(passage, num_rewrites=num_rewrites, num_qas=num_qas)
+        repeated = [qa for qa in made.qas if avoided.has(qa.question)]
+        if repeated:
+            made = Augmentation(made.rewrites, tuple(qa for qa in made.qas if qa not in repeated))
+        dropped = (Dropped(OVERLAP, f"{qa.question} -> {qa.answer}") for qa in repeated)
+        yield at, Written(made, tuple(dropped))
 
 
 def held_out_questions(passage: Passage) -> list[HeldOutQuestion]:
-    """Returns every lead fact asked for in every held-out wording."""
-    subject = subject_name(passage.title)
+    """Returns every lead fact asked for in every held-out wording; none without a subject."""
+    subject = subject_of(passage)
+    if subject is None:
+        return []
     return [
         HeldOutQuestion(fact.kind, wording.format(x=subject), fact.value)
         for fact in extract_facts(passage)

@@ -22,12 +22,16 @@ def describe(config: Config) -> dict[str, Any]:
         return {"backend": "none"}
     settings: dict[str, Any] = {
         "backend": augment.backend,
-        "num_rewrites": augment.num_rewrites,
-        "num_qas": augment.num_qas,
+        "num_rewrites": augment.wanted_rewrites,
+        "num_qas": augment.wanted_qas,
     }
+    if augment.avoid is not None:
+        settings["avoid"] = augment.avoid
     if augment.backend == "rules":
         return settings
     settings |= {"max_new_tokens": augment.max_new_tokens, "temperature": augment.temperature}
+    if augment.style != "auto":  # earlier runs, and most, say nothing of it
+        settings["style"] = augment.style
     if augment.backend == "hf":
         return settings | {"model": absolute_if_there(augment.model or config.model.path)}
     return settings | {"model": augment.model, "endpoint": _without_secrets(augment.base_url)}

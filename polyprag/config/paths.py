@@ -15,6 +15,7 @@ from polyprag.config.shipped import shipped_configs
 PATH_SETTINGS: dict[str, Callable[[Config], bool]] = {
     "model.path": lambda config: True,
     "augment.model": lambda config: config.augment.backend == "hf",
+    "augment.avoid": lambda config: True,
     "index.encoder_path": lambda config: config.index.encoder in ("sentence", "transformers"),
     "index.query_encoder_path": lambda config: config.index.encoder == "transformers",
     "retrieval.reranker": lambda config: True,
@@ -49,7 +50,7 @@ def changed_paths(config: Config) -> dict[str, str]:
             continue
         if key == "deepspeed.config" and value in shipped_configs():
             continue
-        is_file = key == "deepspeed.config" and os.path.isfile(value)
+        is_file = key in ("deepspeed.config", "augment.avoid") and os.path.isfile(value)
         is_made = key == "data.cache_dir"  # where it isn't there yet
         path = os.path.abspath(value) if is_file or is_made else absolute_if_there(value)
         if path != value:

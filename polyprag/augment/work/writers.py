@@ -1,6 +1,7 @@
 """Who writes about passages, by `augment.backend`; a process loads a model once for its tasks."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from polyprag.augment.prompt import EMPTY
 from polyprag.augment.written import Writer, Written
@@ -14,16 +15,21 @@ _LOADED: list[tuple[Config, Writer]] = []
 def writer_of(config: Config) -> Writer:
     """Returns the backend; its packages are imported only when it is the chosen one.
 
+    The same one for all partitions: what it learns of an endpoint holds for all.
+
     Raises:
         ConfigError: it can't be used.
     """
-    if _LOADED and _LOADED[0][0] == config:
-        return _LOADED[0][1]
-    _LOADED.clear()  # the memory of a model that is no longer asked
-    writer = _loaded(config)
-    if config.augment.backend == "hf":
-        _LOADED.append((config, writer))
-    return writer
+    if not _LOADED or _LOADED[0][0] != config:
+        _LOADED.clear()  # the memory of a model that is no longer asked
+        _LOADED.append((config, _loaded(config)))
+    return _LOADED[0][1]
+
+
+def forget_endpoint() -> None:
+    """Makes the next `writer_of` look anew; a command calls it that begins. A model stays."""
+    if _LOADED and _LOADED[0][0].augment.backend != "hf":
+        _LOADED.clear()
 
 
 def _loaded(config: Config) -> Writer:
@@ -50,12 +56,11 @@ def _nothing(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
 
 def _rules(augment: AugmentConfig) -> Writer:
     from polyprag.augment import rules
+    from polyprag.augment.writing.avoided import avoided_in
 
-    def write(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
-        made = rules.augment_all(
-            passages, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas
-        )
-        for position, augmentation in enumerate(made):
-            yield position, Written(augmentation)
-
-    return write
+    return partial(
+        rules.write_all,
+        num_rewrites=augment.wanted_rewrites,
+        num_qas=augment.wanted_qas,
+        avoided=avoided_in(augment.avoid),
+    )
