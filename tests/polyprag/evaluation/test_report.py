@@ -33,6 +33,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "em": 0.1,
         "contains": 0.2,
         "ci95": [0.1, 0.15],
+        "contains_ci95": [0.176, 0.224],
         "n": 1200,
         "latency_ms_p50": 12.4,
         "latency_ms_p95": 1234.6,
@@ -72,9 +73,19 @@ def test_table_has_percent_intervals_counts_and_gaps() -> None:
     text = _printed(results_table(RESULTS))
     closed = next(line for line in text.splitlines() if "closed" in line)
     cells = [cell.strip() for cell in closed.strip("│").split("│")]
-    assert cells == ["closed", "12.3", "10.0 to 15.0", "10.0", "20.0", "1,200", "12", "1,235"]
+    f1, present = ["12.3", "10.0 to 15.0"], ["20.0", "17.6 to 22.4"]
+    assert cells == ["closed", *f1, *present, "10.0", "1,200", "12", "1,235"]
     wrong = next(line for line in text.splitlines() if "poly-wrong-row" in line)
-    assert wrong.count(" - ") == 6
+    assert wrong.count(" - ") == 7
+
+
+def test_results_of_an_earlier_version_have_no_interval_of_presence(tmp_path: Path) -> None:
+    earlier = {"closed": {k: v for k, v in RESULTS["closed"].items() if k != "contains_ci95"}}
+    text = _printed(results_table(earlier))
+    cells = [cell.strip() for cell in text.splitlines()[3].strip("│").split("│")]
+    assert cells[:5] == ["closed", "12.3", "10.0 to 15.0", "20.0", "-"]
+    save_picture(tmp_path / "earlier.png", earlier)
+    assert matplotlib.image.imread(tmp_path / "earlier.png").size
 
 
 def test_samples_are_spread_over_the_file(encoded_run: tuple[Path, Config]) -> None:
