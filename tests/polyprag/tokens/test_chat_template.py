@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
@@ -181,7 +182,8 @@ def test_a_thinking_template_is_told_not_to(tokenizer: PreTrainedTokenizerBase) 
     tokenizer.chat_template = (
         "{{ messages[0].content }}{% if thinking is sameas false %}!{% endif %}"
     )
-    assert tokenizer.decode(PromptTokenizer(tokenizer).prompt_ids(["Who?"])[0]) == "Who?!"
+    bare = PromptTokenizer(tokenizer, GenerationConfig(instruction=""))
+    assert tokenizer.decode(bare.prompt_ids(["Who?"])[0]) == "Who?!"
 
 
 def test_training_and_asking_on_different_days_have_the_same_tokens(
@@ -213,12 +215,10 @@ def test_date_and_thinking_are_kept_with_what_was_trained(tmp_path: Path) -> Non
     assert load_saved_config(str(tmp_path / "config.yaml")) == config
     assert load_config(run_dir=tmp_path).generation.date == "2031-12-01"
     # A config from before these keys: its template was told nothing about thinking.
-    earlier = [
-        line
-        for line in to_yaml(config).splitlines()
-        if "date:" not in line and "thinking" not in line and "instruction" not in line
-    ]
-    (tmp_path / "config.yaml").write_text("\n".join(earlier) + "\n")
+    earlier = yaml.safe_load(to_yaml(config))
+    for key in ("date", "thinking", "instruction"):
+        del earlier["generation"][key]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(earlier))
     for read in (load_config(run_dir=tmp_path), load_saved_config(str(tmp_path / "config.yaml"))):
         before = GenerationConfig(date=DATE, instruction="", thinking="template")
         assert read.generation == before
@@ -285,4 +285,5 @@ def test_named_templates_without_a_default_are_refused(tokenizer: PreTrainedToke
     with pytest.raises(ConfigError, match="can't be used"):
         PromptTokenizer(tokenizer)
     tokenizer.chat_template = {"default": "<{{ messages[0].content }}>", "tool_use": "x"}
-    assert tokenizer.decode(PromptTokenizer(tokenizer).prompt_ids(["Who?"])[0]) == "<Who?>"
+    bare = PromptTokenizer(tokenizer, GenerationConfig(instruction=""))
+    assert tokenizer.decode(bare.prompt_ids(["Who?"])[0]) == "<Who?>"
