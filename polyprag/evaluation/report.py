@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -129,11 +130,11 @@ def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None
 
     "has answer" is the share of answers that contain an accepted one, whatever is around it.
     """
-    table = Table(title=title, title_justify="left")
+    # In 80 columns.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
-    headers = ("F1", "95 % interval", "has answer", "95 % interval", "EM", "n", "ms p50", "ms p95")
-    for header in headers:
-        table.add_column(header, justify="right")
+    for header in ("F1", "95 %", "has\nanswer", "95 %", "EM", "n", "ms\np50", "ms\np95"):
+        table.add_column(header, justify="right", no_wrap=True)
     for method, result in results.items():
         table.add_row(
             Text(printable(method), style="dim" if method in CONTROLS else ""),
@@ -277,7 +278,7 @@ def _indented(text: Text) -> Padding:
 
 
 def _interval(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{_percent(ends[0])} to {_percent(ends[1])}"
+    return "-" if ends is None else f"{_percent(ends[0])}-{_percent(ends[1])}"
 
 
 def _percent(value: float | None) -> str:
