@@ -43,9 +43,11 @@ _IDENTITY = (
     "train.rows_second_moment",
     "generation.prompt",
     "generation.date",
+    "generation.instruction",
     "generation.thinking",
 )
-_LATER = ("generation.date", "generation.thinking")  # which earlier checkpoints don't have
+# Which earlier checkpoints don't have.
+_LATER = ("generation.date", "generation.instruction", "generation.thinking")
 
 
 class StateFile(Stored, frozen=True):

@@ -120,7 +120,12 @@ class Answerer:
             pool=pool,
             router=encoding.config.router,
             routed=routed,
-            prompts=replace(config.generation, date=trained.date, thinking=trained.thinking),
+            prompts=replace(
+                config.generation,
+                date=trained.date,
+                instruction=trained.instruction,
+                thinking=trained.thinking,
+            ),
         )
 
     def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from polyprag.config.run import Config
 from polyprag.config.shipped import shipped_configs
+from polyprag.pretrained.where import is_gguf
 
 # When they are read as a path; else they are another's name of a model.
 PATH_SETTINGS: dict[str, Callable[[Config], bool]] = {
@@ -26,8 +27,8 @@ _SHIPPED = "polyprag:"
 
 
 def absolute_if_there(name: str) -> str:
-    """Returns a directory as a process in another one finds it, and any other name as it is."""
-    is_here = not name.startswith(_SHIPPED) and os.path.isdir(name)
+    """Returns a directory or GGUF file as a process elsewhere finds it; other names as they are."""
+    is_here = not name.startswith(_SHIPPED) and (os.path.isdir(name) or is_gguf(name))
     return os.path.abspath(name) if is_here else name
 
 

@@ -7,6 +7,7 @@ its latencies. An object store can't append, and what was made of something else
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +19,13 @@ from polyprag.answering.answer import Answer
 from polyprag.answering.modes import Mode
 from polyprag.config import Config
 from polyprag.encoding.reader import encoding_dir
+from polyprag.pretrained.where import is_gguf
 from polyprag.routed.map_file import ROUTER, SETTINGS
 from sharding.errors import FileError
 from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import (
     atomic_write,
+    changed_at,
     exists,
     join,
     list_names,
@@ -187,8 +190,15 @@ def ingredients(
         "gold_passages": gold_passages,
         "questions": sha256_of(questions_path),
         "run": {name: sha256_of(url) for name, url in made_by.items() if exists(url)},
-        "model": [list_sizes(model), newest_change(model)] if is_local(model) else model,
+        "model": _files_of(model) if is_local(model) else model,
     }
+
+
+def _files_of(model: str) -> list[Any]:
+    """Returns what shows that a model's files changed: their sizes, and when one was written."""
+    if is_gguf(model):
+        return [os.path.getsize(model), changed_at(model)]
+    return [list_sizes(model), newest_change(model)]
 
 
 def _latencies_file(method: Mode, num_questions: int) -> str:

@@ -86,8 +86,9 @@ def evaluate(
 
     Returns:
         What results.json holds: {method: {f1, em, contains (means, 0 to 1; None without any
-        question), ci95 ([low, high] of f1), n, n_missing, n_without_hits, gold_retrieved (share of
-        questions with a gold passage among the hits), latency_ms_p50, latency_ms_p95, n_latency}}.
+        question), ci95 and contains_ci95 ([low, high] of f1 and of contains), n, n_missing,
+        n_without_hits, gold_retrieved (share of questions with a gold passage among the hits),
+        latency_ms_p50, latency_ms_p95, n_latency}}.
 
     Raises:
         QuestionsError: the question file can't be used.
@@ -157,7 +158,8 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
     lines = (_prediction(*pair, each) for pair, each in zip(pairs, scores, strict=True))
     _write_lines(join(out_dir, f"predictions-{asked.method}.jsonl"), lines)
     f1 = [each.f1 for each in scores]
-    interval = bootstrap_interval(f1)
+    present = [each.contains for each in scores]
+    intervals = [bootstrap_interval(values) for values in (f1, present)]
     found = [answer.passages for answer in answers if answer.passages is not None]
     with_gold = [
         not case.gold_ids.isdisjoint(passage.id for passage in answer.passages)
@@ -167,8 +169,9 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
     return {
         "f1": _mean(f1),
         "em": _mean([each.em for each in scores]),
-        "contains": _mean([each.contains for each in scores]),
-        "ci95": None if interval is None else list(interval),
+        "contains": _mean(present),
+        "ci95": None if intervals[0] is None else list(intervals[0]),
+        "contains_ci95": None if intervals[1] is None else list(intervals[1]),
         "n": len(scores),
         "n_without_hits": sum(not passages for passages in found),
         "gold_retrieved": _mean(with_gold),

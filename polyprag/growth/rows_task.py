@@ -41,6 +41,7 @@ _DECIDING = (  # settings that rows depend on
     "data.max_length",
     "experts.",
     "generation.date",
+    "generation.instruction",
     "generation.prompt",
     "generation.thinking",
     "model.dtype",

@@ -118,16 +118,20 @@ def test_changed_identity_is_named() -> None:
         with pytest.raises(ConfigError, match="another corpus"):
             check_identity(manifest(), identity_of(config, corpus), "RUN")
     check_identity(manifest(), identity_of(config, corpus_of("a", "b", "c")), "RUN")
-    for told in (GenerationConfig(date="2031-12-01"), GenerationConfig(thinking="template")):
-        with pytest.raises(ConfigError, match=r"generation\.(date|thinking)="):
+    for told in (
+        GenerationConfig(date="2031-12-01"),
+        GenerationConfig(instruction=""),
+        GenerationConfig(thinking="template"),
+    ):
+        with pytest.raises(ConfigError, match=r"generation\.(date|instruction|thinking)="):
             check_identity(manifest(), identity_of(replace(config, generation=told), CORPUS), "RUN")
 
 
 def test_what_a_chat_template_is_told_is_not_compared_with_a_checkpoint_of_before() -> None:
     before = manifest()
-    for key in ("generation.date", "generation.thinking"):
+    for key in ("generation.date", "generation.instruction", "generation.thinking"):
         del before.identity[key]
-    told = GenerationConfig(date="2031-12-01", thinking="template")
+    told = GenerationConfig(date="2031-12-01", instruction="Sing.", thinking="template")
     check_identity(before, identity_of(replace(Config(), generation=told), CORPUS), "RUN")
 
 

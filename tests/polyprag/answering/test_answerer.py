@@ -17,6 +17,7 @@ from polyprag.answering.modes import WITHOUT_MAP, Mode
 from polyprag.augment.corpus import counts_of
 from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
 from polyprag.config.files import save_config
+from polyprag.config.generation import SHORTEST_ANSWER
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.questions import SourcePassage
@@ -250,16 +251,18 @@ def test_a_chat_template_is_told_what_it_was_told_in_training(
     original, config = encoded_run
     run = tmp_path / "run"
     shutil.copytree(original, run)
-    trained = GenerationConfig(date="2031-12-01", thinking="template")
+    trained = GenerationConfig(date="2031-12-01", instruction="Sing.", thinking="template")
     save_config(replace(config, generation=trained), run / "encoding")
-    told: list[tuple[str, str]] = []
+    told: list[dict[str, str]] = []
 
-    def markup(tokenizer: object, *, date: str, thinking: str) -> tuple[str, ...]:
-        told.append((date, thinking))
+    def markup(tokenizer: object, **settings: str) -> tuple[str, ...]:
+        told.append(settings)
         return ("<", ">")
 
     monkeypatch.setattr("polyprag.method.prompts.chat_markup", markup)
     monkeypatch.setattr("polyprag.method.prompts.uses_chat", lambda tokenizer, style: True)
     Answerer.open(run, config, modes=["poly"])
     Answerer.open(run, config, modes=["rag"])  # with nothing that was trained
-    assert told == [("2031-12-01", "template"), ("2024-07-26", "never")]
+    default = {"date": "2024-07-26", "instruction": SHORTEST_ANSWER, "thinking": "never"}
+    trained_with = {"date": "2031-12-01", "instruction": "Sing.", "thinking": "template"}
+    assert told == [trained_with, default]

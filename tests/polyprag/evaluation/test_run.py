@@ -112,6 +112,8 @@ def test_results_are_those_of_the_predictions_for_every_method(
             assert result[name] == pytest.approx(np.mean([each[name] for each in predictions]))
         low, high = result["ci95"]
         assert 0 <= low <= result["f1"] <= high <= 1
+        low, high = result["contains_ci95"]
+        assert 0 <= low <= result["contains"] <= high <= 1
         assert (result["n"], result["n_missing"], result["n_latency"]) == (5, 0, 5)
         assert 0 < result["latency_ms_p50"] <= result["latency_ms_p95"]
         assert (result["gold_retrieved"] is None) == (method == "closed")
@@ -340,6 +342,7 @@ def test_scores_are_null_when_every_question_is_missing(
         gold_passages=True,
     )
     assert results["poly"]["f1"] is None and results["poly"]["ci95"] is None
+    assert results["poly"]["contains_ci95"] is None
     assert (results["poly"]["n"], results["poly"]["n_missing"]) == (0, 1)
     assert (tmp_path / "out" / "predictions-poly.jsonl").read_text() == ""
 

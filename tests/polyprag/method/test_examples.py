@@ -225,15 +225,18 @@ def test_a_long_plain_passage_is_cut_and_still_ends(tokenizer: PreTrainedTokeniz
 def test_chat_examples_use_the_template_that_answering_uses(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    tokenizer.chat_template = "[{{ messages[0]['content'] }}]>"
+    tokenizer.chat_template = "[{% for m in messages %}{{ m.content }}|{% endfor %}]>"
     by_style = {
         style: texts(
             tokenizer,
             examples_of(
-                AUGMENTED, tokenizer, DataConfig(), generation=GenerationConfig(prompt=style)
+                AUGMENTED,
+                tokenizer,
+                DataConfig(),
+                generation=GenerationConfig(prompt=style, instruction="Be brief."),
             ),
         )[-1]
         for style in ("auto", "plain")
     }
-    assert by_style["auto"] == "[Question: What name?\nAnswer:]>Ada<eos>"
+    assert by_style["auto"] == "[Be brief.|Question: What name?\nAnswer:|]>Ada<eos>"
     assert by_style["plain"] == "Question: What name?\nAnswer: Ada<eos>"
