@@ -148,6 +148,12 @@ def check_base_size(config: ModelConfig, skeleton: PreTrainedModel) -> None:
         raise _cannot_load(config, error) from error
 
 
+def vocab_size_of(model: PreTrainedModel) -> int:
+    """Returns how many tokens a model gives logits for."""
+    head = model.get_output_embeddings() or model.get_input_embeddings()
+    return len(cast(torch.Tensor, head.weight))
+
+
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     if config.dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
