@@ -149,9 +149,8 @@ def check_base_size(config: ModelConfig, skeleton: PreTrainedModel) -> None:
 
 
 def vocab_size_of(model: PreTrainedModel) -> int:
-    """Returns how many tokens a model gives logits for."""
-    head = model.get_output_embeddings() or model.get_input_embeddings()
-    return len(cast(torch.Tensor, head.weight))
+    """Returns how many tokens a model knows."""
+    return int(model.config.get_text_config().vocab_size)
 
 
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
