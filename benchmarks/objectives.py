@@ -1,6 +1,6 @@
-"""What should a question teach: its written answer, what a teacher says, or both? In which formats?
+"""What should a question teach: its answer, what a teacher says, or both? In which formats?
 
-    python benchmarks/objectives.py [--quick] [--passages N] [--seeds N] [--json FILE] [KEY=VALUE ...]
+    python benchmarks/objectives.py [--quick] [--passages N] [--seeds N] [--json FILE] [KEY=VALUE]
 
 Encodes the first passages of examples/popqa with each `train.objective` and each choice of
 `data.formats`, on the quickstart's settings, and asks held-out questions on the passages' lead
@@ -91,7 +91,9 @@ def main() -> None:
                 train=replace(config.train, objective=objective, seed=seed),
             )
             found = one_run(prepared, directory / "run", changed, questions, methods=METHODS)
-            rows.append({"formats": "+".join(formats), "objective": objective, "seed": seed} | found)
+            rows.append(
+                {"formats": "+".join(formats), "objective": objective, "seed": seed} | found
+            )
             print(json.dumps(rows[-1]), flush=True)
     report(args.json, rows, bounds, num_passages=num_passages, num_questions=num_questions)
     print(

@@ -50,7 +50,7 @@ def remove_from_run(
     data = config.data
     cache = cache_for(corpus_dir, directory=data.cache_dir, max_gb=data.cache_gb)
     removed = remove_passages(corpus_dir, ids, count=counts_of, cache=cache, pool=pool, show=show)
-    forget_taught(run_dir, ids)
+    forget_taught(run_dir, ids, cache=cache)
     remove_map(run_dir)  # fitted to the passages' questions; `polyprag distill` makes one without
     forget_in_checkpoint(run_dir, ids)
     forget_encoded_rows(run_dir, ids)

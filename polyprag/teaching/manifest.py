@@ -104,7 +104,7 @@ _MANIFEST = FileKind(
     what="a teacher's manifest",
     error=RunError,
     make="run `polyprag teach RUN` first",
-    remedy="delete RUN/teacher, which `polyprag teach RUN` makes anew",
+    remedy="delete RUN/teacher, and run `polyprag teach RUN`",
 )
 
 

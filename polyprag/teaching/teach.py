@@ -24,6 +24,7 @@ from polyprag.teaching.manifest import (
 from polyprag.teaching.task import TeachTask, release_teacher, teach_partition, without_passages
 from sharding.corpus.manifest import CorpusManifest
 from sharding.shown_progress import PartCount, ShowProgress, show_nothing
+from sharding.storage.cache import LocalCache
 from sharding.storage.decoding import strict_json
 from sharding.storage.files import (
     TEMPORARY_NAME,
@@ -117,12 +118,13 @@ def teach_corpus(
     return save()
 
 
-def forget_taught(run_dir: str, ids: Collection[int]) -> None:
+def forget_taught(run_dir: str, ids: Collection[int], *, cache: LocalCache | None = None) -> None:
     """Takes passages out of RUN/teacher; what can't be read there is deleted.
 
     Args:
         run_dir: RUN, whose corpus has lost them already.
         ids: of the passages.
+        cache: forgets the files that go.
 
     Raises:
         RunError: the manifest can't be read.
@@ -142,6 +144,8 @@ def forget_taught(run_dir: str, ids: Collection[int]) -> None:
         left = without_passages(run_dir, part, gone) if gone else part
         if left is not None:
             kept.append(left)
+        if cache is not None and gone:
+            cache.drop(part.sha256)
     saved = structs.replace(manifest, parts=tuple(kept))
     if saved != manifest:
         saved.save(teacher_dir(run_dir))

@@ -28,6 +28,7 @@ from polyprag.growth.extend import augment_settings, row_tasks, train_new_rows, 
 from polyprag.growth.remove import remove_from_run
 from polyprag.growth.rows_task import train_partition
 from polyprag.retrieval.search import Index
+from polyprag.teaching.manifest import TeachingManifest
 from polyprag.verify.findings import RunFindings
 from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
@@ -147,6 +148,31 @@ def test_what_is_lacking_is_seen_from_the_files(run: Path, tmp_path: Path) -> No
     assert "10 of 15 rows" in str(verify(run).checked["encoding"])
     add(run)
     assert what_is_lacking(str(run)).num_rows == 0
+
+
+def test_added_passages_learn_of_a_teacher_where_the_others_did(
+    grown: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(grown, other)
+    config = load_config(run_dir=grown)
+    assert train_new_rows(str(other), config) == 5
+    trained_with = Encoding.load(grown).config
+    train = replace(trained_with.train, objective="distill")
+    save_config(replace(trained_with, train=train), grown / "encoding")
+    assert train_new_rows(str(grown), config) == 5
+    # The teacher was asked of what has joined, and of nothing else.
+    assert [part.index for part in TeachingManifest.load(grown / "teacher").parts] == [3, 4]
+    np.testing.assert_array_equal(rows_of(grown)[:10], rows_of(other)[:10])
+    assert np.abs(rows_of(grown)[10:] - rows_of(other)[10:]).max(axis=(1, 2)).min() > 0.01
+    assert [problem.message for problem in verify(grown).problems] == []
+    remove_from_run(str(grown), [11], config=config, forget_in_checkpoint=forget_checkpoint_rows)
+    assert TeachingManifest.load(grown / "teacher").parts[0].num_questions < sum(
+        len(record.augmentation.qas)
+        for record in Corpus.open(other / "corpus").iterate()
+        if record.augmentation and record.passage.id in (10, 11)
+    )
+    assert [problem.message for problem in verify(grown).problems] == []
 
 
 @pytest.mark.parametrize(

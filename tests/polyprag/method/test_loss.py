@@ -96,7 +96,9 @@ def test_it_lacks_of_the_dense_divergence_what_is_inside_the_tail(top_k: int) ->
     for one_p, one_q in zip(p, q, strict=True):
         tail = one_p.argsort(descending=True)[top_k:]
         mass_p, mass_q = one_p[tail].sum(), one_q[tail].sum()
-        of_tail = (one_p[tail] / mass_p * (one_p[tail] / mass_p / (one_q[tail] / mass_q)).log()).sum()
+        of_tail = (
+            one_p[tail] / mass_p * (one_p[tail] / mass_p / (one_q[tail] / mass_q)).log()
+        ).sum()
         inside += float(mass_p * of_tail)
     loss = distill_loss_sum(student, kept_of(teacher, top_k=top_k)).item()
     assert loss == pytest.approx(dense - inside, abs=5e-3)
