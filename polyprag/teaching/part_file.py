@@ -31,6 +31,11 @@ _ARRAYS = {
 }
 
 
+def bytes_per_token(top_k: int) -> int:
+    """Returns the bytes that a token of an answer takes."""
+    return 4 + 4 * top_k + 2 * (top_k + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class TaughtQuestion:
     """A question as it is kept.
