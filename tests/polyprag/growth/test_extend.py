@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.manifest import CheckpointManifest
-from polyprag.augment.corpus import describe
+from polyprag.augment.corpus import counts_of, describe
 from polyprag.cli import main
 from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.files import load_config, save_config
@@ -33,7 +33,9 @@ from polyprag.verify.findings import RunFindings
 from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
 from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import QA, Augmentation, Record
 from sharding.corpus.reader import Corpus
+from sharding.corpus.rewrite import rewrite_partitions
 from sharding.rows.file import save_rows
 from sharding.rows.part import without_moments
 from sharding.shown_progress import Advance
@@ -150,9 +152,26 @@ def test_what_is_lacking_is_seen_from_the_files(run: Path, tmp_path: Path) -> No
     assert what_is_lacking(str(run)).num_rows == 0
 
 
+def asked_about(records: list[Record]) -> list[Record]:
+    return [
+        Record(
+            record.passage,
+            Augmentation((), (QA(f"Where is {record.passage.title} from?", "a town", ""),)),
+        )
+        for record in records
+    ]
+
+
 def test_added_passages_learn_of_a_teacher_where_the_others_did(
     grown: Path, tmp_path: Path
 ) -> None:
+    rewrite_partitions(
+        grown / "corpus",
+        asked_about,
+        needs=lambda partition: partition.index > 2,
+        describe={"backend": "rules", "num_rewrites": 1, "num_qas": 3},
+        count=counts_of,
+    )
     other = tmp_path / "other"
     shutil.copytree(grown, other)
     config = load_config(run_dir=grown)
@@ -167,11 +186,7 @@ def test_added_passages_learn_of_a_teacher_where_the_others_did(
     assert np.abs(rows_of(grown)[10:] - rows_of(other)[10:]).max(axis=(1, 2)).min() > 0.01
     assert [problem.message for problem in verify(grown).problems] == []
     remove_from_run(str(grown), [11], config=config, forget_in_checkpoint=forget_checkpoint_rows)
-    assert TeachingManifest.load(grown / "teacher").parts[0].num_questions < sum(
-        len(record.augmentation.qas)
-        for record in Corpus.open(other / "corpus").iterate()
-        if record.augmentation and record.passage.id in (10, 11)
-    )
+    assert [part.num_questions for part in TeachingManifest.load(grown / "teacher").parts] == [3, 1]
     assert [problem.message for problem in verify(grown).problems] == []
 
 
