@@ -1,6 +1,7 @@
 """What should a question teach: its answer, what a teacher says, or both? In which formats?
 
-    python benchmarks/objectives.py [--quick] [--passages N] [--seeds N] [--json FILE] [KEY=VALUE]
+    python benchmarks/objectives.py [--quick] [--passages N] [--seeds N] [--only qa,...]
+                                    [--json FILE] [KEY=VALUE ...]
 
 Encodes the first passages of examples/popqa with each `train.objective` and each choice of
 `data.formats`, on the quickstart's settings, and asks held-out questions on the passages' lead
@@ -19,7 +20,7 @@ from typing import Any
 
 from harness.examples import PASSAGES, ROOT
 from harness.plain_workers import encode_here
-from harness.reporting import finish, options, show
+from harness.reporting import add_parts, finish, options, show
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
@@ -30,7 +31,7 @@ from polyprag.teaching.teach import teach_corpus
 from sharding.ingest.prepare import prepare
 
 OBJECTIVES = ("answers", "distill", "both")
-FORMATS = (["qa"], ["passage_qa", "qa"], ["qa", "passage"])
+FORMATS = ("qa", "passage_qa+qa", "qa+passage")
 METHODS = "poly,poly-wrong-row,combine"
 
 
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=150, help="of examples/popqa")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
+    add_parts(parser, FORMATS)
     args = parser.parse_args()
     num_passages, num_seeds = (24, 1) if args.quick else (args.passages, args.seeds)
     os.chdir(ROOT)  # the model's path is relative to it
@@ -82,18 +84,15 @@ def main() -> None:
             prepared, directory / "bounds", config, questions, methods=f"closed,rag,{METHODS}"
         )
         rows: list[dict[str, Any]] = []
-        for formats, objective, seed in product(FORMATS, OBJECTIVES, range(num_seeds)):
-            if args.quick and formats != ["qa"]:
-                continue
+        kinds = ("qa",) if args.quick else args.only
+        for formats, objective, seed in product(kinds, OBJECTIVES, range(num_seeds)):
             changed = replace(
                 config,
-                data=replace(config.data, formats=list(formats)),
+                data=replace(config.data, formats=formats.split("+")),
                 train=replace(config.train, objective=objective, seed=seed),
             )
             found = one_run(prepared, directory / "run", changed, questions, methods=METHODS)
-            rows.append(
-                {"formats": "+".join(formats), "objective": objective, "seed": seed} | found
-            )
+            rows.append({"formats": formats, "objective": objective, "seed": seed} | found)
             print(json.dumps(rows[-1]), flush=True)
     report(args.json, rows, bounds, num_passages=num_passages, num_questions=num_questions)
     print(
