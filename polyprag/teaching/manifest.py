@@ -1,6 +1,7 @@
 """The manifest of RUN/teacher: who the teacher was, and what it has said of each partition."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,10 @@ class TeachingManifest(Stored, frozen=True):
                 raise ValueError(f"{where}.index must be above the one before it")
             before = part.index
 
-    def part_of(self, partition: Partition) -> TaughtPart | None:
-        """Returns what was said of a partition's questions as they are now; None if nothing."""
-        found = next((part for part in self.parts if part.index == partition.index), None)
-        return found if found is not None and found.shard == partition.sha256 else None
+    def current(self, partitions: Iterable[Partition]) -> dict[int, TaughtPart]:
+        """Returns, by partition, what was said of those whose questions are still the same."""
+        shards = {partition.index: partition.sha256 for partition in partitions}
+        return {part.index: part for part in self.parts if shards.get(part.index) == part.shard}
 
     def is_of(self, base: BaseModel, settings: dict[str, Any]) -> bool:
         """Tells whether this teacher would say the same as one of this base and settings."""

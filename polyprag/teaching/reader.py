@@ -137,17 +137,13 @@ def open_taught(
             f"{directory}: is of another base model, or of other generation.* or train.teacher_* "
             f"settings; {_TEACH}, which makes it anew"
         )
-    parts = {}
+    parts = manifest.current(corpus.partitions)
     for partition in corpus.partitions:
-        if partition.first_id < first:
-            continue
-        part = manifest.part_of(partition)
-        if part is None:
+        if partition.first_id >= first and partition.index not in parts:
             raise RunError(
                 f"{directory}: has nothing on the questions of partition {partition.index} as they "
                 f"are now; {_TEACH}"
             )
-        parts[partition.index] = part
     return TaughtAnswers(
         run_dir,
         corpus,

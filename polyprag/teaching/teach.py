@@ -4,6 +4,7 @@ A partition whose shard has changed since is asked again, and of it only what is
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Collection
 
 from msgspec import structs
@@ -74,10 +75,11 @@ def teach_corpus(
     if before is not None and before.is_of(base, manifest.settings):
         manifest = before
         parts = {part.index: part for part in before.parts if part.index < len(corpus.partitions)}
+    wanted, current = set(only or ()), manifest.current(corpus.partitions)
     waiting = [
         partition
         for partition in corpus.partitions
-        if (only is None or partition.index in only) and manifest.part_of(partition) is None
+        if (only is None or partition.index in wanted) and partition.index not in current
     ]
     for partition in waiting:
         if not partition.augmented:
@@ -134,13 +136,14 @@ def forget_taught(run_dir: str, ids: Collection[int], *, cache: LocalCache | Non
         remove_directory(teacher_dir(run_dir))  # files of a killed writer
         return
     partitions = CorpusManifest.load(join(run_dir, CORPUS)).partitions
+    ids = sorted(ids)
     kept = []
     for part in manifest.parts:
         if part.index >= len(partitions):
             continue
         partition = partitions[part.index]
-        gone = {passage_id - partition.first_id for passage_id in ids}
-        gone.intersection_update(range(partition.num_passages))
+        first, end = partition.first_id, partition.first_id + partition.num_passages
+        gone = {i - first for i in ids[bisect_left(ids, first) : bisect_left(ids, end)]}
         left = without_passages(run_dir, part, gone) if gone else part
         if left is not None:
             kept.append(left)
