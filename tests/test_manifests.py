@@ -20,6 +20,7 @@ from polyprag.errors import RunError
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
 from polyprag.retrieval.parts.part import IndexPart, StoredFile
 from polyprag.routed.map_file import MapSettings
+from polyprag.teaching.manifest import TaughtPart, TeachingManifest
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.errors import CorpusError, PolypragError
 from sharding.stream.plan import Cursor, LaneCursor
@@ -51,6 +52,14 @@ ENCODING = EncodingManifest(
     ),
     experts=ExpertsFile("experts.safetensors", SHA),
     trained=Trained(5, 1),
+)
+TEACHING = TeachingManifest(
+    base_model=BaseModel("base", 2, 8, SHA, SHA, SHA, None, {"rope_theta": 1e4}),
+    settings={"generation.prompt": "auto"},
+    parts=(
+        TaughtPart(0, SHA, f"part-00000-{SHA[:12]}.safetensors", SHA, 9, 3, 7, 1, 0),
+        TaughtPart(2, SHA, f"part-00002-{SHA[:12]}.safetensors", SHA, 9, 3, 7, 1, 0),
+    ),
 )
 NAMES = ("passages", "bm25", "embeddings", "dense", "rows", "encoder")
 INDEX = IndexManifest(
@@ -112,13 +121,16 @@ def document_of(save: Callable[[Path], None], tmp: Path, name: str) -> bytes:
 
 @pytest.fixture(
     scope="module",
-    params=["corpus", "encoding", "index", "router", "checkpoint", "overwriting"],
+    params=["corpus", "teacher", "encoding", "index", "router", "checkpoint", "overwriting"],
 )
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     tmp, name = tmp_path_factory.mktemp("made"), "manifest.json"
     if request.param == "corpus":
         document = document_of(CORPUS.save, tmp, name)
         return Kind(CorpusManifest.load, name, document, CorpusError, "run `polyprag prepare`")
+    if request.param == "teacher":
+        document = document_of(TEACHING.save, tmp, name)
+        return Kind(TeachingManifest.load, name, document, RunError, "run `polyprag teach RUN`")
     if request.param == "encoding":
         document = document_of(ENCODING.save, tmp, name)
         return Kind(EncodingManifest.load, name, document, RunError, "run `polyprag encode RUN`")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import AugmentConfig, Config
@@ -69,7 +70,7 @@ def sample_corpus(
         examples.append(num_examples(count_examples(record), config.data.formats))
         if tokenizer is not None:
             made = examples_of(
-                record,
+                _answered(record),
                 tokenizer,
                 config.data,
                 loss_on=config.train.loss_on,
@@ -108,6 +109,18 @@ def planned_examples_per_passage(config: Config) -> int:
     """Returns the examples of a passage for which every rewrite and question is written."""
     record = Record(_NOTHING, _written_by_a_model(_NOTHING, config.augment))
     return num_examples(count_examples(record), config.data.formats)
+
+
+def _answered(record: Record) -> Record:
+    """Returns a record whose questions all have an answer: the teacher's are yet to be written."""
+    augmentation = record.augmentation
+    if augmentation is None:
+        return record
+    qas = tuple(
+        qa if qa.answer.strip() else structs.replace(qa, answer=_STAND_IN.answer)
+        for qa in augmentation.qas
+    )
+    return Record(record.passage, structs.replace(augmentation, qas=qas))
 
 
 def _stand_in(config: Config) -> Callable[[Passage], Augmentation]:

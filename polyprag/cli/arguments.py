@@ -58,6 +58,7 @@ trust_option = click.option(
 _USES = {
     "prepare": ("cluster.address",),
     "augment": ("cluster.address", "data.cache_dir", "augment"),
+    "teach": ("cluster.address", "data.cache_dir"),
     "encode": (
         *("cluster.address", "data.cache_dir", "deepspeed.config"),
         *("log.mlflow_uri", "log.wandb_entity"),
@@ -68,7 +69,9 @@ _USES = {
     "plan": ("data.cache_dir", "deepspeed.config"),
 }
 _USES["train-more"] = _USES["encode"]
-_SAVING = ("prepare", "augment", "encode", "train-more", "add", "index")  # the settings, in RUN
+_SAVING = (  # the settings, in RUN
+    *("prepare", "augment", "teach", "encode", "train-more", "add", "index"),
+)
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,6 +22,8 @@ from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.errors import RunError
 from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
 from polyprag.run_dir import CORPUS
+from polyprag.teaching.manifest import needs_teacher
+from polyprag.teaching.teach import teach_corpus
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.shown_progress import PartCount, ShowProgress, show_nothing
 from sharding.storage.files import exists, join
@@ -235,6 +237,10 @@ def train_new_rows(
     tasks = row_tasks(run_dir, config)
     if not tasks:
         return 0
+    settings = row_settings(run_dir, config)
+    if needs_teacher(settings, CorpusManifest.load(join(run_dir, CORPUS))):
+        lacking = [task.partition.index for task in tasks]
+        teach_corpus(run_dir, settings, only=lacking, pool=pool, show=show)
     total = sum(task.partition.num_passages for task in tasks)
     parts = []
     try:

@@ -1,4 +1,4 @@
-"""Passages removed from everything in a run: corpus, checkpoint, encoding, index and routing map.
+"""Passages removed from everything in a run: corpus, teacher, checkpoint, encoding, index and map.
 
 The corpus comes first: from then on no search gives the passages out, whatever the index still
 holds. Every step finds out by itself what is left to do, so the same call after a stop does the
@@ -14,6 +14,7 @@ from polyprag.encoding.edit import forget_encoded_rows
 from polyprag.retrieval.building.index import build_index
 from polyprag.routed.map_file import remove_map
 from polyprag.run_dir import CORPUS, INDEX
+from polyprag.teaching.teach import forget_taught
 from sharding.change.removal import Removed, remove_passages
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus
@@ -53,6 +54,7 @@ def remove_from_run(
     cache = cache_for(corpus_dir, directory=data.cache_dir, max_gb=data.cache_gb)
     removed = remove_passages(corpus_dir, ids, count=counts_of, cache=cache, pool=pool, show=show)
     _forget_replies(run_dir, removed.manifest, ids)
+    forget_taught(run_dir, ids, cache=cache)
     remove_map(run_dir)  # fitted to the passages' questions; `polyprag distill` makes one without
     forget_in_checkpoint(run_dir, ids)
     forget_encoded_rows(run_dir, ids)

@@ -149,6 +149,11 @@ def check_base_size(config: ModelConfig, skeleton: PreTrainedModel) -> None:
         raise _cannot_load(config, error) from error
 
 
+def vocab_size_of(model: PreTrainedModel) -> int:
+    """Returns how many tokens a model knows."""
+    return int(model.config.get_text_config().vocab_size)
+
+
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     if config.dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,33 @@ def test_two_workers_on_ray_give_the_losses_of_one_process(
     assert {line["world_size"] for line in workplace.metrics()} == {2}
     alone = straight_run(world_size=1)
     np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=5e-4)
+
+
+@pytest.mark.slow
+def test_the_teacher_is_asked_first_and_only_once(workplace: Any, train_workers: Any) -> None:
+    settings = ["train.objective=both", "train.teacher_top_k=4", "cluster.workers=2"]
+    done = encode(workplace, *settings)
+    assert done.returncode == 0, done.stderr
+    assert "teaching" in done.stderr and done.stderr.index("teaching") < done.stderr.index("steps")
+    teacher = workplace.run / "teacher"
+    before = {path.name: path.stat().st_mtime_ns for path in teacher.iterdir()}
+    assert len(before) == 1 + 6  # partitions, and the manifest
+    plain = workplace.copy("plain")
+    for name in ("checkpoints", "encoding", "logs"):
+        shutil.rmtree(plain.run / name)
+    train_workers(plain, world_size=1, train__objective="both", train__teacher_top_k=4)
+    np.testing.assert_allclose(workplace.losses(), plain.losses(), atol=5e-4)
+    more = subprocess.run(
+        [COMMAND, "train-more", str(workplace.run), *settings, "train.epochs=1"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert more.returncode == 0, more.stderr
+    assert "teaching" not in more.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in teacher.iterdir()} == before
 
 
 def test_other_settings_than_the_checkpoints_are_refused(straight_run: Any, tmp_path: Path) -> None:

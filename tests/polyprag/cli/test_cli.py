@@ -453,6 +453,7 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "add",
         "remove",
         "train-more",
+        "teach",
         "inspect",
         "index",
         "distill",

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.manifest import CheckpointManifest
+from polyprag.augment.corpus import counts_of
 from polyprag.augment.prompt import EMPTY
 from polyprag.augment.settings import describe
 from polyprag.augment.work import partition as at_work
@@ -31,12 +32,14 @@ from polyprag.growth.extend import augment_settings, row_tasks, train_new_rows, 
 from polyprag.growth.remove import remove_from_run
 from polyprag.growth.rows_task import train_partition
 from polyprag.retrieval.search import Index
+from polyprag.teaching.manifest import TeachingManifest
 from polyprag.verify.findings import RunFindings
 from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
 from sharding.corpus.manifest import CorpusManifest
-from sharding.corpus.passages import Augmentation, Passage
+from sharding.corpus.passages import QA, Augmentation, Passage, Record
 from sharding.corpus.reader import Corpus
+from sharding.corpus.rewrite import rewrite_partitions
 from sharding.rows.file import save_rows
 from sharding.rows.part import without_moments
 from sharding.shown_progress import Advance
@@ -151,6 +154,44 @@ def test_what_is_lacking_is_seen_from_the_files(run: Path, tmp_path: Path) -> No
     assert "10 of 15 rows" in str(verify(run).checked["encoding"])
     add(run)
     assert what_is_lacking(str(run)).num_rows == 0
+
+
+def asked_about(records: list[Record]) -> list[Record]:
+    return [
+        Record(
+            record.passage,
+            Augmentation((), (QA(f"Where is {record.passage.title} from?", "a town", ""),)),
+        )
+        for record in records
+    ]
+
+
+def test_added_passages_learn_of_a_teacher_where_the_others_did(
+    grown: Path, tmp_path: Path
+) -> None:
+    rewrite_partitions(
+        grown / "corpus",
+        asked_about,
+        needs=lambda partition: partition.index > 2,
+        describe={"backend": "rules", "num_rewrites": 1, "num_qas": 3},
+        count=counts_of,
+    )
+    other = tmp_path / "other"
+    shutil.copytree(grown, other)
+    config = load_config(run_dir=grown)
+    assert train_new_rows(str(other), config) == 5
+    trained_with = Encoding.load(grown).config
+    train = replace(trained_with.train, objective="distill")
+    save_config(replace(trained_with, train=train), grown / "encoding")
+    assert train_new_rows(str(grown), config) == 5
+    # The teacher was asked of what has joined, and of nothing else.
+    assert [part.index for part in TeachingManifest.load(grown / "teacher").parts] == [3, 4]
+    np.testing.assert_array_equal(rows_of(grown)[:10], rows_of(other)[:10])
+    assert np.abs(rows_of(grown)[10:] - rows_of(other)[10:]).max(axis=(1, 2)).min() > 0.01
+    assert [problem.message for problem in verify(grown).problems] == []
+    remove_from_run(str(grown), [11], config=config, forget_in_checkpoint=forget_checkpoint_rows)
+    assert [part.num_questions for part in TeachingManifest.load(grown / "teacher").parts] == [3, 1]
+    assert [problem.message for problem in verify(grown).problems] == []
 
 
 @pytest.mark.parametrize(
