@@ -20,7 +20,7 @@ from sharding.printable import printable
 
 _SECTIONS = {  # in the order of a run
     "From passages to answers": ("prepare", "augment", "plan", "encode", "index", "ask"),
-    "Measure": ("questions", "evaluate", "report"),
+    "Measure": ("questions", "evaluate", "report", "calibrate"),
     "Change what is encoded": ("add", "remove", "train-more", "distill"),
     "Watch and check a run": ("status", "checkpoint", "inspect", "verify"),
     "On a cluster": ("submit", "jobs"),

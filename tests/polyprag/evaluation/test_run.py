@@ -170,7 +170,7 @@ def test_wrong_rows_avoid_gold_passages_that_were_not_retrieved(
         seen.append(barred)
         return np.arange(num_wanted, dtype=np.int64)
 
-    monkeypatch.setattr("polyprag.answering.answerer.other_passages", recording)
+    monkeypatch.setattr("polyprag.answering.mixing.other_passages", recording)
     evaluate(
         run,
         config,
