@@ -117,7 +117,7 @@ def seconds(
         "and the base model asked": (Answerer.open(run, config, modes=METHODS), True),
     }
     times: dict[str, dict[str, list[float]]] = {}
-    for turn in range(6):  # in turns, as other work on the machine comes and goes
+    for turn in range(4):  # in turns, as other work on the machine comes and goes
         for method in METHODS:
             for name, (answerer, everything) in opened.items():
                 started = time.process_time()
