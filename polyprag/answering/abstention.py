@@ -61,7 +61,7 @@ class Abstention(Stored, frozen=True, kw_only=True):
 
     Attributes:
         experts_sha256: of the encoding that the answers came from; null where there was none.
-        settings: those that the answers depended on; see `settings_of`.
+        settings: those that the answers depended on; see `abstention_settings`.
         modes: what was calibrated, by mode.
     """
 
@@ -96,7 +96,7 @@ class Abstention(Stored, frozen=True, kw_only=True):
 
         Args:
             experts_sha256: of the encoding that is used now.
-            settings: `settings_of` what is used now.
+            settings: `abstention_settings` what is used now.
         """
         if self.experts_sha256 != experts_sha256:
             return "it was calibrated for other experts"
@@ -128,7 +128,7 @@ def load_if_there(run_dir: str | Path) -> Abstention | None:
     return Abstention.load(run_dir) if exists(abstention_file(run_dir)) else None
 
 
-def settings_of(config: Config, *, top_k: int | None = None) -> dict[str, Any]:
+def abstention_settings(config: Config, *, top_k: int | None = None) -> dict[str, Any]:
     """Returns the settings that decide what evidence is worth.
 
     Args:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.abstention import load_if_there
 from polyprag.answering.answer import Answer, Latency
-from polyprag.answering.generation import Said, decode, pad_token_id
+from polyprag.answering.generation import Said, decode_greedily, pad_token_id
 from polyprag.answering.judging import Judge, evidence_of
 from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.mixing import NO_INDEX, mixture_of
@@ -229,7 +229,7 @@ class Answerer:
         shown = (
             [hit.passages for hit in found] if found and mode in READS else [()] * len(questions)
         )
-        said = decode(
+        said = decode_greedily(
             self.model,
             self.tokenizer,
             [self._prompt(text, passages) for text, passages in zip(questions, shown, strict=True)],

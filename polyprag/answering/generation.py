@@ -159,7 +159,7 @@ def pad_token_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 @torch.inference_mode()
-def decode(
+def decode_greedily(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
@@ -226,6 +226,8 @@ def generate(
     gates: torch.Tensor | None = None,
     chat: bool = False,
 ) -> list[str]:
-    """Returns the texts of `decode`."""
-    said = decode(model, tokenizer, prompts, config=config, pool=pool, gates=gates, chat=chat)
+    """Returns the texts of `decode_greedily`."""
+    said = decode_greedily(
+        model, tokenizer, prompts, config=config, pool=pool, gates=gates, chat=chat
+    )
     return [each.text for each in said]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from polyprag.answering.abstention import CALIBRATE_AGAIN, Abstention, settings_of
+from polyprag.answering.abstention import CALIBRATE_AGAIN, Abstention, abstention_settings
 from polyprag.answering.confidence import Evidence, Rule
 from polyprag.answering.generation import Said
 from polyprag.answering.modes import MIXES, Mode
@@ -24,7 +24,7 @@ class Judge:
         """Takes what there is.
 
         Args:
-            config: `answering`, and what `settings_of` reads.
+            config: `answering`, and what `abstention_settings` reads.
             calibration: RUN/abstention.json.
             experts_sha256: of the experts in use.
         """
@@ -63,7 +63,7 @@ class Judge:
             return None
         # What the base model says by itself is the same whatever the experts are.
         experts = self._experts if mode in MIXES else calibration.experts_sha256
-        settings = settings_of(self._config, top_k=top_k)
+        settings = abstention_settings(self._config, top_k=top_k)
         return calibration.stale(experts_sha256=experts, settings=settings)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import structs
 
 from polyprag import __version__
-from polyprag.answering.abstention import settings_of
+from polyprag.answering.abstention import abstention_settings
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import MODES, Mode
 from polyprag.config import Config
@@ -144,7 +144,7 @@ def evaluate(
             "limit": limit,
             "gold_passages": gold_passages,
             "experts_sha256": experts_of(run_dir),
-            "abstention_settings": settings_of(answerer.config, top_k=top_k),
+            "abstention_settings": abstention_settings(answerer.config, top_k=top_k),
             "top_k": top_k or config.retrieval.top_k,
             "model": asdict(config.model),
             "retrieval": asdict(config.retrieval),

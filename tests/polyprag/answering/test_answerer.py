@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from polyprag.answering.abstention import Abstention, CalibratedRule, settings_of
+from polyprag.answering.abstention import Abstention, CalibratedRule, abstention_settings
 from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
-from polyprag.answering.confidence import NO_MATCH, NO_PASSAGE
+from polyprag.answering.confidence import NO_PASSAGE
 from polyprag.answering.controls import other_passages
-from polyprag.answering.generation import Said, decode, generate
+from polyprag.answering.generation import Said, decode_greedily, generate
 from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.modes import WITHOUT_MAP, Mode
 from polyprag.augment.corpus import counts_of
@@ -93,7 +93,7 @@ def test_prompts_and_experts_of_each_mode(
         seen.append((prompts, settings["gates"]))
         return [Said("x", (120,), (-1.0,))] * len(prompts)
 
-    monkeypatch.setattr("polyprag.answering.answerer.decode", recording)
+    monkeypatch.setattr("polyprag.answering.answerer.decode_greedily", recording)
     passages = answerer.retrieve(QUESTIONS[:1], k=2)[0].passages
     alone, with_passages = qa_prompt(QUESTIONS[0]), qa_prompt(QUESTIONS[0], passages)
     assert alone != with_passages
@@ -289,7 +289,7 @@ def test_answers_come_with_what_speaks_for_them(
     own, half, nothing = answerer.answer(asked, mode="poly", k=1, all_evidence=True)
     prompts = PromptTokenizer(answerer.tokenizer).prompt_ids([qa_prompt(q) for q in asked[:1]])
     assert own.gates is not None and own.evidence is not None and own.trust is not None
-    (said,) = decode(
+    (said,) = decode_greedily(
         answerer.model,
         answerer.tokenizer,
         prompts,
@@ -317,7 +317,7 @@ def test_in_rag_the_base_model_alone_has_no_passage_in_its_prompt(answerer: Answ
         prompts = PromptTokenizer(answerer.tokenizer)
         ids = prompts.prompt_ids([qa_prompt(QUESTIONS[0], answer.hits.passages)])
         gates = None if answer.gates is None else torch.from_numpy(answer.gates[None])
-        (said,) = decode(
+        (said,) = decode_greedily(
             answerer.model,
             answerer.tokenizer,
             ids,
@@ -364,7 +364,7 @@ def _calibrate(run: Path, config: Config, **changed: object) -> None:
     )
     values = {
         "experts_sha256": Encoding.load(run).manifest.experts.sha256,
-        "settings": settings_of(config),
+        "settings": abstention_settings(config),
         "modes": {"poly": rule, "rag": rule},
     }
     Abstention(**(values | changed)).save(run)  # type: ignore[arg-type]
@@ -385,7 +385,7 @@ def test_a_calibration_in_the_run_is_used_as_long_as_it_holds(
         if answer.trust.is_calibrated:
             logit = 2 * (answer.evidence.match or 0) - 1
             assert answer.confidence == pytest.approx(1 / (1 + math.exp(-logit)))
-            assert answer.reason == NO_MATCH  # 0.44 at a match of 0.38
+            assert answer.trusted is False  # as 0.44, at a match of 0.38, is less than 0.7
             assert answer.evidence.alone_logprob is not None
         return [answer.trust.is_calibrated, answerer.judge.note(mode, top_k=k)]
 

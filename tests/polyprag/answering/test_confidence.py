@@ -68,7 +68,9 @@ def test_nothing_is_trusted_without_a_passage_or_an_answer(
 @given(
     st.lists(st.floats(max_value=0) | st.just(math.nan), max_size=4),
     st.floats(0, 1),
-    st.dictionaries(st.sampled_from(["match", "min_logprob", "log_tokens"]), st.floats(-1e6, 1e6), min_size=1),
+    st.dictionaries(
+        st.sampled_from(["match", "min_logprob", "log_tokens"]), st.floats(-1e6, 1e6), min_size=1
+    ),
 )
 def test_a_confidence_is_between_0_and_1_whatever_the_model_says(
     logprobs: list[float], match: float, weights: dict[str, float]
