@@ -121,7 +121,13 @@ class Rule:
         return _sigmoid(logit + self.intercept)
 
     def judge(self, evidence: Evidence) -> "Trust":
-        """Returns whether to trust an answer, and why not."""
+        """Returns whether to trust an answer, and why not.
+
+        Evidence that lacks a number which the regression weighs, such as that of given passages
+        without an index, is judged by the rule without a calibration.
+        """
+        if self.weights and not evidence.lack and self.weights.keys() - evidence.features().keys():
+            return Rule().judge(evidence)
         confidence = self.confidence(evidence)
         reason = evidence.lack
         if reason is None and confidence < self.threshold:

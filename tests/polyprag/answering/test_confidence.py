@@ -51,6 +51,14 @@ def test_a_calibration_is_a_logistic_regression() -> None:
     assert trust.is_calibrated and trust.reason is None
 
 
+def test_evidence_without_a_weighed_number_is_judged_without_the_calibration() -> None:
+    rule = Rule(threshold=0.9, weights={"match": 9.0, "mean_logprob": 1.0})
+    evidence = Evidence.of([math.log(0.5)], has_passages=True)
+    trust = rule.judge(evidence)
+    assert trust.confidence == pytest.approx(0.5)
+    assert (trust.reason, trust.is_calibrated) == (None, False)
+
+
 @pytest.mark.parametrize("weights", [None, {"match": 1.0}])
 def test_nothing_is_trusted_without_a_passage_or_an_answer(
     weights: dict[str, float] | None,
