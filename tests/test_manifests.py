@@ -13,6 +13,7 @@ from msgspec import structs
 
 from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
+from polyprag.answering.abstention import Abstention, CalibratedRule
 from polyprag.augment.work.overwriting import OVERWRITING, Overwriting
 from polyprag.encoding.base import BaseModel
 from polyprag.encoding.manifest import EncodingManifest, ExpertsFile, RowsPart, Trained
@@ -89,6 +90,19 @@ CHECKPOINT = CheckpointManifest(
     previous_step=5,
 )
 
+RULE = CalibratedRule(
+    weights={"match": 2.5, "log_tokens": -0.5},
+    intercept=-1.5,
+    threshold=0.5,
+    num_questions=40,
+    f1=0.5,
+    coverage=0.25,
+    f1_trusted=0.9,
+)
+ABSTENTION = Abstention(
+    experts_sha256=SHA, settings={"retrieval.top_k": 1}, modes={"poly": RULE, "rag": RULE}
+)
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -119,10 +133,19 @@ def document_of(save: Callable[[Path], None], tmp: Path, name: str) -> bytes:
     return (tmp / name).read_bytes()
 
 
-@pytest.fixture(
-    scope="module",
-    params=["corpus", "teacher", "encoding", "index", "router", "checkpoint", "overwriting"],
-)
+KINDS = [
+    "corpus",
+    "teacher",
+    "encoding",
+    "index",
+    "router",
+    "checkpoint",
+    "overwriting",
+    "abstention",
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     tmp, name = tmp_path_factory.mktemp("made"), "manifest.json"
     if request.param == "corpus":
@@ -151,6 +174,11 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             RunError,
             "run `polyprag augment RUN --overwrite`",
         )
+    if request.param == "abstention":
+        document = document_of(ABSTENTION.save, tmp, "abstention.json")
+        return Kind(
+            Abstention.load, "abstention.json", document, RunError, "run `polyprag calibrate RUN`"
+        )
     values = {
         "format": "polyprag-router",
         "version": 1,
@@ -167,7 +195,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 # Objects with any keys, and those with any values besides.
-MAPS = ("counts", "skipped", "files", "components", "rows")
+MAPS = ("counts", "skipped", "files", "components", "rows", "modes", "weights")
 FREE = ("options", "augmentation", "identity", "settings")
 
 

@@ -28,7 +28,7 @@ _SECTIONS = {  # in the order of a run
         "index",
         "ask",
     ),
-    "Measure": ("questions", "evaluate", "report"),
+    "Measure": ("questions", "evaluate", "report", "calibrate"),
     "Change what is encoded": ("add", "remove", "train-more", "distill"),
     "Watch and check a run": ("status", "checkpoint", "inspect", "verify"),
     "On a cluster": ("submit", "jobs"),

@@ -15,7 +15,9 @@ from typing import Any
 
 import msgspec
 
+from polyprag.answering.abstention import abstention_file
 from polyprag.answering.answer import Answer
+from polyprag.answering.confidence import Evidence
 from polyprag.answering.modes import Mode
 from polyprag.config import Config
 from polyprag.encoding.reader import encoding_dir
@@ -57,22 +59,29 @@ class KeptAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         question: its id.
         text: the answer.
         passages: behind it, best first; None where nothing was looked for.
+        evidence: what speaks for it; None with `answering.abstain=never`.
+        confidence: of it; None likewise.
+        reason: why it isn't trusted; None where it is.
     """
 
     question: str
     text: str
     passages: tuple[FoundPassage, ...] | None
+    evidence: Evidence | None
+    confidence: float | None
+    reason: str | None
 
     @classmethod
     def of(cls, question: str, answer: Answer) -> "KeptAnswer":
         """Returns what is kept of the answer to the question of an id."""
-        if answer.hits is None:
-            return cls(question, answer.text, None)
-        passages = tuple(
-            FoundPassage(passage.id, passage.key, passage.title, float(score))
-            for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True)
-        )
-        return cls(question, answer.text, passages)
+        passages = None
+        if answer.hits is not None:
+            passages = tuple(
+                FoundPassage(passage.id, passage.key, passage.title, float(score))
+                for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True)
+            )
+        judged = answer.evidence, answer.confidence, answer.reason
+        return cls(question, answer.text, passages, *judged)
 
 
 class _Latencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,6 +190,7 @@ def ingredients(
         "encoding's config": join(encoding_dir(run_dir), "config.yaml"),
         "index": join(run_dir, "index", "manifest.json"),
         "map": join(run_dir, ROUTER, SETTINGS),
+        "calibration": abstention_file(run_dir),
     }
     model = config.model.path
     return {

@@ -24,6 +24,7 @@ from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import CONTROLS
 from polyprag.config import Config
 from polyprag.evaluation.questions import read_questions
+from polyprag.evaluation.risk_coverage import curve_table
 from polyprag.evaluation.samples import Samples, ShownQuestion, sample_answers, verdict
 from sharding.printable import printable, printable_line
 from sharding.storage.files import atomic_write, join, read_json
@@ -95,6 +96,8 @@ def print_report(report: Report, console: Console) -> None:
     """Prints an evaluation's table, sample answers and a command to try."""
     samples = report.samples
     console.print(results_table(report.results))
+    if curves := curve_table(report.results):
+        console.print(curves)
     console.print()
     console.print(
         f"Of {samples.num_tried} questions spread over the file {samples.num_right} are answered "

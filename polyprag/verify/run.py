@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a run directory, stage by stage from corpus to map.
+"""Everything that can be wrong with a run directory, from its corpus to its calibration.
 
 Nothing is changed here; a problem that can be mended without loss brings its repair along.
 """
@@ -9,6 +9,7 @@ from polyprag.errors import CorpusError, FileError
 from polyprag.routed.map_file import ROUTER
 from polyprag.run_dir import CORPUS, ENCODING, INDEX
 from polyprag.teaching.manifest import TEACHER
+from polyprag.verify.abstention import verify_abstention
 from polyprag.verify.base import verify_base
 from polyprag.verify.checkpoints import Checkpoint, verify_checkpoints
 from polyprag.verify.encoding import verify_encoding
@@ -72,6 +73,7 @@ def verify_run(
     problems, summary = verify_router(run_dir, quick=quick, show=show)
     found.problems += problems
     found.checked[ROUTER] = summary
+    verify_abstention(found, run_dir)
     return found
 
 
