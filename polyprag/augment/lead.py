@@ -13,6 +13,7 @@ _MOST_WORDS = 7  # of a name
 _LIFE = re.compile(
     r".{0,150}\((?:[^()]|\([^()]*\))*\b(?:born\b|died\b|\d{3,4}\s*[–-]|\d{1,2} [A-Z]\w+ \d{4})"
 )
+_PRONOUN = re.compile(r"(?:It|He|She) ")
 _CUT_OFF = re.compile(r"(?:is|was|are|were) ")  # the name itself stood in another markup
 
 
@@ -26,7 +27,7 @@ def has_lead(passage: Passage) -> bool:
     if PATH in passage.title or ":" in name or not name or len(name.split()) > _MOST_WORDS:
         return False
     opening = tidy(passage.text)[:_OPENING]
-    if _CUT_OFF.match(opening) or _LIFE.match(opening):
+    if _PRONOUN.match(opening) or _CUT_OFF.match(opening) or _LIFE.match(opening):
         return True
     words = [re.escape(word) for word in re.findall(r"\w+", name) if len(word) > 2]
     start = opening.casefold()[:60]

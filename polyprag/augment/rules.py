@@ -4,7 +4,7 @@ Deterministic in (passage, seed), so that a corpus gets the same augmentation wh
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
@@ -12,6 +12,11 @@ from polyprag.augment.facts import Fact, extract_facts, subject_name
 from polyprag.augment.lead import has_lead
 from polyprag.augment.phrasings import PHRASINGS
 from polyprag.augment.prose.facts import prose_facts
+from polyprag.augment.prose.sentences import lines_of, sentences_in
+from polyprag.augment.writing.avoided import Avoided
+from polyprag.augment.writing.keep import OVERLAP
+from polyprag.augment.writing.subjects import subject_of
+from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
 
 LEAD_ROUNDS = 100
@@ -50,10 +55,10 @@ def augment(
         seed: chooses wordings and order.
 
     Returns:
-        The augmentation; empty where the passage matches no pattern.
+        The augmentation; empty where the passage matches no pattern, or nothing says what it is
+        about.
     """
-    facts = _lead_facts(passage)
-    subject = subject_name(passage.title)
+    facts, subject = _lead(passage)
     rng = random.Random(f"{seed}/{passage.key}/{passage.title}")
     rewrites = []
     for _ in range(num_rewrites if facts else 0):
@@ -87,8 +92,19 @@ def augment(
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked)[:num_qas])
 
 
-def _lead_facts(passage: Passage) -> list[Fact]:
-    return extract_facts(passage) if has_lead(passage) else []
+def _lead(passage: Passage) -> tuple[list[Fact], str]:
+    """Returns the lead facts of what a passage opens with, and its name.
+
+    That is what the title names. A part of a document, or a passage without a title, may open with
+    a name of its own ("Aurora Bikes was founded ..."); then its first sentence alone is about that.
+    """
+    if has_lead(passage):
+        return extract_facts(passage), subject_name(passage.title)
+    subject = subject_of(passage)
+    first = next((part for line in lines_of(passage.text) for part in sentences_in(line.text)), "")
+    if subject is None or not first.removeprefix("The ").startswith(subject):
+        return [], ""
+    return extract_facts(Passage(passage.id, passage.key, subject, first)), subject
 
 
 def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -> list[list[QA]]:
@@ -106,18 +122,24 @@ def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -
     ]
 
 
-def augment_all(
-    passages: Sequence[Passage], *, num_rewrites: int, num_qas: int
-) -> list[Augmentation]:
-    """Returns the augmentation of each of several passages."""
-    return [augment(passage, num_rewrites=num_rewrites, num_qas=num_qas) for passage in passages]
+def write_all(
+    passages: Sequence[Passage], *, num_rewrites: int, num_qas: int, avoided: Avoided
+) -> Iterator[tuple[int, Written]]:
+    """Yields the augmentation of each of several passages, without what is to be avoided."""
+    for at, passage in enumerate(passages):
+        made = augment(passage, num_rewrites=num_rewrites, num_qas=num_qas)
+        repeated = [qa for qa in made.qas if avoided.has(qa.question)]
+        if repeated:
+            made = Augmentation(made.rewrites, tuple(qa for qa in made.qas if qa not in repeated))
+        dropped = (Dropped(OVERLAP, f"{qa.question} -> {qa.answer}") for qa in repeated)
+        yield at, Written(made, tuple(dropped))
 
 
 def held_out_questions(passage: Passage) -> list[HeldOutQuestion]:
-    """Returns every lead fact asked for in every held-out wording."""
-    subject = subject_name(passage.title)
+    """Returns every lead fact asked for in every held-out wording; none without a subject."""
+    facts, subject = _lead(passage)
     return [
         HeldOutQuestion(fact.kind, wording.format(x=subject), fact.value)
-        for fact in _lead_facts(passage)
+        for fact in facts
         for wording in PHRASINGS[fact.kind].held_out
     ]

@@ -3,8 +3,9 @@
 import pytest
 
 from polyprag.augment.phrasings import PHRASINGS
-from polyprag.augment.rules import augment, held_out_questions
-from sharding.corpus.passages import Passage
+from polyprag.augment.rules import augment, held_out_questions, write_all
+from polyprag.augment.writing.avoided import Avoided
+from sharding.corpus.passages import Augmentation, Passage
 
 PASSAGE = Passage(
     id=3,
@@ -89,3 +90,35 @@ def test_popqa_templates_are_held_out() -> None:
     everything = {q for p in PHRASINGS.values() for q in p.questions}
     assert "In what city was {x} born?" not in everything
     assert "What is {x}'s occupation?" not in everything
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "subject"),
+    [
+        ("", "Aurora Bikes was founded in 1999 in Utrecht.", "Aurora Bikes"),
+        ("  ", "The Aurora Mill is a windmill that was built in 1799.", "Aurora Mill"),
+        ("Handbook > About us", "Aurora Bikes was founded in 1999 in Utrecht.", "Aurora Bikes"),
+        ("Handbook > The mill", "It was built in 1799.", None),  # the mill, or what was said before
+        ("The Mill", "It was built in 1799.", "The Mill"),
+        ("", "It was founded in 1999.", None),
+        ("...", "This firm was founded in 1999.", None),
+    ],
+)
+def test_no_question_is_without_its_subject(title: str, text: str, subject: str | None) -> None:
+    passage = Passage(id=0, key="k", title=title, text=text)
+    written = augment(passage, num_rewrites=2, num_qas=9)
+    questions = [qa.question for qa in written.qas]
+    questions += [held.question for held in held_out_questions(passage)]
+    assert bool(questions) == (subject is not None)
+    assert all(subject in question for question in questions if subject)
+    assert all(subject in rewrite for rewrite in written.rewrites if subject)
+    assert not any("  " in question or " ?" in question for question in questions)
+
+
+def test_questions_of_an_evaluation_are_left_out() -> None:
+    passage = Passage(id=0, key="k", title="Aurora", text="Aurora was founded in 1999.")
+    made = augment(passage, num_rewrites=1, num_qas=9)
+    avoided = Avoided.of([made.qas[0].question])
+    ((at, written),) = write_all([passage], num_rewrites=1, num_qas=9, avoided=avoided)
+    assert at == 0 and written.augmentation == Augmentation(made.rewrites, made.qas[1:])
+    assert [each.reason for each in written.dropped] == ["evaluation overlap"]
