@@ -19,7 +19,9 @@ from polyprag.augment.writing.subjects import subject_of
 from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
 
-LEAD_ROUNDS = 100
+# How often each lead fact is asked for before anything else is: in every wording. With 1, prose comes
+# second; a figure for that is in docs/experiments.md.
+LEAD_ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
