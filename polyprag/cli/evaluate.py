@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Score RUN on a question file.
 
-    Writes DIR/results.json with F1, exact match, answer presence, a 95 % interval of F1,
+    Writes DIR/results.json with F1, exact match, answer presence, 95 % intervals,
     counts and latency for each method, and every prediction in
     DIR/predictions-METHOD.jsonl. Run again after an interruption, it goes on; answers to
     other questions, or of another encoding or other settings, are never used.
