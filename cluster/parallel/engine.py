@@ -13,7 +13,7 @@ from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import teacher_weight, training_loss_sum
-from polyprag.method.targets import TargetBatch
+from polyprag.method.teacher.targets import TargetBatch
 
 
 class GatedLanguageModel(nn.Module):

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 from cluster.plan.steps import EncodePlan
 from polyprag.config import Config
 from polyprag.method.examples import Example, ExampleMaker, num_examples
-from polyprag.method.targets import AnswerSource
+from polyprag.method.teacher.targets import AnswerSource
 from sharding.corpus.reader import Corpus
 from sharding.stream.epoch import WorkerStream
 from sharding.stream.plan import Cursor

@@ -28,7 +28,7 @@ from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.finite import names_not_finite
 from polyprag.method.support.check import check_experts
 from polyprag.method.support.coverage import coverage
-from polyprag.method.targets import AnswerSource
+from polyprag.method.teacher.targets import AnswerSource
 from polyprag.teaching.reader import open_taught
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for

@@ -32,7 +32,7 @@ from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.finite import is_finite
 from polyprag.method.router import gates as gates_of
-from polyprag.method.targets import join_targets
+from polyprag.method.teacher.targets import join_targets
 from sharding.rows.table import RowTable
 from sharding.stream.epoch import StepBatch
 from sharding.stream.lane import LaneBatch

@@ -52,7 +52,7 @@ def logprobs_of(
         forced.append(_Forced(np.asarray([*prompt, *answer], dtype=np.int32), labels))
     found: dict[int, tuple[float, ...]] = {i: () for i in range(len(forced))}
     asked = [i for i, answer in enumerate(answers) if len(answer)]
-    vocabulary = int(cast(torch.Tensor, model.get_input_embeddings().weight).shape[0])
+    vocabulary = len(cast(torch.Tensor, model.get_input_embeddings().weight))
     lengths = [len(forced[i].input_ids) for i in asked]
     for group in length_groups(lengths, max_tokens=max(1, _MAX_LOGITS // vocabulary)):
         places = [asked[i] for i in group]

@@ -60,11 +60,10 @@ def command(
 ) -> None:
     """Score RUN on a question file.
 
-    Writes DIR/results.json with F1, exact match, answer presence, a 95 % interval of F1,
-    counts, F1 of the surest answers and latency for each method, and in
-    DIR/predictions-METHOD.jsonl every prediction with its confidence and what that was made
-    of. Run again after an interruption, it goes on; answers to other questions, or of another
-    encoding or other settings, are never used.
+    Writes DIR/results.json with F1, exact match, answer presence, 95 % intervals, counts, F1 of the
+    surest answers and latency for each method, and in DIR/predictions-METHOD.jsonl every prediction
+    with its confidence and what that was made of. Run again after an interruption, it goes on;
+    answers to other questions, or of another encoding or other settings, are never used.
 
     \b
     Examples:

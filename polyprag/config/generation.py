@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from polyprag.config.checks import one_of, require, require_numbers
 from polyprag.errors import ConfigError
 
-SHORTEST_ANSWER = (
-    "Answer with as few words as possible: a name, a number, a date or a short phrase, never a "
-    "sentence."
-)
+SHORTEST_ANSWER = "Answer with as few words as possible."
 _MOST_CHARACTERS = 4000  # of an instruction, which stands before every question
 
 

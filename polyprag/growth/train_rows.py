@@ -28,7 +28,7 @@ from polyprag.method.finite import is_finite, rows_not_finite
 from polyprag.method.loss import teacher_weight, training_loss_sum
 from polyprag.method.router import gates as gates_of
 from polyprag.method.row_optimizer import RowAdam
-from polyprag.method.targets import AnswerSource, join_targets
+from polyprag.method.teacher.targets import AnswerSource, join_targets
 from sharding.corpus.passages import Record
 from sharding.rows.part import RowPartition, second_moment_shape
 

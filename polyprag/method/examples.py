@@ -5,7 +5,7 @@ question alone with its answer. `passage`: each text alone, which is also what a
 questions comes as. `data.formats` chooses among them; PRAG uses the first two.
 
 What has a question may learn its answer's text, the teacher's distributions at the answer's tokens,
-or both (`train.objective`); `polyprag.method.targets` says what a teacher is.
+or both (`train.objective`); `polyprag.method.teacher.targets` says what a teacher is.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from polyprag.config import DataConfig, GenerationConfig
 from polyprag.errors import RunError
 from polyprag.method.prompts import PromptTokenizer, one_line, passage_block, qa_prompt
-from polyprag.method.targets import AnswerSource, TeacherTargets
+from polyprag.method.teacher.targets import AnswerSource, TeacherTargets
 from polyprag.method.window import first_characters, longest_that_fits
 from sharding.corpus.passages import QA, Passage, Record
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from polyprag.errors import RunError
-from polyprag.method.targets import TaughtAnswer, TeacherTargets
+from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets
 from sharding.storage.files import atomic_write, join
 
 KEY_BYTES = 16

@@ -6,7 +6,7 @@ from functools import lru_cache
 from polyprag.config import Config
 from polyprag.encoding.base import BaseModel
 from polyprag.errors import RunError
-from polyprag.method.targets import TaughtAnswer
+from polyprag.method.teacher.targets import TaughtAnswer
 from polyprag.teaching.manifest import (
     TaughtPart,
     load_teaching,

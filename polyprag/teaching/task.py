@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from polyprag.config import Config
 from polyprag.errors import FileError, RunError
 from polyprag.method.base_model import load_base, load_tokenizer
-from polyprag.method.targets import TaughtAnswer
+from polyprag.method.teacher.targets import TaughtAnswer
 from polyprag.run_dir import CORPUS
 from polyprag.teaching.manifest import TaughtPart, teacher_dir
 from polyprag.teaching.part_file import KEY_BYTES, TaughtQuestion, save_answers
 from polyprag.teaching.reader import read_part
-from polyprag.teaching.teacher import Asked, Teacher
+from polyprag.teaching.teacher import PassageQuestion, Teacher
 from sharding.corpus.manifest import Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.passages import QA, Record
@@ -100,17 +100,17 @@ def _qas(record: Record) -> Sequence[QA]:
     return record.augmentation.qas if record.augmentation else ()
 
 
-def _asked(record: Record, qa: QA, config: Config) -> Asked:
+def _asked(record: Record, qa: QA, config: Config) -> PassageQuestion:
     is_written = qa.answer.strip() and config.train.teacher_answers != "all"
-    return Asked(record.passage, qa.question, qa.answer if is_written else None)
+    return PassageQuestion(record.passage, qa.question, qa.answer if is_written else None)
 
 
-def _key(asked: Asked) -> bytes:
+def _key(asked: PassageQuestion) -> bytes:
     told = [asked.passage.title, asked.passage.text, asked.question, asked.answer]
     return hashlib.sha256(msgspec.json.encode(told)).digest()[:KEY_BYTES]
 
 
-def _ask(questions: dict[bytes, Asked], settings: bytes) -> dict[bytes, TaughtAnswer]:
+def _ask(questions: dict[bytes, PassageQuestion], settings: bytes) -> dict[bytes, TaughtAnswer]:
     """Returns what the teacher says to each question, by its key."""
     found: dict[bytes, TaughtAnswer] = {}
     keys = list(questions)

@@ -15,13 +15,13 @@ from polyprag.config import Config
 from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import Example
 from polyprag.method.prompts import PromptTokenizer
-from polyprag.method.targets import TaughtAnswer, TeacherTargets, join_targets, likeliest
+from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets, join_targets, likeliest
 from polyprag.method.window import QuestionTooLongError, fit_prompt, prompt_tokens
 from sharding.corpus.passages import Passage
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PassageQuestion:
     """A question for the teacher; without an answer it writes one."""
 
     passage: Passage
@@ -50,7 +50,10 @@ class Teacher:
 
     @torch.inference_mode()
     def answer(
-        self, asked: Sequence[Asked], *, progress: Callable[[float], None] = lambda share: None
+        self,
+        asked: Sequence[PassageQuestion],
+        *,
+        progress: Callable[[float], None] = lambda share: None,
     ) -> list[TaughtAnswer]:
         """Returns what it says to each question.
 
@@ -88,7 +91,7 @@ class Teacher:
             progress(done / len(asked))
         return [each for each in found if each is not None]
 
-    def _prompt(self, asked: Asked, *, room: int) -> list[int]:
+    def _prompt(self, asked: PassageQuestion, *, room: int) -> list[int]:
         """Returns the prompt's ids, cut so that `room` more tokens fit the model's window."""
         room = max(room, self._config.generation.max_new_tokens)
         max_tokens = prompt_tokens(self._model.config, room)
@@ -99,7 +102,7 @@ class Teacher:
         except QuestionTooLongError:  # it loses its beginning, as in training
             return fit_prompt(self._prompts, asked.question, max_tokens=None)[-(max_tokens or 1) :]
 
-    def _sequence(self, asked: Asked, answer: list[int]) -> Example:
+    def _sequence(self, asked: PassageQuestion, answer: list[int]) -> Example:
         """Returns prompt and answer; what stands for the targets only says where they are."""
         ids = [*self._prompt(asked, room=len(answer)), *answer]
         sequence = np.array(ids, np.int32)

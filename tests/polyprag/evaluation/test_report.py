@@ -286,5 +286,5 @@ def test_a_run_is_reported_from_its_results_file(
     file = console.file
     assert isinstance(file, io.StringIO)
     text = file.getvalue()
-    assert "10.0 to 15.0" in text and "Where was Anna born?" in text
+    assert "10.0-15.0" in text and "Where was Anna born?" in text
     assert str(tmp_path / "report.png") in text and (tmp_path / "report.png").is_file()

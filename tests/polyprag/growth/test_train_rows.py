@@ -17,7 +17,7 @@ from polyprag.growth.train_rows import RowTrainer, _turns
 from polyprag.method.examples import examples_of
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.router import gates as gates_of
-from polyprag.method.targets import TaughtAnswer, likeliest
+from polyprag.method.teacher.targets import TaughtAnswer, likeliest
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, tombstone
 
 STEPS = 8

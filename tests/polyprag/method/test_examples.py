@@ -19,7 +19,7 @@ from polyprag.method.examples import (
     num_examples,
 )
 from polyprag.method.prompts import qa_prompt
-from polyprag.method.targets import TaughtAnswer, TeacherTargets, join_targets
+from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets, join_targets
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 
 MakeTokenizer = Callable[[], PreTrainedTokenizerBase]

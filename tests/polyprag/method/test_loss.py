@@ -5,8 +5,9 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from polyprag.method.loss import causal_loss_sum, distill_loss_sum, training_loss_sum
-from polyprag.method.targets import TargetBatch, likeliest
+from polyprag.method.loss import causal_loss_sum, training_loss_sum
+from polyprag.method.teacher.divergence import distill_loss_sum
+from polyprag.method.teacher.targets import TargetBatch, likeliest
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,12 +26,12 @@ from polyprag.method.batching import pad_batch
 from polyprag.method.examples import UNANSWERED, ExampleMaker
 from polyprag.method.experts import inject
 from polyprag.method.loss import training_loss_sum
-from polyprag.method.targets import join_targets
+from polyprag.method.teacher.targets import join_targets
 from polyprag.teaching.manifest import TeachingManifest, needs_teacher
 from polyprag.teaching.part_file import parse_answers
 from polyprag.teaching.reader import TaughtAnswers, open_taught
 from polyprag.teaching.teach import forget_taught, teach_corpus
-from polyprag.teaching.teacher import Asked, Teacher
+from polyprag.teaching.teacher import PassageQuestion, Teacher
 from polyprag.verify.teacher import verify_teacher
 from sharding.change.removal import remove_passages
 from sharding.corpus.manifest import CorpusManifest
@@ -114,7 +114,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real = Teacher.answer
 
-    def answer(self: Teacher, asked: Sequence[Asked], **options: Any) -> Any:
+    def answer(self: Teacher, asked: Sequence[PassageQuestion], **options: Any) -> Any:
         found.extend(each.question for each in asked)
         return real(self, asked, **options)
 
@@ -401,7 +401,9 @@ def test_a_long_passage_is_cut_as_the_mode_rag_cuts_it(
         lambda _, args, inputs: seen.append(inputs["input_ids"][0].tolist()), with_kwargs=True
     )
     passage = Passage(0, "k", "Ada", "one two three four five six seven eight nine ten eleven")
-    (said,) = Teacher(model, tokenizer, config).answer([Asked(passage, "Who?", "one two three")])
+    (said,) = Teacher(model, tokenizer, config).answer(
+        [PassageQuestion(passage, "Who?", "one two three")]
+    )
     (ids,) = seen
     # 80 less the answer's 15 bytes with its space and EOS, of which the rest takes 38.
     expected = "Passage: Ada. one two three four five six\nQuestion: Who?\nAnswer: one two three"
@@ -410,7 +412,7 @@ def test_a_long_passage_is_cut_as_the_mode_rag_cuts_it(
     assert len(said.ids) == len(said.targets) == 15
     seen.clear()
     long = Passage(0, "k", "Ada", "A text.")
-    (said,) = Teacher(model, tokenizer, config).answer([Asked(long, "Why? " * 30, "no")])
+    (said,) = Teacher(model, tokenizer, config).answer([PassageQuestion(long, "Why? " * 30, "no")])
     assert len(seen[0]) == 79 and len(said.ids) == 4  # 5 are left for what it may say
 
 
@@ -431,7 +433,7 @@ def test_the_date_in_a_chat_template_is_the_runs_and_not_todays(
     passage = Passage(0, "k", "Ada", "A text.")
     generation = replace(config.generation, date="2031-12-01")
     Teacher(model, tokenizer, replace(config, generation=generation)).answer(
-        [Asked(passage, "Who?", "Ada")]
+        [PassageQuestion(passage, "Who?", "Ada")]
     )
     expected = "01 Dec 2031: Passage: Ada. A text.\nQuestion: Who?\nAnswer: -> Ada<eos>"
     assert tokenizer.decode(seen[0]) == expected
