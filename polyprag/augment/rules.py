@@ -19,8 +19,8 @@ from polyprag.augment.writing.subjects import subject_of
 from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
 
-# How often each lead fact is asked for before anything else is: in every wording. With 1, prose comes
-# second; a figure for that is in docs/experiments.md.
+# How often each lead fact is asked for before anything else is: in every wording. With 1, prose
+# comes second; docs/experiments.md has figures for that.
 LEAD_ROUNDS = 10
 
 
