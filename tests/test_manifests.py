@@ -13,12 +13,15 @@ from msgspec import structs
 
 from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
+from polyprag.answering.abstention import Abstention, CalibratedRule
+from polyprag.augment.work.overwriting import OVERWRITING, Overwriting
 from polyprag.encoding.base import BaseModel
 from polyprag.encoding.manifest import EncodingManifest, ExpertsFile, RowsPart, Trained
 from polyprag.errors import RunError
 from polyprag.retrieval.parts.manifest import IndexManifest, Segment
 from polyprag.retrieval.parts.part import IndexPart, StoredFile
 from polyprag.routed.map_file import MapSettings
+from polyprag.teaching.manifest import TaughtPart, TeachingManifest
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.errors import CorpusError, PolypragError
 from sharding.stream.plan import Cursor, LaneCursor
@@ -51,6 +54,14 @@ ENCODING = EncodingManifest(
     experts=ExpertsFile("experts.safetensors", SHA),
     trained=Trained(5, 1),
 )
+TEACHING = TeachingManifest(
+    base_model=BaseModel("base", 2, 8, SHA, SHA, SHA, None, {"rope_theta": 1e4}),
+    settings={"generation.prompt": "auto"},
+    parts=(
+        TaughtPart(0, SHA, f"part-00000-{SHA[:12]}.safetensors", SHA, 9, 3, 7, 1, 0),
+        TaughtPart(2, SHA, f"part-00002-{SHA[:12]}.safetensors", SHA, 9, 3, 7, 1, 0),
+    ),
+)
 NAMES = ("passages", "bm25", "embeddings", "dense", "rows", "encoder")
 INDEX = IndexManifest(
     num_passages=3,
@@ -77,6 +88,19 @@ CHECKPOINT = CheckpointManifest(
     experts=StateFile("experts.safetensors", SHA, 10),
     rows={3: ROWS},
     previous_step=5,
+)
+
+RULE = CalibratedRule(
+    weights={"match": 2.5, "log_tokens": -0.5},
+    intercept=-1.5,
+    threshold=0.5,
+    num_questions=40,
+    f1=0.5,
+    coverage=0.25,
+    f1_trusted=0.9,
+)
+ABSTENTION = Abstention(
+    experts_sha256=SHA, settings={"retrieval.top_k": 1}, modes={"poly": RULE, "rag": RULE}
 )
 
 
@@ -109,12 +133,27 @@ def document_of(save: Callable[[Path], None], tmp: Path, name: str) -> bytes:
     return (tmp / name).read_bytes()
 
 
-@pytest.fixture(scope="module", params=["corpus", "encoding", "index", "router", "checkpoint"])
+KINDS = [
+    "corpus",
+    "teacher",
+    "encoding",
+    "index",
+    "router",
+    "checkpoint",
+    "overwriting",
+    "abstention",
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     tmp, name = tmp_path_factory.mktemp("made"), "manifest.json"
     if request.param == "corpus":
         document = document_of(CORPUS.save, tmp, name)
         return Kind(CorpusManifest.load, name, document, CorpusError, "run `polyprag prepare`")
+    if request.param == "teacher":
+        document = document_of(TEACHING.save, tmp, name)
+        return Kind(TeachingManifest.load, name, document, RunError, "run `polyprag teach RUN`")
     if request.param == "encoding":
         document = document_of(ENCODING.save, tmp, name)
         return Kind(EncodingManifest.load, name, document, RunError, "run `polyprag encode RUN`")
@@ -124,6 +163,22 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "checkpoint":
         document = document_of(lambda path: CHECKPOINT.save(str(path)), tmp, name)
         return Kind(CheckpointManifest.load, name, document, RunError, "delete its directory")
+    if request.param == "overwriting":
+        name = "overwriting.json"
+        begun = Overwriting(SHA[:32], SHA)
+        document = document_of(lambda path: OVERWRITING.write(path / name, begun), tmp, name)
+        return Kind(
+            lambda directory: OVERWRITING.read(f"{directory}/{name}"),
+            name,
+            document,
+            RunError,
+            "run `polyprag augment RUN --overwrite`",
+        )
+    if request.param == "abstention":
+        document = document_of(ABSTENTION.save, tmp, "abstention.json")
+        return Kind(
+            Abstention.load, "abstention.json", document, RunError, "run `polyprag calibrate RUN`"
+        )
     values = {
         "format": "polyprag-router",
         "version": 1,
@@ -140,7 +195,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 # Objects with any keys, and those with any values besides.
-MAPS = ("counts", "skipped", "files", "components", "rows")
+MAPS = ("counts", "skipped", "files", "components", "rows", "modes", "weights")
 FREE = ("options", "augmentation", "identity", "settings")
 
 

@@ -110,7 +110,7 @@ def test_console_script_is_the_command_line(project: dict[str, Any]) -> None:
 
 def test_every_import_is_a_declared_dependency(project: dict[str, Any]) -> None:
     optional = project["optional-dependencies"]
-    extras = [*optional["sentence"], *optional["mlflow"], *optional["wandb"]]
+    extras = [each for name in ("gguf", "sentence", "mlflow", "wandb") for each in optional[name]]
     requirements = [*project["dependencies"], *extras]
     declared = {canonicalize_name(Requirement(text).name) for text in requirements}
     distributions = importlib.metadata.packages_distributions()

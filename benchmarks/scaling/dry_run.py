@@ -107,7 +107,7 @@ def _plan(size: Size, partition_size: int) -> dict[str, Any]:
         synthetic_manifest,
         size.passages,
         partition_size=partition_size,
-        qas=config.augment.num_qas,
+        qas=config.augment.wanted_qas,
     )
     made = make()
     with tempfile.TemporaryDirectory() as directory:
@@ -157,7 +157,7 @@ def _checkpoints(size: Size, partition_size: int) -> dict[str, Any]:
 
     config = _config(size, partition_size)
     manifest = synthetic_manifest(
-        size.passages, partition_size=partition_size, qas=config.augment.num_qas
+        size.passages, partition_size=partition_size, qas=config.augment.wanted_qas
     )
     plan = plan_encoding(manifest, config, corpus_url="corpus")
     with tempfile.TemporaryDirectory() as directory:

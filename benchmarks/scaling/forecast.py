@@ -186,7 +186,7 @@ def predict(
     experts = 4 * shape.expert_parameters
     per_example = float(np.mean(lengths))
     manifest = synthetic_manifest(
-        PASSAGES_OF_WIKIPEDIA, partition_size=variant.partition_size, qas=config.augment.num_qas
+        PASSAGES_OF_WIKIPEDIA, partition_size=variant.partition_size, qas=config.augment.wanted_qas
     )
     rows = []
     for number in workers:

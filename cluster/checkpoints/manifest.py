@@ -40,12 +40,18 @@ _IDENTITY = (
     "router.init_std",
     "train.seed",
     "train.loss_on",
+    "train.objective",
+    "train.teacher_answers",
     "train.rows_second_moment",
     "generation.prompt",
     "generation.date",
+    "generation.instruction",
     "generation.thinking",
 )
-_LATER = ("generation.date", "generation.thinking")  # which earlier checkpoints don't have
+# Which earlier checkpoints don't have.
+_LATER = ("generation.date", "generation.instruction", "generation.thinking")
+# Nor these, but what they were trained with is known.
+_BEFORE = {"train.objective": "answers", "train.teacher_answers": "missing"}
 
 
 class StateFile(Stored, frozen=True):
@@ -180,7 +186,7 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
     for key, value in identity.items():
         if key in _LATER and key not in checkpoint.identity:
             continue
-        before = checkpoint.identity.get(key)
+        before = checkpoint.identity.get(key, _BEFORE.get(key))
         if before == value:
             continue
         what = f"{key}={before!r}, and this command has {value!r}"

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-JOB_COMMANDS = ("prepare", "augment", "encode", "train-more", "add", "remove", "index", "evaluate")
+JOB_COMMANDS = (
+    *("prepare", "augment", "teach", "encode", "train-more", "add", "remove", "index", "evaluate"),
+)
 ACTIVE = ("PENDING", "RUNNING")
 # What a driver on the cluster must know of the submitter's settings.
 _PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")

@@ -12,28 +12,46 @@ from cluster.parallel.deepspeed_config import deepspeed_config
 from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.method.experts import ExpertPool
-from polyprag.method.loss import causal_loss_sum
+from polyprag.method.loss import teacher_weight, training_loss_sum
+from polyprag.method.teacher.targets import TargetBatch
 
 
 class GatedLanguageModel(nn.Module):
     """The base model with its experts as one module: a batch and gates give a summed loss."""
 
-    def __init__(self, model: PreTrainedModel, pool: ExpertPool) -> None:
-        """Keeps both; `pool` is injected in `model` already."""
+    def __init__(self, model: PreTrainedModel, pool: ExpertPool, *, distill_weight: float) -> None:
+        """Keeps them; `pool` is injected in `model` already."""
         super().__init__()
         self.model = model
-        self._pool = pool
+        self._pool, self._distill_weight = pool, distill_weight
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, gates: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        gates: Tensor,
+        targets: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Returns the summed loss of (B, T) tokens under gates (B, S, K), a float32 scalar."""
+        """Returns the summed loss of a batch, a float32 scalar.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T).
+            labels: (B, T).
+            gates: (B, S, K).
+            targets: the fields of a `TargetBatch`; None where nothing is learnt of a teacher.
+        """
         with self._pool.gated(gates):
             logits = self.model(
                 input_ids=input_ids, attention_mask=attention_mask, use_cache=False
             ).logits
-        loss, _ = causal_loss_sum(logits, labels)
-        return loss
+        return training_loss_sum(
+            logits,
+            labels,
+            None if targets is None else TargetBatch(*targets),
+            distill_weight=self._distill_weight,
+        )
 
     def train(self, mode: bool = True) -> "GatedLanguageModel":
         """Leaves the frozen base in eval mode: its dropout would be unseeded noise."""
@@ -58,14 +76,14 @@ class ExpertEngine:
         # What a worker may fail at alone comes first: all would wait for it in `initialize`.
         deepspeed, settings = run_on_all_or_raise(lambda: (_deepspeed(), _settings(config)))
         self._engine, *_ = deepspeed.initialize(
-            model=GatedLanguageModel(model, pool),
+            model=GatedLanguageModel(model, pool, distill_weight=teacher_weight(config.train)),
             model_parameters=pool.parameters(),
             config=settings,
             dist_init_required=False,
         )
         self._engine.train()
 
-    def loss_sum(self, *, is_last: bool, **batch: Tensor) -> Tensor:
+    def loss_sum(self, *, is_last: bool, **batch: Any) -> Tensor:
         """Runs a physical batch forward; `is_last` tells whether the global step ends with it."""
         self._engine.set_gradient_accumulation_boundary(is_last)
         loss: Tensor = self._engine(**batch)

@@ -12,6 +12,9 @@ from cluster.plan.token_sample import TokenSample, planned_examples_per_passage,
 from polyprag.config import Config, cluster_address
 from polyprag.errors import ConfigError, CorpusError, FileError, RunError
 from polyprag.method.base_model import load_tokenizer
+from polyprag.teaching.manifest import needs_teacher
+from polyprag.teaching.part_file import bytes_per_token
+from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus
 from sharding.storage.files import join
 
@@ -87,6 +90,8 @@ def plan_run(
             f"{config.data.lanes - len(examples)} of {config.data.lanes} lanes have no partition: "
             "prepare with a smaller data.partition_size, or use fewer lanes"
         )
+    if needs_teacher(config, manifest):
+        notes.append(_of_the_teacher(manifest, config))
     wrong = problems(
         found,
         manifest,
@@ -98,6 +103,17 @@ def plan_run(
     )
     better = improvements(manifest, plan, workers=config.cluster.workers)
     return RunPlan(found, wrong, better, notes)
+
+
+def _of_the_teacher(manifest: CorpusManifest, config: Config) -> str:
+    """Says what is done before training, in whose time it isn't counted."""
+    count = sum(part.counts.get("qa", 0) for part in manifest.partitions)
+    per_token = bytes_per_token(config.train.teacher_top_k)
+    return (
+        f"before training the base model answers {count:,} questions with their passages in its "
+        f"prompt (train.objective={config.train.objective}), which the time leaves out: a forward "
+        f"pass each, once; RUN/teacher then holds {per_token} bytes for each token of an answer"
+    )
 
 
 def _sample(corpus: Corpus, config: Config, notes: list[str]) -> TokenSample | None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import AugmentConfig, Config
@@ -69,7 +70,7 @@ def sample_corpus(
         examples.append(num_examples(count_examples(record), config.data.formats))
         if tokenizer is not None:
             made = examples_of(
-                record,
+                _answered(record),
                 tokenizer,
                 config.data,
                 loss_on=config.train.loss_on,
@@ -110,6 +111,18 @@ def planned_examples_per_passage(config: Config) -> int:
     return num_examples(count_examples(record), config.data.formats)
 
 
+def _answered(record: Record) -> Record:
+    """Returns a record whose questions all have an answer: the teacher's are yet to be written."""
+    augmentation = record.augmentation
+    if augmentation is None:
+        return record
+    qas = tuple(
+        qa if qa.answer.strip() else structs.replace(qa, answer=_STAND_IN.answer)
+        for qa in augmentation.qas
+    )
+    return Record(record.passage, structs.replace(augmentation, qas=qas))
+
+
 def _stand_in(config: Config) -> Callable[[Passage], Augmentation]:
     augment = config.augment
     if augment.backend != "rules":
@@ -117,10 +130,12 @@ def _stand_in(config: Config) -> Callable[[Passage], Augmentation]:
     from polyprag.augment import rules
 
     return lambda passage: rules.augment(
-        passage, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas, seed=0
+        passage, num_rewrites=augment.wanted_rewrites, num_qas=augment.wanted_qas, seed=0
     )
 
 
 def _written_by_a_model(passage: Passage, augment: AugmentConfig) -> Augmentation:
     """Rewrites as long as the text, and questions of a usual length."""
-    return Augmentation((passage.text,) * augment.num_rewrites, (_STAND_IN,) * augment.num_qas)
+    return Augmentation(
+        (passage.text,) * augment.wanted_rewrites, (_STAND_IN,) * augment.wanted_qas
+    )

@@ -18,6 +18,7 @@ from cluster.plan.steps import EncodePlan
 from cluster.ray.first_look import first_look
 from cluster.ray.room import workers_demand
 from cluster.ray.session import ray_session
+from cluster.ray.task_pool import RayGpuPool, RayPool, num_gpus
 from cluster.ray.trainer import train_on_ray
 from cluster.ray.waiting import await_machines
 from cluster.record.events import record
@@ -31,6 +32,8 @@ from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, CorpusError, PolypragError
 from polyprag.progress import progress
+from polyprag.teaching.manifest import needs_teacher
+from polyprag.teaching.teach import teach_corpus
 from sharding.corpus.manifest import CorpusManifest
 from sharding.storage.files import exists, join, list_sizes
 from sharding.storage.urls import absolute, is_local
@@ -81,11 +84,26 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
         await_machines(workers_demand(config.cluster), config.cluster)
         save_config(config, run_dir)
         run_id_of(run_dir)  # made before several workers ask for it
+        _teach(run_dir, config, manifest)
         with (
             _recorded(run_dir, plan, config, start=start),
             _shown_progress(run_dir, plan, start=start),
         ):
             train_on_ray(run_dir, config, plan, lease=lease)
+
+
+def _teach(run_dir: str, config: Config, manifest: CorpusManifest) -> None:
+    """Has the teacher say what the workers will ask for, where the run has one.
+
+    As many work at it as will train, each with the base model in its memory.
+    """
+    if not needs_teacher(config, manifest):
+        return
+    cluster = config.cluster
+    on_gpu = cluster.gpus_per_worker and num_gpus()
+    pool = (RayGpuPool if on_gpu else RayPool)(cluster.workers, config=cluster)
+    # Ray keeps a process that has run tasks; an actor ends.
+    teach_corpus(run_dir, config, pool=pool, keeps_model=bool(on_gpu), show=progress)
 
 
 def _check_learns(config: Config, *, is_first: bool) -> None:

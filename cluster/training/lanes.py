@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerBase
 from cluster.plan.steps import EncodePlan
 from polyprag.config import Config
 from polyprag.method.examples import Example, ExampleMaker, num_examples
+from polyprag.method.teacher.targets import AnswerSource
 from sharding.corpus.reader import Corpus
 from sharding.stream.epoch import WorkerStream
 from sharding.stream.plan import Cursor
@@ -18,6 +19,7 @@ def open_lanes(
     tokenizer: PreTrainedTokenizerBase,
     *,
     cursor: Cursor,
+    taught: AnswerSource | None = None,
 ) -> WorkerStream[Example]:
     """Starts to read this process's lanes; close the stream afterwards.
 
@@ -27,6 +29,7 @@ def open_lanes(
         config: of the run.
         tokenizer: the base model's.
         cursor: where to go on; the stream ends with its epoch.
+        taught: what the teacher says, where the run has one.
 
     Raises:
         CorpusError: the cursor is of another corpus or config.
@@ -43,6 +46,8 @@ def open_lanes(
             tokenizer,
             config.data,
             loss_on=config.train.loss_on,
+            objective=config.train.objective,
+            taught=taught,
             generation=config.generation,
         ),
         num_examples=lambda partition: num_examples(partition.counts, formats),

@@ -23,11 +23,13 @@ from polyprag.encoding.base import BaseModel, describe_base
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import DIVERGED, encoding_dir
 from polyprag.errors import RunError, WorkersFailedError
-from polyprag.method.base_model import load_base
+from polyprag.method.base_model import load_base, vocab_size_of
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.finite import names_not_finite
 from polyprag.method.support.check import check_experts
 from polyprag.method.support.coverage import coverage
+from polyprag.method.teacher.targets import AnswerSource
+from polyprag.teaching.reader import open_taught
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 from sharding.storage.files import exists, join
@@ -52,6 +54,7 @@ class LoadedRun:
         tokenizer: the base model's.
         base_model: what tells it from others.
         pool: the experts.
+        taught: what the teacher says; None where nothing is learnt of one.
         added: rows of partitions that joined a finished encoding, which no checkpoint has.
     """
 
@@ -67,6 +70,7 @@ class LoadedRun:
     tokenizer: PreTrainedTokenizerBase
     base_model: BaseModel
     pool: ExpertPool
+    taught: AnswerSource | None
     added: dict[int, RowsPart]
 
     @property
@@ -138,6 +142,14 @@ def _load(
         first_step=first_step,
         first_epoch=first_epoch,
     )
+    taught = open_taught(
+        run_dir,
+        config,
+        corpus.manifest,
+        base=base_model,
+        vocab_size=vocab_size_of(model),
+        cache=cache,
+    )
     expert_state = None
     if checkpoint is not None:
         check_identity(checkpoint, identity, run_dir)
@@ -171,6 +183,7 @@ def _load(
         tokenizer=tokenizer,
         base_model=base_model,
         pool=pool,
+        taught=taught,
         added=_added_rows(run_dir) if checkpoint is not None else {},
     )
 

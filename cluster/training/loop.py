@@ -75,7 +75,7 @@ def _begin_epoch(training: Training, step: int) -> WorkerStream[Example]:
         {lane: plan.lane_order(lane, epoch=cursor.epoch) for lane in lanes},
         {lane: cursor.lanes[lane].position for lane in lanes},
     )
-    return open_lanes(run.corpus, plan, run.config, run.tokenizer, cursor=cursor)
+    return open_lanes(run.corpus, plan, run.config, run.tokenizer, cursor=cursor, taught=run.taught)
 
 
 def _train_one_step(

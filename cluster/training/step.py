@@ -12,6 +12,7 @@ Shapes: B examples, M passages of a step on this worker, S sites, K experts.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.finite import is_finite
 from polyprag.method.router import gates as gates_of
+from polyprag.method.teacher.targets import join_targets
 from sharding.rows.table import RowTable
 from sharding.stream.epoch import StepBatch
 from sharding.stream.lane import LaneBatch
@@ -81,7 +83,7 @@ def train_step(
     rows_MSK, rows_error = _gather(table, ids)
     error = error or rows_error
     groups = length_groups([len(example) for example in examples], config.train.max_tokens)
-    counted = sum(int((example.labels[1:] != IGNORED).sum()) for example in examples)
+    counted = sum(example.num_counted for example in examples)
     tokens = sum(len(example) for example in examples)
     everyone = gather_numbers([counted, tokens, len(examples), len(groups), error is not None])
     if everyone[:, 4].any():
@@ -208,7 +210,7 @@ def _gates(
 
 def _batch(
     group: list[Example], ids: npt.NDArray[np.int64], gates_MSK: Tensor, *, pad_id: int
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Returns a physical batch on the gates' device.
 
     An empty group gives one token without a loss.
@@ -222,11 +224,13 @@ def _batch(
             "labels": torch.full_like(token, IGNORED),
             "gates": gates_MSK.new_zeros((1, *gates_MSK.shape[1:])),
         }
-    padded = pad_batch(group, pad_id)
+    padded, targets = pad_batch(group, pad_id), join_targets(group)
     at = np.searchsorted(ids, [example.passage_id for example in group])
     return {
         "input_ids": padded.input_ids.to(device),
         "attention_mask": padded.attention_mask.to(device),
         "labels": padded.labels.to(device),
         "gates": gates_MSK[torch.from_numpy(at).to(device)],
+        # Plain, as DeepSpeed may make another of every tuple that it finds.
+        "targets": None if targets is None else tuple(targets.to(device)),
     }

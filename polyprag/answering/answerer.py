@@ -6,15 +6,19 @@ N passages, Q questions, k retrieved passages, S sites, K experts.
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polyprag.answering.abstention import load_if_there
 from polyprag.answering.answer import Answer, Latency
-from polyprag.answering.controls import other_passages
-from polyprag.answering.generation import generate
+from polyprag.answering.generation import Said, decode_greedily, pad_token_id
+from polyprag.answering.judging import Judge, evidence_of
+from polyprag.answering.likelihood import logprobs_of
+from polyprag.answering.mixing import NO_INDEX, mixture_of
 from polyprag.answering.modes import MIXES, MODES, READS, SEARCHES, WITHOUT_MAP, Mode
 from polyprag.config import Config, GenerationConfig, RouterConfig
 from polyprag.encoding.base import describe_base
@@ -22,9 +26,7 @@ from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
-from polyprag.method.mixture import mix_gates
 from polyprag.method.prompts import PromptTokenizer, TitledText
-from polyprag.method.router import gates as gates_of_rows
 from polyprag.method.support.check import check_experts
 from polyprag.method.window import fit_prompt, prompt_tokens
 from polyprag.retrieval.results import Hits
@@ -49,6 +51,7 @@ class Answerer:
         router: RouterConfig | None = None,
         routed: RoutedGates | None = None,
         prompts: GenerationConfig | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """Puts loaded parts together; `open` loads them from a run directory.
 
@@ -61,12 +64,14 @@ class Answerer:
             router: how rows become gates, as the pool was trained; default `config.router`.
             routed: needed by `routed`.
             prompts: how prompts are laid out, as the pool was trained; default `config.generation`.
+            judge: of the answers; default the rule without a calibration.
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.index, self.pool = index, pool
         self._router = router if router is not None else config.router
         self._routed_gates = routed
         self._prompts = PromptTokenizer(tokenizer, prompts or config.generation)
+        self.judge = judge or Judge(config)
         self._max_prompt_tokens = prompt_tokens(model.config, config.generation.max_new_tokens)
 
     @classmethod
@@ -97,9 +102,11 @@ class Answerer:
                 cache_gb=config.data.cache_gb,
                 retrieval=config.retrieval,
             )
+        calibration = load_if_there(run_dir) if config.answering.abstain != "never" else None
         if MIXES.isdisjoint(modes):
             model, tokenizer = load_base(config.model)
-            return cls(model, tokenizer, config, index=index)
+            judge = Judge(config, calibration=calibration)
+            return cls(model, tokenizer, config, index=index, judge=judge)
         encoding = Encoding.load(run_dir)
         routed = None
         if "routed" in modes:
@@ -120,7 +127,17 @@ class Answerer:
             pool=pool,
             router=encoding.config.router,
             routed=routed,
-            prompts=replace(config.generation, date=trained.date, thinking=trained.thinking),
+            prompts=replace(
+                config.generation,
+                date=trained.date,
+                instruction=trained.instruction,
+                thinking=trained.thinking,
+            ),
+            judge=Judge(
+                config,
+                calibration=calibration,
+                experts_sha256=encoding.manifest.experts.sha256,
+            ),
         )
 
     def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:
@@ -168,6 +185,7 @@ class Answerer:
         k: int | None = None,
         hits: Sequence[Hits] | None = None,
         never_rows_of: Sequence[Collection[int]] | None = None,
+        all_evidence: bool = False,
     ) -> list[Answer]:
         """Answers questions in one mode; they are batched by `generation.batch_size`.
 
@@ -178,6 +196,7 @@ class Answerer:
             hits: the passages to use in place of retrieval, one entry a question.
             never_rows_of: further passages whose rows `poly-wrong-row` may not use, one entry a
                 question; the question's own hits are never used.
+            all_evidence: whether to look also at evidence that the mode's rule doesn't weigh.
 
         Returns:
             Q answers in the order of the questions.
@@ -201,33 +220,40 @@ class Answerer:
             mixtures = self._routed(questions)
         elif mode in MIXES and found is not None:
             barred = never_rows_of if never_rows_of is not None else [()] * len(questions)
-            mixtures = torch.stack(
-                [
-                    self._mixture(question, hit, mode, never)
-                    for question, hit, never in zip(questions, found, barred, strict=True)
-                ]
+            mix = partial(
+                mixture_of,
+                mode=mode,
+                pool=self._experts(mode),
+                index=self.index,
+                router=self._router,
+                config=self.config,
             )
+            of_each = zip(questions, found, barred, strict=True)
+            mixtures = torch.stack([mix(text, hit, never=never) for text, hit, never in of_each])
         mixed = time.perf_counter()
         shown = (
             [hit.passages for hit in found] if found and mode in READS else [()] * len(questions)
         )
-        texts = generate(
+        said = decode_greedily(
             self.model,
             self.tokenizer,
-            [
-                fit_prompt(
-                    self._prompts,
-                    question,
-                    passages=passages,
-                    max_tokens=self._max_prompt_tokens,
-                )
-                for question, passages in zip(questions, shown, strict=True)
-            ],
+            [self._prompt(text, passages) for text, passages in zip(questions, shown, strict=True)],
             config=self.config.generation,
             pool=self.pool,
             gates=mixtures,
             chat=self._prompts.chat,
         )
+        evidence, rule = None, self.judge.rule(mode, top_k=k)
+        if self.config.answering.abstain != "never":
+            weighs_alone = all_evidence or "alone_logprob" in (rule.weights or ())
+            evidence = evidence_of(
+                questions,
+                said,
+                alone=self._alone(questions, said) if weighs_alone and mode != "closed" else None,
+                hits=found,
+                index=self.index,
+                by_words=self.config.retrieval.method != "dense",
+            )
         per_question = 1000.0 / len(questions)
         latency = Latency(
             retrieve_ms=(retrieved - started) * per_question,
@@ -236,18 +262,34 @@ class Answerer:
         )
         return [
             Answer(
-                text=text,
+                text=each.text,
                 mode=mode,
                 hits=None if found is None else found[i],
                 gates=None if mixtures is None else mixtures[i].numpy(),
                 latency=latency,
+                evidence=None if evidence is None else evidence[i],
+                trust=None if evidence is None else rule.judge(evidence[i]),
             )
-            for i, text in enumerate(texts)
+            for i, each in enumerate(said)
         ]
+
+    def _prompt(self, question: str, passages: Sequence[TitledText] = ()) -> list[int]:
+        return fit_prompt(
+            self._prompts, question, passages=passages, max_tokens=self._max_prompt_tokens
+        )
+
+    def _alone(self, questions: Sequence[str], said: Sequence[Said]) -> list[tuple[float, ...]]:
+        """Returns the answers' log-probabilities for the base model alone, token by token."""
+        return logprobs_of(
+            self.model,
+            [self._prompt(question) for question in questions],
+            [each.ids for each in said],
+            pad_id=pad_token_id(self.model, self.tokenizer),
+        )
 
     def _indexed(self) -> Index:
         if self.index is None:
-            raise RunError("this run was opened without its index: run `polyprag index RUN` first")
+            raise RunError(NO_INDEX)
         return self.index
 
     def _experts(self, mode: Mode) -> ExpertPool:
@@ -261,30 +303,3 @@ class Answerer:
             raise RunError("routed needs the run's routing map: run `polyprag distill RUN` first")
         self._experts("routed")
         return torch.from_numpy(self._routed_gates.of(questions))
-
-    def _mixture(
-        self, question: str, hits: Hits, mode: Mode, never: Collection[int]
-    ) -> torch.Tensor:
-        """Returns one question's (S, K) float32 gates; zeros (the base alone) without any hit."""
-        pool = self._experts(mode)
-        if len(hits.ids) == 0:
-            return torch.zeros(pool.num_sites, pool.num_experts)
-        rows_kSK = hits.rows
-        if rows_kSK is None:
-            raise RunError(
-                f"{mode} needs the passages' routing rows and the index has none for them: run "
-                "`polyprag encode RUN`, then `polyprag index RUN`"
-            )
-        if mode == "poly-wrong-row":
-            others = other_passages(
-                question,
-                num_wanted=len(hits.ids),
-                num_passages=self._indexed().num_passages,
-                barred={*hits.ids.tolist(), *never, *self._indexed().removed},
-                seed=self.config.train.seed,
-            )
-            rows_kSK = self._indexed().rows_of(others)
-        elif mode == "poly-uniform":
-            rows_kSK = np.ones_like(rows_kSK)
-        gates_kSK = gates_of_rows(torch.from_numpy(np.asarray(rows_kSK)), self._router)
-        return mix_gates(gates_kSK, torch.from_numpy(hits.scores), self.config.retrieval).float()

@@ -7,10 +7,13 @@ the same order, and answers come back in the order of the prompts.
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -25,7 +28,22 @@ from polyprag.pretrained.generation_config import (
     new_generation_config,
 )
 
-# B prompts of a batch, S sites, K experts, T tokens of the longest prompt.
+# B prompts of a batch, S sites, K experts, T tokens of the longest prompt, V of a vocabulary.
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A greedy continuation.
+
+    Attributes:
+        text: stripped, without special tokens.
+        ids: its tokens, without the one that ended it.
+        logprobs: of each token, natural, under the mixture and the prompt that it was said with.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
 
 
 class NewlineEnds(StoppingCriteria):
@@ -39,11 +57,35 @@ class NewlineEnds(StoppingCriteria):
         self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
         """Returns (B,) bool: which sequences are done."""
-        newest = input_ids[:, -1].tolist()
-        for token in set(newest) - self._has_newline.keys():
-            self._has_newline[token] = "\n" in self._tokenizer.decode([token])
-        done = [self._has_newline[token] for token in newest]
+        done = [self.ends(token) for token in input_ids[:, -1].tolist()]
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+    def ends(self, token: int) -> bool:
+        """Tells whether a token brings a newline."""
+        if token not in self._has_newline:
+            self._has_newline[token] = "\n" in self._tokenizer.decode([token])
+        return self._has_newline[token]
+
+
+class _Best(LogitsProcessor):
+    """Notes the log-probability of the likeliest token of each step, which greedy decoding takes.
+
+    All steps' scores would be (steps, B, V) numbers: half a gigabyte with a large vocabulary.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Returns the scores (B, V) as they are."""
+        wide_BV = scores.float()
+        self._steps.append(wide_BV.amax(dim=-1) - wide_BV.logsumexp(dim=-1))
+        return scores
+
+    def of_each(self) -> list[list[float]]:
+        """Returns what was noted, a list of steps for each sequence of the batch."""
+        noted: list[list[float]] = torch.stack(self._steps, dim=1).tolist()
+        return noted
 
 
 def continuations(
@@ -63,10 +105,32 @@ def continuations(
         ids: B prompts of token ids, padded on the left here.
         max_new_tokens: tokens said at most.
         temperature: 0 is greedy; above, samples from torch's global generator.
-        stops: ends beside the end-of-text tokens.
+        stops: what ends a sequence beside its end of text.
     """
+    said = _continued(
+        model,
+        tokenizer,
+        ids,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        stops=stops,
+    )
+    return list(tokenizer.batch_decode(said, skip_special_tokens=True))
+
+
+def _continued(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    stops: Sequence[StoppingCriteria] = (),
+    watching: Sequence[LogitsProcessor] = (),
+) -> list[list[int]]:
+    """Returns the tokens after each prompt, up to what ends a text; see `continuations`."""
     eos_ids = end_token_ids(model, tokenizer)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos_ids[0]
+    pad_id = pad_token_id(model, tokenizer)
     width = max(len(prompt) for prompt in ids)
     input_ids_BT = torch.full((len(ids), width), pad_id, dtype=torch.int64)
     mask_BT = torch.zeros((len(ids), width), dtype=torch.int64)
@@ -88,17 +152,23 @@ def continuations(
         attention_mask=mask_BT.to(model.device),
         generation_config=decoding,
         stopping_criteria=StoppingCriteriaList(stops),
+        logits_processor=LogitsProcessorList(watching),
     )
     # What ends a text is no part of it, also where the tokenizer takes it for an ordinary token.
-    said = [
+    return [
         list(itertools.takewhile(lambda i: i not in eos_ids, row))
         for row in output_BT[:, width:].tolist()
     ]
-    return list(tokenizer.batch_decode(said, skip_special_tokens=True))
+
+
+def pad_token_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the token that fills a batch up."""
+    pad_id = tokenizer.pad_token_id
+    return int(pad_id) if pad_id is not None else end_token_ids(model, tokenizer)[0]
 
 
 @torch.inference_mode()
-def generate(
+def decode_greedily(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
@@ -107,7 +177,7 @@ def generate(
     pool: ExpertPool | None = None,
     gates: torch.Tensor | None = None,
     chat: bool = False,
-) -> list[str]:
+) -> list[Said]:
     """Returns the greedy continuation of each prompt, in the prompts' order.
 
     Args:
@@ -120,9 +190,6 @@ def generate(
         chat: the prompts are chat turns; only EOS ends an answer then. A plain answer also ends at
             the first newline.
 
-    Returns:
-        The answers, stripped, without special tokens.
-
     Raises:
         ValueError: `gates` without `pool`, or not one mixture a prompt.
     """
@@ -130,7 +197,8 @@ def generate(
         raise ValueError("gates need the pool whose experts they mix; pass pool=")
     if gates is not None and len(gates) != len(prompts):
         raise ValueError(f"{len(gates)} mixtures for {len(prompts)} prompts; pass one for each")
-    answers = [""] * len(prompts)
+    answers: dict[int, Said] = {}
+    newline = NewlineEnds(tokenizer)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     for start in range(0, len(by_length), config.batch_size):
         batch = by_length[start : start + config.batch_size]
@@ -139,13 +207,36 @@ def generate(
             if pool is None or gates is None
             else pool.gated(gates[batch].to(model.device))
         ):
-            texts = continuations(
+            best = _Best()
+            said = _continued(
                 model,
                 tokenizer,
                 [prompts[i] for i in batch],
                 max_new_tokens=config.max_new_tokens,
-                stops=() if chat else (NewlineEnds(tokenizer),),
+                stops=() if chat else (newline,),
+                watching=(best,),
             )
-        for i, text in zip(batch, texts, strict=True):
-            answers[i] = text.strip() if chat else text.split("\n", 1)[0].strip()
-    return answers
+        texts = tokenizer.batch_decode(said, skip_special_tokens=True)
+        for i, text, ids, logprobs in zip(batch, texts, said, best.of_each(), strict=True):
+            if not chat:
+                text = text.split("\n", 1)[0]
+                ids = list(itertools.takewhile(lambda i: not newline.ends(i), ids))
+            answers[i] = Said(text.strip(), tuple(ids), tuple(logprobs[: len(ids)]))
+    return [answers[i] for i in range(len(prompts))]
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    config: GenerationConfig,
+    pool: ExpertPool | None = None,
+    gates: torch.Tensor | None = None,
+    chat: bool = False,
+) -> list[str]:
+    """Returns the texts of `decode_greedily`."""
+    said = decode_greedily(
+        model, tokenizer, prompts, config=config, pool=pool, gates=gates, chat=chat
+    )
+    return [each.text for each in said]

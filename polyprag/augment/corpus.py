@@ -1,73 +1,153 @@
 """A run's corpus augmented partition by partition; what is done isn't done again."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-from msgspec.structs import replace
 
 from polyprag.augment.prompt import EMPTY
-from polyprag.config import AugmentConfig, Config, trust
-from polyprag.config.paths import absolute_if_there
-from polyprag.errors import ConfigError
+from polyprag.augment.settings import (
+    DROPPED,
+    deciding,
+    describe,
+    recorded_settings,
+    refuse_other_settings,
+)
+from polyprag.augment.work.overwriting import begins_anew, ends, is_overwriting
+from polyprag.augment.work.partition import Came, PartitionWork
+from polyprag.augment.work.replies import drop_replies, partitions_with_replies, settings_digest
+from polyprag.augment.work.writers import forget_endpoint
+from polyprag.config import Config
+from polyprag.errors import TRY_AGAIN, RunError
 from polyprag.method.examples import count_examples
-from sharding.corpus.manifest import CorpusManifest
-from sharding.corpus.passages import Augmentation, Passage, Record
+from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.corpus.passages import QA, Record
 from sharding.corpus.rewrite import rewrite_partitions
 from sharding.storage.files import join
 from sharding.task_pool import TaskPool
 
-# Beside the kinds of example, a partition's counts have the passages that got no augmentation: no
-# pattern of `rules` matched, or every attempt of a model failed.
-_WITHOUT = "without_augmentation"
+# Beside the kinds of example, a partition's counts have the passages without any rewrite and
+# question, and those of them that are open: nothing has come for them yet.
+_WITHOUT, _OPEN = "without_augmentation", "open"
+_OUTAGE = 64  # passages in whole partitions that failed one after another: nothing more is asked
+_WORDS = 3  # kinds of failure that an error names
 
-Writer = Callable[[Sequence[Passage]], list[Augmentation]]
+Pairs = Mapping[int, Mapping[int, tuple[QA, ...]]]  # by partition and passage id
+_NO_PAIRS: Pairs = {}
+
+
+class OpenPassagesError(RunError):
+    """Nothing usable came for some passages; what came is kept, and another try asks for them."""
+
+    exit_status = TRY_AGAIN
+
+
+class _OutageError(Exception):
+    """Passages fail one after another."""
 
 
 def augment_corpus(
     run_dir: str | Path,
     config: Config,
     *,
+    overwrite: bool = False,
+    keep: bool = False,
+    pairs: Pairs = _NO_PAIRS,
+    only: Callable[[Partition], bool] = lambda partition: True,
+    came: Came | None = None,
     progress: Callable[[int], None] | None = None,
     pool: TaskPool | None = None,
 ) -> CorpusManifest:
     """Writes rewrites and question-answer pairs into `run_dir`'s corpus.
 
-    Finished partitions are kept, so the same call continues what was interrupted.
+    What came is kept the moment it comes, and finished partitions are, so the same call continues
+    what was interrupted, and asks for the passages alone that are open.
 
     Args:
         run_dir: RUN, prepared.
         config: `augment` says who writes and how many.
+        overwrite: whether to write again what is written.
+        keep: whether what was written with other settings stays.
+        pairs: own question-answer pairs, which join what is written about their passages.
+        only: which partitions to look at.
+        came: gets what came.
         progress: called with the number of passages done since its last call; those that were done
             before count too.
-        pool: who does the work, this process by default; for `rules`, which needs no model.
+        pool: who does the work, this process by default.
 
     Returns:
-        The manifest, every partition augmented; see `num_without_augmentation`.
+        The manifest, every partition augmented and no passage open; see `num_without_augmentation`.
 
     Raises:
         ConfigError: the corpus was augmented with other settings, or the backend can't be used.
         CorpusError: there is no corpus, or a shard is damaged.
+        OpenPassagesError: passages are open, for which nothing usable came.
     """
-    corpus_dir = join(run_dir, "corpus")
+    run, corpus_dir = str(run_dir), join(run_dir, "corpus")
     manifest = CorpusManifest.load(corpus_dir)
     settings = describe(config)
-    _refuse_other_settings(corpus_dir, manifest.augmentation, settings)
-    if all(partition.augmented for partition in manifest.partitions):
-        if progress is not None:
-            progress(manifest.num_passages)
-        return manifest
-    return rewrite_partitions(
-        corpus_dir,
-        partial(_augmented, write=_writer(config)),
-        needs=lambda partition: not partition.augmented,
-        describe=settings,
-        count=counts_of,
-        progress=progress,
-        pool=pool,
-    )
+    recorded = recorded_settings(manifest)
+    num_written = _num_live(manifest) - num_open(manifest)
+    if recorded is not None and num_written and not overwrite and not keep:
+        refuse_other_settings(
+            corpus_dir,
+            recorded,
+            settings,
+            num_written=num_written,
+            num_passages=_num_live(manifest),
+            num_open=num_open(manifest),
+        )
+    anew = overwrite and begins_anew(run, manifest, settings_digest(deciding(settings)))
+    if not is_overwriting(run):
+        _forget_kept(run, manifest)
+    came = Came() if came is None else came
+    dropped_before = {} if anew else dict((manifest.augmentation or {}).get(DROPPED, {}))
+    forget_endpoint()
+    counting = _Counting(came)
+    try:
+        manifest = rewrite_partitions(
+            corpus_dir,
+            lambda partition: PartitionWork(
+                run,
+                partition.index,
+                config,
+                deciding(settings),
+                anew or not partition.augmented,
+                pairs.get(partition.index, {}),
+            ),
+            needs=lambda partition: (
+                only(partition) and (anew or _is_lacking(partition) or partition.index in pairs)
+            ),
+            anew=anew,
+            describe=lambda: _described(settings, dropped_before, came),
+            count=counts_of,
+            see=counting.see,
+            progress=progress,
+            pool=pool,
+        )
+    except _OutageError:
+        manifest = CorpusManifest.load(corpus_dir)
+    if not any(_is_lacking(partition) for partition in manifest.partitions):
+        ends(run)
+    if not is_overwriting(run):
+        _forget_kept(run, manifest)
+    if came.failures:
+        raise _open_passages(run, manifest, came)
+    return manifest
+
+
+class _Counting:
+    """Adds up what came, and ends the work where nothing comes any more."""
+
+    def __init__(self, came: Came) -> None:
+        self._came, self._failed = came, 0
+
+    def see(self, partition: Partition, notes: Came) -> None:
+        self._came.join(notes)
+        if not notes.asked:
+            return
+        self._failed = 0 if notes.written else self._failed + notes.asked
+        if self._failed >= _OUTAGE:
+            raise _OutageError
 
 
 def num_without_augmentation(manifest: CorpusManifest) -> int:
@@ -75,84 +155,65 @@ def num_without_augmentation(manifest: CorpusManifest) -> int:
     return sum(partition.counts.get(_WITHOUT, 0) for partition in manifest.partitions)
 
 
-def describe(config: Config) -> dict[str, Any]:
-    """Returns the settings that decide what is written; recorded in the manifest."""
-    augment = config.augment
-    settings: dict[str, Any] = {
-        "backend": augment.backend,
-        "num_rewrites": augment.num_rewrites,
-        "num_qas": augment.num_qas,
-    }
-    if augment.backend == "rules":
-        return settings
-    settings |= {"max_new_tokens": augment.max_new_tokens, "temperature": augment.temperature}
-    if augment.backend == "hf":
-        return settings | {"model": absolute_if_there(augment.model or config.model.path)}
-    return settings | {"model": augment.model, "endpoint": _without_secrets(augment.base_url)}
-
-
-def _refuse_other_settings(
-    corpus_dir: str, recorded: dict[str, Any] | None, settings: dict[str, Any]
-) -> None:
-    if recorded is not None and recorded.get("backend") == "hf":
-        recorded = recorded | {"model": absolute_if_there(str(recorded.get("model")))}
-    if recorded is None or recorded == settings:
-        return
-    different = sorted(
-        name
-        for name in recorded.keys() | settings.keys()
-        if recorded.get(name) != settings.get(name)
+def num_open(manifest: CorpusManifest) -> int:
+    """Counts the passages for which nothing has come yet, be it nothing worth keeping."""
+    return sum(
+        partition.counts.get(_OPEN, 0)
+        if partition.augmented
+        else partition.num_passages - len(manifest.removed_in(partition))
+        for partition in manifest.partitions
     )
-    changes = ", ".join(
-        f"{name} {recorded.get(name)!r} there and {settings.get(name)!r} now" for name in different
-    )
-    raise ConfigError(
-        f"{corpus_dir} is augmented with other settings (augment: {changes}): use the same "
-        "settings, or prepare another RUN"
-    )
-
-
-def _writer(config: Config) -> Writer:
-    """Returns the backend; its packages are imported only when it is the chosen one."""
-    if config.augment.backend == "hf":
-        from polyprag.augment.hf import load_writer
-
-        return load_writer(config)
-    if config.augment.backend == "openai":
-        from polyprag.augment.openai import OpenAIWriter
-
-        asked = trust.endpoint_of(config, trust.AUGMENT_ENDPOINT)
-        trust.remember([] if asked is None else [asked])  # so that `add` asks it, too
-        return OpenAIWriter(config.augment)
-    return _rules_writer(config.augment)
-
-
-def _rules_writer(augment: AugmentConfig) -> Writer:
-    from polyprag.augment import rules
-
-    return partial(rules.augment_all, num_rewrites=augment.num_rewrites, num_qas=augment.num_qas)
-
-
-def _augmented(records: list[Record], *, write: Writer) -> list[Record]:
-    """Augments the records of a partition; nothing is written about a removed passage."""
-    passages = [record.passage for record in records if not record.passage.is_removed]
-    written = write(passages) if passages else []
-    by_id = {
-        passage.id: augmentation for passage, augmentation in zip(passages, written, strict=True)
-    }
-    return [replace(record, augmentation=by_id.get(record.passage.id)) for record in records]
 
 
 def counts_of(record: Record) -> dict[str, int]:
     """Returns what a record adds to its partition's counts in the manifest."""
-    is_without = not record.passage.is_removed and record.augmentation in (None, EMPTY)
-    return count_examples(record) | {_WITHOUT: int(is_without)}
+    is_live = not record.passage.is_removed
+    return count_examples(record) | {
+        _WITHOUT: int(is_live and record.augmentation in (None, EMPTY)),
+        _OPEN: int(is_live and record.augmentation is None),
+    }
 
 
-def _without_secrets(base_url: str | None) -> str | None:
-    """Returns an endpoint's URL without a user, a password or a query."""
-    if base_url is None:
-        return None
-    parts = urlsplit(base_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+def has_open(partition: Partition) -> bool:
+    """Returns whether passages of an augmented partition are open."""
+    return partition.counts.get(_OPEN, 0) > 0
+
+
+def _is_lacking(partition: Partition) -> bool:
+    return not partition.augmented or has_open(partition)
+
+
+def _num_live(manifest: CorpusManifest) -> int:
+    return manifest.num_passages - len(manifest.removed)
+
+
+def _described(
+    settings: dict[str, Any], dropped_before: Mapping[str, int], came: Came
+) -> dict[str, Any]:
+    dropped = {
+        reason: dropped_before.get(reason, 0) + came.dropped[reason]
+        for reason in sorted({*dropped_before, *came.dropped})
+    }
+    return settings | ({DROPPED: dropped} if dropped else {})
+
+
+def _forget_kept(run_dir: str, manifest: CorpusManifest) -> None:
+    """Deletes the replies of partitions whose shards have them."""
+    whole = {part.index for part in manifest.partitions if not _is_lacking(part)}
+    waiting = partitions_with_replies(run_dir)
+    drop_replies(run_dir, waiting & whole)
+
+
+def _open_passages(run_dir: str, manifest: CorpusManifest, came: Came) -> OpenPassagesError:
+    kinds = came.failures.most_common(_WORDS)
+    words = "; ".join(f"{count:,} x {words}" for words, count in kinds)
+    more = (
+        f"; and {len(came.failures) - _WORDS:,} other failures"
+        if len(came.failures) > _WORDS
+        else ""
+    )
+    return OpenPassagesError(
+        f"{join(run_dir, 'corpus')}: {num_open(manifest):,} of {_num_live(manifest):,} passages "
+        f"are open, for which nothing usable came: {words}{more}. What came is kept: run "
+        f"`polyprag augment {run_dir}` again, which asks for those alone"
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from polyprag.cli.arguments import (
+    allow_bare_option,
     config_option,
     run_argument,
     settings_of,
@@ -16,7 +17,13 @@ from polyprag.cli.arguments import (
 )
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.output import echo
-from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
+from polyprag.cli.workers import (
+    is_on_ray,
+    ray_option,
+    task_pool,
+    workers_option,
+    writing_pool,
+)
 from sharding.printable import printable
 
 if TYPE_CHECKING:
@@ -34,6 +41,14 @@ class OpenPool(Protocol):
 
     def __call__(self, *, at_most: int | None) -> "AbstractContextManager[TaskPool]":
         """At most so many local ones have something to do."""
+        ...
+
+
+class OpenWriters(Protocol):
+    """Opens workers that write about passages."""
+
+    def __call__(self, *, backend: str, num_passages: int) -> "AbstractContextManager[TaskPool]":
+        """See `writing_pool`."""
         ...
 
 
@@ -74,6 +89,7 @@ class OpenPool(Protocol):
     help="What a quote is in tables: `csv`, where a field may be quoted and span lines, or "
     "`none`, a character like any other.",
 )
+@allow_bare_option
 @config_option
 def command(
     run: str,
@@ -85,6 +101,7 @@ def command(
     drop_duplicates: bool | None,
     on_error: "OnError",
     quoting: "Quoting | None",
+    allow_bare: bool,
     configs: tuple[str, ...],
 ) -> None:
     """Add passages to RUN: to its corpus, encoding and index.
@@ -136,7 +153,9 @@ def command(
                 "quoting": quoting,
             }
             _append(place(run), [place(source) for source in sources], options, work)
-        _augment_and_train(place(run), config, work)
+        writing = partial(writing_pool, config.cluster, workers, on_ray=on_ray)
+        _augment(place(run), config, writing, allow_bare=allow_bare)
+        _train(place(run), config, work, allow_bare=allow_bare)
     _index(run, config)
     save_config(config, run)
     echo(f"next: polyprag {_next(run)}")
@@ -193,19 +212,44 @@ def _name_outdated(run: str, ids: list[int]) -> None:
     )
 
 
-def _augment_and_train(run: str, config: "Config", work: "OpenPool") -> None:
-    """Does what new partitions lack, as far as the run's stages have come."""
-    from polyprag.growth.extend import augment_new, train_new_rows, what_is_lacking
+def _augment(run: str, config: "Config", writing: "OpenWriters", *, allow_bare: bool) -> None:
+    """Writes about new passages; those that stay open are an error unless the user lets them go."""
+    from polyprag.augment.corpus import OpenPassagesError
+    from polyprag.augment.settings import recorded_settings
+    from polyprag.growth.extend import augment_new, what_is_lacking
+    from polyprag.progress import progress
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import join
+
+    number = what_is_lacking(run).augmentation
+    recorded = recorded_settings(CorpusManifest.load(join(run, "corpus")))
+    if not number or recorded is None:
+        return
+    with writing(backend=str(recorded.get("backend")), num_passages=number) as pool:
+        try:
+            augment_new(run, config, pool=pool, show=progress)
+        except OpenPassagesError as error:
+            if not allow_bare:
+                raise
+            _note(str(error))
+
+
+def _train(run: str, config: "Config", work: "OpenPool", *, allow_bare: bool) -> None:
+    """Trains rows of new passages, if the others have some."""
+    from polyprag.growth.extend import check_new_bare, train_new_rows, what_is_lacking
     from polyprag.progress import progress
 
     lacking = what_is_lacking(run)
-    if lacking.augmentation:
-        with work(at_most=augmenters(lacking.augmentation)) as pool:
-            augment_new(run, config, pool=pool, show=progress)
-    if lacking.rows:
-        with work(at_most=_trainers(lacking.num_rows)) as pool:
-            train_new_rows(run, config, pool=pool, show=progress)
-        echo(f"{run}/encoding: {lacking.num_rows:,} new rows; the experts are as they were")
+    if not lacking.rows:
+        return
+    check_new_bare(run, lacking, allow=allow_bare, say=_note)
+    with work(at_most=_trainers(lacking.num_rows)) as pool:
+        train_new_rows(run, config, pool=pool, show=progress)
+    echo(f"{run}/encoding: {lacking.num_rows:,} new rows; the experts are as they were")
+
+
+def _note(text: str) -> None:
+    echo(f"note: {printable(text)}", err=True)
 
 
 def _trainers(num_rows: int) -> int:

@@ -35,6 +35,11 @@ config_files_option = click.option(
     "several times, later ones win. The settings saved in RUN hold for what it doesn't say.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+allow_bare_option = click.option(
+    "--allow-bare",
+    is_flag=True,
+    help="Train also where passages are open or more than a fifth have no rewrite and question.",
+)
 _TRUST_RUN = "polyprag.trust_run"
 
 
@@ -54,6 +59,7 @@ trust_option = click.option(
 _USES = {
     "prepare": ("cluster.address",),
     "augment": ("cluster.address", "data.cache_dir", "augment"),
+    "teach": ("cluster.address", "data.cache_dir"),
     "encode": (
         *("cluster.address", "data.cache_dir", "deepspeed.config"),
         *("log.mlflow_uri", "log.wandb_entity"),
@@ -64,7 +70,9 @@ _USES = {
     "plan": ("data.cache_dir", "deepspeed.config"),
 }
 _USES["train-more"] = _USES["encode"]
-_SAVING = ("prepare", "augment", "encode", "train-more", "add", "index")  # the settings, in RUN
+_SAVING = (  # the settings, in RUN
+    *("prepare", "augment", "teach", "encode", "train-more", "add", "index"),
+)
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +127,25 @@ def show_skipped(skipped: Mapping[str, int]) -> None:
     """Prints how many passages of the sources were left out, by reason."""
     for reason, count in skipped.items():
         echo(f"skipped {count:,} passages: {printable(reason)}")
+
+
+def check_bare(run: str, command: str, *, allow: bool) -> None:
+    """Refuses to train a corpus about which too little is written, or says what is missing.
+
+    Raises:
+        RunError: see `polyprag.augment.bare.refuse_bare`.
+    """
+    from polyprag.augment.bare import refuse_bare
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import join
+
+    refuse_bare(
+        run,
+        CorpusManifest.load(join(run, "corpus")),
+        allow=allow,
+        say=lambda note: echo(f"note: {printable(note)}", err=True),
+        go_on=f"polyprag {command} {run}",
+    )
 
 
 def show_result(as_json: bool, fields: Mapping[str, Any], text: str) -> None:

@@ -51,6 +51,11 @@ def command(
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode rag --top-k 5
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
       polyprag ask runs/wiki "Who directed Alien?" --json retrieval.method=hybrid
+      polyprag ask runs/wiki "Who directed Alien?" answering.abstain=refuse
+
+    An answer that isn't to be trusted comes with a note that says why; with
+    answering.abstain=refuse the note stands in its place, and with never nothing is judged
+    (docs/abstention.md).
     """
     questions, overrides = split_overrides(arguments)
     config = settings_of(run, configs, overrides)
@@ -64,14 +69,17 @@ def command(
     if answerer.index is not None and answerer.index.freshness.note:
         echo(f"note: {run}: {answerer.index.freshness.note}", err=True)
     answers = answerer.answer(questions, mode=mode, k=top_k)
+    if config.answering.abstain != "never" and (note := answerer.judge.note(mode, top_k=top_k)):
+        echo(f"note: {run}: {note}", err=True)
+    refuses = config.answering.abstain == "refuse"
     for question, answer in zip(questions, answers, strict=True):
         if answer.hits is not None and not len(answer.hits.ids) and answerer.index is not None:
             reason = answerer.index.why_nothing(question, method=config.retrieval.method)
             echo(f"note: no passage was found for {question!r}: {reason}", err=True)
         if as_json:
-            echo_json(as_record(question, answer))
+            echo_json(as_record(question, answer, refuses=refuses))
         else:
-            print_answer(question, answer)
+            print_answer(question, answer, refuses=refuses)
 
 
 def expert_shares(answer: "Answer") -> list[float]:
@@ -82,35 +90,44 @@ def expert_shares(answer: "Answer") -> list[float]:
     return [float(weight) for weight in weights / max(float(weights.sum()), 1e-12)]
 
 
-def as_record(question: str, answer: "Answer") -> dict[str, Any]:
-    """Returns what --json prints for one question."""
+def as_record(question: str, answer: "Answer", *, refuses: bool = False) -> dict[str, Any]:
+    """Returns what --json prints for one question; `refuses`: no answer that isn't trusted."""
+    from msgspec import structs
+
     hits = answer.hits
     found = [] if hits is None else zip(hits.passages, hits.scores, strict=True)
     return {
         "question": question,
-        "answer": answer.text,
+        "answer": None if refuses and answer.trusted is False else answer.text,
         "mode": answer.mode,
         "passages": [
             {"id": p.id, "key": p.key, "title": p.title, "text": p.text, "score": float(score)}
             for p, score in found
         ],
+        "confidence": answer.confidence,
+        "calibrated": None if answer.trust is None else answer.trust.is_calibrated,
+        "trusted": answer.trusted,
+        "reason": answer.reason,
+        "evidence": None if answer.evidence is None else structs.asdict(answer.evidence),
         "experts": [round(share, 6) for share in expert_shares(answer)],
         "latency_ms": round(answer.latency.total_ms, 3),
     }
 
 
-def print_answer(question: str, answer: "Answer") -> None:
-    """Prints what is shown for one question without --json."""
+def print_answer(question: str, answer: "Answer", *, refuses: bool = False) -> None:
+    """Prints what is shown for one question without --json; `refuses` as in `as_record`."""
     from rich.console import Console
     from rich.text import Text
 
     from polyprag.evaluation.report import mixture_bars
 
     console = Console(highlight=False)
-    lines = [
-        Text(printable_line(question), style="bold"),
-        Text(f"  {printable_line(answer.text) or '(nothing)'}"),
-    ]
+    lines = [Text(printable_line(question), style="bold")]
+    if not (refuses and answer.trusted is False):
+        lines.append(Text(f"  {printable_line(answer.text) or '(nothing)'}"))
+    if answer.reason is not None:
+        what = "no answer is given" if refuses else "don't trust this answer"
+        lines.append(Text(f"  {what}: {answer.reason}", style="yellow"))
     if answer.hits is not None:
         for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
             line = printable_line(f"{passage.title}: {passage.text}")
@@ -121,6 +138,9 @@ def print_answer(question: str, answer: "Answer") -> None:
             lines.append(Text("  no passage was found"))
     if answer.gates is not None:
         lines += [Text("  ") + bars for bars in mixture_bars(answer.gates)]
-    lines.append(Text(f"  {answer.mode}, {answer.latency.total_ms:.0f} ms\n", style="dim"))
+    about = f"{answer.mode}, {answer.latency.total_ms:.0f} ms"
+    if answer.confidence is not None:
+        about += f", confidence {answer.confidence:.2f}"
+    lines.append(Text(f"  {about}\n", style="dim"))
     for each in lines:
         console.print(each, soft_wrap=True)

@@ -1,5 +1,7 @@
 """`polyprag augment`: rewrites and question-answer pairs for every passage."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from polyprag.cli.arguments import (
@@ -8,15 +10,39 @@ from polyprag.cli.arguments import (
     only_overrides,
     overrides_argument,
     run_argument,
-    show_result,
+    settings_of,
 )
 from polyprag.cli.lease import hold_lease
-from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, workers_option
+from polyprag.cli.output import echo, echo_json
+from polyprag.cli.workers import is_on_ray, ray_option, workers_option, writing_pool
+from sharding.printable import printable
+
+if TYPE_CHECKING:
+    from polyprag.augment.pairs.match import Matched
+    from polyprag.augment.work.partition import Came
+    from polyprag.config import Config
+
+_UNMATCHED_SHOWN = 5
 
 
 @click.command("augment")
 @run_argument
 @overrides_argument
+@click.option(
+    "--qa",
+    "qa_files",
+    multiple=True,
+    metavar="FILE",
+    help="Your own question-answer pairs, which join what is written: JSON lines, JSON, CSV or "
+    "PRAG's data_aug. A pair names its passage by key, text or title. May be given several times.",
+)
+@click.option("--overwrite", is_flag=True, help="Write again what is written.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep what was written with other settings; only what is open is written with these.",
+)
+@click.option("--report", is_flag=True, help="Write nothing; show what is covered.")
 @workers_option
 @ray_option
 @config_option
@@ -24,6 +50,10 @@ from polyprag.cli.workers import augmenters, is_on_ray, ray_option, task_pool, w
 def command(
     run: str,
     arguments: tuple[str, ...],
+    qa_files: tuple[str, ...],
+    overwrite: bool,
+    keep: bool,
+    report: bool,
     workers: int | None,
     use_ray: bool,
     configs: tuple[str, ...],
@@ -32,8 +62,12 @@ def command(
     """Write rewrites and question-answer pairs for each passage.
 
     They are kept in the partitions of RUN/corpus. augment.backend says who writes them:
-    rules (no model, on any number of workers), hf (a local causal LM) or openai (an
-    OpenAI-compatible endpoint); the last two work in this process.
+    rules (no model), hf (a local causal LM), openai (an OpenAI-compatible endpoint) or none
+    (only your own pairs). rules and hf work on any number of workers; with --ray, hf has an
+    actor on each GPU of the cluster.
+
+    What comes is kept the moment it comes. Passages for which nothing usable came stay open:
+    the command ends with status 75, and run again it asks for those alone.
 
     \b
     Examples:
@@ -43,42 +77,133 @@ def command(
           augment.model=meta-llama/Llama-3.2-1B-Instruct
       polyprag augment runs/wiki augment.backend=openai augment.model=my-model \\
           augment.base_url=http://127.0.0.1:8000/v1
+      polyprag augment runs/wiki --qa questions.csv augment.backend=none
+      polyprag augment runs/wiki --report
     """
-    from polyprag.augment.corpus import augment_corpus, num_without_augmentation
-    from polyprag.cli.arguments import settings_of
-    from polyprag.config.files import save_config
+    from polyprag.augment.corpus import OpenPassagesError
+    from polyprag.augment.work.partition import Came
+
+    config = settings_of(run, configs, only_overrides(arguments))
+    if report:
+        if qa_files or overwrite or keep:
+            raise click.UsageError("--report writes nothing: leave --qa, --overwrite and --keep")
+        _show(run, None, None, as_json=as_json)
+        return
+    if overwrite and keep:
+        raise click.UsageError("--overwrite writes again what --keep keeps: choose one of them")
+    hold_lease(run, "augment")
+    matched = _matched(run, qa_files) if qa_files else None
+    came = Came()
+    try:
+        _augment(
+            run, config, matched, came,
+            overwrite=overwrite, keep=keep, workers=workers, use_ray=use_ray,
+        )  # fmt: skip
+    except OpenPassagesError:
+        _saved(run, config)
+        _show(run, came, matched, as_json=as_json)
+        raise
+    _saved(run, config)
+    _show(run, came, matched, as_json=as_json)
+
+
+def _augment(
+    run: str,
+    config: "Config",
+    matched: "Matched | None",
+    came: "Came",
+    *,
+    overwrite: bool,
+    keep: bool,
+    workers: int | None,
+    use_ray: bool,
+) -> None:
+    """Writes, on the workers that the backend can use."""
+    from polyprag.augment.corpus import augment_corpus
     from polyprag.progress import progress
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
     from sharding.storage.urls import absolute
 
-    config = settings_of(run, configs, only_overrides(arguments))
-    is_parallel = config.augment.backend == "rules"
+    backend = config.augment.backend
+    is_parallel = backend in ("rules", "hf")
     if not is_parallel and (workers or use_ray):
         raise click.UsageError(
-            f"augment.backend={config.augment.backend} works in this process: leave --workers and "
-            "--ray away, or choose augment.backend=rules"
+            f"augment.backend={backend} works in this process: leave --workers and --ray away, or "
+            "choose augment.backend=rules or hf"
         )
-    corpus_dir = join(run, "corpus")
-    num_passages = CorpusManifest.load(corpus_dir).num_passages
+    num_passages = CorpusManifest.load(join(run, "corpus")).num_passages
     on_ray = is_parallel and is_on_ray(config.cluster, use_ray)
-    hold_lease(run, "augment")
-    at_most = augmenters(num_passages) if is_parallel else 1
     with (
         progress(num_passages, "augmenting", unit="passages") as advance,
-        task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool,
+        writing_pool(
+            config.cluster, workers, backend=backend, on_ray=on_ray, num_passages=num_passages
+        ) as pool,
     ):
-        place = absolute(run) if on_ray else run
-        manifest = augment_corpus(place, config, progress=advance, pool=pool)
-    save_config(config, run)
-    without = num_without_augmentation(manifest)
-    show_result(
-        as_json,
-        {
-            "corpus": corpus_dir,
-            "num_passages": manifest.num_passages,
-            "num_without_augmentation": without,
-        },
-        f"{corpus_dir}: {manifest.num_passages:,} passages augmented, {without:,} of them without "
-        f"any rewrite or question\nnext: polyprag encode {run}",
-    )
+        augment_corpus(
+            absolute(run) if on_ray else run,
+            config,
+            overwrite=overwrite,
+            keep=keep,
+            pairs=matched.pairs if matched is not None else {},
+            came=came,
+            progress=advance,
+            pool=pool,
+        )
+
+
+def _saved(run: str, config: "Config") -> None:
+    """Keeps the settings in RUN, unless nothing is written with them."""
+    from polyprag.augment.settings import describe, differences, recorded_settings
+    from polyprag.config.files import save_config
+    from sharding.corpus.manifest import CorpusManifest
+    from sharding.storage.files import join
+
+    recorded = recorded_settings(CorpusManifest.load(join(run, "corpus")))
+    if recorded is not None and not differences(recorded, describe(config)):
+        save_config(config, run)
+
+
+def _matched(run: str, files: tuple[str, ...]) -> "Matched":
+    """Returns own pairs by their passages; those that belong nowhere are named.
+
+    Raises:
+        PairsError: a file can't be used, or none of its pairs belongs anywhere.
+    """
+    from polyprag.augment.pairs.match import match_pairs
+    from polyprag.augment.pairs.pair import PairsError
+    from polyprag.augment.pairs.read import read_pairs
+    from sharding.corpus.reader import Corpus
+    from sharding.storage.files import join
+
+    pairs = [pair for file in files for pair in read_pairs(file)]
+    matched = match_pairs(Corpus.open(join(run, "corpus")), pairs)
+    if not matched.num_matched:
+        first = f" ({matched.unmatched[0][0].where}: {matched.unmatched[0][1]})" if pairs else ""
+        raise PairsError(f"{', '.join(files)}: none of {len(pairs):,} pairs has a passage{first}")
+    for pair, why in matched.unmatched[:_UNMATCHED_SHOWN]:
+        echo(f"note: {printable(pair.where)}: not used: {printable(why)}", err=True)
+    more = len(matched.unmatched) - _UNMATCHED_SHOWN
+    if more > 0:
+        echo(f"note: and {more:,} more pairs that have no passage", err=True)
+    return matched
+
+
+def _show(run: str, came: "Came | None", matched: "Matched | None", *, as_json: bool) -> None:
+    from polyprag.augment.report.coverage import coverage_of
+    from polyprag.augment.report.text import coverage_fields, coverage_text
+    from sharding.corpus.reader import Corpus
+    from sharding.storage.files import join
+
+    corpus_dir = join(run, "corpus")
+    coverage = coverage_of(Corpus.open(corpus_dir))
+    if as_json:
+        fields = {"corpus": corpus_dir, "num_without_augmentation": coverage.num_bare}
+        if matched is not None:
+            fields |= {"own_pairs": matched.num_matched, "own_unmatched": len(matched.unmatched)}
+        echo_json(fields | coverage_fields(coverage, came))
+        return
+    if matched is not None and matched.unmatched:
+        total = matched.num_matched + len(matched.unmatched)
+        echo(f"your own pairs: {matched.num_matched:,} of {total:,} have a passage")
+    echo(coverage_text(run, corpus_dir, coverage, came))

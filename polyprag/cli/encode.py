@@ -3,6 +3,8 @@
 import click
 
 from polyprag.cli.arguments import (
+    allow_bare_option,
+    check_bare,
     config_option,
     json_option,
     only_overrides,
@@ -17,9 +19,16 @@ from polyprag.cli.lease import hold_lease
 @click.command("encode")
 @run_argument
 @overrides_argument
+@allow_bare_option
 @config_option
 @json_option
-def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...], as_json: bool) -> None:
+def command(
+    run: str,
+    arguments: tuple[str, ...],
+    allow_bare: bool,
+    configs: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Train the expert pool and a routing row for each passage.
 
     Starts Ray on this machine, or joins the cluster at cluster.address, and trains on
@@ -36,8 +45,11 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...], as_j
     config = settings_of(run, configs, only_overrides(arguments))
     from cluster.ray.driver import encode
     from polyprag.encoding.manifest import EncodingManifest
-    from sharding.storage.files import join
+    from sharding.storage.files import exists, join
 
+    # What is being trained was let go when it began.
+    is_begun = exists(join(run, "checkpoints", "manifest.json"))
+    check_bare(run, "encode", allow=allow_bare or is_begun)
     encode(run, config, lease=hold_lease(run, "encode"))
     encoding = join(run, "encoding")
     manifest = EncodingManifest.load(encoding)

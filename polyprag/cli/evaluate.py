@@ -60,10 +60,10 @@ def command(
 ) -> None:
     """Score RUN on a question file.
 
-    Writes DIR/results.json with F1, exact match, answer presence, a 95 % interval of F1,
-    counts and latency for each method, and every prediction in
-    DIR/predictions-METHOD.jsonl. Run again after an interruption, it goes on; answers to
-    other questions, or of another encoding or other settings, are never used.
+    Writes DIR/results.json with F1, exact match, answer presence, 95 % intervals, counts, F1 of the
+    surest answers and latency for each method, and in DIR/predictions-METHOD.jsonl every prediction
+    with its confidence and what that was made of. Run again after an interruption, it goes on;
+    answers to other questions, or of another encoding or other settings, are never used.
 
     \b
     Examples:
@@ -75,6 +75,7 @@ def command(
     from rich.console import Console
 
     from polyprag.evaluation.report import results_table
+    from polyprag.evaluation.risk_coverage import curve_table
     from polyprag.evaluation.run import evaluate, parse_methods
     from polyprag.progress import progress
 
@@ -92,5 +93,8 @@ def command(
     if as_json:
         echo_json(results)
         return
-    Console().print(results_table(results))
+    console = Console()
+    console.print(results_table(results))
+    if curves := curve_table(results):
+        console.print(curves)
     echo(f"{out_dir}: results.json, predictions-*.jsonl")

@@ -19,8 +19,16 @@ from polyprag.threads import share_cores
 from sharding.printable import printable
 
 _SECTIONS = {  # in the order of a run
-    "From passages to answers": ("prepare", "augment", "plan", "encode", "index", "ask"),
-    "Measure": ("questions", "evaluate", "report"),
+    "From passages to answers": (
+        "prepare",
+        "augment",
+        "plan",
+        "teach",
+        "encode",
+        "index",
+        "ask",
+    ),
+    "Measure": ("questions", "evaluate", "report", "calibrate"),
     "Change what is encoded": ("add", "remove", "train-more", "distill"),
     "Watch and check a run": ("status", "checkpoint", "inspect", "verify"),
     "On a cluster": ("submit", "jobs"),

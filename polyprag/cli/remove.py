@@ -52,10 +52,10 @@ def command(
 ) -> None:
     """Remove passages from RUN for good.
 
-    When the command ends, no file in RUN/corpus, checkpoints, encoding and index has anything
-    of the passages: not the text, title and key, the rewrites, questions and answers, nor the
-    routing rows. All other passages keep their ids. Shows what will go, and asks on a
-    terminal.
+    When the command ends, no file in RUN/corpus, teacher, checkpoints, encoding and index has
+    anything of the passages: not the text, title and key, the rewrites, questions and
+    answers, nor the routing rows. All other passages keep their ids. Shows what will go, and
+    asks on a terminal.
 
     A removal that was interrupted is finished by the same command. The source files, files
     that you wrote elsewhere (answers, question files) and other machines' caches of a remote

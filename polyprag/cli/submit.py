@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polyprag.config import Config
 
 _TRUST = "--trust-run"
-_FILE_OPTIONS = ("--questions", "--out")  # of the commands that can be jobs
+_FILE_OPTIONS = ("--questions", "--out", "--qa")  # of the commands that can be jobs
 _ENDING_S = 30.0  # for a command to end after its last checkpoint
 
 address_option = click.option(

@@ -3,6 +3,8 @@
 import click
 
 from polyprag.cli.arguments import (
+    allow_bare_option,
+    check_bare,
     config_option,
     only_overrides,
     overrides_argument,
@@ -16,8 +18,11 @@ from polyprag.cli.output import echo
 @click.command("train-more")
 @run_argument
 @overrides_argument
+@allow_bare_option
 @config_option
-def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> None:
+def command(
+    run: str, arguments: tuple[str, ...], allow_bare: bool, configs: tuple[str, ...]
+) -> None:
     """Train experts and rows on, with the passages added since.
 
     Goes on from the last checkpoint of a finished `encode` for train.epochs more passes over
@@ -34,5 +39,6 @@ def command(run: str, arguments: tuple[str, ...], configs: tuple[str, ...]) -> N
     from cluster.ray.driver import encode
     from sharding.storage.files import join
 
+    check_bare(run, "train-more", allow=allow_bare)
     encode(run, config, more=True, lease=hold_lease(run, "train-more"))
     echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

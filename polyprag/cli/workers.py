@@ -63,6 +63,31 @@ def task_pool(
 
 
 @contextmanager
+def writing_pool(
+    config: "ClusterConfig", workers: int | None, *, backend: str, on_ray: bool, num_passages: int
+) -> "Iterator[TaskPool]":
+    """Workers that write about passages, for the length of the block.
+
+    Args:
+        config: where the Ray cluster is.
+        workers: how many; None for what there is.
+        backend: `augment.backend`; an endpoint is asked by this process alone.
+        on_ray: see `is_on_ray`.
+        num_passages: about which something is to be written.
+    """
+    from sharding.task_pool import InlinePool
+
+    if backend not in ("rules", "hf"):
+        yield InlinePool()
+        return
+    # Local processes would each load the model: one, unless the user says how many.
+    at_most = augmenters(num_passages) if backend == "rules" else 1
+    with task_pool(config, workers, on_ray=on_ray, at_most=at_most) as pool:
+        gpus = gpu_pool(config, workers) if on_ray and backend == "hf" else None
+        yield gpus or pool
+
+
+@contextmanager
 def local_pool(workers: int | None, *, at_most: int | None = None) -> "Iterator[TaskPool]":
     """Workers on this machine, for the length of the block; see `task_pool`."""
     from sharding.task_pool import InlinePool, ProcessPool, num_cores

@@ -1,5 +1,6 @@
 """Every setting of a run: one frozen dataclass per concern, checked when it is made."""
 
+from polyprag.config.answering import AnsweringConfig
 from polyprag.config.cluster import ClusterConfig, LogConfig, cluster_address
 from polyprag.config.data import AugmentConfig, DataConfig
 from polyprag.config.generation import GenerationConfig
@@ -10,6 +11,7 @@ from polyprag.config.training import AddConfig, CheckpointConfig, DeepSpeedConfi
 
 __all__ = [
     "AddConfig",
+    "AnsweringConfig",
     "AugmentConfig",
     "CheckpointConfig",
     "ClusterConfig",

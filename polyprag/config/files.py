@@ -36,7 +36,7 @@ from sharding.storage.urls import absolute, is_local
 
 CONFIG_FILE = "config.yaml"
 # What holds for a config that was saved, whole, when there was no such key yet.
-_BEFORE_THE_KEY = {"generation.thinking": "template"}
+_BEFORE_THE_KEY = {"generation.instruction": "", "generation.thinking": "template"}
 
 
 def load_config(

@@ -12,12 +12,12 @@ _LEAST_STD = 1e-12  # far below, gradients vanish beside Adam's epsilon; it trai
 class ModelConfig:
     """The frozen base model, loaded by `AutoModelForCausalLM.from_pretrained`."""
 
-    path: str = TINY_BASE  # a directory, a hub name, or the small model that comes with polyprag
+    path: str = TINY_BASE  # a directory, a GGUF file, a hub name, or what comes with polyprag
     revision: str | None = None
     dtype: str = "auto"  # auto: fp32 on CPU, bf16 on GPU
 
     def __post_init__(self) -> None:
-        require(bool(self.path), "model.path", self.path, "a directory or a hub name")
+        require(bool(self.path), "model.path", self.path, "a directory, a GGUF file or a hub name")
         one_of("model.dtype", self.dtype, ("auto", "fp32", "bf16"))
 
 

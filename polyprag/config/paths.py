@@ -10,11 +10,13 @@ from dataclasses import replace
 
 from polyprag.config.run import Config
 from polyprag.config.shipped import shipped_configs
+from polyprag.pretrained.where import is_gguf
 
 # When they are read as a path; else they are another's name of a model.
 PATH_SETTINGS: dict[str, Callable[[Config], bool]] = {
     "model.path": lambda config: True,
     "augment.model": lambda config: config.augment.backend == "hf",
+    "augment.avoid": lambda config: True,
     "index.encoder_path": lambda config: config.index.encoder in ("sentence", "transformers"),
     "index.query_encoder_path": lambda config: config.index.encoder == "transformers",
     "retrieval.reranker": lambda config: True,
@@ -25,8 +27,8 @@ _SHIPPED = "polyprag:"
 
 
 def absolute_if_there(name: str) -> str:
-    """Returns a directory as a process in another one finds it, and any other name as it is."""
-    is_here = not name.startswith(_SHIPPED) and os.path.isdir(name)
+    """Returns a directory or GGUF file as a process elsewhere finds it; other names as they are."""
+    is_here = not name.startswith(_SHIPPED) and (os.path.isdir(name) or is_gguf(name))
     return os.path.abspath(name) if is_here else name
 
 
@@ -49,7 +51,7 @@ def changed_paths(config: Config) -> dict[str, str]:
             continue
         if key == "deepspeed.config" and value in shipped_configs():
             continue
-        is_file = key == "deepspeed.config" and os.path.isfile(value)
+        is_file = key in ("deepspeed.config", "augment.avoid") and os.path.isfile(value)
         is_made = key == "data.cache_dir"  # where it isn't there yet
         path = os.path.abspath(value) if is_file or is_made else absolute_if_there(value)
         if path != value:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from polyprag.config.answering import AnsweringConfig
 from polyprag.config.checks import require
 from polyprag.config.cluster import ClusterConfig, LogConfig
 from polyprag.config.data import AugmentConfig, DataConfig
@@ -29,6 +30,7 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    answering: AnsweringConfig = field(default_factory=AnsweringConfig)
 
     def __post_init__(self) -> None:
         require(

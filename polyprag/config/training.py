@@ -24,6 +24,10 @@ class TrainConfig:
     schedule: str = "constant"  # constant | linear | cosine
     warmup_ratio: float = 0.0
     loss_on: str = "all"  # all | answer
+    objective: str = "answers"  # answers | distill | both: what question-answer examples learn
+    distill_weight: float = 1.0  # both: of the teacher's loss beside that on the text
+    teacher_top_k: int = 16  # tokens whose probability is kept of each of the teacher's
+    teacher_answers: str = "missing"  # missing | all: which answers the teacher writes
     max_tokens: int = 8192  # of one physical batch, padding included
 
     def __post_init__(self) -> None:
@@ -41,6 +45,8 @@ class TrainConfig:
                 "grad_clip": (0, 1e12),
                 "rows_grad_clip": (0, 1e12),
                 "warmup_ratio": (0, 0.999),
+                "distill_weight": (0, 1e6),
+                "teacher_top_k": (1, 1024),
                 "max_tokens": (16, 1_000_000_000),
             },
         )
@@ -53,6 +59,8 @@ class TrainConfig:
         one_of("train.rows_second_moment", self.rows_second_moment, ("element", "site", "row"))
         one_of("train.schedule", self.schedule, ("constant", "linear", "cosine"))
         one_of("train.loss_on", self.loss_on, ("all", "answer"))
+        one_of("train.objective", self.objective, ("answers", "distill", "both"))
+        one_of("train.teacher_answers", self.teacher_answers, ("missing", "all"))
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ class Asked:
         """Of the questions."""
         return [case.question.id for case in self.cases]
 
-    def answer(self, part: Sequence[Case]) -> list[Answer]:
-        """Returns the answers to some of the questions."""
+    def answer(self, part: Sequence[Case], *, all_evidence: bool = False) -> list[Answer]:
+        """Returns the answers to some of the questions; see `Answerer.answer`."""
         gold = [case.gold for case in part if case.gold is not None]
         return self.answerer.answer(
             [case.question.question for case in part],
@@ -80,6 +80,7 @@ class Asked:
             k=self.top_k,
             hits=gold if self.gold_passages and self.method in SEARCHES else None,
             never_rows_of=[case.gold_ids for case in part],
+            all_evidence=all_evidence,
         )
 
 
@@ -106,7 +107,7 @@ def ask_all(
         if start in there:
             answers += there[start]
             continue
-        made = asked.answer(asked.cases[start : start + chunk])
+        made = asked.answer(asked.cases[start : start + chunk], all_evidence=True)
         ids = all_ids[start : start + chunk]
         new = [KeptAnswer.of(name, answer) for name, answer in zip(ids, made, strict=True)]
         kept.keep(asked.method, start, new)

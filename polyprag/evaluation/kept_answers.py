@@ -7,6 +7,7 @@ its latencies. An object store can't append, and what was made of something else
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,15 +15,19 @@ from typing import Any
 
 import msgspec
 
+from polyprag.answering.abstention import abstention_file
 from polyprag.answering.answer import Answer
+from polyprag.answering.confidence import Evidence
 from polyprag.answering.modes import Mode
 from polyprag.config import Config
 from polyprag.encoding.reader import encoding_dir
+from polyprag.pretrained.where import is_gguf
 from polyprag.routed.map_file import ROUTER, SETTINGS
 from sharding.errors import FileError
 from sharding.storage.decoding import decode, strict_json
 from sharding.storage.files import (
     atomic_write,
+    changed_at,
     exists,
     join,
     list_names,
@@ -54,22 +59,29 @@ class KeptAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         question: its id.
         text: the answer.
         passages: behind it, best first; None where nothing was looked for.
+        evidence: what speaks for it; None with `answering.abstain=never`.
+        confidence: of it; None likewise.
+        reason: why it isn't trusted; None where it is.
     """
 
     question: str
     text: str
     passages: tuple[FoundPassage, ...] | None
+    evidence: Evidence | None
+    confidence: float | None
+    reason: str | None
 
     @classmethod
     def of(cls, question: str, answer: Answer) -> "KeptAnswer":
         """Returns what is kept of the answer to the question of an id."""
-        if answer.hits is None:
-            return cls(question, answer.text, None)
-        passages = tuple(
-            FoundPassage(passage.id, passage.key, passage.title, float(score))
-            for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True)
-        )
-        return cls(question, answer.text, passages)
+        passages = None
+        if answer.hits is not None:
+            passages = tuple(
+                FoundPassage(passage.id, passage.key, passage.title, float(score))
+                for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True)
+            )
+        judged = answer.evidence, answer.confidence, answer.reason
+        return cls(question, answer.text, passages, *judged)
 
 
 class _Latencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +190,7 @@ def ingredients(
         "encoding's config": join(encoding_dir(run_dir), "config.yaml"),
         "index": join(run_dir, "index", "manifest.json"),
         "map": join(run_dir, ROUTER, SETTINGS),
+        "calibration": abstention_file(run_dir),
     }
     model = config.model.path
     return {
@@ -187,8 +200,15 @@ def ingredients(
         "gold_passages": gold_passages,
         "questions": sha256_of(questions_path),
         "run": {name: sha256_of(url) for name, url in made_by.items() if exists(url)},
-        "model": [list_sizes(model), newest_change(model)] if is_local(model) else model,
+        "model": _files_of(model) if is_local(model) else model,
     }
+
+
+def _files_of(model: str) -> list[Any]:
+    """Returns what shows that a model's files changed: their sizes, and when one was written."""
+    if is_gguf(model):
+        return [os.path.getsize(model), changed_at(model)]
+    return [list_sizes(model), newest_change(model)]
 
 
 def _latencies_file(method: Mode, num_questions: int) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -23,6 +24,7 @@ from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import CONTROLS
 from polyprag.config import Config
 from polyprag.evaluation.questions import read_questions
+from polyprag.evaluation.risk_coverage import curve_table
 from polyprag.evaluation.samples import Samples, ShownQuestion, sample_answers, verdict
 from sharding.printable import printable, printable_line
 from sharding.storage.files import atomic_write, join, read_json
@@ -94,6 +96,8 @@ def print_report(report: Report, console: Console) -> None:
     """Prints an evaluation's table, sample answers and a command to try."""
     samples = report.samples
     console.print(results_table(report.results))
+    if curves := curve_table(report.results):
+        console.print(curves)
     console.print()
     console.print(
         f"Of {samples.num_tried} questions spread over the file {samples.num_right} are answered "
@@ -125,19 +129,23 @@ def _fields(sample: ShownQuestion) -> dict[str, Any]:
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:
-    """Returns results.json as a table: a row a method, scores in percent, latency in ms."""
-    table = Table(title=title, title_justify="left")
+    """Returns results.json as a table: a row a method, scores in percent, latency in ms.
+
+    "has answer" is the share of answers that contain an accepted one, whatever is around it.
+    """
+    # In 80 columns.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
-    for header in ("F1", "95 % interval", "EM", "contains", "n", "ms p50", "ms p95"):
-        table.add_column(header, justify="right")
+    for header in ("F1", "95 %", "has\nanswer", "95 %", "EM", "n", "ms\np50", "ms\np95"):
+        table.add_column(header, justify="right", no_wrap=True)
     for method, result in results.items():
-        low, high = result["ci95"] or (None, None)
         table.add_row(
             Text(printable(method), style="dim" if method in CONTROLS else ""),
             _percent(result["f1"]),
-            "-" if low is None else f"{_percent(low)} to {_percent(high)}",
-            _percent(result["em"]),
+            _interval(result["ci95"]),
             _percent(result["contains"]),
+            _interval(result.get("contains_ci95")),  # which earlier versions didn't write
+            _percent(result["em"]),
             f"{result['n']:,}",
             _milliseconds(result["latency_ms_p50"]),
             _milliseconds(result["latency_ms_p95"]),
@@ -192,7 +200,7 @@ def save_picture(
     results: Mapping[str, Mapping[str, Any]],
     samples: Sequence[ShownQuestion] = (),
 ) -> None:
-    """Saves a PNG: F1 with its 95 % interval a method, and the samples' mixtures as heat maps.
+    """Saves a PNG: each method's F1 and answer presence, and the samples' mixtures as heat maps.
 
     Args:
         path: where the PNG goes; written by a rename.
@@ -228,16 +236,29 @@ def save_picture(
 
 def _draw_bars(axes: Any, results: Mapping[str, Mapping[str, Any]]) -> None:
     scored = {name: result for name, result in results.items() if result["f1"] is not None}
-    names = list(scored)
-    means = [100 * result["f1"] for result in scored.values()]
-    below = [100 * (result["f1"] - result["ci95"][0]) for result in scored.values()]
-    above = [100 * (result["ci95"][1] - result["f1"]) for result in scored.values()]
-    colors = ["#b0b0b0" if name in CONTROLS else "#3b6ea5" for name in names]
-    errors = np.clip([below, above], 0, None) if names else None
-    bars = axes.bar(names, means, color=colors, yerr=errors, capsize=4, ecolor="#303030")
-    axes.bar_label(bars, fmt="%.1f", padding=2)
-    axes.set_ylabel("F1 (%), 95 % interval")
-    axes.set_ylim(0, max([100 * r["ci95"][1] for r in scored.values()], default=1.0) * 1.2 + 1)
+    colors = ["#b0b0b0" if name in CONTROLS else "#3b6ea5" for name in scored]
+    top = 1.0
+    for place, key, interval in ((-0.2, "f1", "ci95"), (0.2, "contains", "contains_ci95")):
+        means = [100 * result[key] for result in scored.values()]
+        # Earlier versions wrote no interval of answer presence.
+        ends = [result.get(interval) or (result[key], result[key]) for result in scored.values()]
+        low, high = ([100 * end[side] for end in ends] for side in (0, 1))
+        errors = np.clip([np.subtract(means, low), np.subtract(high, means)], 0, None)
+        bars = axes.bar(
+            np.arange(len(scored)) + place,
+            means,
+            width=0.38,
+            color=colors,
+            alpha=1.0 if key == "f1" else 0.5,
+            yerr=errors if scored else None,
+            capsize=3,
+            ecolor="#303030",
+        )
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+        top = max([top, *high])
+    axes.set_xticks(np.arange(len(scored)), list(scored))
+    axes.set_ylabel("F1, and paler: has answer\n(%), 95 % intervals")
+    axes.set_ylim(0, top * 1.2 + 1)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
@@ -257,6 +278,10 @@ def sample_title(sample: ShownQuestion) -> str:
 
 def _indented(text: Text) -> Padding:
     return Padding(text, (0, 0, 0, 2), expand=False)
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else f"{_percent(ends[0])}-{_percent(ends[1])}"
 
 
 def _percent(value: float | None) -> str:

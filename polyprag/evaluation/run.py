@@ -16,14 +16,17 @@ import numpy as np
 from msgspec import structs
 
 from polyprag import __version__
+from polyprag.answering.abstention import abstention_settings
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import MODES, Mode
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.asking import LATENCY_SAMPLE, Asked, Case, ask_all, cases_of, latency
+from polyprag.evaluation.calibration import experts_of
 from polyprag.evaluation.kept_answers import KeptAnswer, KeptAnswers, ingredients
 from polyprag.evaluation.metrics import Scores, bootstrap_interval, score
 from polyprag.evaluation.questions import read_questions
+from polyprag.evaluation.risk_coverage import trust_scores
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import atomic_write, join, sha256_of, write_json
 
@@ -86,8 +89,10 @@ def evaluate(
 
     Returns:
         What results.json holds: {method: {f1, em, contains (means, 0 to 1; None without any
-        question), ci95 ([low, high] of f1), n, n_missing, n_without_hits, gold_retrieved (share of
-        questions with a gold passage among the hits), latency_ms_p50, latency_ms_p95, n_latency}}.
+        question), ci95 and contains_ci95 ([low, high] of f1 and of contains), n, n_missing,
+        n_without_hits, gold_retrieved (share of questions with a gold passage among the hits),
+        trust (what `polyprag.evaluation.risk_coverage.trust_scores` returns; None with
+        answering.abstain=never), latency_ms_p50, latency_ms_p95, n_latency}}.
 
     Raises:
         QuestionsError: the question file can't be used.
@@ -138,6 +143,8 @@ def evaluate(
             "num_questions": len(questions),
             "limit": limit,
             "gold_passages": gold_passages,
+            "experts_sha256": experts_of(run_dir),
+            "abstention_settings": abstention_settings(answerer.config, top_k=top_k),
             "top_k": top_k or config.retrieval.top_k,
             "model": asdict(config.model),
             "retrieval": asdict(config.retrieval),
@@ -157,21 +164,29 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
     lines = (_prediction(*pair, each) for pair, each in zip(pairs, scores, strict=True))
     _write_lines(join(out_dir, f"predictions-{asked.method}.jsonl"), lines)
     f1 = [each.f1 for each in scores]
-    interval = bootstrap_interval(f1)
+    present = [each.contains for each in scores]
+    intervals = [bootstrap_interval(values) for values in (f1, present)]
     found = [answer.passages for answer in answers if answer.passages is not None]
     with_gold = [
         not case.gold_ids.isdisjoint(passage.id for passage in answer.passages)
         for case, answer in pairs
         if answer.passages is not None and case.gold is not None
     ]
+    judged = [(each.confidence, each.reason is None) for each in answers]
+    confidences = [confidence for confidence, _ in judged if confidence is not None]
+    trust = None
+    if len(confidences) == len(f1):
+        trust = trust_scores(confidences, [is_trusted for _, is_trusted in judged], f1)
     return {
         "f1": _mean(f1),
         "em": _mean([each.em for each in scores]),
-        "contains": _mean([each.contains for each in scores]),
-        "ci95": None if interval is None else list(interval),
+        "contains": _mean(present),
+        "ci95": None if intervals[0] is None else list(intervals[0]),
+        "contains_ci95": None if intervals[1] is None else list(intervals[1]),
         "n": len(scores),
         "n_without_hits": sum(not passages for passages in found),
         "gold_retrieved": _mean(with_gold),
+        "trust": trust,
     }
 
 
@@ -183,6 +198,10 @@ def _prediction(case: Case, answer: KeptAnswer, scores: Scores) -> dict[str, Any
         "answers": list(case.question.answers),
         "prediction": answer.text,
         **asdict(scores),
+        "confidence": answer.confidence,
+        "trusted": None if answer.confidence is None else answer.reason is None,
+        "reason": answer.reason,
+        "evidence": None if answer.evidence is None else structs.asdict(answer.evidence),
         "passages": [structs.asdict(passage) for passage in answer.passages or ()],
         "extra": dict(case.question.extra),
     }

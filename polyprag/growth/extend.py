@@ -4,10 +4,16 @@ The files alone show which steps are done: partitions that aren't augmented, par
 encoding has no rows of. So an `add` that was stopped goes on where it was.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from polyprag.augment.corpus import augment_corpus, describe
+from msgspec import structs
+
+from polyprag.augment.bare import refuse_bare
+from polyprag.augment.corpus import augment_corpus, has_open
+from polyprag.augment.settings import describe, recorded_settings
+from polyprag.augment.work.partition import Came
 from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.edit import extend_encoding
@@ -16,6 +22,8 @@ from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.errors import RunError
 from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
 from polyprag.run_dir import CORPUS
+from polyprag.teaching.manifest import needs_teacher
+from polyprag.teaching.teach import teach_corpus
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.shown_progress import PartCount, ShowProgress, show_nothing
 from sharding.storage.files import exists, join
@@ -27,12 +35,15 @@ class Lacking:
     """What a run lacks.
 
     Attributes:
-        augmentation: passages of an augmented corpus that nothing is written about yet.
+        augmentation: passages of an augmented corpus's partitions about which something is still
+            to be written; of those that the encoding has rows of, none.
         rows: partitions that the run's encoding has no rows of; none where it isn't encoded.
+        num_encoded: partitions that it has rows of.
     """
 
     augmentation: int
     rows: tuple[Partition, ...]
+    num_encoded: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -47,11 +58,9 @@ def what_is_lacking(run_dir: str) -> Lacking:
         CorpusError, RunError: the corpus's or the encoding's can't be read, or they don't fit.
     """
     corpus = CorpusManifest.load(join(run_dir, CORPUS))
-    bare = [part.num_passages for part in corpus.partitions if not part.augmented]
-    augmentation = 0 if corpus.augmentation is None else sum(bare)
     directory = encoding_dir(run_dir)
     if not exists(join(directory, MANIFEST_NAME)):
-        return Lacking(augmentation, ())
+        return Lacking(_num_to_augment(corpus, 0), ())
     encoding = EncodingManifest.load(directory)
     there = [(part.first_id, part.num_passages) for part in encoding.parts]
     extents = [(part.first_id, part.num_passages) for part in corpus.partitions]
@@ -60,13 +69,28 @@ def what_is_lacking(run_dir: str) -> Lacking:
             f"{directory} holds rows of other passages than {join(run_dir, CORPUS)} has: nothing "
             "can be added to it; run `polyprag verify RUN`, which says where they differ"
         )
-    return Lacking(augmentation, corpus.partitions[len(there) :])
+    num_encoded = len(there)
+    return Lacking(
+        _num_to_augment(corpus, num_encoded), corpus.partitions[num_encoded:], num_encoded
+    )
+
+
+def _num_to_augment(corpus: CorpusManifest, num_encoded: int) -> int:
+    """Counts the passages of partitions that want augmenting, as `augment_new` does it."""
+    if corpus.augmentation is None:
+        return 0
+    return sum(
+        partition.num_passages
+        for partition in corpus.partitions
+        if not partition.augmented or (partition.index >= num_encoded and has_open(partition))
+    )
 
 
 def augment_new(
     run_dir: str,
     config: Config,
     *,
+    came: Came | None = None,
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
 ) -> CorpusManifest:
@@ -75,17 +99,29 @@ def augment_new(
     Args:
         run_dir: RUN.
         config: of the run; see `augment_settings`.
-        pool: who does the work where that needs no model.
+        came: gets what came.
+        pool: who does the work, where the backend can do it elsewhere than here.
         show: shows how far it is.
+
+    Raises:
+        OpenPassagesError: nothing usable came for some passages.
     """
     manifest = CorpusManifest.load(join(run_dir, CORPUS))
-    if manifest.augmentation is None or all(part.augmented for part in manifest.partitions):
+    recorded = recorded_settings(manifest)
+    lacking = what_is_lacking(run_dir)
+    if recorded is None or not lacking.augmentation:
         return manifest
-    as_before = augment_settings(config, manifest.augmentation)
-    alone = as_before.augment.backend != "rules"
+    as_before = augment_settings(config, recorded)
+    alone = as_before.augment.backend not in ("rules", "hf")
     with show(manifest.num_passages, "augmenting", unit="passages") as advance:
         return augment_corpus(
-            run_dir, as_before, progress=advance, pool=InlinePool() if alone else pool
+            run_dir,
+            as_before,
+            # Open passages that are trained already were let go.
+            only=lambda part: not part.augmented or part.index >= lacking.num_encoded,
+            came=came,
+            progress=advance,
+            pool=InlinePool() if alone else pool,
         )
 
 
@@ -94,7 +130,7 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
 
     Args:
         config: of the run, which has what isn't recorded (keys of an endpoint, batch sizes).
-        recorded: `CorpusManifest.augmentation`.
+        recorded: see `polyprag.augment.settings.recorded_settings`.
     """
     if describe(config) == recorded:
         return config
@@ -116,6 +152,25 @@ def augment_settings(config: Config, recorded: dict[str, Any]) -> Config:
         places = dict.fromkeys(asked.values, "augmentation in the corpus's manifest")
         trust.check(asked, given=(), places=places, trust_run=False)
     return as_before
+
+
+def check_new_bare(
+    run_dir: str, lacking: Lacking, *, allow: bool, say: Callable[[str], object]
+) -> None:
+    """Refuses to train rows of new passages about which too little is written.
+
+    Args:
+        run_dir: RUN.
+        lacking: what it lacks.
+        allow: whether the user wants to go on whatever is missing.
+        say: shows a note.
+
+    Raises:
+        RunError: see `refuse_bare`.
+    """
+    manifest = CorpusManifest.load(join(run_dir, CORPUS))
+    new = structs.replace(manifest, partitions=lacking.rows)
+    refuse_bare(run_dir, new, allow=allow, say=say, go_on=f"polyprag add {run_dir}")
 
 
 def row_settings(run_dir: str, config: Config) -> Config:
@@ -182,6 +237,10 @@ def train_new_rows(
     tasks = row_tasks(run_dir, config)
     if not tasks:
         return 0
+    settings = row_settings(run_dir, config)
+    if needs_teacher(settings, CorpusManifest.load(join(run_dir, CORPUS))):
+        lacking = [task.partition.index for task in tasks]
+        teach_corpus(run_dir, settings, only=lacking, pool=pool, show=show)
     total = sum(task.partition.num_passages for task in tasks)
     parts = []
     try:

@@ -1,4 +1,4 @@
-"""Passages removed from everything in a run: corpus, checkpoint, encoding, index and routing map.
+"""Passages removed from everything in a run: corpus, teacher, checkpoint, encoding, index and map.
 
 The corpus comes first: from then on no search gives the passages out, whatever the index still
 holds. Every step finds out by itself what is left to do, so the same call after a stop does the
@@ -8,12 +8,16 @@ rest. The experts were trained with the passages and stay as they are.
 from collections.abc import Callable, Collection, Iterable
 
 from polyprag.augment.corpus import counts_of
+from polyprag.augment.work.replies import keep_replies_of, partitions_with_replies, replies_dir
 from polyprag.config import Config
 from polyprag.encoding.edit import forget_encoded_rows
 from polyprag.retrieval.building.index import build_index
 from polyprag.routed.map_file import remove_map
 from polyprag.run_dir import CORPUS, INDEX
+from polyprag.teaching.teach import forget_taught
 from sharding.change.removal import Removed, remove_passages
+from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.reader import Corpus
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.cache import cache_for
 from sharding.storage.files import join, list_names
@@ -49,6 +53,8 @@ def remove_from_run(
     data = config.data
     cache = cache_for(corpus_dir, directory=data.cache_dir, max_gb=data.cache_gb)
     removed = remove_passages(corpus_dir, ids, count=counts_of, cache=cache, pool=pool, show=show)
+    _forget_replies(run_dir, removed.manifest, ids)
+    forget_taught(run_dir, ids, cache=cache)
     remove_map(run_dir)  # fitted to the passages' questions; `polyprag distill` makes one without
     forget_in_checkpoint(run_dir, ids)
     forget_encoded_rows(run_dir, ids)
@@ -56,3 +62,17 @@ def remove_from_run(
         with show(removed.manifest.num_passages, "indexing", unit="passages") as advance:
             build_index(run_dir, config, advance)
     return removed
+
+
+def _forget_replies(run_dir: str, manifest: CorpusManifest, ids: Collection[int]) -> None:
+    """Deletes what was written about passages and isn't in the corpus's shards yet."""
+    corpus = Corpus(join(run_dir, CORPUS), manifest)
+    wanted = set(ids)
+    for index in partitions_with_replies(run_dir):
+        partition = manifest.partitions[index]
+        span = range(partition.first_id, partition.first_id + partition.num_passages)
+        if not wanted.isdisjoint(span):
+            live = (each.passage for each in corpus.records(partition))
+            keep_replies_of(
+                replies_dir(run_dir, index), (each for each in live if not each.is_removed)
+            )

@@ -20,12 +20,14 @@ from polyprag.encoding.manifest import EncodingManifest, RowsPart
 from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.growth.row_start import start_rows
 from polyprag.growth.train_rows import RowTrainer
-from polyprag.method.base_model import load_base
+from polyprag.method.base_model import load_base, vocab_size_of
 from polyprag.method.experts import inject
 from polyprag.method.support.check import check_experts
 from polyprag.retrieval.search import Index
 from polyprag.run_dir import CORPUS
-from sharding.corpus.manifest import Partition
+from polyprag.teaching.reader import open_taught
+from polyprag.teaching.task import release_teacher
+from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.partitions import read_shard
 from sharding.corpus.reader import records_in
 from sharding.errors import FileError
@@ -41,6 +43,7 @@ _DECIDING = (  # settings that rows depend on
     "data.max_length",
     "experts.",
     "generation.date",
+    "generation.instruction",
     "generation.prompt",
     "generation.thinking",
     "model.dtype",
@@ -186,12 +189,22 @@ def _kept(url: str, task: RowsTask) -> str | None:
 def _trainer(run_dir: str, settings: bytes) -> RowTrainer:
     config = msgspec.json.decode(settings, type=Config)
     encoding = Encoding.load(run_dir)
+    release_teacher()  # this process may have been it
     model, tokenizer = load_base(config.model)
-    encoding.check_base_model(describe_base(config.model, tokenizer))
+    base = describe_base(config.model, tokenizer)
+    encoding.check_base_model(base)
     pool = inject(model, config.experts, config.router, seed=config.train.seed)
     check_experts(model, pool)
     pool.load_state_dict(encoding.expert_state())
-    return RowTrainer(model, pool, tokenizer, config)
+    taught = open_taught(
+        run_dir,
+        config,
+        CorpusManifest.load(join(run_dir, CORPUS)),
+        base=base,
+        vocab_size=vocab_size_of(model),
+        first=encoding.manifest.num_passages,
+    )
+    return RowTrainer(model, pool, tokenizer, config, taught=taught)
 
 
 @lru_cache(maxsize=1)

@@ -22,12 +22,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.method.batching import length_groups, pad_batch
-from polyprag.method.examples import IGNORED, Example, ExampleMaker
+from polyprag.method.examples import Example, ExampleMaker
 from polyprag.method.experts import ExpertPool
 from polyprag.method.finite import is_finite, rows_not_finite
-from polyprag.method.loss import causal_loss_sum
+from polyprag.method.loss import teacher_weight, training_loss_sum
 from polyprag.method.router import gates as gates_of
 from polyprag.method.row_optimizer import RowAdam
+from polyprag.method.teacher.targets import AnswerSource, join_targets
 from sharding.corpus.passages import Record
 from sharding.rows.part import RowPartition, second_moment_shape
 
@@ -58,6 +59,8 @@ class RowTrainer:
         pool: ExpertPool,
         tokenizer: PreTrainedTokenizerBase,
         config: Config,
+        *,
+        taught: AnswerSource | None = None,
     ) -> None:
         """Freezes the pool.
 
@@ -66,6 +69,7 @@ class RowTrainer:
             pool: the experts; they stop requiring gradients.
             tokenizer: the model's.
             config: the encoding's, with `add` for the recipe.
+            taught: what the teacher says, where `train.objective` has one.
         """
         for parameter in pool.parameters():
             parameter.requires_grad_(False)
@@ -75,6 +79,8 @@ class RowTrainer:
             tokenizer,
             config.data,
             loss_on=config.train.loss_on,
+            objective=config.train.objective,
+            taught=taught,
             generation=config.generation,
         )
         self._optimizer = RowAdam(
@@ -209,16 +215,22 @@ class RowTrainer:
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         lengths = [len(example) for _, example in chosen]
         for group in length_groups(lengths, self._config.train.max_tokens):
-            batch = pad_batch([chosen[i][1] for i in group], self._pad_id)
+            examples = [chosen[i][1] for i in group]
+            batch, targets = pad_batch(examples, self._pad_id), join_targets(examples)
             at = torch.tensor([chosen[i][0] for i in group])
-            tokens_M.index_add_(0, at, (batch.labels[:, 1:] != IGNORED).sum(dim=1))
+            tokens_M.index_add_(0, at, torch.tensor([each.num_counted for each in examples]))
             with self._pool.gated(used_MSK[at.to(device)]):
                 logits = self._model(
                     input_ids=batch.input_ids.to(device),
                     attention_mask=batch.attention_mask.to(device),
                     use_cache=False,
                 ).logits
-                loss, _ = causal_loss_sum(logits, batch.labels.to(device))
+                loss = training_loss_sum(
+                    logits,
+                    batch.labels.to(device),
+                    None if targets is None else targets.to(device),
+                    distill_weight=teacher_weight(self._config.train),
+                )
                 torch.autograd.backward(loss)
             loss_sum += loss.detach()
         torch.autograd.backward(gates_MSK, _gradient(used_MSK).to(gates_MSK.device))

@@ -25,9 +25,10 @@ from polyprag.pretrained import (
 )
 from polyprag.pretrained.causality import check_causal, refuse_encoder_decoder
 from polyprag.pretrained.generation_config import end_token_ids, forget_generation_config
-from polyprag.pretrained.loading import check_size, skeleton_of
+from polyprag.pretrained.loading import check_size
+from polyprag.pretrained.skeleton import skeleton_of
 from polyprag.pretrained.unusable import in_one_line
-from polyprag.pretrained.where import is_directory
+from polyprag.pretrained.where import is_on_this_machine
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -54,7 +55,7 @@ def load_base(
     tokenizer = load_tokenizer(config)
     settings = base_config(config)
     try:
-        if is_directory(config.path):
+        if is_on_this_machine(config.path):
             # A bar over the tensors of one local file.
             no_bar: Callable[[], None] = hf_logging.disable_progress_bar
             no_bar()
@@ -148,6 +149,11 @@ def check_base_size(config: ModelConfig, skeleton: PreTrainedModel) -> None:
         raise _cannot_load(config, error) from error
 
 
+def vocab_size_of(model: PreTrainedModel) -> int:
+    """Returns how many tokens a model knows."""
+    return int(model.config.get_text_config().vocab_size)
+
+
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     if config.dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -158,7 +164,7 @@ def _cannot_load(config: ModelConfig, error: Exception) -> ConfigError:
     reason = in_one_line(error)
     if isinstance(error, UnusableModelError):
         return ConfigError(f"model.path={config.path!r} can't be used: {reason}")
-    if is_directory(config.path):
+    if is_on_this_machine(config.path):
         remedy = "it needs config.json, the tokenizer's files and weights as .safetensors"
         if "trust_remote_code" in str(error):
             remedy = "polyprag never runs a model's own code; take one that transformers ships"

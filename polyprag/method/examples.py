@@ -3,10 +3,13 @@
 `passage_qa`: each text (the passage, each rewrite) with each question and its answer. `qa`: each
 question alone with its answer. `passage`: each text alone, which is also what a passage without
 questions comes as. `data.formats` chooses among them; PRAG uses the first two.
+
+What has a question may learn its answer's text, the teacher's distributions at the answer's tokens,
+or both (`train.objective`); `polyprag.method.teacher.targets` says what a teacher is.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +18,14 @@ from msgspec import structs
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import DataConfig, GenerationConfig
+from polyprag.errors import RunError
 from polyprag.method.prompts import PromptTokenizer, one_line, passage_block, qa_prompt
+from polyprag.method.teacher.targets import AnswerSource, TeacherTargets
 from polyprag.method.window import first_characters, longest_that_fits
 from sharding.corpus.passages import QA, Passage, Record
 
 IGNORED = -100  # the label of a token that has no loss
+UNANSWERED = "unanswered"
 _DEFAULTS = GenerationConfig()
 
 
@@ -30,35 +36,48 @@ class Example:
     Attributes:
         passage_id: whose routing row it trains.
         input_ids: (T,) token ids.
-        labels: (T,) the same ids, -100 where there is no loss; not shifted.
+        labels: (T,) the same ids, -100 where their text has no loss; not shifted.
+        targets: the teacher's at the last tokens; None where the text alone is learnt.
     """
 
     passage_id: int
     input_ids: npt.NDArray[np.int32]
     labels: npt.NDArray[np.int32]
+    targets: TeacherTargets | None = None
 
     def __len__(self) -> int:
         """Returns the number of tokens."""
         return len(self.input_ids)
+
+    @property
+    def num_counted(self) -> int:
+        """Tokens with a loss of any kind, by which the sum of a step's losses is divided."""
+        counted = self.labels != IGNORED
+        if self.targets is not None:
+            counted[len(counted) - len(self.targets) :] = True
+        return int(counted[1:].sum())
 
 
 def count_examples(record: Record) -> dict[str, int]:
     """Returns how many examples a record has in each format, whatever formats a run uses.
 
     `bare_passage` counts the texts of a passage without questions, which are always used. A removed
-    passage has no examples.
+    passage has no examples. `unanswered`, where there are any, counts the questions whose answer
+    the teacher is to write.
     """
     if record.passage.is_removed:
         return dict.fromkeys(("passage_qa", "qa", "passage", "bare_passage"), 0)
     augmentation = record.augmentation
     texts = 1 + (len(augmentation.rewrites) if augmentation else 0)
     qas = len(augmentation.qas) if augmentation else 0
-    return {
+    counts = {
         "passage_qa": texts * qas,
         "qa": qas,
         "passage": texts,
         "bare_passage": 0 if qas else texts,
     }
+    unanswered = sum(not qa.answer.strip() for qa in augmentation.qas) if augmentation else 0
+    return counts | {UNANSWERED: unanswered} if unanswered else counts
 
 
 def num_examples(counts: Mapping[str, int], formats: Collection[str]) -> int:
@@ -80,6 +99,8 @@ class ExampleMaker:
         config: DataConfig,
         *,
         loss_on: str = "all",
+        objective: str = "answers",
+        taught: AnswerSource | None = None,
         generation: GenerationConfig = _DEFAULTS,
     ) -> None:
         """Makes no example yet.
@@ -90,12 +111,20 @@ class ExampleMaker:
                 text; one whose question and answer alone are too long loses its beginning.
             loss_on: `all` tokens, or the `answer` and EOS only. Plain passages always count in
                 full.
+            objective: `answers`: the text is learnt as `loss_on` says; `distill`: the teacher's
+                distributions at the answer's tokens, and no text, where there is a question;
+                `both`.
+            taught: the teacher's answers, which then take the place of the written ones; an
+                objective with a teacher needs them.
             generation: how prompts are laid out, so that training sees what answering will ask.
 
         Raises:
             ConfigError: the chat template is missing, or can't be used.
         """
         self._eos_id, self._loss_on = int(tokenizer.eos_token_id), loss_on
+        self._objective, self._taught = objective, taught
+        if objective != "answers" and taught is None:
+            raise ValueError(f"train.objective={objective} needs what the teacher says")
         self._formats, self._max_length = config.formats, config.max_length
         self._prompts = PromptTokenizer(tokenizer, generation)
 
@@ -115,13 +144,30 @@ class ExampleMaker:
         asking = [qa_prompt(qa.question, [part.text] if part.text else []) for part, qa in asked]
         of_plain = iter(self._prompts.plain_ids(plain))
         prompts = iter(self._prompts.prompt_ids(asking))
-        answers = iter(self._prompts.completion_ids([qa.answer for _, qa in asked]))
+        answers = iter(self._answers(asked))
         return [
             self._plain_example(part, next(of_plain))
             if part.qa is None
             else self._qa_example(part, part.qa, next(prompts), next(answers))
             for part in parts
         ]
+
+    def _answers(
+        self, asked: Sequence[tuple["_Part", QA]]
+    ) -> list[tuple[list[int], TeacherTargets | None]]:
+        """Returns the ids of each answer, and the teacher's targets where they are learnt."""
+        if self._taught is not None:
+            learns = self._objective != "answers"
+            found = [self._taught.of(part.passage_id, part.question) for part, _ in asked]
+            return [(each.ids.tolist(), each.targets if learns else None) for each in found]
+        for part, qa in asked:
+            if not qa.answer.strip():
+                raise RunError(
+                    f"the question {qa.question[:60]!r} on passage {part.passage_id} has no "
+                    "answer: let the teacher write it (`polyprag teach RUN`), or write one"
+                )
+        ids = self._prompts.completion_ids([qa.answer for _, qa in asked])
+        return [(answer, None) for answer in ids]
 
     def _part(self, record: Record, number: int) -> "_Part":
         """Returns what the record's example of this number is made of."""
@@ -136,26 +182,36 @@ class ExampleMaker:
 
         if "passage" in self._formats or not qas:
             if number < num_texts:
-                return _Part(passage.id, text(number), None)
+                return _Part(passage.id, text(number), None, 0)
             number -= num_texts
         if "passage_qa" in self._formats:
             if number < num_texts * len(qas):
                 at_text, at_qa = divmod(number, len(qas))
-                return _Part(passage.id, text(at_text), qas[at_qa])
+                return _Part(passage.id, text(at_text), qas[at_qa], at_qa)
             number -= num_texts * len(qas)
-        return _Part(passage.id, None, qas[number])
+        return _Part(passage.id, None, qas[number], number)
 
     def _plain_example(self, part: "_Part", ids: list[int]) -> Example:
         kept = ids[: self._max_length - 1]
         return _example(part.passage_id, [*kept, self._eos_id])
 
-    def _qa_example(self, part: "_Part", qa: QA, prompt: list[int], answer: list[int]) -> Example:
+    def _qa_example(
+        self,
+        part: "_Part",
+        qa: QA,
+        prompt: list[int],
+        answered: tuple[list[int], TeacherTargets | None],
+    ) -> Example:
+        answer, targets = answered
         room = self._max_length - len(answer)
         if part.text and len(prompt) > room:
             prompt = self._cut_prompt(qa.question, part.text, whole=prompt, room=room)
         ids = (prompt + answer)[-self._max_length :]
         num_ignored = len(ids) - len(answer) if self._loss_on == "answer" else 0
-        return _example(part.passage_id, ids, num_ignored=num_ignored)
+        if self._objective == "distill":
+            num_ignored = len(ids)
+        example = _example(part.passage_id, ids, num_ignored=num_ignored)
+        return example if targets is None else replace(example, targets=targets.last(len(ids)))
 
     def _cut_prompt(
         self, question: str, passage: Passage, *, whole: list[int], room: int
@@ -180,11 +236,12 @@ class ExampleMaker:
 
 
 class _Part(NamedTuple):
-    """What one example is made of: a text, a question, or both."""
+    """What one example is made of: a text, a question (with its number), or both."""
 
     passage_id: int
     text: Passage | None
     qa: QA | None
+    question: int
 
 
 def examples_of(

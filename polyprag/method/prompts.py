@@ -1,9 +1,9 @@
 """The one text layout that base training, encoding and answering share.
 
 Plain:  `Passage: {title}. {text}\\n` for each passage, `Question: {question}\\nAnswer:`, then
-` {answer}` and EOS. Chat: the same prompt as a user message in the tokenizer's own template, then
-`{answer}` and EOS. What is trained and what is asked must agree to the token, so nothing else in
-the project writes prompt text.
+` {answer}` and EOS. Chat: the same prompt as a user message in the tokenizer's own template, with
+`generation.instruction` as the system message, then `{answer}` and EOS. What is trained and what is
+asked must agree to the token, so nothing else in the project writes prompt text.
 """
 
 from collections.abc import Sequence
@@ -89,19 +89,34 @@ class PromptTokenizer:
 
         Args:
             tokenizer: the base model's.
-            config: `prompt`, `date` and `thinking`, as the encoding was trained with.
+            config: `prompt`, `date`, `thinking` and `instruction`, as the encoding was trained
+                with.
 
         Raises:
             ConfigError: there is no chat template where one is asked for, or it can't be used.
         """
         self.chat = uses_chat(tokenizer, config.prompt)
-        markup: tuple[str, ...] = ()
-        if self.chat:
-            markup = chat_markup(tokenizer, date=config.date, thinking=config.thinking)
         self._eos_id = int(tokenizer.eos_token_id)
         self._plain = TextTokenizer(tokenizer)
+        markup: tuple[str, ...] = ()
+        if self.chat:
+            self._refuse_special_tokens(config.instruction)
+            markup = chat_markup(
+                tokenizer,
+                date=config.date,
+                thinking=config.thinking,
+                instruction=config.instruction,
+            )
         self._asking = TextTokenizer(tokenizer, markup=markup) if markup else self._plain
         self._prompt_end = _PROMPT_END + (markup[-1] if markup else "")
+
+    def _refuse_special_tokens(self, instruction: str) -> None:
+        """Refuses an instruction that would end its turn or begin another."""
+        if self._plain.has_control(instruction):
+            raise ConfigError(
+                "generation.instruction can't hold what this model's tokenizer takes for a special "
+                f"token: {instruction[:100]!r}"
+            )
 
     def prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of each `qa_prompt` up to where the answer starts.

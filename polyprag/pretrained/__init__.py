@@ -1,13 +1,12 @@
-"""Models from a directory or the hub: safetensors weights, and code that transformers ships."""
+"""Models from a directory, a GGUF file or the hub, with code that transformers ships."""
 
 from polyprag.pretrained.loading import (
-    LOAD_ERRORS,
     load_model,
     read_config,
     read_tokenizer,
     source_of,
 )
-from polyprag.pretrained.unusable import UnusableModelError
+from polyprag.pretrained.unusable import LOAD_ERRORS, UnusableModelError
 from polyprag.pretrained.where import TINY_BASE, located
 
 __all__ = [

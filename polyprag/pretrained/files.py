@@ -9,10 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from polyprag.pretrained.gguf_header import read_header
 from polyprag.pretrained.settings import check_settings
 from polyprag.pretrained.tensors import TensorEntry, tensors_of
 from polyprag.pretrained.unusable import UnusableModelError
-from polyprag.pretrained.where import located
+from polyprag.pretrained.where import is_gguf, located
 
 CONFIG = "config.json"
 WHOLE_WEIGHTS = "model.safetensors"
@@ -26,15 +27,18 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5")
 
 
 def check_model_files(path: str) -> None:
-    """Refuses a directory that can't be a model, without loading it; hub names pass.
+    """Refuses a directory or GGUF file that can't be a model, without loading it; hub names pass.
 
     Args:
-        path: a directory, the model that comes with polyprag, or a hub name, which isn't asked.
+        path: a directory, a GGUF file, the model that comes with polyprag, or a hub name, which
+            isn't asked.
 
     Raises:
         UnusableModelError: it isn't there, is an adapter, or a file of it is missing or damaged.
     """
     found = located(path)
+    if is_gguf(found):
+        read_header(Path(found))
     if not os.path.isdir(found):
         return
     directory = Path(found)
@@ -155,11 +159,9 @@ def tensors_in(files: list[Path]) -> dict[str, tuple[Path, TensorEntry]]:
 def _other(directory: Path) -> str:
     """Returns what to do with weights of another format; empty where there are none."""
     names = os.listdir(directory)
-    if any(name.endswith(".gguf") for name in names):
-        return (
-            ", only GGUF, which is for inference: take the model that it was made from (its name "
-            "without -GGUF)"
-        )
+    gguf = sorted(name for name in names if is_gguf(str(directory / name)))
+    if gguf:
+        return f", only GGUF: name the file instead, {directory / gguf[0]}"
     if any(name in _PICKLED for name in names):
         return (
             ", only others, which may hold any code: if you trust them, load the model with "

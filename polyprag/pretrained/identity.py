@@ -20,9 +20,9 @@ from polyprag.pretrained.files import (
     tensors_in,
     weight_files,
 )
+from polyprag.pretrained.gguf_model import directory_or_name
 from polyprag.pretrained.hub import samples_on_hub
 from polyprag.pretrained.tensors import TensorEntry, read_sample
-from polyprag.pretrained.where import located
 
 # What some versions save though the config decides it.
 _COMPUTED = (".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias", ".attention.masked_bias")
@@ -92,7 +92,7 @@ def weights_digest(path: str, *, revision: str | None = None) -> str | None:
     if directory is not None:
         samples: Iterable[tuple[str, TensorEntry, bytes]] | None = _samples_in(directory)
     else:
-        name = located(path)
+        name = directory_or_name(path)
         samples = samples_on_hub(name, revision, index=_cached(name, WEIGHTS_INDEX, revision))
     if samples is None:
         return None
@@ -147,7 +147,7 @@ def config_file(path: str, *, revision: str | None = None) -> str:
     """
     from transformers.utils.hub import cached_file
 
-    found = located(path)
+    found = directory_or_name(path)
     is_local = os.path.isdir(found)
     file = cached_file(
         found, CONFIG, revision=None if is_local else revision, local_files_only=True
@@ -193,7 +193,7 @@ def _samples_in(directory: Path) -> Iterator[tuple[str, TensorEntry, bytes]]:
 
 def _directory_of(path: str, revision: str | None) -> Path | None:
     """Returns the directory with all of a model's weights; None where they have to be fetched."""
-    found = located(path)
+    found = directory_or_name(path)
     if os.path.isdir(found):
         return Path(found)
     whole = _cached(found, WHOLE_WEIGHTS, revision)

@@ -1,12 +1,8 @@
 """Loading models and tokenizers: every library's error about them as one line."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError
 
 from polyprag.pretrained.files import (
     ADAPTER,
@@ -19,10 +15,10 @@ from polyprag.pretrained.files import (
     tensors_in,
     weight_files,
 )
-from polyprag.pretrained.unusable import UnusableModelError, in_one_line
-from polyprag.pretrained.where import located
+from polyprag.pretrained.gguf_model import directory_or_name
+from polyprag.pretrained.skeleton import skeleton_of
+from polyprag.pretrained.unusable import UnusableModelError, told_in_one_line
 
-LOAD_ERRORS = (OSError, ValueError, SafetensorError)  # what loading raises where it can't
 _MUCH_LARGER = 16  # numbers of a model for each in its files: 4-bit weights come eight to an int32
 
 
@@ -33,7 +29,7 @@ def source_of(path: str, *, revision: str | None = None) -> dict[str, Any]:
         path: a directory, which never makes a call to the hub, or a hub name.
         revision: of a hub name.
     """
-    is_local = os.path.isdir(located(path))
+    is_local = os.path.isdir(directory_or_name(path))
     return {
         "revision": None if is_local else revision,
         "local_files_only": is_local,
@@ -53,9 +49,9 @@ def read_config(path: str, *, revision: str | None = None) -> Any:
     """
     from transformers import AutoConfig
 
-    found = located(path)
+    found = directory_or_name(path)
     _looked_at(found, revision)
-    with _in_one_line():
+    with told_in_one_line():
         return AutoConfig.from_pretrained(found, **source_of(path, revision=revision))
 
 
@@ -71,10 +67,10 @@ def read_tokenizer(path: str, *, revision: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    found = located(path)
+    found = directory_or_name(path)
     if os.path.isdir(found):
         check_tokenizer_files(_looked_at(found, revision))
-    with _in_one_line():
+    with told_in_one_line():
         return AutoTokenizer.from_pretrained(found, **source_of(path, revision=revision))
 
 
@@ -96,10 +92,10 @@ def load_model(
     Raises:
         LOAD_ERRORS: it can't be loaded.
     """
-    found = located(path)
+    found = directory_or_name(path)
     config = options.pop("config", None) or read_config(path, revision=revision)
     check_size(skeleton_of(kind, config), path)
-    with _in_one_line():
+    with told_in_one_line():
         model, info = kind.from_pretrained(
             found,
             config=config,
@@ -113,24 +109,6 @@ def load_model(
     return model, sorted({*info["missing_keys"], *mismatched})
 
 
-def skeleton_of(kind: Any, config: Any) -> Any:
-    """Returns a model without weights, on PyTorch's `meta` device: shapes and names alone.
-
-    Args:
-        kind: a model class, or an AutoModel.
-        config: of the model.
-
-    Raises:
-        UnusableModelError: no such model can be made of that config.
-    """
-    import torch
-
-    make: Callable[..., Any] = getattr(kind, "from_config", None) or kind._from_config
-    options = {"trust_remote_code": False} if hasattr(kind, "from_config") else {}
-    with _in_one_line(), torch.device("meta"):
-        return make(config, **options)
-
-
 def check_size(skeleton: Any, path: str) -> None:
     """Refuses a directory whose config makes a model far larger than its files are.
 
@@ -141,7 +119,7 @@ def check_size(skeleton: Any, path: str) -> None:
     Raises:
         UnusableModelError: says how large both are.
     """
-    directory = Path(located(path))
+    directory = Path(directory_or_name(path))
     if not directory.is_dir():
         return
     there = sum(entry.num_elements for _, entry in tensors_in(weight_files(directory)).values())
@@ -164,7 +142,7 @@ def _looked_at(found: str, revision: str | None) -> Path:
 
         def fetch(name: str, *, must_be: bool) -> str | None:
             options = {"_raise_exceptions_for_missing_entries": must_be}
-            with _in_one_line():
+            with told_in_one_line():
                 return cached_file(found, name, revision=revision, **options)
 
         adapter = fetch(ADAPTER, must_be=False)
@@ -177,23 +155,3 @@ def _looked_at(found: str, revision: str | None) -> Path:
     if (directory / WEIGHTS_INDEX).exists():
         shards_in(directory / WEIGHTS_INDEX)
     return directory
-
-
-@contextmanager
-def _in_one_line() -> Iterator[None]:
-    """Turns whatever a library says of a model's files into one line.
-
-    They may hold anything, and transformers, tokenizers and PyTorch raise what they happen to: a
-    KeyError for an unknown kind of rope, an ImportError for a package, a bare Exception.
-
-    Raises:
-        UnusableModelError: for any other error than those of `LOAD_ERRORS`.
-    """
-    import torch
-
-    try:
-        yield
-    except (*LOAD_ERRORS, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise UnusableModelError(in_one_line(error)) from error

@@ -1,4 +1,4 @@
-"""Where a model is: a directory, the one that comes with polyprag, or a name on the hub.
+"""Where a model is: a directory, a GGUF file, what comes with polyprag, or a name on the hub.
 
     located("polyprag:tiny-base")  # the directory inside the installed package, or in the checkout
 
@@ -14,6 +14,7 @@ from polyprag.pretrained.unusable import UnusableModelError
 
 TINY_BASE = "polyprag:tiny-base"
 _PREFIX = "polyprag:"
+_GGUF = ".gguf"
 # What earlier versions called it, in the settings that they saved.
 _BEFORE = {os.path.join("examples", "tiny-base"): TINY_BASE}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -21,22 +22,22 @@ _LONGEST_HUB_NAME = 200
 
 
 def located(path: str) -> str:
-    """Returns the directory that a model's path means, or the hub name that it is.
+    """Returns the directory or GGUF file that a model's path means, or the hub name that it is.
 
     Raises:
-        UnusableModelError: it is a path of this machine and no directory is there, or no model of
-            that name comes with polyprag.
+        UnusableModelError: it is a path of this machine and no model is there, or no model of that
+            name comes with polyprag.
     """
     if path.startswith(_PREFIX):
         return _shipped(path)
-    if os.path.isdir(path):
+    if os.path.isdir(path) or is_gguf(path):
         return path
     if path in _BEFORE:
         return _shipped(_BEFORE[path])
     if os.path.exists(path):
         raise UnusableModelError(
             "it is a file, and a model is a directory with config.json, the tokenizer's files and "
-            "weights as .safetensors"
+            f"weights as .safetensors, or a file that ends in {_GGUF}"
         )
     if not is_hub_name(path):
         raise UnusableModelError(
@@ -45,13 +46,18 @@ def located(path: str) -> str:
     return path
 
 
-def is_directory(path: str) -> bool:
-    """Returns whether a model's path means a directory of this machine; False for a hub name.
+def is_gguf(path: str) -> bool:
+    """Returns whether a path is that of a file with the name of a GGUF file."""
+    return path.endswith(_GGUF) and os.path.isfile(path)
+
+
+def is_on_this_machine(path: str) -> bool:
+    """Returns whether a model's path means one of this machine; False for a hub name.
 
     Raises:
         UnusableModelError: as of `located`.
     """
-    return os.path.isdir(located(path))
+    return os.path.exists(located(path))
 
 
 def is_hub_name(path: str) -> bool:

@@ -256,6 +256,10 @@ class Index:
         """Returns the id of the passage with this title and text, white space apart; else None."""
         return self._passages.find(title, text, without=self.removed)
 
+    def matched(self, query: str, passage: Passage) -> float:
+        """Returns how much of a query a passage has, 0 to 1; see `LexicalIndex.matched`."""
+        return self._opened_bm25().matched(query, f"{passage.title} {passage.text}")
+
     def _opened_bm25(self) -> LexicalIndex:
         with self._opening:
             if self._bm25 is None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ _SECONDS = 60  # by the clock, where the machine is busy; render_chat.py bounds 
 
 
 def chat_markup(
-    tokenizer: PreTrainedTokenizerBase, *, date: str, thinking: str = "never"
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    date: str,
+    thinking: str = "never",
+    instruction: str = "",
 ) -> tuple[str, ...]:
     """Returns the pieces of text between which a chat template puts the user's message.
 
@@ -32,6 +37,8 @@ def chat_markup(
         tokenizer: has a chat template.
         date: `generation.date`, which is today for the template.
         thinking: `generation.thinking`.
+        instruction: `generation.instruction`: the system message where the template shows one, else
+            in front of the user's message; empty for none.
 
     Returns:
         Two or more pieces; the message comes between each and the next. The last one is how the
@@ -53,15 +60,29 @@ def chat_markup(
         "date": date,
         "contents": [_STAND_IN, _LIKE_A_PROMPT],
     }
+    instruction = instruction.strip()
+    if instruction:
+        with suppress(_TemplateError):  # several refuse a system message, and some leave it out
+            markup = _markup(request | {"system": instruction})
+            if instruction in markup[0]:
+                return markup
     try:
-        shown, like_a_prompt = _rendered(json.dumps(request, sort_keys=True, default=str))
+        markup = _markup(request | {"system": ""})
     except _TemplateError as error:
         raise _unusable(tokenizer, str(error)) from None
+    if instruction:
+        markup = (*(f"{piece}{instruction}\n\n" for piece in markup[:-1]), markup[-1])
+    return markup
+
+
+def _markup(request: dict[str, Any]) -> tuple[str, ...]:
+    """Returns what a template writes around the user's message."""
+    shown, like_a_prompt = _rendered(json.dumps(request, sort_keys=True, default=str))
     markup = tuple(shown.split(_STAND_IN))
     if len(markup) < 2:
-        raise _unusable(tokenizer, "it doesn't show what the user says")
+        raise _TemplateError("it doesn't show what the user says")
     if _LIKE_A_PROMPT.join(markup) != like_a_prompt:
-        raise _unusable(tokenizer, "it changes what the user says")
+        raise _TemplateError("it changes what the user says")
     return markup
 
 

@@ -63,12 +63,14 @@ def _rendered(request: dict[str, Any]) -> list[str]:
     environment.globals["strftime_now"] = lambda form: today.strftime(form)
     environment.globals["dict"] = lambda *pairs, **values: dict(*pairs, **values)
     template = environment.from_string(request["template"])
+    told = request["system"]
+    system = [{"role": "system", "content": told}] if told else []
     texts = []
     for content in request["contents"]:
         pieces: list[str] = []
         left = _MAX_CHARACTERS + len(content)
         for piece in template.generate(
-            messages=[{"role": "user", "content": content}],
+            messages=[*system, {"role": "user", "content": content}],
             tools=None,
             documents=None,
             add_generation_prompt=True,

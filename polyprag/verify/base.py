@@ -6,7 +6,7 @@ from polyprag.encoding.manifest import MANIFEST_NAME
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import PolypragError, RunError
 from polyprag.pretrained import UnusableModelError
-from polyprag.pretrained.where import is_directory
+from polyprag.pretrained.where import is_on_this_machine
 from polyprag.verify.findings import RunFindings
 from sharding.checks.problem import Problem
 from sharding.storage.files import exists, join
@@ -27,7 +27,7 @@ def verify_base(found: RunFindings, run_dir: str) -> None:
     try:
         config = load_config(run_dir=place, uses=())
         path = config.model.path
-        if not is_directory(path):
+        if not is_on_this_machine(path):
             found.notes.append(f"{url}: its base model {path} is on a hub, and wasn't compared")
             return
         check_run_base(run_dir, config)

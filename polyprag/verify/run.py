@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a run directory: corpus, encoding, checkpoints, index and map.
+"""Everything that can be wrong with a run directory, from its corpus to its calibration.
 
 Nothing is changed here; a problem that can be mended without loss brings its repair along.
 """
@@ -8,12 +8,15 @@ from collections.abc import Callable
 from polyprag.errors import CorpusError, FileError
 from polyprag.routed.map_file import ROUTER
 from polyprag.run_dir import CORPUS, ENCODING, INDEX
+from polyprag.teaching.manifest import TEACHER
+from polyprag.verify.abstention import verify_abstention
 from polyprag.verify.base import verify_base
 from polyprag.verify.checkpoints import Checkpoint, verify_checkpoints
 from polyprag.verify.encoding import verify_encoding
 from polyprag.verify.findings import RunFindings
 from polyprag.verify.index import verify_index
 from polyprag.verify.router import verify_router
+from polyprag.verify.teacher import verify_teacher
 from sharding.checks.verify import verify_corpus
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import Record
@@ -52,6 +55,10 @@ def verify_run(
         if manifest
         else "no manifest that can be read"
     )
+    problems, summary = verify_teacher(run_dir, quick=quick, show=show)
+    found.problems += problems
+    if summary is not None:  # most runs have none
+        found.checked[TEACHER] = summary
     verify_checkpoints(found, run_dir, manifest, load_checkpoint, quick=quick, show=show)
     num_problems = len(found.problems)
     verify_encoding(found, run_dir, manifest, quick=quick, show=show)
@@ -66,6 +73,7 @@ def verify_run(
     problems, summary = verify_router(run_dir, quick=quick, show=show)
     found.problems += problems
     found.checked[ROUTER] = summary
+    verify_abstention(found, run_dir)
     return found
 
 

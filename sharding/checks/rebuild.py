@@ -81,16 +81,18 @@ def look_at(shard: ShardFile) -> FoundShard | str:
             raise CorpusError(message)
     except (CorpusError, FileError) as error:
         return str(error)
-    augmented, removed, counts = True, [], Counter[str]()
+    written, num_live, removed, counts = 0, 0, [], Counter[str]()
     sizes = scan(data, first_id=first_id, num_members=num_passages, where=url)
     for start, size in zip(offsets_of(sizes).tolist(), sizes.tolist(), strict=True):
         record = from_json(data[start : start + size], where=url)
         if record.passage.is_removed:
             removed.append(record.passage.id)
         else:
-            augmented = augmented and record.augmentation is not None
+            num_live += 1
+            written += record.augmentation is not None
         if shard.count is not None:
             counts.update(shard.count(record))
+    augmented = written > 0 or num_live == 0  # the others are open, and counted as such
     found = structs.replace(found, augmented=augmented, counts=dict(counts) if augmented else {})
     return FoundShard(found, removed)
 

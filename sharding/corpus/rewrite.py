@@ -6,7 +6,8 @@ saved next, and only then do the old ones go. So the manifest never names a shar
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from msgspec import structs
 
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.partitions import read_shard, remove_unnamed_shards, write_partition
-from sharding.corpus.passages import Record
+from sharding.corpus.passages import Passage, Record
 from sharding.corpus.reader import records_in
 from sharding.corpus.shard_index import index_name
 from sharding.shown_progress import PartCount
@@ -25,13 +26,35 @@ from sharding.task_pool import InlinePool, TaskPool
 SAVE_EVERY_S = 2.0  # saving after each shard would be quadratic in the number of shards
 
 
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What becomes of a partition.
+
+    Attributes:
+        records: its new ones, of the same passages in the same order; None: it stays as it is.
+        is_changed: whether they say more than those of before. Of partitions where nothing came,
+            none is marked as augmented unless another one is.
+        notes: for the `see` of `rewrite_partitions`.
+    """
+
+    records: list[Record] | None
+    is_changed: bool = True
+    notes: Any = None
+
+
+Transform = Callable[[list[Record]], Rewritten]
+See = Callable[[Partition, Any], object]
+
+
 def rewrite_partitions(
     corpus_dir: str | Path,
-    transform: Callable[[list[Record]], list[Record]],
+    transform_of: Callable[[Partition], Transform],
     *,
     needs: Callable[[Partition], bool],
-    describe: dict[str, Any],
+    describe: Callable[[], dict[str, Any]],
     count: Callable[[Record], dict[str, int]],
+    anew: bool = False,
+    see: See = lambda partition, notes: None,
     progress: Callable[[int], None] | None = None,
     pool: TaskPool | None = None,
 ) -> CorpusManifest:
@@ -42,11 +65,16 @@ def rewrite_partitions(
 
     Args:
         corpus_dir: a prepared corpus.
-        transform: new records of a partition, of the same passages in the same order. For other
-            processes to do it, it and `count` must be functions of a module, or partial ones.
+        transform_of: gives what makes new records of a partition's. For other processes to do it,
+            that and `count` must be functions of a module, or partial ones.
         needs: whether a partition is to be rewritten.
-        describe: how, for `manifest.augmentation`.
+        describe: how, for `manifest.augmentation`; asked whenever a manifest with a rewritten
+            partition is saved.
         count: a new record's training examples by kind; their sums become the partition's counts.
+        anew: whether what partitions hold no longer counts: they are marked as not augmented with
+            the first one that is done, or after a stop what `describe` says would also be said of
+            shards that hold an earlier augmentation.
+        see: is given each partition's notes as it is done; what it raises ends the work.
         progress: called with the number of passages done since its last call, with those of the
             partitions that needed nothing too.
         pool: who does the work; this process, by default.
@@ -58,28 +86,63 @@ def rewrite_partitions(
         CorpusError: a shard is damaged; those before it are kept as rewritten.
     """
     manifest = CorpusManifest.load(corpus_dir)
-    waiting = [partition.index for partition in manifest.partitions if needs(partition)]
-    # What waits counts as not augmented from the first save on: after a stop in the middle, what
-    # `describe` says would else also be said of shards that hold an earlier augmentation.
-    partitions = list(manifest.partitions)
-    for index in waiting:
-        partitions[index] = structs.replace(partitions[index], augmented=False, counts={})
+    waiting = [partition for partition in manifest.partitions if needs(partition)]
     if progress:
-        progress(manifest.num_passages - sum(partitions[i].num_passages for i in waiting))
-
+        progress(manifest.num_passages - sum(partition.num_passages for partition in waiting))
     rewritten = (pool or InlinePool()).map(
-        partial(_rewritten, str(corpus_dir), transform=transform, count=count),
-        [manifest.partitions[index] for index in waiting],
+        partial(_rewritten, str(corpus_dir), count=count),
+        (_Task(partition, transform_of(partition)) for partition in waiting),
     )
-    sizes = [partitions[index].num_passages for index in waiting]
-    done = PartCount(progress or (lambda number: None), sizes)
+    done = PartCount(
+        progress or (lambda number: None), [partition.num_passages for partition in waiting]
+    )
+
+    def adapt(saved: CorpusManifest, indices: set[int]) -> CorpusManifest:
+        if not indices:
+            return manifest  # nothing is written, so nothing is said of how
+        partitions = list(saved.partitions)
+        if anew:
+            for index in {partition.index for partition in waiting} - indices:
+                partitions[index] = structs.replace(partitions[index], augmented=False, counts={})
+        return structs.replace(saved, partitions=tuple(partitions), augmentation=describe())
+
+    def seen() -> Iterator[_Done]:
+        for partition, each in zip(waiting, rewritten, strict=True):
+            see(partition, each.notes)
+            done.finish()
+            yield each
+
+    is_written = any(partition.augmented for partition in manifest.partitions)
     with done.listening():
         return replace_shards(
-            corpus_dir,
-            structs.replace(manifest, partitions=tuple(partitions), augmentation=describe),
-            rewritten,
-            progress=lambda number: done.finish(),
+            corpus_dir, manifest, _entries(seen(), is_written=is_written), adapt=adapt
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    partition: Partition
+    transform: Transform
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    entry: Partition | None
+    is_changed: bool
+    notes: Any
+
+
+def _entries(done: Iterable[_Done], *, is_written: bool) -> Iterator[Partition]:
+    """Yields the new entries; those to which nothing was added wait for one with something new."""
+    held: list[Partition] = []
+    for each in done:
+        if each.entry is None:
+            continue
+        held.append(each.entry)
+        is_written |= each.is_changed
+        if is_written:
+            yield from held
+            held.clear()
 
 
 def replace_shards(
@@ -145,21 +208,23 @@ def _remove_replaced(
             remove(join(corpus_dir, name))
 
 
-def _rewritten(
-    corpus_dir: str,
-    partition: Partition,
-    *,
-    transform: Callable[[list[Record]], list[Record]],
-    count: Callable[[Record], dict[str, int]],
-) -> Partition:
+def _rewritten(corpus_dir: str, task: _Task, *, count: Callable[[Record], dict[str, int]]) -> _Done:
+    partition = task.partition
     url = join(corpus_dir, partition.file)
     before = records_in(read_shard(url, partition), partition, url=url)
-    after = transform(before)
-    if [record.passage for record in after] != [record.passage for record in before]:
+    made = task.transform(before)
+    if made.records is None:
+        return _Done(None, made.is_changed, made.notes)
+    if _passages(made.records) != _passages(before):
         raise ValueError(f"partition {partition.index}: transform changed the passages")
     counts: Counter[str] = Counter()
-    for record in after:
+    for record in made.records:
         counts.update(count(record))
-    return write_partition(
-        corpus_dir, partition.index, records=after, augmented=True, counts=dict(counts)
+    entry = write_partition(
+        corpus_dir, partition.index, records=made.records, augmented=True, counts=dict(counts)
     )
+    return _Done(entry, made.is_changed, made.notes)
+
+
+def _passages(records: Sequence[Record]) -> list[Passage]:
+    return [record.passage for record in records]

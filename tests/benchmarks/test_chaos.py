@@ -29,6 +29,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2700)  # longer than the command's own bound
 @pytest.mark.parametrize("scenario", FAULTS)
 def test_training_whose_workers_and_nodes_die_comes_to_the_same(
     scenario: str, outcomes: dict[str, Any]

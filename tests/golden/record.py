@@ -83,6 +83,7 @@ def _chat_losses(run: Path) -> list[float]:
     overrides = [
         f"model.path={base}",
         "generation.prompt=chat",
+        "generation.instruction=",  # as when the losses were recorded
         "data.formats=[passage_qa,qa]",
         "data.lanes=3",
         "data.microbatch=4",

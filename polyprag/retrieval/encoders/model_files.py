@@ -73,6 +73,10 @@ def check_sentence_files(path: str) -> None:
     """
     try:
         directory = Path(located(path))
+        if directory.is_file():
+            raise UnusableModelError(
+                "it is a file; a sentence-transformers model is a directory with modules.json"
+            )
         if not directory.is_dir():
             return
         inner = [Path(entry.path) for entry in os.scandir(directory) if entry.is_dir()]

@@ -79,6 +79,20 @@ class LexicalIndex:
         """Returns the terms of a query, as the base's passages were cut."""
         return self._base[0].analyzer.terms(query)
 
+    def matched(self, query: str, text: str) -> float:
+        """Returns how much of a query is in a text, 0 to 1: its terms weighed by their rarity.
+
+        A term that no passage has weighs most: what the query is about may not be in the corpus.
+
+        Args:
+            query: a question or another text.
+            text: of a passage, with its title.
+        """
+        terms, there = self.terms(query), set(self.terms(text))
+        weights = [self._idf(term_hash(term)) for term in terms]
+        found = [weight for term, weight in zip(terms, weights, strict=True) if term in there]
+        return sum(found) / sum(weights) if terms else 0.0
+
     def search(self, queries: Sequence[str], *, k: int) -> TopK:
         """Returns the best k passages that share a term with each query.
 

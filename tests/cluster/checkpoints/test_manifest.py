@@ -18,7 +18,7 @@ from cluster.checkpoints.manifest import (
 )
 from cluster.plan.phases import Phase
 from cluster.plan.steps import plan_of
-from polyprag.config import Config, GenerationConfig
+from polyprag.config import Config, GenerationConfig, TrainConfig
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.stream.plan import Cursor, LaneCursor
@@ -118,17 +118,31 @@ def test_changed_identity_is_named() -> None:
         with pytest.raises(ConfigError, match="another corpus"):
             check_identity(manifest(), identity_of(config, corpus), "RUN")
     check_identity(manifest(), identity_of(config, corpus_of("a", "b", "c")), "RUN")
-    for told in (GenerationConfig(date="2031-12-01"), GenerationConfig(thinking="template")):
-        with pytest.raises(ConfigError, match=r"generation\.(date|thinking)="):
+    for told in (
+        GenerationConfig(date="2031-12-01"),
+        GenerationConfig(instruction=""),
+        GenerationConfig(thinking="template"),
+    ):
+        with pytest.raises(ConfigError, match=r"generation\.(date|instruction|thinking)="):
             check_identity(manifest(), identity_of(replace(config, generation=told), CORPUS), "RUN")
 
 
 def test_what_a_chat_template_is_told_is_not_compared_with_a_checkpoint_of_before() -> None:
     before = manifest()
-    for key in ("generation.date", "generation.thinking"):
+    for key in ("generation.date", "generation.instruction", "generation.thinking"):
         del before.identity[key]
-    told = GenerationConfig(date="2031-12-01", thinking="template")
+    told = GenerationConfig(date="2031-12-01", instruction="Sing.", thinking="template")
     check_identity(before, identity_of(replace(Config(), generation=told), CORPUS), "RUN")
+
+
+def test_a_checkpoint_of_before_there_was_a_teacher_learnt_answers() -> None:
+    before = manifest()
+    for key in ("train.objective", "train.teacher_answers"):
+        del before.identity[key]
+    check_identity(before, identity_of(Config(), CORPUS), "RUN")
+    for train in (TrainConfig(objective="both"), TrainConfig(teacher_answers="all")):
+        with pytest.raises(ConfigError, match=r"train\.(objective='answers'|teacher_answers='mis)"):
+            check_identity(before, identity_of(replace(Config(), train=train), CORPUS), "RUN")
 
 
 def test_finished_is_what_has_done_its_last_phase() -> None:

@@ -1,10 +1,13 @@
 """The `encode` command on a Ray of its own: the road, a kill in the middle, errors of the user."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +32,27 @@ def encode(place: Any, *more: str, timeout: float = 900.0) -> subprocess.Complet
     )
 
 
+@contextlib.contextmanager
+def killed_in_the_end(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
+    """Whatever a test finds: leaving a process's own block waits for its end."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
     settings = ["train.epochs=20", "cluster.workers=2", "checkpoint.every_steps=10"]
-    with subprocess.Popen(
+    started = subprocess.Popen(
         [COMMAND, "encode", str(workplace.run), *workplace.overrides(), *settings],
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    ) as first:
+    )
+    with killed_in_the_end(started) as first:
         deadline = time.monotonic() + 600
         while not (workplace.run / "checkpoints" / "manifest.json").exists():
             assert first.poll() is None, "encode ended before its first checkpoint"
@@ -74,7 +88,7 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
-    with subprocess.Popen(
+    started = subprocess.Popen(
         [COMMAND, "encode", str(workplace.run), *workplace.overrides(), "train.epochs=500"],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -82,7 +96,8 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(workplace: Any) -> None:
         start_new_session=True,
         # A shell starts what it sends to the background with the signal ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as running:
+    )
+    with killed_in_the_end(started) as running:
         deadline = time.monotonic() + 600
         while not (workplace.run / "checkpoints" / "manifest.json").exists():
             assert running.poll() is None, "encode ended before its first checkpoint"
@@ -105,6 +120,33 @@ def test_two_workers_on_ray_give_the_losses_of_one_process(
     assert {line["world_size"] for line in workplace.metrics()} == {2}
     alone = straight_run(world_size=1)
     np.testing.assert_allclose(workplace.losses(), alone.losses(), atol=5e-4)
+
+
+@pytest.mark.slow
+def test_the_teacher_is_asked_first_and_only_once(workplace: Any, train_workers: Any) -> None:
+    settings = ["train.objective=both", "train.teacher_top_k=4", "cluster.workers=2"]
+    done = encode(workplace, *settings)
+    assert done.returncode == 0, done.stderr
+    assert "teaching" in done.stderr and done.stderr.index("teaching") < done.stderr.index("steps")
+    teacher = workplace.run / "teacher"
+    before = {path.name: path.stat().st_mtime_ns for path in teacher.iterdir()}
+    assert len(before) == 1 + 6  # partitions, and the manifest
+    plain = workplace.copy("plain")
+    for name in ("checkpoints", "encoding", "logs"):
+        shutil.rmtree(plain.run / name)
+    train_workers(plain, world_size=1, train__objective="both", train__teacher_top_k=4)
+    np.testing.assert_allclose(workplace.losses(), plain.losses(), atol=5e-4)
+    more = subprocess.run(
+        [COMMAND, "train-more", str(workplace.run), *settings, "train.epochs=1"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert more.returncode == 0, more.stderr
+    assert "teaching" not in more.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in teacher.iterdir()} == before
 
 
 def test_other_settings_than_the_checkpoints_are_refused(straight_run: Any, tmp_path: Path) -> None:

@@ -183,16 +183,21 @@ def encode(workplace: Any, head: Any) -> Iterator[Encode]:
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
-def read_until(process: "subprocess.Popen[str]", text: str) -> None:
+def read_until(process: "subprocess.Popen[str]", text: str, *, within_s: float = 400.0) -> None:
     assert process.stderr is not None
+    timer = threading.Timer(within_s, process.kill)  # which ends what it writes
+    timer.start()
     lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if text in line:
-            return
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if text in line:
+                return
+    finally:
+        timer.cancel()
     raise AssertionError(f"{text!r} never came: {''.join(lines)}")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ from click.testing import CliRunner
 
 from cluster.ray.session import ray_session
 from cluster.ray.task_pool import RayGpuPool, RayPool, num_gpus
+from polyprag.augment.corpus import OpenPassagesError, augment_corpus
+from polyprag.augment.work.partition import Came
 from polyprag.cli import main
-from polyprag.config import ClusterConfig, Config, IndexConfig
+from polyprag.config import AugmentConfig, ClusterConfig, Config, IndexConfig, ModelConfig
 from polyprag.errors import CorpusError, FileError, RunError
 from polyprag.retrieval.building import groups
 from polyprag.retrieval.building.index import build_index
+from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
+from sharding.task_pool import InlinePool
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +103,24 @@ def test_an_index_made_on_ray_is_that_of_one_process(
     assert build_index(tmp_path / "ray", config, pool=pool, encoding_pool=pool) == one
     assert len(one.segments[0].parts["embeddings"]) == 5
     assert index_contents(tmp_path / "ray") == index_contents(tmp_path / "one")
+
+
+def test_a_model_writes_on_ray_what_it_writes_here(tmp_path: Path) -> None:
+    """A model of four million parameters; whatever it writes, or fails with, comes back."""
+    sources = [write_source(tmp_path / "a.jsonl", 6)]
+    config = Config(
+        model=ModelConfig(path="polyprag:tiny-base"),
+        augment=AugmentConfig(backend="hf", max_new_tokens=8, max_retries=0),
+    )
+    made = {}
+    for name, pool in (("one", InlinePool()), ("ray", RayPool(2))):
+        prepare(sources, tmp_path / name / "corpus", partition_size=2)
+        came = Came()
+        with suppress(OpenPassagesError):
+            augment_corpus(tmp_path / name, config, came=came, pool=pool)
+        made[name] = (came, list(Corpus.open(tmp_path / name / "corpus").iterate()))
+    assert made["ray"] == made["one"]
+    assert made["ray"][0].asked == 6
 
 
 def test_a_user_s_error_in_a_piece_is_what_it_is_elsewhere(tmp_path: Path) -> None:

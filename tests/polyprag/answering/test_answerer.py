@@ -1,5 +1,6 @@
 """Every mode on a small run with random weights, against the formulas written out in numpy."""
 
+import math
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,24 @@ import numpy as np
 import pytest
 import torch
 
+from polyprag.answering.abstention import Abstention, CalibratedRule, abstention_settings
 from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
+from polyprag.answering.confidence import NO_PASSAGE
 from polyprag.answering.controls import other_passages
-from polyprag.answering.generation import generate
+from polyprag.answering.generation import Said, decode_greedily, generate
+from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.modes import WITHOUT_MAP, Mode
 from polyprag.augment.corpus import counts_of
-from polyprag.config import Config, ExpertsConfig, GenerationConfig, RetrievalConfig, RouterConfig
+from polyprag.config import (
+    AnsweringConfig,
+    Config,
+    ExpertsConfig,
+    GenerationConfig,
+    RetrievalConfig,
+    RouterConfig,
+)
 from polyprag.config.files import save_config
+from polyprag.config.generation import SHORTEST_ANSWER
 from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.questions import SourcePassage
@@ -78,11 +90,11 @@ def test_prompts_and_experts_of_each_mode(
 
     def recording(
         model: object, tokenizer: object, prompts: list[list[int]], **settings: torch.Tensor | None
-    ) -> list[str]:
+    ) -> list[Said]:
         seen.append((prompts, settings["gates"]))
-        return ["x"] * len(prompts)
+        return [Said("x", (120,), (-1.0,))] * len(prompts)
 
-    monkeypatch.setattr("polyprag.answering.answerer.generate", recording)
+    monkeypatch.setattr("polyprag.answering.answerer.decode_greedily", recording)
     passages = answerer.retrieve(QUESTIONS[:1], k=2)[0].passages
     alone, with_passages = qa_prompt(QUESTIONS[0]), qa_prompt(QUESTIONS[0], passages)
     assert alone != with_passages
@@ -250,16 +262,149 @@ def test_a_chat_template_is_told_what_it_was_told_in_training(
     original, config = encoded_run
     run = tmp_path / "run"
     shutil.copytree(original, run)
-    trained = GenerationConfig(date="2031-12-01", thinking="template")
+    trained = GenerationConfig(date="2031-12-01", instruction="Sing.", thinking="template")
     save_config(replace(config, generation=trained), run / "encoding")
-    told: list[tuple[str, str]] = []
+    told: list[dict[str, str]] = []
 
-    def markup(tokenizer: object, *, date: str, thinking: str) -> tuple[str, ...]:
-        told.append((date, thinking))
+    def markup(tokenizer: object, **settings: str) -> tuple[str, ...]:
+        told.append(settings)
         return ("<", ">")
 
     monkeypatch.setattr("polyprag.method.prompts.chat_markup", markup)
     monkeypatch.setattr("polyprag.method.prompts.uses_chat", lambda tokenizer, style: True)
     Answerer.open(run, config, modes=["poly"])
     Answerer.open(run, config, modes=["rag"])  # with nothing that was trained
-    assert told == [("2031-12-01", "template"), ("2024-07-26", "never")]
+    default = {"date": "2024-07-26", "instruction": SHORTEST_ANSWER, "thinking": "never"}
+    trained_with = {"date": "2031-12-01", "instruction": "Sing.", "thinking": "template"}
+    assert told == [trained_with, default]
+
+
+def _idf(num_with_term: int) -> float:
+    """Of one of the run's ten passages' terms, as Lucene has it."""
+    return math.log(1 + (10 - num_with_term + 0.5) / (num_with_term + 0.5))
+
+
+def test_answers_come_with_what_speaks_for_them(
+    answerer: Answerer, encoded_run: tuple[Path, Config]
+) -> None:
+    _, config = encoded_run
+    asked = ["Where was Anna Smith born?", "Anna Smith's zebra", "zzzz qqqq"]
+    own, half, nothing = answerer.answer(asked, mode="poly", k=1, all_evidence=True)
+    prompts = PromptTokenizer(answerer.tokenizer).prompt_ids([qa_prompt(q) for q in asked[:1]])
+    assert own.gates is not None and own.evidence is not None and own.trust is not None
+    (said,) = decode_greedily(
+        answerer.model,
+        answerer.tokenizer,
+        prompts,
+        config=config.generation,
+        pool=answerer.pool,
+        gates=torch.from_numpy(own.gates[None]),
+    )
+    (alone,) = logprobs_of(answerer.model, prompts, [said.ids], pad_id=256)
+    assert own.evidence.num_tokens == len(said.ids)
+    assert own.evidence.mean_logprob == pytest.approx(np.mean(said.logprobs), abs=1e-4)
+    assert own.evidence.min_logprob == pytest.approx(min(said.logprobs), abs=1e-4)
+    assert own.evidence.alone_logprob == pytest.approx(np.mean(alone), abs=1e-4)
+    # All three words are in Anna's passage; one of ten passages has Anna, all have Smith.
+    assert half.evidence is not None and own.evidence.match == 1.0
+    share = (_idf(1) + _idf(10)) / (_idf(1) + _idf(10) + _idf(0))
+    assert half.evidence.match == pytest.approx(share)
+    assert own.confidence == pytest.approx(math.exp(min(said.logprobs)), abs=1e-4)
+    assert (nothing.trusted, nothing.reason, nothing.confidence) == (False, NO_PASSAGE, 0.0)
+
+
+def test_in_rag_the_base_model_alone_has_no_passage_in_its_prompt(answerer: Answerer) -> None:
+    for mode in ("rag", "combine"):
+        (answer,) = answerer.answer(QUESTIONS[:1], mode=mode, k=1, all_evidence=True)  # type: ignore[arg-type]
+        assert answer.hits is not None and answer.evidence is not None
+        prompts = PromptTokenizer(answerer.tokenizer)
+        ids = prompts.prompt_ids([qa_prompt(QUESTIONS[0], answer.hits.passages)])
+        gates = None if answer.gates is None else torch.from_numpy(answer.gates[None])
+        (said,) = decode_greedily(
+            answerer.model,
+            answerer.tokenizer,
+            ids,
+            config=answerer.config.generation,
+            pool=answerer.pool,
+            gates=gates,
+        )
+        bare = prompts.prompt_ids([qa_prompt(QUESTIONS[0])])
+        (alone,) = logprobs_of(answerer.model, bare, [said.ids], pad_id=256)
+        assert answer.evidence.alone_logprob == pytest.approx(np.mean(alone), abs=1e-4)
+
+
+def test_the_base_model_is_asked_only_where_a_rule_weighs_it(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a pass too many")
+
+    monkeypatch.setattr("polyprag.answering.answerer.logprobs_of", never)
+    for mode in WITHOUT_MAP:
+        (answer,) = answerer.answer(QUESTIONS[:1], mode=mode, k=1)
+        assert answer.evidence is not None and answer.evidence.alone_logprob is None
+        assert (answer.evidence.match is None) == (mode == "closed")
+    with pytest.raises(AssertionError):
+        answerer.answer(QUESTIONS[:1], mode="poly", all_evidence=True)
+
+
+def test_nothing_is_judged_where_nobody_wants_it(encoded_run: tuple[Path, Config]) -> None:
+    run, config = encoded_run
+    never = replace(config, answering=AnsweringConfig(abstain="never"))
+    (answer,) = Answerer.open(run, never, modes=["poly"]).answer(QUESTIONS[:1], mode="poly")
+    assert (answer.evidence, answer.trust, answer.trusted, answer.confidence) == (None,) * 4
+
+
+def _calibrate(run: Path, config: Config, **changed: object) -> None:
+    rule = CalibratedRule(
+        weights={"match": 2.0, "alone_logprob": 0.0},
+        intercept=-1.0,
+        threshold=0.7,
+        num_questions=40,
+        f1=0.5,
+        coverage=0.5,
+        f1_trusted=0.9,
+    )
+    values = {
+        "experts_sha256": Encoding.load(run).manifest.experts.sha256,
+        "settings": abstention_settings(config),
+        "modes": {"poly": rule, "rag": rule},
+    }
+    Abstention(**(values | changed)).save(run)  # type: ignore[arg-type]
+
+
+def test_a_calibration_in_the_run_is_used_as_long_as_it_holds(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    original, config = encoded_run
+    run = tmp_path / "run"
+    shutil.copytree(original, run)
+    _calibrate(run, config)
+
+    def judged(config: Config = config, mode: Mode = "poly", k: int | None = None) -> list[object]:
+        answerer = Answerer.open(run, config, modes=[mode])
+        (answer,) = answerer.answer(["Anna Smith's zebra"], mode=mode, k=k)
+        assert answer.trust is not None and answer.evidence is not None
+        if answer.trust.is_calibrated:
+            logit = 2 * (answer.evidence.match or 0) - 1
+            assert answer.confidence == pytest.approx(1 / (1 + math.exp(-logit)))
+            assert answer.trusted is False  # as 0.44, at a match of 0.38, is less than 0.7
+            assert answer.evidence.alone_logprob is not None
+        return [answer.trust.is_calibrated, answerer.judge.note(mode, top_k=k)]
+
+    assert judged() == judged(mode="rag") == [True, None]
+    assert judged(mode="combine") == [False, None]  # wasn't calibrated
+    is_used, note = judged(k=1)
+    assert not is_used and "calibrated with retrieval.top_k=3, which is 1 now" in str(note)
+    _calibrate(run, config, experts_sha256="0" * 64)
+    is_used, note = judged()
+    assert not is_used and "other experts: run `polyprag calibrate RUN` again" in str(note)
+    assert judged(mode="rag") == [True, None]  # which has none
+
+    lenient = replace(config, answering=AnsweringConfig(threshold=0.0))
+    _calibrate(run, config)
+    (answer,) = Answerer.open(run, lenient, modes=["poly"]).answer(["Smith"], mode="poly")
+    assert answer.trusted and answer.trust is not None and answer.trust.is_calibrated
+    (run / "abstention.json").write_text("{}")
+    with pytest.raises(RunError, match=r"abstention\.json: .*polyprag calibrate RUN` again"):
+        Answerer.open(run, config, modes=["rag"])

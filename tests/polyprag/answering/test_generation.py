@@ -1,6 +1,7 @@
 """Batched greedy decoding against a one-by-one loop of plain forward passes."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from polyprag.answering.generation import NewlineEnds, generate
+from polyprag.answering.generation import NewlineEnds, decode_greedily, generate
 from polyprag.config import ExpertsConfig, GenerationConfig, ModelConfig, RouterConfig
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
@@ -112,6 +113,32 @@ def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
     )
 
 
+def test_each_token_comes_with_its_log_probability_under_its_own_gates(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = make_random_llama(seed=3), make_byte_tokenizer()
+    pool = inject(model, ExpertsConfig(num=3, rank=2), RouterConfig(), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in pool.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    gates = torch.randn(len(PROMPTS), pool.num_sites, pool.num_experts, generator=generator)
+    prompts = PromptTokenizer(tokenizer).prompt_ids(PROMPTS)
+    config = GenerationConfig(max_new_tokens=6, batch_size=3)
+    said = decode_greedily(model, tokenizer, prompts, config=config, pool=pool, gates=gates)
+    assert sum(len(answer.ids) for answer in said) > 6
+    for prompt, answer, gates_SK in zip(prompts, said, gates, strict=True):
+        assert len(answer.ids) == len(answer.logprobs)
+        assert tokenizer.decode(list(answer.ids)).strip() == answer.text
+        for n, token in enumerate(answer.ids):
+            tokens = torch.tensor([[*prompt, *answer.ids[:n]]])
+            with torch.no_grad(), pool.gated(gates_SK[None]):
+                logits = model(tokens, use_cache=False).logits[0, -1].double()
+            expected = float(logits[token] - torch.logsumexp(logits, 0))
+            assert answer.logprobs[n] == pytest.approx(expected, abs=1e-4)
+
+
 def test_plain_answers_end_at_a_newline_and_chat_answers_do_not(
     make_random_llama: Callable[..., LlamaForCausalLM],
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
@@ -143,6 +170,13 @@ def test_plain_answers_end_at_a_newline_and_chat_answers_do_not(
         model, tokenizer, PromptTokenizer(tokenizer).prompt_ids(["p"]), config=config, chat=True
     ) == ["one\ntwo"]
     assert said == len(script) + 1
+    for chat, number in ((False, len(" one")), (True, len(script))):
+        said = 0
+        prompts = PromptTokenizer(tokenizer).prompt_ids(["p"])
+        (answer,) = decode_greedily(model, tokenizer, prompts, config=config, chat=chat)
+        assert answer.ids == tuple(script[:number])  # without what ended it
+        # One logit is 1, the other 257 are 0.
+        assert answer.logprobs == pytest.approx([1 - math.log(math.e + 257)] * number)
 
 
 def test_newline_inside_a_token_counts(

@@ -1,8 +1,11 @@
 """Augmentation by rules: deterministic, from the passage alone, and never in a held-out wording."""
 
+import pytest
+
 from polyprag.augment.phrasings import PHRASINGS
-from polyprag.augment.rules import augment, held_out_questions
-from sharding.corpus.passages import Passage
+from polyprag.augment.rules import augment, held_out_questions, write_all
+from polyprag.augment.writing.avoided import Avoided
+from sharding.corpus.passages import Augmentation, Passage
 
 PASSAGE = Passage(
     id=3,
@@ -10,6 +13,8 @@ PASSAGE = Passage(
     title="Jeff Fabry (archer)",
     text="Jeff Fabry (born April 14, 1973 in Hanford, California) is an American archer.",
 )
+
+PASSAGE_OF_SAME_KEY = Passage(id=4, key="k", title=PASSAGE.title, text=PASSAGE.text)
 
 
 def test_same_passage_and_seed_give_the_same_augmentation() -> None:
@@ -48,6 +53,26 @@ def test_a_passage_without_facts_gets_nothing() -> None:
     assert held_out_questions(bare) == []
 
 
+def test_what_is_left_of_the_questions_goes_to_what_the_text_says() -> None:
+    text = PASSAGE.text + " Fabry trains in Lemoore on Mondays."
+    passage = Passage(id=0, key="k", title=PASSAGE.title, text=text)
+    assert augment(passage, num_qas=6) == augment(PASSAGE_OF_SAME_KEY, num_qas=6)
+    more = [qa for qa in augment(passage, num_qas=100).qas if qa.answer == "Mondays"]
+    assert "When does Jeff Fabry train in Lemoore?" in [qa.question for qa in more]
+    assert all(qa.full_answer == "Fabry trains in Lemoore on Mondays." for qa in more)
+
+
+@pytest.mark.parametrize("title", ["Guide > Benchmarks", "Benchmarks: the figures", "Benchmarks"])
+def test_lead_facts_are_asked_only_of_what_the_title_names(title: str) -> None:
+    """A document's part isn't a person: "By what profession is Benchmarks known?"."""
+    text = "The scripts print what they measured. One is a script for planners, founded in 1999."
+    passage = Passage(id=0, key="k", title=title, text=text)
+    made = augment(passage, num_rewrites=1, num_qas=20)
+    assert not any("profession" in qa.question or "founded" in qa.question for qa in made.qas)
+    assert made.rewrites == ()
+    assert held_out_questions(passage) == []
+
+
 def test_held_out_wordings_are_never_trained_on() -> None:
     for kind, phrasing in PHRASINGS.items():
         trained = {question.casefold() for question in phrasing.questions}
@@ -65,3 +90,35 @@ def test_popqa_templates_are_held_out() -> None:
     everything = {q for p in PHRASINGS.values() for q in p.questions}
     assert "In what city was {x} born?" not in everything
     assert "What is {x}'s occupation?" not in everything
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "subject"),
+    [
+        ("", "Aurora Bikes was founded in 1999 in Utrecht.", "Aurora Bikes"),
+        ("  ", "The Aurora Mill is a windmill that was built in 1799.", "Aurora Mill"),
+        ("Handbook > About us", "Aurora Bikes was founded in 1999 in Utrecht.", "Aurora Bikes"),
+        ("Handbook > The mill", "It was built in 1799.", None),  # the mill, or what was said before
+        ("The Mill", "It was built in 1799.", "The Mill"),
+        ("", "It was founded in 1999.", None),
+        ("...", "This firm was founded in 1999.", None),
+    ],
+)
+def test_no_question_is_without_its_subject(title: str, text: str, subject: str | None) -> None:
+    passage = Passage(id=0, key="k", title=title, text=text)
+    written = augment(passage, num_rewrites=2, num_qas=9)
+    questions = [qa.question for qa in written.qas]
+    questions += [held.question for held in held_out_questions(passage)]
+    assert bool(questions) == (subject is not None)
+    assert all(subject in question for question in questions if subject)
+    assert all(subject in rewrite for rewrite in written.rewrites if subject)
+    assert not any("  " in question or " ?" in question for question in questions)
+
+
+def test_questions_of_an_evaluation_are_left_out() -> None:
+    passage = Passage(id=0, key="k", title="Aurora", text="Aurora was founded in 1999.")
+    made = augment(passage, num_rewrites=1, num_qas=9)
+    avoided = Avoided.of([made.qas[0].question])
+    ((at, written),) = write_all([passage], num_rewrites=1, num_qas=9, avoided=avoided)
+    assert at == 0 and written.augmentation == Augmentation(made.rewrites, made.qas[1:])
+    assert [each.reason for each in written.dropped] == ["evaluation overlap"]

@@ -190,6 +190,12 @@ def test_user_errors_are_one_line_on_stderr_with_status_2(tmp_path: Path) -> Non
         (["ask", "run", "  "], "a question is empty"),
         (["ask", "run", "Who?", "--mode", "open"], "'open' is not one of"),
         (["ask", "run", "Who?", "--top-k", "0"], "x>=1"),
+        (["ask", "run", "Who?", "answering.abstain=of"], "one of never, tell, refuse"),
+        (["ask", "run", "Who?", "answering.threshold=2"], "at most 1"),
+        (["calibrate", "run"], "Missing option '--results'"),
+        (["calibrate", "run", "--results", "r", "--f1", "2"], "2.0 is not in the range"),
+        (["calibrate", "run", "--results", "r", "--f1", "1", "--coverage", "1"], "not both"),
+        (["calibrate", "run", "--results", "no-dir"], "no-dir/evaluation.json"),
         (["evaluate", "run"], "Missing option '--questions'"),
         (["evaluate", "run", "--questions", "q", "--out", "o", "--methods", "ploy"], "'poly'"),
         (["config", "show", "--run", "no-run"], "no-run has no config.yaml"),
@@ -284,6 +290,8 @@ class StubAnswerer:
 
     asked: tuple[Any, ...] = ()
     index: Any = None
+    logprobs: tuple[float, ...] | None = None  # with some, the answers are judged
+    judge = SimpleNamespace(note=lambda mode, *, top_k: None)
 
     @classmethod
     def open(cls, run_dir: str, config: Any, *, modes: list[str]) -> "StubAnswerer":
@@ -293,6 +301,7 @@ class StubAnswerer:
 
     def answer(self, questions: list[str], *, mode: Any, k: int | None) -> list[Any]:
         from polyprag.answering.answer import Answer, Latency
+        from polyprag.answering.confidence import Evidence, Rule
         from polyprag.retrieval.results import Hits
         from sharding.corpus.passages import Passage
 
@@ -306,12 +315,12 @@ class StubAnswerer:
         gates = np.array([[3.0, -1.0], [-3.0, 1.0]], dtype=np.float32)
         poly = mode == "poly"
         latency = Latency(retrieve_ms=1.0, mix_ms=2.0, generate_ms=3.0)
-        return [
-            Answer(
-                "Lima", mode, hits if mode != "closed" else None, gates if poly else None, latency
-            )
-            for _ in questions
-        ]
+        found, mixture = hits if mode != "closed" else None, gates if poly else None
+        evidence = trust = None
+        if self.logprobs is not None:
+            evidence = Evidence.of(self.logprobs, has_passages=True, match=0.5)
+            trust = Rule().judge(evidence)
+        return [Answer("Lima", mode, found, mixture, latency, evidence, trust) for _ in questions]
 
 
 @pytest.fixture
@@ -344,6 +353,45 @@ def test_ask_shows_answer_passages_and_experts() -> None:
     assert [line.strip() for line in lines[3:5]] == ["site   1/2 █▃", "site   2/2 █▃"]
     closed = polyprag("ask", "run", "Capital of Peru?", "--mode", "closed").stdout
     assert "site" not in closed and "Peru:" not in closed
+
+
+@pytest.mark.usefixtures("stub_answerer")
+def test_ask_tells_which_answers_not_to_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(polyprag("ask", "run", "Q?", "--json").stdout)["trusted"] is None
+    monkeypatch.setattr(StubAnswerer, "logprobs", (-0.1, -0.01))
+    lines = polyprag("ask", "run", "Q?").stdout.splitlines()
+    assert lines[1] == "  Lima" and "trust" not in lines[2]
+    assert lines[-2] == "  poly, 6 ms, confidence 0.45"  # exp(-0.1) / 2
+    monkeypatch.setattr(StubAnswerer, "logprobs", (-0.1, -2.0))
+    lines = polyprag("ask", "run", "Q?").stdout.splitlines()
+    assert lines[1:3] == ["  Lima", "  don't trust this answer: the model isn't sure of it"]
+    told = json.loads(polyprag("ask", "run", "Q?", "--json").stdout)
+    assert (told["answer"], told["trusted"], told["calibrated"]) == ("Lima", False, False)
+    assert told["reason"] == "the model isn't sure of it"
+    assert told["confidence"] == pytest.approx(0.5 * np.exp(-2.0))
+    assert told["evidence"]["min_logprob"] == -2.0 and told["evidence"]["match"] == 0.5
+
+
+@pytest.mark.usefixtures("stub_answerer")
+def test_ask_gives_no_answer_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse = "answering.abstain=refuse"
+    monkeypatch.setattr(StubAnswerer, "logprobs", (-2.0,))
+    shown = polyprag("ask", "run", "Q?", refuse).stdout
+    assert "  no answer is given: the model isn't sure of it" in shown.splitlines()
+    assert "\n  Lima\n" not in shown
+    told = json.loads(polyprag("ask", "run", "Q?", "--json", refuse).stdout)
+    assert told["answer"] is None and told["trusted"] is False
+    monkeypatch.setattr(StubAnswerer, "logprobs", (-0.1,))
+    assert json.loads(polyprag("ask", "run", "Q?", "--json", refuse).stdout)["answer"] == "Lima"
+
+
+@pytest.mark.usefixtures("stub_answerer")
+def test_ask_says_why_a_calibration_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = SimpleNamespace(note=lambda mode, *, top_k: f"{mode} and {top_k} don't fit")
+    monkeypatch.setattr(StubAnswerer, "judge", judge)
+    asked = ("ask", "run", "Q?", "--top-k", "2", "--json")
+    assert polyprag(*asked).stderr == "note: run: poly and 2 don't fit\n"
+    assert polyprag(*asked, "answering.abstain=never").stderr == ""
 
 
 @pytest.mark.usefixtures("stub_answerer")
@@ -403,8 +451,8 @@ def test_evaluate_passes_its_options_on_and_prints_the_table(
         "top_k": 1,
     }
     row = next(line for line in result.stdout.splitlines() if "poly" in line)
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == ["poly", "50.0", "40.0 to 61.0", "25.0", "100.0", "2", "10", "-"]
+    expected = ["poly", "50.0", "40.0-61.0", "100.0", "-", "25.0", "2", "10", "-"]
+    assert row.split() == expected
 
 
 def test_config_commands_show_validate_copy_and_list(tmp_path: Path) -> None:
@@ -453,6 +501,7 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "add",
         "remove",
         "train-more",
+        "teach",
         "inspect",
         "index",
         "distill",
@@ -460,6 +509,7 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "questions",
         "evaluate",
         "report",
+        "calibrate",
         "verify",
         "config",
     }

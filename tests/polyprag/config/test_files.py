@@ -84,7 +84,14 @@ def test_shipped_config_is_usable_and_commented(name: str) -> None:
 
 
 def test_every_kind_of_use_has_its_config() -> None:
-    wanted = {"quickstart", "llama-3.2-1b", "qwen2.5-1.5b", "llama-3-8b", "wikipedia-21m"}
+    wanted = {
+        "quickstart",
+        "llama-3.2-1b",
+        "qwen2.5-1.5b",
+        "llama-3-8b",
+        "smollm2",
+        "wikipedia-21m",
+    }
     wanted |= {f"deepspeed/zero{stage}" for stage in (1, 2, 3)}
     wanted |= {f"encoder/{name}" for name in ("e5-base", "bge-base-en", "contriever", "dpr-nq")}
     assert wanted | {"cluster/local", "cluster/ray-address"} <= set(shipped_configs())

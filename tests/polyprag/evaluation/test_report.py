@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from polyprag.answering.answerer import Answerer
+from polyprag.answering.modes import MODES
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question, SourcePassage
 from polyprag.evaluation.report import (
@@ -33,6 +34,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "em": 0.1,
         "contains": 0.2,
         "ci95": [0.1, 0.15],
+        "contains_ci95": [0.176, 0.224],
         "n": 1200,
         "latency_ms_p50": 12.4,
         "latency_ms_p95": 1234.6,
@@ -71,10 +73,28 @@ def _printed(*printable: Any) -> str:
 def test_table_has_percent_intervals_counts_and_gaps() -> None:
     text = _printed(results_table(RESULTS))
     closed = next(line for line in text.splitlines() if "closed" in line)
-    cells = [cell.strip() for cell in closed.strip("│").split("│")]
-    assert cells == ["closed", "12.3", "10.0 to 15.0", "10.0", "20.0", "1,200", "12", "1,235"]
+    f1, present = ["12.3", "10.0-15.0"], ["20.0", "17.6-22.4"]
+    assert closed.split() == ["closed", *f1, *present, "10.0", "1,200", "12", "1,235"]
     wrong = next(line for line in text.splitlines() if "poly-wrong-row" in line)
-    assert wrong.count(" - ") == 6
+    assert wrong.split() == ["poly-wrong-row", *5 * ["-"], "0", "-", "-"]
+
+
+def test_table_of_all_methods_fits_eighty_columns() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    console.print(results_table({mode: RESULTS["closed"] for mode in MODES}))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    rows = [line.split() for line in file.getvalue().splitlines()]
+    assert [row[0] for row in rows if len(row) == 9] == list(MODES)
+
+
+def test_results_of_an_earlier_version_have_no_interval_of_presence(tmp_path: Path) -> None:
+    earlier = {"closed": {k: v for k, v in RESULTS["closed"].items() if k != "contains_ci95"}}
+    text = _printed(results_table(earlier))
+    closed = next(line for line in text.splitlines() if "closed" in line)
+    assert closed.split()[:5] == ["closed", "12.3", "10.0-15.0", "20.0", "-"]
+    save_picture(tmp_path / "earlier.png", earlier)
+    assert matplotlib.image.imread(tmp_path / "earlier.png").size
 
 
 def test_samples_are_spread_over_the_file(encoded_run: tuple[Path, Config]) -> None:
@@ -266,5 +286,5 @@ def test_a_run_is_reported_from_its_results_file(
     file = console.file
     assert isinstance(file, io.StringIO)
     text = file.getvalue()
-    assert "10.0 to 15.0" in text and "Where was Anna born?" in text
+    assert "10.0-15.0" in text and "Where was Anna born?" in text
     assert str(tmp_path / "report.png") in text and (tmp_path / "report.png").is_file()

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polyprag.answering.abstention import Abstention, CalibratedRule
 from polyprag.answering.answer import Answer
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import WITHOUT_MAP
-from polyprag.config import Config
+from polyprag.config import AnsweringConfig, Config
 from polyprag.encoding.edit import forget_encoded_rows
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.asking import LATENCY_SAMPLE
@@ -108,10 +109,22 @@ def test_results_are_those_of_the_predictions_for_every_method(
                 scores.contains,
             )
             assert len(each["passages"]) == (0 if method == "closed" else 2)
+        trusted = [each["f1"] for each in predictions if each["trusted"]]
+        for each in predictions:
+            assert (each["reason"] is None) == each["trusted"] == (each["confidence"] >= 0.4)
+            assert (each["evidence"]["alone_logprob"] is None) == (
+                method == "closed" or each["evidence"]["num_tokens"] == 0
+            )
+        assert result["trust"]["coverage"] == pytest.approx(len(trusted) / 5)
+        assert result["trust"]["f1_trusted"] == (
+            pytest.approx(np.mean(trusted)) if trusted else None
+        )
         for name in ("f1", "em", "contains"):
             assert result[name] == pytest.approx(np.mean([each[name] for each in predictions]))
         low, high = result["ci95"]
         assert 0 <= low <= result["f1"] <= high <= 1
+        low, high = result["contains_ci95"]
+        assert 0 <= low <= result["contains"] <= high <= 1
         assert (result["n"], result["n_missing"], result["n_latency"]) == (5, 0, 5)
         assert 0 < result["latency_ms_p50"] <= result["latency_ms_p95"]
         assert (result["gold_retrieved"] is None) == (method == "closed")
@@ -170,7 +183,7 @@ def test_wrong_rows_avoid_gold_passages_that_were_not_retrieved(
         seen.append(barred)
         return np.arange(num_wanted, dtype=np.int64)
 
-    monkeypatch.setattr("polyprag.answering.answerer.other_passages", recording)
+    monkeypatch.setattr("polyprag.answering.mixing.other_passages", recording)
     evaluate(
         run,
         config,
@@ -271,7 +284,9 @@ def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(
     assert not list(out.glob("unfinished-*"))
 
 
-@pytest.mark.parametrize("what", ["questions", "settings", "encoding", "top_k", "damage"])
+@pytest.mark.parametrize(
+    "what", ["questions", "settings", "encoding", "top_k", "calibration", "older", "damage"]
+)
 def test_answers_to_something_else_are_not_used(
     encoded_run: tuple[Path, Config], tmp_path: Path, what: str
 ) -> None:
@@ -299,6 +314,22 @@ def test_answers_to_something_else_are_not_used(
         build_index(run, config)
     elif what == "top_k":
         changed["top_k"] = 1
+    elif what == "calibration":
+        rule = CalibratedRule(
+            weights={},
+            intercept=0.0,
+            threshold=0.5,
+            num_questions=40,
+            f1=0.5,
+            coverage=0.5,
+            f1_trusted=0.9,
+        )
+        Abstention(experts_sha256=None, settings={}, modes={"poly": rule}).save(run)
+    elif what == "older":  # as they were kept before answers were judged
+        (kept,) = out.glob("unfinished-*/*.json")
+        answers = json.loads(kept.read_bytes())
+        old = ("question", "text", "passages")
+        kept.write_text(json.dumps([{name: each[name] for name in old} for each in answers]))
     else:
         (kept,) = out.glob("unfinished-*/*.json")
         kept.write_bytes(b'[{"question": "\xff"}]')
@@ -340,6 +371,7 @@ def test_scores_are_null_when_every_question_is_missing(
         gold_passages=True,
     )
     assert results["poly"]["f1"] is None and results["poly"]["ci95"] is None
+    assert results["poly"]["contains_ci95"] is None
     assert (results["poly"]["n"], results["poly"]["n_missing"]) == (0, 1)
     assert (tmp_path / "out" / "predictions-poly.jsonl").read_text() == ""
 
@@ -350,3 +382,17 @@ def test_method_names_are_parsed_and_unknown_ones_get_the_nearest() -> None:
         parse_methods("poly-wrong-rows")
     with pytest.raises(ConfigError, match="names no method"):
         parse_methods(" ,")
+
+
+def test_nothing_is_judged_where_the_settings_say_so(
+    encoded_run: tuple[Path, Config], questions: Path, tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    never = replace(config, answering=AnsweringConfig(abstain="never"))
+    results = evaluate(
+        run, never, questions_path=questions, methods=("poly",), out_dir=tmp_path / "out"
+    )
+    assert results["poly"]["trust"] is None
+    judged = ("confidence", "trusted", "reason", "evidence")
+    for each in _predictions(tmp_path / "out", "poly"):
+        assert [each[name] for name in judged] == [None] * 4

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,11 @@ from click.testing import CliRunner, Result
 
 from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.manifest import CheckpointManifest
-from polyprag.augment.corpus import describe
+from polyprag.augment.corpus import counts_of
+from polyprag.augment.prompt import EMPTY
+from polyprag.augment.settings import describe
+from polyprag.augment.work import partition as at_work
+from polyprag.augment.written import Written
 from polyprag.cli import main
 from polyprag.config import AugmentConfig, Config, trust
 from polyprag.config.files import load_config, save_config
@@ -28,11 +32,14 @@ from polyprag.growth.extend import augment_settings, row_tasks, train_new_rows, 
 from polyprag.growth.remove import remove_from_run
 from polyprag.growth.rows_task import train_partition
 from polyprag.retrieval.search import Index
+from polyprag.teaching.manifest import TeachingManifest
 from polyprag.verify.findings import RunFindings
 from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
 from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import QA, Augmentation, Passage, Record
 from sharding.corpus.reader import Corpus
+from sharding.corpus.rewrite import rewrite_partitions
 from sharding.rows.file import save_rows
 from sharding.rows.part import without_moments
 from sharding.shown_progress import Advance
@@ -149,6 +156,44 @@ def test_what_is_lacking_is_seen_from_the_files(run: Path, tmp_path: Path) -> No
     assert what_is_lacking(str(run)).num_rows == 0
 
 
+def asked_about(records: list[Record]) -> list[Record]:
+    return [
+        Record(
+            record.passage,
+            Augmentation((), (QA(f"Where is {record.passage.title} from?", "a town", ""),)),
+        )
+        for record in records
+    ]
+
+
+def test_added_passages_learn_of_a_teacher_where_the_others_did(
+    grown: Path, tmp_path: Path
+) -> None:
+    rewrite_partitions(
+        grown / "corpus",
+        asked_about,
+        needs=lambda partition: partition.index > 2,
+        describe={"backend": "rules", "num_rewrites": 1, "num_qas": 3},
+        count=counts_of,
+    )
+    other = tmp_path / "other"
+    shutil.copytree(grown, other)
+    config = load_config(run_dir=grown)
+    assert train_new_rows(str(other), config) == 5
+    trained_with = Encoding.load(grown).config
+    train = replace(trained_with.train, objective="distill")
+    save_config(replace(trained_with, train=train), grown / "encoding")
+    assert train_new_rows(str(grown), config) == 5
+    # The teacher was asked of what has joined, and of nothing else.
+    assert [part.index for part in TeachingManifest.load(grown / "teacher").parts] == [3, 4]
+    np.testing.assert_array_equal(rows_of(grown)[:10], rows_of(other)[:10])
+    assert np.abs(rows_of(grown)[10:] - rows_of(other)[10:]).max(axis=(1, 2)).min() > 0.01
+    assert [problem.message for problem in verify(grown).problems] == []
+    remove_from_run(str(grown), [11], config=config, forget_in_checkpoint=forget_checkpoint_rows)
+    assert [part.num_questions for part in TeachingManifest.load(grown / "teacher").parts] == [3, 1]
+    assert [problem.message for problem in verify(grown).problems] == []
+
+
 @pytest.mark.parametrize(
     "init", ["zeros", pytest.param("random", marks=pytest.mark.slow), "neighbours"]
 )
@@ -247,6 +292,49 @@ def test_new_passages_are_augmented_as_the_others_were(augment: AugmentConfig) -
     assert describe(augment_settings(Config(), recorded)) == recorded
     mine = Config(augment=replace(augment, batch_size=3))
     assert augment_settings(mine, recorded) == mine
+
+
+def test_new_passages_that_nothing_came_for_are_not_trained_unless_the_user_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    fails = {name for name, _ in NEW}
+
+    def write(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
+        for position, passage in enumerate(passages):
+            asked.append(passage.key)
+            augmentation = Augmentation((f"{passage.title} again.",), ())
+            failed = Written(EMPTY, failure="503 busy")
+            yield position, failed if passage.key in fails else Written(augmentation)
+
+    monkeypatch.setattr(at_work, "writer_of", lambda config: write)
+    new = source(tmp_path / "new.jsonl", NEW)
+    for fails_now in (fails.copy(), {"Mona"}):
+        fails = fails_now
+        asked.clear()
+        result = polyprag("add", run, new, "--workers", 1)
+        assert result.exit_code == 75
+        assert f"{len(fails)} x 503 busy" in result.stderr
+        assert asked == [name for name, _ in NEW]
+        assert Encoding.load(run).manifest.num_passages == 10
+    allowed = add(run, new, "--allow-bare")
+    assert asked[5:] == ["Mona"]
+    assert "note: 1 of 5 passages have no rewrite and no question" in allowed.stderr
+    assert Encoding.load(run).manifest.num_passages == 15
+    add(run)  # she is trained, and was let go
+    assert asked[6:] == []
+    assert verify(run).problems == []
+
+
+def test_new_passages_that_are_mostly_bare_are_refused(run: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.jsonl"
+    new.write_text('{"id": "x", "title": "", "text": "Lorem ipsum."}\n')
+    refused = polyprag("add", run, new, "--workers", 1)
+    assert refused.exit_code == 2
+    assert "1 of 1 passages have no rewrite and no question" in refused.stderr
+    assert f"`polyprag add {run} --allow-bare` goes on" in refused.stderr
+    add(run, "--allow-bare")
+    assert Encoding.load(run).manifest.num_passages == 11
 
 
 @pytest.mark.slow

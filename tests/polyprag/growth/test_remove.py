@@ -13,6 +13,14 @@ from click.testing import CliRunner, Result
 from cluster.checkpoints.edit import forget_checkpoint_rows
 from cluster.checkpoints.files import load_row_partition
 from cluster.checkpoints.manifest import CheckpointManifest
+from polyprag.augment.work.replies import (
+    ReplyWriter,
+    passage_digest,
+    read_replies,
+    replies_dir,
+    settings_digest,
+)
+from polyprag.augment.written import Written
 from polyprag.cli import main
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
@@ -21,6 +29,7 @@ from polyprag.growth.remove import remove_from_run
 from polyprag.retrieval.search import Index
 from polyprag.verify.run import verify_run
 from sharding.corpus.manifest import CorpusManifest
+from sharding.corpus.passages import Augmentation
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for
 
@@ -109,6 +118,20 @@ def test_no_file_of_the_run_has_a_word_of_a_removed_passage(run: Path) -> None:
         (hits,) = index.search(["Edith Smith was born in Quito in 1940."], k=10, method=method)
         assert GONE not in hits.ids.tolist() and len(hits.ids) == 9
     assert problems(run) == []
+
+
+def test_what_came_for_a_removed_passage_and_waits_goes_too(run: Path) -> None:
+    words = words_of(run, GONE)
+    records = list(Corpus.open(run / "corpus").iterate())
+    directory, settings = replies_dir(str(run), 1), settings_digest({})
+    with ReplyWriter(directory, settings) as kept:
+        for record in (records[GONE], records[GONE + 1]):
+            augmentation = Augmentation((record.passage.text,), ())
+            kept.add(record.passage, Written(augmentation))
+    assert "augment" in holding(run, words)
+    assert polyprag("remove", run, "--ids", GONE, "--yes", "--workers", 1).exit_code == 0
+    assert holding(run, words) == {}
+    assert [*read_replies(directory, settings)] == [passage_digest(records[GONE + 1].passage)]
 
 
 def test_keys_and_a_file_of_keys_name_passages_too(run: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from polyprag.growth.train_rows import RowTrainer, _turns
 from polyprag.method.examples import examples_of
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.router import gates as gates_of
+from polyprag.method.teacher.targets import TaughtAnswer, likeliest
 from sharding.corpus.passages import QA, Augmentation, Passage, Record, tombstone
 
 STEPS = 8
@@ -93,6 +94,45 @@ def test_each_row_is_what_adam_finds_for_its_passage_alone(
     assert (trained.part.rows[2] == start[2]).all()
     assert (trained.part.index, trained.part.first_id) == (1, 4)
     assert calls == [(step, STEPS) for step in range(1, STEPS + 1)]
+
+
+def test_a_row_learns_of_the_teacher_what_adam_finds_with_dense_distributions(
+    base: tuple[PreTrainedModel, ExpertPool, PreTrainedTokenizerBase], config: Config
+) -> None:
+    model, pool, tokenizer = base
+    train = replace(config.train, objective="both", distill_weight=0.3)
+    config = replace(config, train=train)
+    generator = torch.Generator().manual_seed(2)
+    answers = [[30, 31, 32, 257], [40, 257], [50, 51, 257]]
+    of_teacher = [torch.randn(len(answer), 258, generator=generator) for answer in answers]
+
+    class Taught:
+        def of(self, passage_id: int, question: int) -> TaughtAnswer:
+            kept = likeliest(of_teacher[question], top_k=1000)
+            return TaughtAnswer(np.array(answers[question], np.int32), kept)
+
+    records, start = RECORDS[:1], start_of(RECORDS[:1], pool)
+    trained = RowTrainer(model, pool, tokenizer, config, taught=Taught()).train(
+        records, start, partition=1, seed=0
+    )
+    row = torch.tensor(start, requires_grad=True)
+    adam = torch.optim.Adam([row], lr=0.2)
+    for step in range(STEPS):
+        adam.param_groups[0]["lr"] = 0.2 * (STEPS - step) / STEPS
+        losses = []
+        for question, answer in enumerate(answers):
+            prompt = tokenizer(f"Question: Birth 4? {question}\nAnswer:")["input_ids"]
+            with pool.gated(gates_of(row, config.router)):
+                logits = model(torch.tensor([prompt + answer]), use_cache=False).logits[0]
+            says = logits[len(prompt) - 1 : -1].log_softmax(-1)
+            wants = of_teacher[question].log_softmax(-1)
+            text = F.nll_loss(says, torch.tensor(answer), reduction="none")
+            losses.append(text + 0.3 * (wants.exp() * (wants - says)).sum(-1))
+        adam.zero_grad()
+        torch.autograd.backward(torch.cat(losses).mean())
+        adam.step()
+    assert trained.part.rows[0] == pytest.approx(row.detach().numpy()[0], abs=5e-3)
+    assert np.abs(trained.part.rows[0] - start[0]).max() > 0.3
 
 
 def test_the_same_partition_gives_the_same_bits_and_the_experts_stay(

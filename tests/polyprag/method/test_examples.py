@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from polyprag.method.examples import (
     num_examples,
 )
 from polyprag.method.prompts import qa_prompt
+from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets, join_targets
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 
 MakeTokenizer = Callable[[], PreTrainedTokenizerBase]
@@ -225,15 +227,96 @@ def test_a_long_plain_passage_is_cut_and_still_ends(tokenizer: PreTrainedTokeniz
 def test_chat_examples_use_the_template_that_answering_uses(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    tokenizer.chat_template = "[{{ messages[0]['content'] }}]>"
+    tokenizer.chat_template = "[{% for m in messages %}{{ m.content }}|{% endfor %}]>"
     by_style = {
         style: texts(
             tokenizer,
             examples_of(
-                AUGMENTED, tokenizer, DataConfig(), generation=GenerationConfig(prompt=style)
+                AUGMENTED,
+                tokenizer,
+                DataConfig(),
+                generation=GenerationConfig(prompt=style, instruction="Be brief."),
             ),
         )[-1]
         for style in ("auto", "plain")
     }
-    assert by_style["auto"] == "[Question: What name?\nAnswer:]>Ada<eos>"
+    assert by_style["auto"] == "[Be brief.|Question: What name?\nAnswer:|]>Ada<eos>"
     assert by_style["plain"] == "Question: What name?\nAnswer: Ada<eos>"
+
+
+class Taught:
+    """A teacher's answers of three tokens, told apart by passage and question."""
+
+    def of(self, passage_id: int, question: int) -> TaughtAnswer:
+        ids = np.array([passage_id, question, 257], np.int32)
+        targets = TeacherTargets(np.repeat(ids[:, None], 2, 1), np.zeros((3, 3), np.float16))
+        return TaughtAnswer(ids, targets)
+
+
+@pytest.mark.parametrize("loss_on", ["all", "answer"])
+@pytest.mark.parametrize("objective", ["answers", "distill", "both"])
+def test_a_teachers_answers_take_the_place_of_the_written_ones(
+    tokenizer: PreTrainedTokenizerBase, objective: str, loss_on: str
+) -> None:
+    config = DataConfig(formats=["passage", "passage_qa", "qa"])
+    maker = ExampleMaker(tokenizer, config, loss_on=loss_on, objective=objective, taught=Taught())
+    written = ExampleMaker(tokenizer, config, loss_on=loss_on)
+    everything = [(AUGMENTED, number) for number in range(maker.count(AUGMENTED))]
+    made, before = maker.make(everything), written.make(everything)
+    assert len(made) == 2 + 6 + 3
+    for example, one in zip(made[:2], before[:2], strict=True):
+        assert np.array_equal(example.labels, one.labels) and example.targets is None
+        assert example.num_counted == len(example) - 1
+    for number, (example, one) in enumerate(zip(made[2:], before[2:], strict=True)):
+        answer = [7, number % 3, 257]
+        prompt = len(one) - len(f" {QAS[number % 3].answer}") - 1
+        assert example.input_ids.tolist() == [*one.input_ids[:prompt], *answer]
+        if objective == "answers":
+            assert example.targets is None
+        else:
+            assert example.targets is not None
+            assert example.targets.ids[:, 0].tolist() == answer
+        learnt = {"all": list(range(prompt + 3)), "answer": list(range(prompt, prompt + 3))}
+        labelled = [] if objective == "distill" else learnt[loss_on]
+        assert np.flatnonzero(example.labels != -100).tolist() == labelled
+        counted = 3 if objective == "distill" or loss_on == "answer" else prompt + 2
+        assert example.num_counted == counted
+
+
+def test_targets_are_cut_with_the_sequence_they_belong_to(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    class Long:
+        def of(self, passage_id: int, question: int) -> TaughtAnswer:
+            ids = np.arange(40, dtype=np.int32)
+            return TaughtAnswer(
+                ids, TeacherTargets(ids[:, None].copy(), np.zeros((40, 2), np.float16))
+            )
+
+    config = DataConfig(formats=["qa"], max_length=16)
+    (example,) = ExampleMaker(tokenizer, config, objective="distill", taught=Long()).make(
+        [(AUGMENTED, 0)]
+    )
+    assert example.targets is not None and example.targets.ids[:, 0].tolist() == list(range(24, 40))
+    assert example.num_counted == 15  # nothing predicts the first token
+    joined = join_targets([example])
+    assert joined is not None
+    assert joined.ids[:, 0].tolist() == list(range(25, 40))
+    assert joined.places.tolist() == list(range(15))
+
+
+def test_joined_targets_lie_before_the_tokens_that_they_predict(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    maker = ExampleMaker(
+        tokenizer, DataConfig(formats=["qa"]), objective="distill", taught=Taught()
+    )
+    examples = maker.make([(AUGMENTED, 2), (AUGMENTED, 0)])
+    joined = join_targets([examples[0], replace(examples[0], targets=None), examples[1]])
+    assert joined is not None
+    assert joined.rows.tolist() == [0, 0, 0, 2, 2, 2]
+    for row, place, token in zip(
+        joined.rows.tolist(), joined.places.tolist(), joined.ids[:, 0].tolist(), strict=True
+    ):
+        assert examples[row // 2].input_ids[place + 1] == token
+    assert join_targets([replace(examples[0], targets=None)]) is None

@@ -1,9 +1,13 @@
-"""The summed loss against transformers' own, and its splitting."""
+"""The summed loss against transformers' own, its splitting, and the teacher's part of it."""
 
+import pytest
 import torch
+from torch.distributions import Categorical, kl_divergence
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from polyprag.method.loss import causal_loss_sum
+from polyprag.method.loss import causal_loss_sum, training_loss_sum
+from polyprag.method.teacher.divergence import distill_loss_sum
+from polyprag.method.teacher.targets import TargetBatch, likeliest
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,3 +50,87 @@ def test_bf16_logits_are_summed_in_fp32() -> None:
     assert total.dtype == torch.float32
     exact, _ = causal_loss_sum(logits.bfloat16().float(), labels)
     assert total == exact
+
+
+VOCABULARY = 40
+ROWS, PLACES = torch.tensor([0, 0, 2, 3]), torch.tensor([1, 4, 0, 5])
+
+
+def teacher_and_student(*, spread: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the teacher at four tokens, and of the student everywhere."""
+    generator = torch.Generator().manual_seed(1)
+    teacher = spread * torch.randn(4, VOCABULARY, generator=generator)
+    return teacher, torch.randn(4, 7, VOCABULARY, generator=generator).requires_grad_()
+
+
+def kept_of(teacher: torch.Tensor, *, top_k: int) -> TargetBatch:
+    kept = likeliest(teacher, top_k=top_k)
+    ids, log_probs = torch.from_numpy(kept.ids), torch.from_numpy(kept.log_probs)
+    return TargetBatch(ROWS, PLACES, ids.long(), log_probs.float())
+
+
+def dense_divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    """PyTorch's own, of whole distributions and in float64."""
+    of_teacher = Categorical(logits=teacher.double())
+    of_student = Categorical(logits=student[ROWS, PLACES].double())
+    return kl_divergence(of_teacher, of_student)
+
+
+def test_with_every_token_kept_it_is_the_dense_divergence_and_so_is_its_gradient() -> None:
+    teacher, student = teacher_and_student()
+    dense = dense_divergence(teacher, student).sum()
+    (expected,) = torch.autograd.grad(dense, student)
+    loss = distill_loss_sum(student, kept_of(teacher, top_k=1000))  # one is left for the tail
+    (found,) = torch.autograd.grad(loss, student)
+    assert loss.item() == pytest.approx(dense.item(), abs=2e-3)  # what float16 keeps
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+    assert found[1].abs().max() == 0  # no target there
+
+
+@pytest.mark.parametrize("top_k", [1, 4, 16])
+def test_it_lacks_of_the_dense_divergence_what_is_inside_the_tail(top_k: int) -> None:
+    teacher, student = teacher_and_student()
+    dense = dense_divergence(teacher, student).sum().item()
+    p = teacher.double().softmax(-1)
+    q = student[ROWS, PLACES].detach().double().softmax(-1)
+    inside = 0.0
+    for one_p, one_q in zip(p, q, strict=True):
+        tail = one_p.argsort(descending=True)[top_k:]
+        of_p, of_q = Categorical(probs=one_p[tail]), Categorical(probs=one_q[tail])
+        inside += float(one_p[tail].sum() * kl_divergence(of_p, of_q))
+    loss = distill_loss_sum(student, kept_of(teacher, top_k=top_k)).item()
+    assert loss == pytest.approx(dense - inside, abs=5e-3)
+    assert 0 < loss < dense
+
+
+def test_a_student_that_says_what_the_teacher_says_has_no_loss_and_no_gradient() -> None:
+    teacher, _ = teacher_and_student()
+    student = torch.zeros(4, 7, VOCABULARY)
+    student[ROWS, PLACES] = teacher
+    student.requires_grad_()
+    loss = distill_loss_sum(student, kept_of(teacher, top_k=5))
+    loss.backward()
+    assert abs(loss.item()) < 1e-3
+    assert student.grad is not None and student.grad.abs().max() < 1e-3
+
+
+def test_a_teacher_that_is_certain_gives_finite_numbers() -> None:
+    teacher, student = teacher_and_student(spread=1e6)
+    targets = kept_of(teacher, top_k=3)
+    assert torch.isinf(targets.log_probs).any()  # float16 knows no smaller probability than 0
+    loss = distill_loss_sum(student, targets)
+    loss.backward()
+    likely = student[ROWS, PLACES].log_softmax(-1).gather(-1, teacher.argmax(-1, keepdim=True))
+    assert loss.item() == pytest.approx(-likely.sum().item(), rel=1e-3)
+    assert student.grad is not None and torch.isfinite(student.grad).all()
+
+
+def test_the_parts_of_a_loss_are_summed_with_the_teachers_weight() -> None:
+    logits, labels = batch()
+    targets = kept_of(torch.randn(4, 13), top_k=4)
+    whole = training_loss_sum(logits, labels, targets, distill_weight=0.25)
+    text, _ = causal_loss_sum(logits, labels)
+    torch.testing.assert_close(whole, text + 0.25 * distill_loss_sum(logits, targets))
+    torch.testing.assert_close(
+        training_loss_sum(logits, labels, None, distill_weight=0.25), text, atol=0, rtol=0
+    )

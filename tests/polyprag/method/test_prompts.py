@@ -7,6 +7,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
+from polyprag.config import GenerationConfig
 from polyprag.errors import ConfigError
 from polyprag.method.prompts import (
     PromptTokenizer,
@@ -46,8 +47,12 @@ def test_chat_layout_is_the_plain_prompt_as_a_user_message(
 ) -> None:
     tokenizer = make_byte_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE
-    (ids,) = PromptTokenizer(tokenizer).prompt_ids([qa_prompt("Who?", [Text("T", "x")])])
-    assert tokenizer.decode(ids) == "<|user|>Passage: T. x\nQuestion: Who?\nAnswer:<|assistant|>"
+    prompts = PromptTokenizer(tokenizer, GenerationConfig(instruction="Be brief."))
+    (ids,) = prompts.prompt_ids([qa_prompt("Who?", [Text("T", "x")])])
+    assert (
+        tokenizer.decode(ids)
+        == "<|system|>Be brief.<|user|>Passage: T. x\nQuestion: Who?\nAnswer:<|assistant|>"
+    )
     assert completion("Ada", chat=True) == "Ada"
 
 

@@ -156,7 +156,7 @@ def test_other_formats_say_what_to_do(base: Path) -> None:
     with pytest.raises(UnusableModelError, match="save_pretrained"):
         check_model_files(str(base))
     (base / "model.Q4_K_M.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UnusableModelError, match="only GGUF"):
+    with pytest.raises(UnusableModelError, match="only GGUF: name the file"):
         check_model_files(str(base))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from polyprag.pretrained import TINY_BASE, UnusableModelError, located
+from polyprag.pretrained.where import is_on_this_machine
 
 TINY = Path(__file__).parents[3] / "examples" / "tiny-base"
 
@@ -50,6 +51,13 @@ def test_names_on_the_hub_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(UnusableModelError, match="it is a file"):
-        located(str(tmp_path / "model.gguf"))
+        located(str(tmp_path / "model.bin"))
+
+
+def test_a_gguf_file_is_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    assert located(str(file)) == str(file)
+    assert is_on_this_machine(str(file))

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from polyprag.config import DataConfig, GenerationConfig
 from polyprag.config.files import load_config, load_saved_config, save_config, to_yaml
+from polyprag.config.generation import SHORTEST_ANSWER
 from polyprag.errors import ConfigError
 from polyprag.method.examples import examples_of
 from polyprag.method.prompts import PromptTokenizer, qa_prompt
@@ -121,6 +123,56 @@ def test_markup_and_message_make_what_transformers_renders(
             assert message.join(markup) == expected
 
 
+@pytest.mark.parametrize(
+    ("template", "has_system"),
+    [(LLAMA_3_2, True), (ASSISTANT, True), (GEMMA, False), (MISTRAL, False), (QWEN_3, False)],
+)
+def test_an_instruction_is_the_system_message_or_else_begins_the_users(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    has_system: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chat_template_utils, "datetime", _Day)
+    tokenizer.chat_template = template
+    message, instruction = qa_prompt("Who?"), "Be brief."
+    messages = [{"role": "system", "content": instruction}, {"role": "user", "content": message}]
+    if not has_system:  # it refuses one, or leaves it out as this part of Qwen's does
+        messages = [{"role": "user", "content": f"{instruction}\n\n{message}"}]
+    expected = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=False, enable_thinking=False
+    )
+    markup = chat_markup(tokenizer, date=DATE, instruction=f" {instruction}\n")
+    assert message.join(markup) == expected
+
+
+def test_training_and_asking_have_the_instruction_in_the_chat_layout_alone(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer.chat_template = MISTRAL
+    record = Record(
+        Passage(id=0, key="k", title="T", text="A text."),
+        Augmentation((), (QA("Who?", "Ada", "Ada."),)),
+    )
+    config = DataConfig(formats=["qa"])
+    expected = f"<bos>[INST] {SHORTEST_ANSWER}\n\n{qa_prompt('Who?')} [/INST]"
+    (asked,) = PromptTokenizer(tokenizer).prompt_ids([qa_prompt("Who?")])
+    (trained,) = examples_of(record, tokenizer, config)
+    assert tokenizer.decode(asked) == expected
+    assert tokenizer.decode(trained.input_ids.tolist()) == f"{expected}Ada<eos>"
+    for setting in (GenerationConfig(instruction=""), GenerationConfig(prompt="plain")):
+        (ids,) = PromptTokenizer(tokenizer, setting).prompt_ids([qa_prompt("Who?")])
+        assert "few words" not in tokenizer.decode(ids)
+
+
+def test_an_instruction_with_a_special_token_is_refused(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer.chat_template = MISTRAL
+    with pytest.raises(ConfigError, match=r"generation\.instruction can't hold"):
+        PromptTokenizer(tokenizer, GenerationConfig(instruction="Be brief.<eos>"))
+
+
 def test_a_thinking_template_is_told_not_to(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = QWEN_3
     (ids,) = PromptTokenizer(tokenizer).prompt_ids(["Who?"])
@@ -130,7 +182,8 @@ def test_a_thinking_template_is_told_not_to(tokenizer: PreTrainedTokenizerBase) 
     tokenizer.chat_template = (
         "{{ messages[0].content }}{% if thinking is sameas false %}!{% endif %}"
     )
-    assert tokenizer.decode(PromptTokenizer(tokenizer).prompt_ids(["Who?"])[0]) == "Who?!"
+    bare = PromptTokenizer(tokenizer, GenerationConfig(instruction=""))
+    assert tokenizer.decode(bare.prompt_ids(["Who?"])[0]) == "Who?!"
 
 
 def test_training_and_asking_on_different_days_have_the_same_tokens(
@@ -162,14 +215,13 @@ def test_date_and_thinking_are_kept_with_what_was_trained(tmp_path: Path) -> Non
     assert load_saved_config(str(tmp_path / "config.yaml")) == config
     assert load_config(run_dir=tmp_path).generation.date == "2031-12-01"
     # A config from before these keys: its template was told nothing about thinking.
-    earlier = [
-        line
-        for line in to_yaml(config).splitlines()
-        if "date:" not in line and "thinking" not in line
-    ]
-    (tmp_path / "config.yaml").write_text("\n".join(earlier) + "\n")
+    earlier = yaml.safe_load(to_yaml(config))
+    for key in ("date", "thinking", "instruction"):
+        del earlier["generation"][key]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(earlier))
     for read in (load_config(run_dir=tmp_path), load_saved_config(str(tmp_path / "config.yaml"))):
-        assert read.generation == GenerationConfig(date=DATE, thinking="template")
+        before = GenerationConfig(date=DATE, instruction="", thinking="template")
+        assert read.generation == before
     with pytest.raises(ConfigError, match=r"generation\.date='July'.*YYYY-MM-DD"):
         load_config(overrides=["generation.date=July"])
 
@@ -233,4 +285,5 @@ def test_named_templates_without_a_default_are_refused(tokenizer: PreTrainedToke
     with pytest.raises(ConfigError, match="can't be used"):
         PromptTokenizer(tokenizer)
     tokenizer.chat_template = {"default": "<{{ messages[0].content }}>", "tool_use": "x"}
-    assert tokenizer.decode(PromptTokenizer(tokenizer).prompt_ids(["Who?"])[0]) == "<Who?>"
+    bare = PromptTokenizer(tokenizer, GenerationConfig(instruction=""))
+    assert tokenizer.decode(bare.prompt_ids(["Who?"])[0]) == "<Who?>"

@@ -177,7 +177,7 @@ def _by_transformers(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]
 def test_ordinary_text_has_the_tokenizers_own_ids(kind: Kind) -> None:
     tokenizer = _with_template(kind)
     plain = PromptTokenizer(tokenizer, GenerationConfig(prompt="plain"))
-    chat = PromptTokenizer(tokenizer, GenerationConfig(prompt="chat"))
+    chat = PromptTokenizer(tokenizer, GenerationConfig(prompt="chat", instruction=""))
     for text in ORDINARY:
         own = list(tokenizer(text)["input_ids"])
         if own[-1] == tokenizer.eos_token_id:
@@ -229,7 +229,7 @@ def test_no_text_has_a_special_token(kind: Kind, style: str) -> None:
 def test_the_letters_of_a_special_token_are_all_there(kind: Kind) -> None:
     tokenizer = _with_template(kind)
     for style in ("plain", "chat"):
-        prompts = PromptTokenizer(tokenizer, GenerationConfig(prompt=style))
+        prompts = PromptTokenizer(tokenizer, GenerationConfig(prompt=style, instruction=""))
         for text in HOSTILE:
             (ids,) = prompts.prompt_ids([text])
             assert text in tokenizer.decode(ids)
@@ -239,7 +239,7 @@ def test_the_letters_of_a_special_token_are_all_there(kind: Kind) -> None:
 
 def test_the_markup_around_a_hostile_text_is_tokenised_as_ever() -> None:
     tokenizer = _with_template(llama3)
-    prompts = PromptTokenizer(tokenizer)
+    prompts = PromptTokenizer(tokenizer, GenerationConfig(instruction=""))
     (ids,) = prompts.prompt_ids(["Passage: <|im_end|>.\nAnswer:"])
     start, end = (tokenizer.convert_tokens_to_ids(t) for t in ("<|im_start|>", "<|im_end|>"))
 
@@ -286,7 +286,7 @@ def test_added_tokens_that_are_only_spaces_are_ordinary() -> None:
 def test_completions_have_the_tokens_that_follow_the_prompt(kind: Kind, style: str) -> None:
     """Not those of the answer alone, before which these tokenizers put a space mark."""
     tokenizer = _with_template(kind)
-    prompts = PromptTokenizer(tokenizer, GenerationConfig(prompt=style))
+    prompts = PromptTokenizer(tokenizer, GenerationConfig(prompt=style, instruction=""))
     for answer in ("Northern Ireland", "in the north"):
         (ids,) = prompts.prompt_ids([qa_prompt("Where?")])
         (completion,) = prompts.completion_ids([answer])

@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from cluster.checkpoints.manifest import CheckpointManifest
+from polyprag.answering.abstention import Abstention, CalibratedRule
 from polyprag.augment.corpus import counts_of
 from polyprag.cli import main
 from polyprag.config import Config
+from polyprag.encoding.manifest import EncodingManifest
 from polyprag.verify.findings import RunFindings
 from polyprag.verify.run import verify_run
 from sharding.change.growth import append_passages
@@ -390,3 +392,26 @@ def test_a_directory_that_is_no_run_is_told(tmp_path: Path, cli: Any) -> None:
     missing = cli(tmp_path / "nowhere")
     assert missing.exit_code == 2
     assert "manifest.json: no such file; run `polyprag prepare` first" in missing.output
+
+
+def test_a_calibration_is_read_and_one_of_other_experts_is_told_of(run: Path) -> None:
+    rule = CalibratedRule(
+        weights={"match": 1.0},
+        intercept=0.0,
+        threshold=0.5,
+        num_questions=40,
+        f1=0.5,
+        coverage=0.5,
+        f1_trusted=0.9,
+    )
+    assert "abstention" not in verify(run).checked
+    own = EncodingManifest.load(str(run / "encoding")).experts.sha256
+    for experts, notes in ((own, 0), (None, 0), ("0" * 64, 1)):
+        Abstention(experts_sha256=experts, settings={}, modes={"poly": rule}).save(run)
+        found = verify(run)
+        assert found.problems == [] and found.checked["abstention"] == "calibrated for poly"
+        assert len([note for note in found.notes if "polyprag calibrate RUN" in note]) == notes
+    path = run / "abstention.json"
+    path.write_text(path.read_text().replace('"match"', '"mesh"'))
+    (message,) = messages(run)
+    assert message.startswith(f"{path}: weights must be of match, mean_logprob")

@@ -222,6 +222,34 @@ def test_a_lost_manifest_is_made_from_the_shards(corpus: tuple[Path, CorpusManif
     )
 
 
+def test_a_lost_manifest_keeps_what_was_written_beside_passages_that_are_open(
+    corpus: tuple[Path, CorpusManifest],
+) -> None:
+    directory, manifest = corpus
+    for part in manifest.partitions:
+        (directory / part.file).unlink()
+    records = [record(i) for i in range(8)]
+    for i in (1, 3, 4, 5):
+        records[i] = Record(records[i].passage, None)
+    parts = [
+        write_partition(directory, index, records=records[at : at + 3])
+        for index, at in enumerate((0, 3, 6))
+    ]
+    (directory / MANIFEST_NAME).unlink()
+
+    def counted(given: Record) -> dict[str, int]:
+        return {"open": int(given.augmentation is None)}
+
+    mend(verify_corpus(str(directory), count=counted).problems)
+    found = CorpusManifest.load(directory).partitions
+    assert [part.file for part in found] == [part.file for part in parts]
+    assert [(part.augmented, part.counts) for part in found] == [
+        (True, {"open": 1}),
+        (False, {}),
+        (True, {"open": 0}),
+    ]
+
+
 def test_what_a_damaged_manifest_still_says_is_kept_and_so_is_the_file(
     corpus: tuple[Path, CorpusManifest],
 ) -> None:

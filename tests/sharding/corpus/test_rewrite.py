@@ -13,7 +13,7 @@ from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.partitions import check_shard
 from sharding.corpus.passages import QA, Augmentation, Record
 from sharding.corpus.reader import Corpus
-from sharding.corpus.rewrite import rewrite_partitions
+from sharding.corpus.rewrite import Rewritten, rewrite_partitions
 from sharding.storage.files import list_names
 
 MakeCorpus = Callable[..., CorpusManifest]
@@ -44,13 +44,19 @@ def count(record: Record) -> dict[str, int]:
 def run(corpus_dir: Path, describe: dict[str, Any], **changes: Any) -> CorpusManifest:
     """Rewrites as `polyprag augment` does: whatever another description made, or nobody."""
     other = CorpusManifest.load(corpus_dir).augmentation != describe
+    transform = changes.pop("transform", augment_by(describe["backend"]))
+
+    def rewritten(records: list[Record]) -> Rewritten:
+        made = transform(records)
+        return made if isinstance(made, Rewritten) else Rewritten(made)
+
     settings: dict[str, Any] = {
-        "transform": augment_by(describe["backend"]),
         "needs": lambda part: other or not part.augmented,
-        "describe": describe,
+        "anew": other,
+        "describe": lambda: describe,
         "count": count,
     }
-    return rewrite_partitions(corpus_dir, **(settings | changes))
+    return rewrite_partitions(corpus_dir, lambda part: rewritten, **(settings | changes))
 
 
 @pytest.fixture
@@ -149,6 +155,56 @@ def test_stopping_a_second_kind_of_augmentation_leaves_no_mixture_behind(
     assert [part.counts for part in halfway.partitions][1:] == [{}, {}]
     run(corpus_dir, MODEL)
     assert rewrites(corpus_dir) == by("hf")
+
+
+def test_nothing_is_said_of_how_before_something_is_written(corpus_dir: Path) -> None:
+    before = CorpusManifest.load(corpus_dir)
+
+    def nothing_came(records: list[Record]) -> Rewritten:
+        return Rewritten(records, is_changed=False)
+
+    with pytest.raises(AssertionError):  # `count` wants an augmentation
+        run(corpus_dir, RULES, transform=nothing_came)
+    manifest = run(corpus_dir, RULES, transform=nothing_came, count=lambda record: {})
+    assert manifest == before == CorpusManifest.load(corpus_dir)
+    assert manifest.augmentation is None
+
+    def only_the_second(records: list[Record]) -> Rewritten:
+        if records[0].passage.id == 3:
+            return Rewritten(augment_by("rules")(records))
+        return Rewritten(records, is_changed=False)
+
+    def how_many(record: Record) -> dict[str, int]:
+        return {"passage": int(record.augmentation is not None)}
+
+    written = run(corpus_dir, RULES, transform=only_the_second, count=how_many)
+    assert written.augmentation == RULES
+    assert [part.augmented for part in written.partitions] == [True, True, True]
+    assert [part.counts["passage"] for part in written.partitions] == [0, 3, 0]
+
+
+def test_a_partition_may_stay_as_it_is_and_what_was_seen_can_end_the_work(
+    corpus_dir: Path,
+) -> None:
+    run(corpus_dir, RULES)
+    seen: list[tuple[int, str]] = []
+
+    def see(partition: Partition, notes: str) -> None:
+        seen.append((partition.index, notes))
+        if partition.index == 1:
+            raise ConnectionError("it has failed often enough")
+
+    def stays(records: list[Record]) -> Rewritten:
+        if records[0].passage.id == 0:
+            return Rewritten(augment_by("hf")(records), notes="came")
+        return Rewritten(None, is_changed=False, notes="failed")
+
+    with pytest.raises(ConnectionError, match="often enough"):
+        run(corpus_dir, MODEL, transform=stays, see=see)
+    assert seen == [(0, "came"), (1, "failed")]
+    halfway = CorpusManifest.load(corpus_dir)
+    assert [part.augmented for part in halfway.partitions] == [True, False, False]
+    assert rewrites(corpus_dir) == by("hf")[:3] + by("rules")[3:]
 
 
 @pytest.mark.parametrize("change", [lambda records: records[:-1], lambda records: records[::-1]])

@@ -1,0 +1,158 @@
+"""How many passages a pool of experts can hold, and what a plan should take for N of them.
+
+    python benchmarks/capacity.py [--quick] [--json FILE] [--work DIR] [--passages FILE]
+
+Trains pools of several sizes and rows of several granularities on growing corpora, each for the
+same number of epochs, and asks questions in wordings that no training used with each passage's own
+row. Then fits how own-row F1 falls with the facts an expert's parameter has to hold. FILE has JSON
+lines with id, title and text; by default the 915 passages of examples/popqa. With --work, what is
+measured is kept there, and the same command goes on. One seed; the question rules are those that
+wrote the training questions, so the figures compare pools with each other, not with other systems.
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.cells import Cells
+from harness.examples import PASSAGES, ROOT
+from harness.plain_workers import encode_here
+from harness.reporting import Goal, finish, options, show
+from polyprag.augment.corpus import augment_corpus
+from polyprag.config.files import load_config, save_config
+from polyprag.encoding.reader import Encoding
+from polyprag.evaluation.held_out_questions import write_lead_questions
+from polyprag.evaluation.run import evaluate, parse_methods
+from polyprag.retrieval.building.index import build_index
+from sharding.corpus.reader import Corpus
+from sharding.ingest.prepare import prepare
+
+NUM_PASSAGES = (300, 1_000, 3_000, 10_000, 14_000)
+POOLS = ((8, "module"), (32, "module"), (128, "module"), (32, "layer"), (32, "model"))
+QUESTIONS = 1_000  # asked at most, evenly spread over the corpus
+COLUMNS = ("passages", "experts", "granularity", "numbers a row", "parameters", "facts", "f1")
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep what is measured there")
+    parser.add_argument("--passages", type=Path, metavar="FILE", default=PASSAGES)
+    args = parser.parse_args()
+    passages = args.passages.resolve()
+    os.chdir(ROOT)  # the model's path is relative to it
+    lines = passages.read_text(encoding="utf-8").splitlines(keepends=True)
+    sizes = (16, 48) if args.quick else [n for n in NUM_PASSAGES if n < len(lines) * 1.2]
+    pools = ((8, "module"), (32, "layer")) if args.quick else POOLS
+    found = []
+    with tempfile.TemporaryDirectory(prefix="capacity-") as temporary:
+        work = args.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        cells = Cells(work / "cells.jsonl")
+        for size in sizes:  # the small ones first: a stopped run has whole columns
+            for experts, granularity in pools:
+                num_passages = min(size, len(lines))
+                settings = {
+                    "passages": num_passages,
+                    "experts": experts,
+                    "granularity": granularity,
+                }
+                measured = cells.measured(
+                    settings, lambda s=settings: measure(Path(temporary), lines, **s)
+                )
+                found.append(settings | measured)
+    show("own row, unseen wordings", COLUMNS, [[row[name] for name in COLUMNS] for row in found])
+    law = fit(found)
+    print(
+        f"F1 = sigmoid({law['start']:.2f} + {law['pool']:.2f} ln(parameters / facts) + "
+        f"{law['row']:.2f} ln(numbers a row)), mean error {law['error']:.3f}"
+    )
+    goals = [Goal("the law's mean error of F1", law["error"], "<= .05", law["error"] <= 0.05)]
+    finish({"quick": args.quick, "cells": found, "law": law}, goals, args.json)
+    return 0
+
+
+def measure(
+    place: Path, lines: list[str], *, passages: int, experts: int, granularity: str
+) -> dict[str, Any]:
+    """Trains one pool on the first passages, and asks about them."""
+    changed = [
+        f"experts.num={experts}",
+        f"router.granularity={granularity}",
+        "cluster.workers=1",
+        "index.lsa_dims=8",
+        f"data.partition_size={max(8, min(64, passages // 8))}",
+    ]
+    config = load_config(["quickstart"], changed)
+    run = place / "run"
+    run.mkdir()
+    source = run / "passages.jsonl"
+    source.write_text("".join(lines[:passages]), encoding="utf-8")
+    prepare([str(source)], run / "corpus", partition_size=config.data.partition_size)
+    augment_corpus(run, config)
+    save_config(config, run)
+    seconds = encode_here(run, config)
+    build_index(run, config)
+    questions = place / "questions.jsonl"
+    write_lead_questions(run, questions, limit=QUESTIONS)
+    results = evaluate(
+        run,
+        config,
+        questions_path=questions,
+        methods=parse_methods("poly"),
+        out_dir=place / "results",
+        gold_passages=True,
+    )["poly"]
+    encoding = Encoding.load(run)
+    parameters = sum(weight.numel() for weight in encoding.expert_state().values())
+    pairs = [
+        (record.passage.id, qa.answer)
+        for record in Corpus.open(run / "corpus").iterate()
+        if record.augmentation
+        for qa in record.augmentation.qas
+    ]
+    last = (run / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    shutil.rmtree(run)
+    shutil.rmtree(place / "results")
+    return {
+        "f1": results["f1"],
+        "ci95": results["ci95"],
+        "questions": results["n"],
+        "facts": len(set(pairs)),
+        "examples": len(pairs),
+        "parameters": parameters,
+        "numbers a row": encoding.manifest.num_sites * experts,
+        "last_loss": json.loads(last)["loss"],
+        "seconds": seconds,
+    }
+
+
+def fit(found: list[dict[str, Any]]) -> dict[str, float]:
+    """Least squares of F1's log odds on the logarithms of parameters a fact and numbers a row."""
+    f1 = np.array([row["f1"] for row in found])
+    known = np.clip(f1, 0.01, 0.99)
+    columns = np.array(
+        [
+            [1.0, math.log(row["parameters"] / row["facts"]), math.log(row["numbers a row"])]
+            for row in found
+        ]
+    )
+    (start, pool, row), *_ = np.linalg.lstsq(columns, np.log(known / (1 - known)), rcond=None)
+    predicted = 1 / (1 + np.exp(-columns @ np.array([start, pool, row])))
+    return {
+        "start": float(start),
+        "pool": float(pool),
+        "row": float(row),
+        "error": float(np.abs(predicted - f1).mean()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""A real instruct model that learns people's documents: from the weights, from the prompt, PRAG.
+
+    python benchmarks/real_model.py [--quick] [--json FILE] [--work DIR] [--split dev|test]
+                                    [--corpus handbook,wikipedia] [--only PART,PART]
+
+The commands of a user, on examples/handbook/pages and on the passages of
+examples/wikipedia-questions: prepare, augment, encode, index, evaluate, with configs/smollm2.yaml
+(`make real-model` first; --quick: the small base and few questions). Then the same corpora with one
+LoRA shared by all passages, and with PRAG's LoRA for each passage. Hours on two cores: with --work
+everything is kept, and the same command goes on. Nothing may be chosen by the test split, which is
+for the table that is published.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness.cells import Cells
+from harness.examples import ROOT
+from harness.prag import Recipe
+from harness.reporting import Goal, add_parts, finish, options, show
+from polyprag.config.files import load_config
+from real_model.corpora import Corpus, first_questions, handbook, wikipedia
+from real_model.rival import prag_scores
+
+PARTS = ("poly", "shared", "prag")
+SHARED = ("experts.num=1", "experts.rank=64", "experts.alpha=64", "router.gate=softmax")
+QUICK = ("train.epochs=2", "augment.num_qas=2", "cluster.workers=1", "index.lsa_dims=8")
+METHODS = "closed,rag,poly,combine,poly-wrong-row,poly-uniform"
+# name, methods, more arguments of evaluate
+ASKED = (
+    ("", METHODS, ()),
+    (", top 3", "rag,poly,combine", ("--top-k", "3")),
+    (", BM25", "rag", ("retrieval.method=bm25",)),
+    (", dense", "rag", ("retrieval.method=dense",)),
+)
+RECIPES = {
+    "PRAG, its formats": Recipe(steps=3, rate=3e-4),
+    "PRAG, questions alone": Recipe(steps=16, rate=3e-3, formats=("qa",), loss_on="answer"),
+}
+COLUMNS = ("corpus", "method", "f1", "low", "high", "contains", "n")
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = options(__doc__.splitlines()[0])
+    add_parts(parser, PARTS)
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep everything there")
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--corpus", default="handbook,wikipedia", metavar="NAME,NAME")
+    args = parser.parse_args()
+    os.chdir(ROOT)  # the model's path is relative to it
+    with tempfile.TemporaryDirectory(prefix="real-model-") as temporary:
+        work = (args.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        known = {"handbook": handbook(), "wikipedia": wikipedia(work)}
+        corpora = [known[name] for name in args.corpus.split(",")]
+        if args.quick:
+            corpora = [first_questions(corpus, work, limit=6) for corpus in corpora[-1:]]
+        found: dict[str, dict[str, Any]] = {}
+        for corpus in corpora:
+            bench = Bench(corpus, work, split=args.split, quick=args.quick)
+            found[corpus.name] = bench.measure(args.only)
+    rows = [
+        [corpus, method, r["f1"], *(r.get("ci95") or ("", "")), r["contains"], r["n"]]
+        for corpus, methods in found.items()
+        for method, r in methods.items()
+    ]
+    show(f"{args.split} questions", COLUMNS, rows)
+    results = {"quick": args.quick, "split": args.split, "found": found}
+    finish(results, [goal for name in found for goal in goals_of(name, found[name])], args.json)
+    return 0
+
+
+class Bench:
+    """One corpus, put in and asked in all ways."""
+
+    def __init__(self, corpus: Corpus, work: Path, *, split: str, quick: bool) -> None:
+        """Measures nothing yet."""
+        self._corpus, self._work, self._quick = corpus, work, quick
+        self._split, self._questions = split, corpus.questions[split]
+        self._config = "quickstart" if quick else "smollm2"
+        self._run = work / corpus.name
+        self._cells = Cells(work / f"{corpus.name}-{split}.jsonl")
+
+    def measure(self, parts: tuple[str, ...]) -> dict[str, Any]:
+        """Returns the scores of each method."""
+        self._put_in()
+        found: dict[str, Any] = {}
+        if "poly" in parts:
+            self._encode(self._run)
+            for name, methods, more in ASKED[:1] if self._quick else ASKED:
+                for method, scores in self._evaluate(self._run, methods, more).items():
+                    found[f"{method}{name}"] = scores
+        if "shared" in parts:
+            run = self._work / f"{self._corpus.name}-shared"
+            run.mkdir(exist_ok=True)
+            if not (run / "corpus").exists():
+                (run / "corpus").symlink_to(self._run / "corpus")
+            self._encode(run, *SHARED)
+            found["one shared LoRA"] = self._evaluate(run, "poly", ())["poly"]
+        if "prag" in parts:
+            config = load_config([self._config], [], self._run)
+            for name, recipe in RECIPES.items():
+                found[name] = prag_scores(
+                    self._run, config, self._questions, recipe=recipe, cells=self._cells, name=name
+                )
+        return found
+
+    def _put_in(self) -> None:
+        self._polyprag("prepare", self._run, *self._corpus.sources, "--config", self._config)
+        self._polyprag("augment", self._run, *(QUICK if self._quick else ()))
+
+    def _encode(self, run: Path, *settings: str) -> None:
+        layers = ("--config", self._config, *(QUICK if self._quick else ()), *settings)
+        self._polyprag("encode", run, *layers, "--allow-bare")
+        self._polyprag("index", run)
+
+    def _evaluate(self, run: Path, methods: str, more: tuple[str, ...]) -> dict[str, Any]:
+        name = "-".join([self._split, *methods.split(","), *more]).replace("/", "_")
+        out = run / "results" / name
+        if not (out / "results.json").exists():
+            questions = ("--questions", self._questions, "--methods", methods, "--out", out)
+            self._polyprag("evaluate", run, *questions, *more)
+        found: dict[str, Any] = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        return found
+
+    def _polyprag(self, command: str, run: Path, *arguments: str | Path) -> None:
+        line = [sys.executable, "-m", "polyprag", command, str(run), *map(str, arguments)]
+        print("$ polyprag", *line[3:], flush=True)
+        subprocess.run(line, check=True)
+
+
+def goals_of(corpus: str, found: dict[str, Any]) -> list[Goal]:
+    """Compares the methods that were measured."""
+    goals = []
+    if {"rag", "poly", "combine", "poly-wrong-row", "closed"} <= found.keys():
+        rag = max(found[name]["f1"] for name in found if name.startswith("rag"))
+        poly, combine = (found[name]["f1"] / max(rag, 1e-9) for name in ("poly", "combine"))
+        above = found["poly-wrong-row"]["f1"] - found["closed"]["f1"]
+        least = 0.9 if corpus == "handbook" else 1.0
+        goals += [
+            Goal(f"{corpus}: poly / best rag, F1", poly, f">= {least}", poly >= least),
+            Goal(f"{corpus}: combine / best rag, F1", combine, ">= 1.1", combine >= 1.1),
+            Goal(f"{corpus}: wrong row above closed", above, "<= .05", above <= 0.05),
+        ]
+    rivals = [found[name]["f1"] for name in RECIPES if name in found]
+    if rivals and "poly" in found:
+        share = found["poly"]["f1"] / max(*rivals, 1e-9)
+        goals.append(Goal(f"{corpus}: poly / PRAG's best, F1", share, ">= 1", share >= 1))
+    return goals
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""One LoRA for each passage of a run, each asked its own passage's questions."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.cells import Cells
+from harness.prag import Prag, Recipe
+from polyprag.config import Config
+from polyprag.evaluation.metrics import score
+from polyprag.evaluation.questions import Question, read_questions
+from sharding.corpus.passages import Record
+from sharding.corpus.reader import Corpus
+
+
+def questions_by_passage(run: Path, questions: Path) -> list[tuple[Record, list[Question]]]:
+    """Returns the passages that hold what a question's first supporting text says.
+
+    A question whose supporting text is in no passage, cut as they are, is left out.
+    """
+    records = [r for r in Corpus.open(run / "corpus").iterate() if not r.passage.is_removed]
+    texts = [_plain(f"{r.passage.title} {r.passage.text}") for r in records]
+    found: dict[int, list[Question]] = {}
+    for question in read_questions(questions):
+        wanted = _plain(question.gold[0].text) if question.gold else ""
+        at = next((i for i, text in enumerate(texts) if wanted and wanted in text), None)
+        if at is not None:
+            found.setdefault(at, []).append(question)
+    return [(records[at], asked) for at, asked in sorted(found.items())]
+
+
+def prag_scores(
+    run: Path, config: Config, questions: Path, *, recipe: Recipe, cells: Cells, name: str
+) -> dict[str, Any]:
+    """Trains and asks each passage's LoRA; what is done is kept.
+
+    Args:
+        run: whose corpus is augmented.
+        config: of the base model, and of an expert's rank, scale and targets.
+        questions: a question file.
+        recipe: of the training.
+        cells: where each passage's scores are kept.
+        name: of the recipe and the questions.
+    """
+    rival: Prag | None = None
+    found = []
+    for record, asked in questions_by_passage(run, questions):
+
+        def measure(record: Record = record, asked: list[Question] = asked) -> dict[str, Any]:
+            nonlocal rival
+            rival = rival or Prag(config)
+            examples, loss = rival.train(record, recipe, seed=record.passage.id)
+            pairs = zip(rival.answers(asked), asked, strict=True)
+            scores = [score(answer, question.answers) for answer, question in pairs]
+            return {
+                "f1": [each.f1 for each in scores],
+                "contains": [float(each.contains) for each in scores],
+                "examples": examples,
+                "loss": loss,
+                "bytes": rival.bytes_a_passage,
+            }
+
+        key = {"recipe": name, "passage": record.passage.key}
+        found.append(cells.measured(key, measure))
+    f1 = [value for each in found for value in each["f1"]]
+    contains = [value for each in found for value in each["contains"]]
+    return {
+        "f1": sum(f1) / len(f1),
+        "contains": sum(contains) / len(contains),
+        "n": len(f1),
+        "examples_a_passage": sum(each["examples"] for each in found) / len(found),
+        "bytes_a_passage": found[0]["bytes"],
+    }
+
+
+def _plain(text: str) -> str:
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

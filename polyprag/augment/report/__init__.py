@@ -1,0 +1,1 @@
+"""What a corpus's augmentation covers, measured and told."""

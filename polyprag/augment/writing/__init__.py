@@ -1,0 +1,1 @@
+"""What is asked of a model about a passage, and what is kept of its replies."""

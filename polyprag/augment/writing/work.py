@@ -1,0 +1,104 @@
+"""The work on one passage: what is asked about it, and what came of each reply."""
+
+from polyprag.augment.writing.asks import (
+    ITEMS,
+    SPAN,
+    ModelRequest,
+    question_requests,
+    rewrite_requests,
+    span_requests,
+)
+from polyprag.augment.writing.avoided import Avoided
+from polyprag.augment.writing.keep import INSTRUCTION, MALFORMED, Proposed, Sieve
+from polyprag.augment.writing.reading import (
+    proposed_items,
+    proposed_question,
+    proposed_text,
+    without_thinking,
+)
+from polyprag.augment.written import Written
+from polyprag.config import AugmentConfig
+from sharding.corpus.passages import Passage
+
+_TOKENS_AN_ITEM = 56  # of JSON, with a question, an answer and a sentence
+_MOST_AT_ONCE = 12  # questions of a request
+_MORE_SPANS = 1.5  # asked for than wanted: of a small model's questions more are dropped
+
+
+class PassageWork:
+    """Asks about a passage and sifts what comes."""
+
+    def __init__(
+        self, passage: Passage, config: AugmentConfig, *, simple: bool, avoided: Avoided
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            passage: what is written about.
+            config: how much is wanted.
+            simple: one question a request, as a small model can.
+            avoided: questions that nothing may repeat.
+        """
+        self.passage, self._config, self._simple = passage, config, simple
+        self._sieve = Sieve(passage, avoided)
+
+    def question_requests(self) -> list[ModelRequest]:
+        """Returns what is asked first."""
+        wanted = self._config.wanted_qas
+        if not wanted or self.passage.is_removed:
+            return []
+        if self._simple:
+            return span_requests(self.passage, wanted, more=_MORE_SPANS)
+        at_once = min(_MOST_AT_ONCE, max(1, self._config.max_new_tokens // _TOKENS_AN_ITEM))
+        return question_requests(self.passage, wanted, at_once=at_once)
+
+    def rewrite_requests(self) -> list[ModelRequest]:
+        """Returns what is asked then; some rewrites are for questions that were kept."""
+        if self.passage.is_removed:
+            return []
+        return rewrite_requests(
+            self.passage,
+            self._config.wanted_rewrites,
+            questions=[qa.question for qa in self._sieve.qas],
+            simple=self._simple,
+        )
+
+    def take(self, request: ModelRequest, reply: str, *, is_last: bool = True) -> bool:
+        """Keeps what is good in a reply.
+
+        Args:
+            request: what was asked.
+            reply: what the model wrote.
+            is_last: whether it is asked no more; then a reply that says nothing is counted.
+
+        Returns:
+            Whether the reply had what was asked for, good or not.
+        """
+        proposed = _proposed(request, reply)
+        if proposed:
+            self._sieve.add(proposed)
+        elif is_last:
+            said = without_thinking(reply) or reply
+            obeyed = self._sieve.orders.are_in(said)
+            self._sieve.drop(INSTRUCTION if obeyed else MALFORMED, said)
+            return obeyed
+        return bool(proposed)
+
+    def written(self, failure: str | None = None) -> Written:
+        """Returns what is kept and what isn't."""
+        return self._sieve.written(
+            num_qas=self._config.wanted_qas,
+            num_rewrites=self._config.wanted_rewrites,
+            failure=failure,
+        )
+
+
+def _proposed(request: ModelRequest, reply: str) -> list[Proposed]:
+    if request.kind == ITEMS:
+        return proposed_items(reply)
+    if request.kind == SPAN:
+        ask = request.asks[0]
+        question = proposed_question(f"{ask.opening} {reply.strip()}".strip())
+        return [Proposed(question, ask.answer)] if question else []
+    text = proposed_text(reply)
+    return [Proposed("", text)] if text else []

@@ -1,0 +1,132 @@
+"""The teacher at work: prompts with their passage, answers where none is written, distributions.
+
+Its prompts are those of the mode `rag` with the one passage, cut by the same rules.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from polyprag.answering.generation import generate
+from polyprag.config import Config
+from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.examples import Example
+from polyprag.method.prompts import PromptTokenizer
+from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets, join_targets, likeliest
+from polyprag.method.window import QuestionTooLongError, fit_prompt, prompt_tokens
+from sharding.corpus.passages import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class PassageQuestion:
+    """A question for the teacher; without an answer it writes one."""
+
+    passage: Passage
+    question: str
+    answer: str | None
+
+
+class Teacher:
+    """A base model without experts that is asked with the passage before its eyes."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Config
+    ) -> None:
+        """Uses a model that is loaded.
+
+        Args:
+            model: the base, in eval mode.
+            tokenizer: the model's.
+            config: `generation`, `train.teacher_top_k` and `train.max_tokens`.
+
+        Raises:
+            ConfigError: the chat template can't be used.
+        """
+        self._model, self._tokenizer, self._config = model, tokenizer, config
+        self._prompts = PromptTokenizer(tokenizer, config.generation)
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        asked: Sequence[PassageQuestion],
+        *,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> list[TaughtAnswer]:
+        """Returns what it says to each question.
+
+        Args:
+            asked: in any number.
+            progress: is told which share is done.
+        """
+        generation = self._config.generation
+        written = [each.answer for each in asked]
+        blank = [i for i, answer in enumerate(written) if answer is None]
+        if blank:
+            prompts = [self._prompt(asked[i], room=generation.max_new_tokens) for i in blank]
+            said = generate(
+                self._model,
+                self._tokenizer,
+                prompts,
+                config=generation,
+                chat=self._prompts.chat,
+            )
+            for i, answer in zip(blank, said, strict=True):
+                written[i] = answer
+        answers = self._prompts.completion_ids([answer or "" for answer in written])
+        examples = [
+            self._sequence(each, answer) for each, answer in zip(asked, answers, strict=True)
+        ]
+        groups = length_groups(
+            [len(example) for example in examples], self._config.train.max_tokens
+        )
+        found: list[TaughtAnswer | None] = [None] * len(asked)
+        done = 0
+        for group in groups:
+            for i, targets in zip(group, self._say([examples[i] for i in group]), strict=True):
+                found[i] = TaughtAnswer(np.array(answers[i], np.int32), targets)
+            done += len(group)
+            progress(done / len(asked))
+        return [each for each in found if each is not None]
+
+    def _prompt(self, asked: PassageQuestion, *, room: int) -> list[int]:
+        """Returns the prompt's ids, cut so that `room` more tokens fit the model's window."""
+        room = max(room, self._config.generation.max_new_tokens)
+        max_tokens = prompt_tokens(self._model.config, room)
+        try:
+            return fit_prompt(
+                self._prompts, asked.question, passages=[asked.passage], max_tokens=max_tokens
+            )
+        except QuestionTooLongError:  # it loses its beginning, as in training
+            return fit_prompt(self._prompts, asked.question, max_tokens=None)[-(max_tokens or 1) :]
+
+    def _sequence(self, asked: PassageQuestion, answer: list[int]) -> Example:
+        """Returns prompt and answer; what stands for the targets only says where they are."""
+        ids = [*self._prompt(asked, room=len(answer)), *answer]
+        sequence = np.array(ids, np.int32)
+        marks = np.zeros((len(answer), 1))
+        places = TeacherTargets(marks.astype(np.int32), marks.repeat(2, 1).astype(np.float16))
+        return Example(asked.passage.id, sequence, sequence, places)
+
+    def _say(self, examples: Sequence[Example]) -> list[TeacherTargets]:
+        batch, places = (
+            pad_batch(examples, int(self._tokenizer.pad_token_id)),
+            join_targets(examples),
+        )
+        device = self._model.device
+        logits = self._model(
+            input_ids=batch.input_ids.to(device),
+            attention_mask=batch.attention_mask.to(device),
+            use_cache=False,
+        ).logits
+        if places is None:
+            return []
+        rows, at = places.rows.to(device), places.places.to(device)
+        kept = likeliest(logits[rows, at], top_k=self._config.train.teacher_top_k)
+        ends = np.cumsum([len(example.targets or ()) for example in examples])
+        return [
+            TeacherTargets(kept.ids[start:end], kept.log_probs[start:end])
+            for start, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
