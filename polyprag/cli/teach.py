@@ -32,7 +32,7 @@ def command(
     configs: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Have the base model say how it answers with each passage before its eyes.
+    """Ask the base model with each passage in its prompt.
 
     Where train.objective is distill or both, passages learn to make the model say without
     them what it says with them. Asks the questions in RUN/corpus, writes the answers that
