@@ -5,7 +5,6 @@ N passages, Q questions, k retrieved passages, S sites, K experts.
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -118,7 +117,6 @@ class Answerer:
         )
         check_experts(model, pool)
         pool.load_state_dict(encoding.expert_state())
-        trained = encoding.config.generation
         return cls(
             model,
             tokenizer,
@@ -127,12 +125,7 @@ class Answerer:
             pool=pool,
             router=encoding.config.router,
             routed=routed,
-            prompts=replace(
-                config.generation,
-                date=trained.date,
-                instruction=trained.instruction,
-                thinking=trained.thinking,
-            ),
+            prompts=config.generation.told_as(encoding.config.generation),
             judge=Judge(
                 config,
                 calibration=calibration,

@@ -1,7 +1,7 @@
 """How answers are decoded."""
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polyprag.config.checks import one_of, require, require_numbers
 from polyprag.errors import ConfigError
@@ -41,3 +41,9 @@ class GenerationConfig:
                 f"generation.date={self.date!r} can't be used: write a date as YYYY-MM-DD, such as "
                 "2024-07-26"
             ) from None
+
+    def told_as(self, trained: "GenerationConfig") -> "GenerationConfig":
+        """Returns these settings with what a chat template was told in training."""
+        return replace(
+            self, date=trained.date, instruction=trained.instruction, thinking=trained.thinking
+        )
