@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.generation import NewlineEnds, continuations
 from polyprag.augment.prompt import instruction
-from polyprag.augment.writing.asks import ITEMS, SPAN, ModelRequest
+from polyprag.augment.writing.asks import CHECK, ITEMS, SPAN, ModelRequest
 from polyprag.augment.writing.avoided import avoided_in
 from polyprag.augment.writing.work import PassageWork
 from polyprag.augment.written import Written
@@ -23,6 +23,7 @@ from sharding.corpus.passages import Passage
 _DEFAULTS = GenerationConfig()
 _SMALL = 1_000_000_000  # parameters: models below seldom write whole JSON
 _TOKENS_OF_QUESTION = 48
+_PATTERNS = (SPAN, CHECK)  # a text that goes on to the end of its line, in chat models, too
 _TOKENS_MORE = 64  # that a rewrite may have beyond its request's
 
 
@@ -81,6 +82,7 @@ class HFWriter:
                 for passage in block
             ]
             self._ask([(work, request) for work in works for request in work.question_requests()])
+            self._ask([(work, request) for work in works for request in work.check_requests()])
             self._ask([(work, request) for work in works for request in work.rewrite_requests()])
             for at, work in enumerate(works, start=start):
                 yield at, work.written()
@@ -95,7 +97,7 @@ class HFWriter:
             failed = []
             for (work, request), reply in zip(pending, replies, strict=True):
                 # Of a single question there are other wordings to come.
-                is_last = attempt == tries - 1 or request.kind == SPAN
+                is_last = attempt == tries - 1 or request.kind in _PATTERNS
                 if not work.take(request, reply, is_last=is_last) and not is_last:
                     failed.append((work, request))
             pending = failed
@@ -130,7 +132,7 @@ class HFWriter:
                     [ids[i] for i in batch],
                     max_new_tokens=self._new_tokens(kind, len(ids[batch[0]])),
                     temperature=self.config.temperature if turn else 0.0,
-                    stops=(NewlineEnds(self.tokenizer),) if kind == SPAN else (),
+                    stops=(NewlineEnds(self.tokenizer),) if kind in _PATTERNS else (),
                 )
             for i, text in zip(batch, texts, strict=True):
                 replies[i] = text
@@ -141,7 +143,7 @@ class HFWriter:
         most = self.config.max_new_tokens
         if kind == ITEMS:
             return most
-        return min(most, _TOKENS_OF_QUESTION if kind == SPAN else longest + _TOKENS_MORE)
+        return min(most, _TOKENS_OF_QUESTION if kind in _PATTERNS else longest + _TOKENS_MORE)
 
     def _request_ids(self, request: ModelRequest) -> list[int]:
         """Returns the request's token ids, the passage cut where the window is too short for it."""
@@ -149,7 +151,8 @@ class HFWriter:
 
         def ids_with(num_characters: int) -> list[int]:
             text = instruction(request, num_characters=num_characters, chat=self._chat)
-            return (self._patterns if request.kind == SPAN else self._requests).ids([text])[0]
+            uses = self._patterns if request.kind in _PATTERNS else self._requests
+            return uses.ids([text])[0]
 
         ids = longest_that_fits(ids_with, len(request.passage.text), room=max_tokens)
         if max_tokens is not None and len(ids) > max_tokens:

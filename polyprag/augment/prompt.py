@@ -10,7 +10,15 @@ from typing import Any
 
 from msgspec import structs
 
-from polyprag.augment.writing.asks import CONDITIONED, IMPLICATIONS, ITEMS, SPAN, Ask, ModelRequest
+from polyprag.augment.writing.asks import (
+    CHECK,
+    CONDITIONED,
+    IMPLICATIONS,
+    ITEMS,
+    SPAN,
+    Ask,
+    ModelRequest,
+)
 from polyprag.augment.writing.subjects import subject_of
 from polyprag.method.window import first_characters
 from sharding.corpus.passages import Augmentation, Passage
@@ -68,6 +76,8 @@ def instruction(
     """
     if request.kind == SPAN:
         return _span(request.passage, request.asks[0])
+    if request.kind == CHECK:
+        return _check(request.passage, request.asks[0], request.question)
     passage = request.passage
     if num_characters is not None:
         passage = structs.replace(passage, text=_part(request, num_characters))
@@ -152,10 +162,31 @@ def _part(request: ModelRequest, num_characters: int) -> str:
 
 
 def _span(passage: Passage, ask: Ask) -> str:
-    sentence = " ".join(ask.context.split()[:_WORDS_OF_SENTENCE])
-    title = " ".join(passage.title.split()) or subject_of(passage) or ""
-    shown = []
-    for about, text, answer, question in (*_PATTERN, (title, sentence, ask.answer, ask.opening)):
-        lead = f"{about}: " if about else ""
-        shown.append(f"Text: {lead}{text}\nAnswer: {answer}\nQuestion: {question}".rstrip())
+    shown = [
+        f"Text: {_told(about, text)}\nAnswer: {answer}\nQuestion: {question}".rstrip()
+        for about, text, answer, question in (
+            *_PATTERN,
+            (_title(passage), ask.context, ask.answer, ask.opening),
+        )
+    ]
     return "\n\n".join(shown)
+
+
+def _check(passage: Passage, ask: Ask, question: str) -> str:
+    shown = [
+        f"Text: {_told(about, text)}\nQuestion: {asked}\nAnswer: {answer}".rstrip()
+        for about, text, answer, asked in (
+            *_PATTERN,
+            (_title(passage), ask.context, "", question),
+        )
+    ]
+    return "\n\n".join(shown)
+
+
+def _title(passage: Passage) -> str:
+    return " ".join(passage.title.split()) or subject_of(passage) or ""
+
+
+def _told(about: str, text: str) -> str:
+    sentence = " ".join(text.split()[:_WORDS_OF_SENTENCE])
+    return f"{about}: {sentence}" if about else sentence

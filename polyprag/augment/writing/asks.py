@@ -9,13 +9,8 @@ from polyprag.augment.writing.targets import AskedSpan, lines_and_sentences, tar
 from sharding.corpus.passages import Passage
 
 # How a request is worded and its reply is read.
-ITEMS, SPAN, REWRITE, IMPLICATIONS, CONDITIONED = (
-    "items",
-    "span",
-    "rewrite",
-    "implications",
-    "conditioned",
-)
+ITEMS, SPAN, CHECK = "items", "span", "check"
+REWRITE, IMPLICATIONS, CONDITIONED = "rewrite", "implications", "conditioned"
 _WORDINGS = 2  # of each target's question, where that leaves none out
 _MOST_WORDINGS = 4
 _REVERSED = 5  # one question of so many is asked from the other side
@@ -55,12 +50,12 @@ class ModelRequest:
     """One thing to say to a model.
 
     Attributes:
-        kind: `items` (several questions as JSON), `span` (one question), or one of the rewrites:
-            `rewrite`, `implications`, `conditioned` (on a question).
+        kind: `items` (several questions as JSON), `span` (one question), `check` (the answer to
+            one), or one of the rewrites: `rewrite`, `implications`, `conditioned` (on a question).
         passage: what it is about.
         asks: for questions; empty: whatever questions fit.
         num_qas: questions wanted.
-        question: what a `conditioned` rewrite answers.
+        question: what is to be answered, shortly or by a `conditioned` rewrite.
         turn: 0 for the first of its kind; later ones are sampled.
     """
 

@@ -48,6 +48,8 @@ _MOST_WORDS_OF_ANSWER = 60
 _SHOWN = 300  # characters of what is dropped
 _ALL_OF = 3  # words of an answer up to which the passage must have every one
 _MOST_OF = 0.75  # the share that it must have of longer ones
+_ALIKE = 0.5  # F1 of two answers
+_MOST_REPEATS = 3  # of three words running in one rewrite
 _SHARE_OF_REWRITE = 0.5  # of a rewrite's words: others are synonyms, or inventions
 
 
@@ -105,6 +107,19 @@ class Sieve:
             reason = self._qa(item) if item.question else self._rewrite(item)
             if reason:
                 self.drop(reason, item.shown())
+
+    def check(self, question: str, answer: str) -> None:
+        """Drops a question that was kept if a model answers it otherwise.
+
+        Args:
+            question: as it was kept.
+            answer: what the model says, which need be only alike.
+        """
+        for qa in self.qas:
+            if qa.question == question and not _are_alike(qa.answer, answer):
+                self.qas.remove(qa)
+                self.drop(UNSUPPORTED, f"{question} -> {qa.answer}, but itself says: {answer}")
+                return
 
     def drop(self, reason: str, text: str) -> None:
         """Notes what isn't kept."""
@@ -176,7 +191,7 @@ class Sieve:
 
     def _rewrite(self, item: Proposed) -> str | None:
         text = on_one_line(_plain(item.answer))
-        if not text or _is_garbled(text):
+        if not text or _is_garbled(text) or _goes_round(text):
             return MALFORMED
         if self.orders.are_in(text) or (is_order(text) and not self.orders.sentences):
             return INSTRUCTION
@@ -231,6 +246,21 @@ def _is_garbled(text: str) -> bool:
     return any("\ud800" <= c <= "\udfff" or c == "\ufffd" for c in text) or not any(
         c.isalnum() for c in text
     )
+
+
+def _goes_round(text: str) -> bool:
+    """Tells whether a text says the same over and over, as models do that don't find an end."""
+    words = plain_words_of(text)
+    runs = Counter(zip(words, words[1:], words[2:], strict=False))
+    return any(count > _MOST_REPEATS for count in runs.values())
+
+
+def _are_alike(answer: str, other: str) -> bool:
+    """Tells whether two answers share at least half of their words, F1."""
+    words = Counter(words_of().terms(answer) + list(_numbers_of(answer)))
+    others = Counter(words_of().terms(other) + list(_numbers_of(other)))
+    common = (words & others).total()
+    return common > 0 and 2 * common >= _ALIKE * (words.total() + others.total())
 
 
 def _says_answer(question: str, answer: str) -> bool:

@@ -1,8 +1,10 @@
 """The work on one passage: what is asked about it, and what came of each reply."""
 
 from polyprag.augment.writing.asks import (
+    CHECK,
     ITEMS,
     SPAN,
+    Ask,
     ModelRequest,
     question_requests,
     rewrite_requests,
@@ -41,6 +43,7 @@ class PassageWork:
         """
         self.passage, self._config, self._simple = passage, config, simple
         self._sieve = Sieve(passage, avoided)
+        self._asks: dict[str, Ask] = {}  # of single questions
 
     def question_requests(self) -> list[ModelRequest]:
         """Returns what is asked first."""
@@ -51,6 +54,18 @@ class PassageWork:
             return span_requests(self.passage, wanted, more=_MORE_SPANS)
         at_once = min(_MOST_AT_ONCE, max(1, self._config.max_new_tokens // _TOKENS_AN_ITEM))
         return question_requests(self.passage, wanted, at_once=at_once)
+
+    def check_requests(self) -> list[ModelRequest]:
+        """Returns the questions that were asked for alone, each to be answered from its sentence.
+
+        A small model often writes a question that its span doesn't answer, in words that are all
+        the passage's. Where it doesn't answer it so itself, the question goes.
+        """
+        return [
+            ModelRequest(CHECK, self.passage, (self._asks[qa.question],), question=qa.question)
+            for qa in self._sieve.qas
+            if qa.question in self._asks
+        ]
 
     def rewrite_requests(self) -> list[ModelRequest]:
         """Returns what is asked then; some rewrites are for questions that were kept."""
@@ -74,9 +89,15 @@ class PassageWork:
         Returns:
             Whether the reply had what was asked for, good or not.
         """
+        if request.kind == CHECK:
+            self._sieve.check(request.question, reply)
+            return True
         proposed = _proposed(request, reply)
         if proposed:
+            num_before = len(self._sieve.qas)
             self._sieve.add(proposed)
+            if request.kind == SPAN and len(self._sieve.qas) > num_before:
+                self._asks[self._sieve.qas[-1].question] = request.asks[0]
         elif is_last:
             said = without_thinking(reply) or reply
             obeyed = self._sieve.orders.are_in(said)

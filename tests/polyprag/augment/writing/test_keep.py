@@ -190,6 +190,31 @@ def test_rewrites_that_invent_or_repeat_are_dropped() -> None:
     assert [each.reason for each in sieve.dropped] == reasons
 
 
+@pytest.mark.parametrize(
+    ("said", "is_kept"),
+    [
+        ("3 May 1931", True),
+        ("On May 3, 1931.", True),
+        ("1931", True),  # two of four words: F1 .5
+        ("Rotterdam", False),
+        ("4 June 1940", False),
+        ("", False),
+    ],
+)
+def test_a_question_goes_that_a_model_answers_otherwise(said: str, is_kept: bool) -> None:
+    sieve = sift(KITE, ("When was FC Kite founded?", "3 May 1931"))
+    sieve.check("When was FC Kite founded?", said)
+    assert bool(sieve.qas) == is_kept
+    assert [each.reason for each in sieve.dropped] == ["unsupported"] * (not is_kept)
+
+
+def test_a_rewrite_that_goes_round_is_dropped() -> None:
+    text = "FC Kite is a football club from Rotterdam. "
+    sieve = sift(KITE, ("", text * 5), ("", text))
+    assert sieve.rewrites == [text.strip()]
+    assert [each.reason for each in sieve.dropped] == ["malformed"]
+
+
 def test_more_than_the_budget_leaves_one_question_of_each_answer_first() -> None:
     sieve = sift(
         KITE,
