@@ -172,9 +172,9 @@ def test_added_passages_learn_of_a_teacher_where_the_others_did(
 ) -> None:
     rewrite_partitions(
         grown / "corpus",
-        asked_about,
+        lambda partition: asked_about,
         needs=lambda partition: partition.index > 2,
-        describe={"backend": "rules", "num_rewrites": 1, "num_qas": 3},
+        describe=lambda: {"backend": "rules", "num_rewrites": 1, "num_qas": 3},
         count=counts_of,
     )
     other = tmp_path / "other"

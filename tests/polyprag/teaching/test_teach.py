@@ -86,9 +86,9 @@ def augmented(records: list[Record]) -> list[Record]:
 def rewrite(run: Path, transform: Callable[[list[Record]], list[Record]], *which: int) -> None:
     rewrite_partitions(
         run / "corpus",
-        transform,
+        lambda partition: transform,
         needs=lambda partition: not which or partition.index in which,
-        describe={"backend": "rules"},
+        describe=lambda: {"backend": "rules"},
         count=counts_of,
     )
 
