@@ -39,7 +39,7 @@ from sharding.change.growth import append_passages
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 from sharding.corpus.reader import Corpus
-from sharding.corpus.rewrite import rewrite_partitions
+from sharding.corpus.rewrite import Rewritten, rewrite_partitions
 from sharding.rows.file import save_rows
 from sharding.rows.part import without_moments
 from sharding.shown_progress import Advance
@@ -172,7 +172,7 @@ def test_added_passages_learn_of_a_teacher_where_the_others_did(
 ) -> None:
     rewrite_partitions(
         grown / "corpus",
-        lambda partition: asked_about,
+        lambda partition: lambda records: Rewritten(asked_about(records)),
         needs=lambda partition: partition.index > 2,
         describe=lambda: {"backend": "rules", "num_rewrites": 1, "num_qas": 3},
         count=counts_of,

@@ -37,7 +37,7 @@ from sharding.change.removal import remove_passages
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import QA, Augmentation, Passage, Record
 from sharding.corpus.reader import Corpus
-from sharding.corpus.rewrite import rewrite_partitions
+from sharding.corpus.rewrite import Rewritten, rewrite_partitions
 from sharding.ingest.prepare import prepare
 from sharding.shown_progress import show_nothing
 from sharding.task_pool import InlinePool
@@ -86,7 +86,7 @@ def augmented(records: list[Record]) -> list[Record]:
 def rewrite(run: Path, transform: Callable[[list[Record]], list[Record]], *which: int) -> None:
     rewrite_partitions(
         run / "corpus",
-        lambda partition: transform,
+        lambda partition: lambda records: Rewritten(transform(records)),
         needs=lambda partition: not which or partition.index in which,
         describe=lambda: {"backend": "rules"},
         count=counts_of,
