@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.generation import generate
 from polyprag.augment.corpus import augment_corpus
+from polyprag.augment.written import Written
 from polyprag.cli import main
 from polyprag.config import Config, GenerationConfig
 from polyprag.config.files import save_config
@@ -38,7 +39,7 @@ from sharding.storage.files import sha256_of
 QUESTIONS = ["Where was Anna Smith born?", "When was Hugo Smith born?"]
 
 
-def written(passages: Sequence[Passage]) -> list[Augmentation]:
+def written(passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
     """Six questions on each passage."""
     wordings = (
         "Where was {} Smith born?",
@@ -48,13 +49,9 @@ def written(passages: Sequence[Passage]) -> list[Augmentation]:
         "What year was {} Smith born in?",
         "Who is {} Smith?",
     )
-    return [
-        Augmentation(
-            rewrites=(),
-            qas=tuple(QA(asked.format(passage.title), "Oslo", "Oslo.") for asked in wordings),
-        )
-        for passage in passages
-    ]
+    for number, passage in enumerate(passages):
+        qas = tuple(QA(asked.format(passage.title), "Oslo", "Oslo.") for asked in wordings)
+        yield number, Written(Augmentation(rewrites=(), qas=qas))
 
 
 @pytest.fixture
@@ -65,7 +62,7 @@ def augmented_run(
     original, config = encoded_run
     run = tmp_path / "run"
     shutil.copytree(original, run)
-    monkeypatch.setattr("polyprag.augment.corpus._writer", lambda config: written)
+    monkeypatch.setattr("polyprag.augment.work.partition.writer_of", lambda config: written)
     augment_corpus(run, config)
     build_index(run, config)
     save_config(config, run)

@@ -431,7 +431,7 @@ def test_the_date_in_a_chat_template_is_the_runs_and_not_todays(
         lambda _, args, inputs: seen.append(inputs["input_ids"][0].tolist()), with_kwargs=True
     )
     passage = Passage(0, "k", "Ada", "A text.")
-    generation = replace(config.generation, date="2031-12-01")
+    generation = replace(config.generation, date="2031-12-01", instruction="")
     Teacher(model, tokenizer, replace(config, generation=generation)).answer(
         [PassageQuestion(passage, "Who?", "Ada")]
     )

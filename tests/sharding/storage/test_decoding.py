@@ -14,6 +14,10 @@ from sharding.storage.decoding import convert, decode, line_of, shown_json, stri
 NOT_WRITTEN = {  # what they make is hashed, compared, or sent to another worker
     "cluster/parallel/collectives.py",
     "polyprag/augment/prompt.py",
+    "polyprag/augment/pairs/read.py",
+    "polyprag/augment/work/replies.py",  # written, but of strings alone
+    "polyprag/augment/writing/completions.py",
+    "polyprag/teaching/task.py",
     "polyprag/evaluation/questions.py",
     "polyprag/growth/rows_task.py",
     "polyprag/retrieval/building/segment.py",
