@@ -126,9 +126,11 @@ def check_bare(run: str, command: str, *, allow: bool) -> None:
         RunError: see `polyprag.augment.bare.refuse_bare`.
     """
     from polyprag.augment.bare import refuse_bare
-    from sharding.corpus.manifest import CorpusManifest
-    from sharding.storage.files import join
+    from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
+    from sharding.storage.files import exists, join
 
+    if not exists(join(run, "corpus", MANIFEST_NAME)):
+        return  # what trains says what comes first
     refuse_bare(
         run,
         CorpusManifest.load(join(run, "corpus")),

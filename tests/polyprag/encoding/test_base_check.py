@@ -81,7 +81,7 @@ def test_add_refuses_before_the_corpus_has_grown(run: tuple[Path, Config], other
     assert refused.exit_code == 2 and "other weights" in refused.stderr
     assert CorpusManifest.load(directory / "corpus").num_passages == before
     assert "other" not in (directory / "config.yaml").read_text()
-    added = command("add", directory, new, "add.steps=1", "--workers", "1")
+    added = command("add", directory, new, "add.steps=1", "--workers", "1", "--allow-bare")
     assert added.exit_code == 0, added.output
     assert CorpusManifest.load(directory / "corpus").num_passages == before + 1
     with pytest.raises(RunError, match="other weights"):
