@@ -103,7 +103,8 @@ def test_a_corpus_that_is_not_augmented_is_planned_with_estimates(
     # The rules themselves were asked, for every passage of so small a corpus.
     assert abs(exact.forecast.examples.whole - estimated) <= 4
 
-    by_model = load_config([], [*workplace.overrides(), "augment.backend=hf", "augment.num_qas=2"])
+    model = ["augment.backend=hf", "augment.num_qas=2", "augment.num_rewrites=1"]
+    by_model = load_config([], [*workplace.overrides(), *model])
     prepare([str(source)], tmp_path / "hf" / "corpus", partition_size=6)
     asked = plan_run(str(tmp_path / "hf"), by_model)
     assert asked.forecast.examples.whole == 20 * (2 * 2 + 2)

@@ -204,7 +204,7 @@ def test_other_settings_are_told_with_what_they_would_redo(run: Path, failing: s
     assert refused.exit_code == 2
     assert "4 of 4 passages were written about with other settings" in refused.stderr
     assert "--overwrite writes them again" in refused.stderr
-    assert load_config(run_dir=run).augment.num_qas == 3
+    assert load_config(run_dir=run).augment.num_qas is None
     assert polyprag("augment", run, "augment.num_qas=5", "--overwrite").exit_code == 0
     assert load_config(run_dir=run).augment.num_qas == 5
     assert polyprag("augment", run, "--overwrite", "--keep").exit_code == 2
