@@ -49,6 +49,7 @@ def make(directory: Path = DIRECTORY) -> dict[str, Path]:
         else:
             temporary.unlink(missing_ok=True)
             _linked(source, temporary)
+            place.unlink(missing_ok=True)  # of two links to one file the first would stay
         os.replace(temporary, place)
     return {name: directory / name for name in found}
 

@@ -141,4 +141,8 @@ def abstention_settings(config: Config, *, top_k: int | None = None) -> dict[str
         "retrieval.reranker": retrieval.reranker,
         "retrieval.top_k": retrieval.top_k if top_k is None else top_k,
         "generation.prompt": config.generation.prompt,
+        "generation.instruction": config.generation.instruction,
+        "generation.max_new_tokens": config.generation.max_new_tokens,
+        "model.path": config.model.path,
+        "model.revision": config.model.revision,
     }

@@ -126,7 +126,9 @@ def augment_corpus(
         )
     except _OutageError:
         manifest = CorpusManifest.load(corpus_dir)
-    if not any(_is_lacking(partition) for partition in manifest.partitions):
+    # Until the first shard is written anew, those of before are all there, and lack nothing.
+    is_begun = came.failures and is_overwriting(run)
+    if not is_begun and not any(_is_lacking(partition) for partition in manifest.partitions):
         ends(run)
     if not is_overwriting(run):
         _forget_kept(run, manifest)
@@ -212,8 +214,9 @@ def _open_passages(run_dir: str, manifest: CorpusManifest, came: Came) -> OpenPa
         if len(came.failures) > _WORDS
         else ""
     )
+    number = num_open(manifest) or came.failures.total()  # of shards that stay as they are
     return OpenPassagesError(
-        f"{join(run_dir, 'corpus')}: {num_open(manifest):,} of {_num_live(manifest):,} passages "
-        f"are open, for which nothing usable came: {words}{more}. What came is kept: run "
-        f"`polyprag augment {run_dir}` again, which asks for those alone"
+        f"{join(run_dir, 'corpus')}: {number:,} of {_num_live(manifest):,} passages are open, for "
+        f"which nothing usable came: {words}{more}. What came is kept: run the same command "
+        "again, with all its settings and options, and it asks for those alone"
     )

@@ -95,9 +95,10 @@ def calibrate(
                 f"prompts than {join(results_dirs[0], 'evaluation.json')}: evaluate both alike"
             )
         settings = about["abstention_settings"]
+        scored = read_json(join(directory, "results.json"))  # others are of an earlier evaluation
         for mode in MODES:
             path = join(directory, f"predictions-{mode}.jsonl")
-            if mode not in CONTROLS and exists(path):
+            if mode not in CONTROLS and mode in scored and exists(path):
                 lines.setdefault(mode, []).extend(_read(path))
     modes: dict[str, CalibratedRule] = {}
     left_out: dict[str, str] = {}
@@ -154,7 +155,7 @@ def fit_rule(
     confidences_n = np.zeros(len(f1_n))
     confidences_n[usable_n] = _out_of_fold(X_mF, f1_m)
     threshold = _threshold(confidences_n, f1_n, target)
-    trusted_n = confidences_n >= threshold
+    trusted_n = usable_n & (confidences_n >= threshold)
     weights_F, intercept = _fit(X_mF, f1_m)
     return CalibratedRule(
         weights=dict(zip(names, weights_F.tolist(), strict=True)),
@@ -211,7 +212,14 @@ def _threshold(confidences_n: Numbers, f1_n: Numbers, target: Target) -> float:
     """Returns the least confidence of a trusted answer."""
     falling_n = np.sort(confidences_n)[::-1]
     if target.coverage is not None:
-        return float(falling_n[max(1, round(target.coverage * len(falling_n))) - 1])
+        least = float(falling_n[max(1, round(target.coverage * len(falling_n))) - 1])
+        if least == 0:
+            share = float((falling_n > 0).mean())
+            raise ConfigError(
+                f"--coverage {target.coverage:g}: only {share:.0%} of the answers have a passage "
+                "and words, and no others are trusted: ask for less"
+            )
+        return least
     if target.f1 is None:
         return _LIKELY
     means_n = means_of_surest(confidences_n, f1_n)

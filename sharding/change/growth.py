@@ -30,8 +30,9 @@ from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
-from sharding.ingest.rows import OnError
-from sharding.ingest.sources import expand
+from sharding.ingest.rows import DOCUMENT_FAULTS, OnError
+from sharding.ingest.sources import SourceFile, expand
+from sharding.ingest.splits import SplitInfo
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join, remove_directory
@@ -123,7 +124,7 @@ def append_passages(
         corpus,
         splits,
         repeated=repeated,
-        documents=[file.name for file in files if file.is_document],
+        documents=_read_whole(files, splits),
         pool=pool,
         show=show,
     )
@@ -199,6 +200,16 @@ def _options(
     words = had_words if chunk_words is None else chunk_words or None
     drop = had_drop if drop_duplicates is None else drop_duplicates
     return ParseOptions(fields or had, words, drop, quoting=had_quoting)
+
+
+def _read_whole(files: Sequence[SourceFile], splits: Sequence[SplitInfo]) -> list[str]:
+    """Returns the names of the documents whose passages are all that they have now.
+
+    There are none where one couldn't be read: its passages would count as gone.
+    """
+    if any(split.skipped.keys() & DOCUMENT_FAULTS for split in splits):
+        return []
+    return [file.name for file in files if file.is_document]
 
 
 def _changed(corpus: Corpus, parsed: Sequence[ParsedFile], known: Known) -> CorpusError:

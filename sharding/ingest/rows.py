@@ -28,6 +28,7 @@ _FATAL = {
 }
 _LEAVE_OUT = "mend the file, or leave such lines out with --on-error skip"
 _LEAVE_OUT_FILE = "mend it, or leave such documents out with --on-error skip"
+DOCUMENT_FAULTS = frozenset(("not UTF-8", "document not readable", "document too large"))
 _REMEDIES = {
     "bad UTF-8": f"{_LEAVE_OUT}; {TO_UTF8}",
     "not UTF-8": "or leave such documents out with --on-error skip",

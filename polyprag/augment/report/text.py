@@ -100,7 +100,8 @@ def _dropped_lines(coverage: Covered, came: Came | None) -> list[str]:
 def _advice(run: str, coverage: Covered) -> list[str]:
     """Returns what to do."""
     if coverage.num_open:
-        return [f"next: polyprag augment {run}, which asks about the open passages alone"]
+        again = f"polyprag augment {run}, with the same settings and options as before"
+        return [f"next: {again}: it asks about the open passages alone"]
     lines = []
     more = (
         "a model writes about all of a text (augment.backend=hf or openai, with --overwrite), and "

@@ -13,6 +13,7 @@ from polyprag.augment.writing.injected import Orders, is_order
 from polyprag.augment.writing.subjects import Subjects, own_terms, without_reference, words_of
 from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
+from sharding.ingest.chunking import count_words
 
 MALFORMED, INSTRUCTION, WITHOUT_SUBJECT = "malformed", "instruction", "no subject"
 UNSUPPORTED, OVERLAP, DUPLICATE = "unsupported", "evaluation overlap", "duplicate"
@@ -42,8 +43,11 @@ _NOT_FOR_NUMBERS = re.compile(
 _NOT_FOR_NAMES = re.compile(
     r"(?:why|how (?:many|much|long|old|often|far)|how (?:did|do|does))\b", re.I
 )
+_ENGLISH = frozenset("the and of is are have has with from by".split())
+_MOST_ELSEWHERE = 2  # of these in a text, from where on it is English
 _OWN_WORDS = 0.5  # the share of a question's words that the passage must have
 _FEWEST_WORDS, _MOST_WORDS = 3, 60  # of a question
+_MARKS = ("?", "\uff1f", "\u061f")  # Latin, Chinese and Japanese, Arabic
 _MOST_WORDS_OF_ANSWER = 60
 _SHOWN = 300  # characters of what is dropped
 _ALL_OF = 3  # words of an answer up to which the passage must have every one
@@ -92,6 +96,7 @@ class Sieve:
     _terms: frozenset[str] = field(init=False)
     _numbers: frozenset[str] = field(init=False)
     _seen: set[str] = field(init=False)
+    _is_english: bool = field(init=False)
 
     def __post_init__(self) -> None:
         told = f"{self.passage.title}\n{self.passage.text}"
@@ -100,6 +105,7 @@ class Sieve:
         self._terms = frozenset(words_of().terms(told))
         self._numbers = frozenset(_numbers_of(told))
         self._seen = {_key(self.passage.text)}
+        self._is_english = len(_ENGLISH & set(self.passage.text.lower().split())) >= _MOST_ELSEWHERE
 
     def add(self, proposed: Iterable[Proposed]) -> None:
         """Keeps or drops items, in their order: of two that are alike the first is kept."""
@@ -212,12 +218,14 @@ class Sieve:
 
         Its first word has a capital in any case.
         """
+        own = own_terms(_ACRONYM.sub(r"\1", question))
+        if not self._is_english:  # of whose words none are known for asking, or for joining others
+            return not own & self._terms
         words = question.split()[1:]
         names = [each for each in words if each.strip("\"'“(‘")[:1].isupper() and len(each) > 1]
         terms = words_of().terms(_ACRONYM.sub(r"\1", " ".join(names)))
         if any(term not in self._terms and not _ASKS.fullmatch(term) for term in terms):
             return True
-        own = own_terms(_ACRONYM.sub(r"\1", question))
         return len(own & self._terms) < _OWN_WORDS * len(own)
 
 
@@ -232,12 +240,10 @@ def _plain(text: str) -> str:
 
 
 def _is_question(question: str) -> bool:
-    words = question.split()
     return (
-        _FEWEST_WORDS <= len(words) <= _MOST_WORDS
-        and question.endswith("?")
-        and question.count("?") == 1
-        and _ASKS.search(question) is not None
+        _FEWEST_WORDS <= count_words(question) <= _MOST_WORDS
+        and question.endswith(_MARKS)
+        and sum(map(question.count, _MARKS)) == 1
     )
 
 

@@ -202,7 +202,7 @@ def test_passages_that_failed_are_open_and_asked_for_alone(run_dir: Path, writin
         augment_corpus(run_dir, MODEL)
     assert failed.value.exit_status == 75
     assert re.search(r"3 of 5 passages are open.*2 x 503 busy; 1 x no choices", str(failed.value))
-    assert f"polyprag augment {run_dir}" in str(failed.value)
+    assert "run the same command again" in str(failed.value)
     manifest = CorpusManifest.load(run_dir / "corpus")
     assert [partition.counts["open"] for partition in manifest.partitions] == [1, 1, 1]
     assert num_open(manifest) == 3
@@ -269,6 +269,20 @@ def test_overwriting_writes_all_again_and_goes_on_where_it_stopped(
     augment_corpus(run_dir, MODEL, overwrite=True)  # done, so all of it once more
     assert writing.asked == [0, 1, 2, 3, 4]
     assert not [path for path in (run_dir / "augment").rglob("*") if path.is_file()]
+
+
+def test_overwriting_the_only_partition_goes_on_after_an_outage(
+    run_dir: Path, tmp_path: Path, writing: Writing
+) -> None:
+    one = tmp_path / "one"
+    prepare([str(tmp_path / "passages.jsonl")], one / "corpus", partition_size=5)
+    augment_corpus(one, Config())
+    writing.fails = {1: "503"}
+    with pytest.raises(OpenPassagesError, match="1 of 5 passages are open"):
+        augment_corpus(one, MODEL, overwrite=True)
+    writing.asked, writing.fails = [], {}
+    assert num_open(augment_corpus(one, MODEL, overwrite=True)) == 0
+    assert writing.asked == [1]
 
 
 def test_an_outage_while_overwriting_loses_nothing_that_was_there(

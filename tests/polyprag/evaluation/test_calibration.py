@@ -82,6 +82,14 @@ def test_answers_without_a_passage_are_never_among_the_trusted() -> None:
     assert rule.rule.confidence(none[0]) == 0
 
 
+def test_a_coverage_that_only_answers_without_a_passage_could_fill_is_refused() -> None:
+    evidence, f1, _ = _answers(60)
+    nothing = [Evidence.of([-0.1], has_passages=False)] * 60
+    with pytest.raises(ConfigError, match="only 50% of the answers"):
+        fit_rule([*evidence, *nothing], [*f1, *[0.0] * 60], Target(coverage=0.9))
+    assert _rule([*evidence, *nothing], [*f1, *[0.0] * 60], Target(coverage=0.4)).coverage == 0.4
+
+
 def test_what_is_not_always_there_is_not_weighed() -> None:
     evidence, f1, _ = _answers(100)
     closed = [Evidence.of([-1.0 - i % 4]) for i in range(100)]
@@ -121,6 +129,8 @@ def test_an_evaluations_files_become_the_runs_calibration(
     evaluated: tuple[Path, Path], tmp_path: Path
 ) -> None:
     run, out = evaluated
+    earlier = (out / "predictions-poly.jsonl").read_text()
+    (out / "predictions-rag.jsonl").write_text(earlier)  # which results.json doesn't have
     made = calibrate(run, [out, out], target=Target())
     assert made.left_out == {} and list(made.abstention.modes) == ["poly"]
     assert made.abstention.modes["poly"].num_questions == 400
@@ -163,6 +173,7 @@ def test_evaluations_with_other_settings_are_not_mixed(
     other = tmp_path / "other"
     other.mkdir()
     (other / "evaluation.json").write_text(json.dumps(about))
+    (other / "results.json").write_text("{}")
     with pytest.raises(RunError, match="evaluate both alike"):
         calibrate(run, [out, other], target=Target())
     with pytest.raises(RunError, match="there are no predictions"):

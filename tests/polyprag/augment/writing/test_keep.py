@@ -53,6 +53,20 @@ def test_good_items_are_kept(question: str, answer: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "question", "answer"),
+    [
+        ("Ada Vik nació en Oslo en 1931.", "¿Dónde nació Ada Vik?", "Oslo"),
+        ("Ada Vik est née à Oslo en 1931.", "Quelle est la ville natale d'Ada Vik ?", "Oslo"),
+        ("Ada Vik wurde 1931 in Oslo geboren.", "Wo wurde Ada Vik geboren?", "Oslo"),
+        ("Ada Vikは1931年にオスロで生まれた。", "Ada Vikはどこで生まれましたか？", "オスロ"),  # noqa: RUF001
+    ],
+)
+def test_questions_in_other_languages_are_kept(text: str, question: str, answer: str) -> None:
+    sieve = sift(Passage(2, "a", "Ada Vik", text), (question, answer))
+    assert [(qa.question, qa.answer) for qa in sieve.qas] == [(question, answer)]
+
+
+@pytest.mark.parametrize(
     ("question", "answer", "reason"),
     [
         ("When was it founded?", "1931", "no subject"),
