@@ -23,6 +23,11 @@ _LEAD_IN = re.compile(
     r"(?: ?\d+)?\s*:\s*)",
     re.I,
 )
+# Where a question begins in a line; not after an initial ("Bruce C. Heezen").
+_BEGINS = re.compile(
+    r"[.!:] +(?=(?:What|Which|Who|Whom|Whose|When|Where|Why|How|In|On|At|By|For|From|To|Is|Are|Was"
+    r"|Were|Do|Does|Did|Can|Could|May|Must|Should|Will|Has|Have)\b)"
+)
 _LISTED = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _Q_AND_A = re.compile(
     r"(?:^|\n)\W*(?:question|q)\W*\d*\W*?[:.][\s*]*(?P<q>[^\n]+\?)\W*\n+\W*(?:short )?"
@@ -62,8 +67,8 @@ def proposed_question(reply: str) -> str:
         line = _LEAD_IN.sub("", line).strip().strip("\"'“”*")
         end = line.find("?")
         if end > 0:
-            start = max(line.rfind(mark, 0, end) + 2 for mark in (". ", "! ", ": "))
-            start = 0 if start == 1 else start
+            starts = [match.end() for match in _BEGINS.finditer(line, 0, end)]
+            start = starts[-1] if starts else 0
             return line[start : end + 1].strip().strip("\"'“”*")
     return ""
 

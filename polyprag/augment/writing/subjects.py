@@ -24,6 +24,12 @@ _NO_SUBJECT = frozenset(
 _PRONOUN = re.compile(
     r"\b(?:he|she|it|they|him|her|his|hers|their|theirs|them|its|this|that one|these|those)\b", re.I
 )
+# "When did he move to Rome?": a name that comes only then isn't his.
+_WHO_IS_MEANT = re.compile(
+    r"\b(?:is|was|are|were|did|does|do|has|had|have|can|could|will|would|should|may|must) "
+    r"(?:he|she|it|they)\b",
+    re.I,
+)
 # "the company" names nothing to somebody who hasn't the passage.
 _ABOUT_THE_TEXT = re.compile(
     r"\b(?:passage|text|excerpt|paragraph|article|document|snippet|sentence|above|below|following"
@@ -154,7 +160,12 @@ class Subjects:
         words = words_of()
         asked = set(words.terms(question)) - set(words.terms(answer))
         own = asked - _asking_terms()
-        if asked & self.title or _named(question, own & self.text):
+        if asked & self.title:
+            return True
+        pronoun = _WHO_IS_MEANT.search(question)
+        if pronoun and not _named(question[: pronoun.start()], own & self.text):
+            return False
+        if _named(question, own & self.text):
             return True
         if self.is_of_one or _PRONOUN.search(question):
             return False

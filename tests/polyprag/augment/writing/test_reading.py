@@ -91,6 +91,8 @@ def test_no_items_are_none(reply: str) -> None:
         ("1. Where was Ada born? (London)", "Where was Ada born?"),
         ("Question: Where was Ada born? Or Bo?", "Where was Ada born?"),
         ("<think>Who?</think>\n**Where was Ada born?**", "Where was Ada born?"),
+        ("When was Ada C. Byrd born?", "When was Ada C. Byrd born?"),
+        ("Here you are. When was Ada C. Byrd born?", "When was Ada C. Byrd born?"),
         ("Ada was born in London.", ""),
         ("<think>Where was Ada born?", ""),
     ],
