@@ -1,6 +1,6 @@
 """A run's corpus augmented partition by partition; what is done isn't done again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,21 @@ from polyprag.augment.work.partition import Came, PartitionWork
 from polyprag.augment.work.replies import drop_replies, partitions_with_replies, settings_digest
 from polyprag.augment.work.writers import forget_endpoint
 from polyprag.config import Config
+from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import TRY_AGAIN, RunError
 from polyprag.method.examples import count_examples
+from polyprag.run_dir import CORPUS, ENCODING
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.passages import QA, Record
 from sharding.corpus.rewrite import rewrite_partitions
-from sharding.storage.files import join
+from sharding.storage.files import exists, join
 from sharding.task_pool import TaskPool
 
 # Beside the kinds of example, a partition's counts have the passages without any rewrite and
 # question, and those of them that are open: nothing has come for them yet.
 _WITHOUT, _OPEN = "without_augmentation", "open"
 _OUTAGE = 64  # passages in whole partitions that failed one after another: nothing more is asked
+_CHECKPOINTS, _ALL = "checkpoints", 1 << 62  # passages of which any may have been trained with
 _WORDS = 3  # kinds of failure that an error names
 
 Pairs = Mapping[int, Mapping[int, tuple[QA, ...]]]  # by partition and passage id
@@ -135,6 +138,42 @@ def augment_corpus(
     if came.failures:
         raise _open_passages(run, manifest, came)
     return manifest
+
+
+def refuse_what_is_trained(
+    run_dir: str | Path, *, pairs: Collection[int] = (), overwrite: bool = False
+) -> None:
+    """Refuses to write about passages that an encoding or a checkpoint was trained with.
+
+    Neither would belong to the corpus any more. Partitions that joined it since may be written.
+
+    Args:
+        run_dir: RUN.
+        pairs: the partitions that own pairs join.
+        overwrite: whether all is written anew.
+
+    Raises:
+        RunError: some of what is to be written was trained with.
+    """
+    encoding, checkpoint = (join(run_dir, name, MANIFEST_NAME) for name in (ENCODING, _CHECKPOINTS))
+    if exists(encoding):
+        trained = EncodingManifest.load(join(run_dir, ENCODING)).num_passages
+    elif exists(checkpoint):
+        trained = _ALL
+    else:
+        return
+    changed = [
+        partition.index
+        for partition in CorpusManifest.load(join(run_dir, CORPUS)).partitions
+        if partition.first_id < trained
+        and (overwrite or _is_lacking(partition) or partition.index in pairs)
+    ]
+    if changed:
+        raise RunError(
+            f"{run_dir}: was trained with {len(changed):,} of the partitions that would change (the "
+            f"first is {changed[0]}): its encoding, checkpoint and index would be of no use any "
+            "more. Prepare another RUN, or delete encoding, checkpoints and index of this one first"
+        )
 
 
 class _Counting:

@@ -119,7 +119,7 @@ def _augment(
     use_ray: bool,
 ) -> None:
     """Writes, on the workers that the backend can use."""
-    from polyprag.augment.corpus import augment_corpus
+    from polyprag.augment.corpus import augment_corpus, refuse_what_is_trained
     from polyprag.progress import progress
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
@@ -132,6 +132,8 @@ def _augment(
             f"augment.backend={backend} works in this process: leave --workers and --ray away, or "
             "choose augment.backend=rules or hf"
         )
+    pairs = matched.pairs if matched is not None else {}
+    refuse_what_is_trained(run, pairs=pairs, overwrite=overwrite)
     num_passages = CorpusManifest.load(join(run, "corpus")).num_passages
     on_ray = is_parallel and is_on_ray(config.cluster, use_ray)
     with (
@@ -145,7 +147,7 @@ def _augment(
             config,
             overwrite=overwrite,
             keep=keep,
-            pairs=matched.pairs if matched is not None else {},
+            pairs=pairs,
             came=came,
             progress=advance,
             pool=pool,

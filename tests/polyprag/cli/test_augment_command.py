@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,6 +209,22 @@ def test_other_settings_are_told_with_what_they_would_redo(run: Path, failing: s
     assert polyprag("augment", run, "augment.num_qas=5", "--overwrite").exit_code == 0
     assert load_config(run_dir=run).augment.num_qas == 5
     assert polyprag("augment", run, "--overwrite", "--keep").exit_code == 2
+
+
+def test_what_was_trained_with_is_not_changed(run: Path, failing: set[str], tmp_path: Path) -> None:
+    assert polyprag("augment", run, *MODEL).exit_code == 0
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "manifest.json").write_text("{}")
+    before = CorpusManifest.load(run / "corpus")
+    pairs = tmp_path / "qa.jsonl"
+    pairs.write_text(json.dumps({"key": "lamp", "question": "What hangs?", "answer": "The lamp"}))
+    for more in (["--overwrite"], ["--qa", pairs]):
+        refused = polyprag("augment", run, *more)
+        assert refused.exit_code == 2 and "was trained with" in refused.stderr
+    assert CorpusManifest.load(run / "corpus") == before
+    assert polyprag("augment", run).exit_code == 0  # nothing is left to write
+    shutil.rmtree(run / "checkpoints")
+    assert polyprag("augment", run, "--qa", pairs).exit_code == 0
 
 
 def test_a_job_takes_the_flag_and_the_file_along(
