@@ -170,9 +170,9 @@ def refuse_what_is_trained(
     ]
     if changed:
         raise RunError(
-            f"{run_dir}: was trained with {len(changed):,} of the partitions that would change (the "
-            f"first is {changed[0]}): its encoding, checkpoint and index would be of no use any "
-            "more. Prepare another RUN, or delete encoding, checkpoints and index of this one first"
+            f"{run_dir}: was trained with {len(changed):,} of the partitions that would change "
+            f"(the first is {changed[0]}): its encoding, checkpoint and index would be of no use any "
+            "more. Prepare another RUN, or delete this one's encoding, checkpoints and index first"
         )
 
 

@@ -14,7 +14,8 @@ _TEXT = ("context", "text", "passage", "passage_text", "contents", "paragraph", 
 _TITLE = ("title", "passage_title", "document_title", "doc_title")
 _ID = "id"  # the passage's where nothing else tells of it; else most often the question's own
 _WANTED = (
-    f"a pair has a question ({', '.join(_QUESTION)}), an answer ({', '.join(_ANSWER)}) and its "
+    f"a pair has a question ({', '.join(_QUESTION)}), its answer ({', '.join(_ANSWER)}) unless the "
+    "teacher is to write it, and its "
     f"passage's key ({', '.join((*_KEY, _ID))}), text ({', '.join(_TEXT)}) or title "
     f"({', '.join(_TITLE)})"
 )
@@ -28,19 +29,19 @@ def pair_of(fields: Mapping[str, Any], where: str) -> Pair:
         where: file and line or item.
 
     Raises:
-        PairsError: there is no telling question, answer or passage; names the fields found.
+        PairsError: there is no telling question or passage; names the fields found.
     """
     named = {str(name).strip().casefold(): value for name, value in fields.items()}
     question, answer = _first(named, _QUESTION, where), _first(named, _ANSWER, where)
     key, text, title = (_first(named, names, where) for names in (_KEY, _TEXT, _TITLE))
     if key is None and text is None and title is None:
         key = _first(named, (_ID,), where)
-    for what, value in (("question", question), ("answer", answer)):
-        if value is None:
-            raise PairsError(f"{where}: no {what} among {_named(fields)}; {_WANTED}")
+    if question is None:
+        raise PairsError(f"{where}: no question among {_named(fields)}; {_WANTED}")
     if key is None and text is None and title is None:
         raise PairsError(f"{where}: nothing tells its passage among {_named(fields)}; {_WANTED}")
-    qa = QA(str(question), str(answer), _first(named, _FULL, where) or str(answer))
+    answer = answer or ""  # the teacher writes it (`train.teacher_answers`)
+    qa = QA(question, answer, _first(named, _FULL, where) or answer)
     return Pair(qa, where, key, text, title)
 
 

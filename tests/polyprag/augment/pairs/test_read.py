@@ -88,6 +88,10 @@ def told(pair: Pair) -> tuple[str, str, str | None, str | None, str | None]:
         ("\ufeffkey;question;answer\nk1;Q?;A\n", ("Q?", "A", "k1", None, None)),
         ("title\tquestion\tanswer\nT\tQ?\tA\n", ("Q?", "A", None, None, "T")),
         (
+            '{"key": "k1", "question": "Q?"}',
+            ("Q?", "", "k1", None, None),  # the teacher's to answer
+        ),
+        (
             gzip.compress(b'{"key": "k1", "question": "Q?", "answer": "A"}', mtime=0),
             ("Q?", "A", "k1", None, None),
         ),
@@ -127,9 +131,9 @@ def test_prag_s_files_give_the_pairs_of_every_model_and_not_the_evaluation_s_que
          r"pairs:2: no question among the fields key, qn; a pair has a question \(question, query"),
         ('{"question": "Q?", "answer": "A"}', "pairs:1: nothing tells its passage among the "
          "fields question, answer"),
-        ('{"key": "k", "question": "Q?", "answer": ""}', "pairs:1: no answer among"),
+        ('{"key": "k", "question": "", "answer": "A"}', "pairs:1: no question among"),
         ('{"key": "k", "question": {"x": 1}, "answer": "A"}', "pairs:1: 'question' is dict"),
-        ("key,question\nk1,Q?\n", "pairs:2: no answer among the fields key, question"),
+        ("key,answer\nk1,A\n", "pairs:2: no question among the fields key, answer"),
         ("key,question,answer\nk1,Q?,A,B\n", "pairs:2: it has more fields than the header"),
         ('[{"key": "k",\n "question": }]', "pairs:2: not valid JSON"),
         ('{"key": "k", "question": "Q?", "answer": "A"}\n{"key": \n', "pairs:2: not valid JSON"),
