@@ -172,7 +172,7 @@ def refuse_what_is_trained(
         raise RunError(
             f"{run_dir}: was trained with {len(changed):,} of the partitions that would change "
             f"(the first is {changed[0]}): its encoding, checkpoint and index would be of no use any "
-            "more. Prepare another RUN, or delete this one's encoding, checkpoints and index first"
+            "more; prepare another RUN, or delete its encoding, checkpoints and index first"
         )
 
 
