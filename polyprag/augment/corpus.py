@@ -171,8 +171,8 @@ def refuse_what_is_trained(
     if changed:
         raise RunError(
             f"{run_dir}: was trained with {len(changed):,} of the partitions that would change "
-            f"(the first is {changed[0]}): its encoding, checkpoint and index would be of no use any "
-            "more; prepare another RUN, or delete its encoding, checkpoints and index first"
+            f"(the first is {changed[0]}): its encoding, checkpoint and index would be of no use "
+            "any more; prepare another RUN, or delete its encoding, checkpoints and index first"
         )
 
 
