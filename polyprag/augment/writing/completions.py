@@ -18,7 +18,7 @@ from polyprag.augment.writing.reading import without_thinking
 
 _SHOWN = 300  # characters of a server's words
 _PASSES = frozenset((408, 409, 425, 429))  # beside 5xx: statuses that another try may mend
-_WRONG_PLACE = frozenset((401, 404, 405, 407))  # of the key, the model or the address
+_WRONG_PLACE = frozenset((401, 404, 405, 407, 501))  # of the key, the model or the address
 # Of the client's HTTP library, which isn't the same in all its versions.
 _UNREACHABLE = frozenset(
     ("ConnectError", "UnsupportedProtocol", "InvalidURL", "LocalProtocolError")
@@ -125,7 +125,7 @@ def error_of(error: openai.OpenAIError) -> ReplyError:
         wait = f" (asks to wait {wait_s:.0f} s)" if wait_s and wait_s >= 1 else ""
         return ReplyError(
             f"HTTP {status}{wait}: {words or response.reason_phrase}",
-            passes=status in _PASSES or status >= 500,
+            passes=status in _PASSES or (status >= 500 and status not in _WRONG_PLACE),
             is_setup=status in _WRONG_PLACE,
             is_refusal=400 <= status < 500 and status not in _PASSES,
             retry_after_s=wait_s,

@@ -170,6 +170,7 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "400": (Answer({"error": {"message": "content policy"}}, 400), "HTTP 400: content policy"),
     "401": (Answer({"error": {"message": "key revoked"}}, 401), "HTTP 401: key revoked"),
     "404": (Answer({"error": {"message": "no model m"}}, 404), "HTTP 404: no model m"),
+    "501": (Answer("Unsupported method", 501, "text/plain"), "HTTP 501"),
     "cut": (Answer('{"choices": [', cut=True), "RemoteProtocolError"),
     "silent": (Answer("{}", pause_s=0.6), "no reply in time"),
 }
@@ -203,7 +204,7 @@ def test_an_outage_from_the_start_is_no_success_either(server: Server, fault: st
     assert all(each.failure and each.augmentation == EMPTY for each in found.values())
 
 
-@pytest.mark.parametrize("fault", ["401", "404", "html", "html_as_json"])
+@pytest.mark.parametrize("fault", ["401", "404", "501", "html", "html_as_json"])
 def test_a_wrong_key_model_or_address_ends_at_once(server: Server, fault: str) -> None:
     server.reply = lambda number, before: FAULTS[fault][0]
     with pytest.raises(EndpointError, match=r"augment\.base_url"):
