@@ -1,6 +1,7 @@
 """Work on Ray actors with a GPU each, on a node that says that it has two."""
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,12 @@ def where(task: int) -> tuple[int, int, str]:
     return task, os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
 
 
+def where_slowly(task: int) -> tuple[int, int, str]:
+    """Takes its time: on a busy machine the second actor comes when the first has begun."""
+    time.sleep(1.5)
+    return where(task)
+
+
 def dies_once(path: str) -> str:
     if not os.path.exists(path):
         with open(path, "w"):
@@ -38,7 +45,7 @@ def refuse(task: int) -> None:
 
 
 def test_each_actor_has_a_gpu_and_keeps_its_process() -> None:
-    made = list(RayGpuPool().map(where, range(12)))
+    made = list(RayGpuPool().map(where_slowly, range(12)))
     assert [task for task, _, _ in made] == list(range(12))
     assert len({pid for _, pid, _ in made}) == 2
     assert {gpu for _, _, gpu in made} == {"0", "1"}
