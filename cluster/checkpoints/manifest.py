@@ -48,10 +48,17 @@ _IDENTITY = (
     "generation.instruction",
     "generation.thinking",
 )
-# Which earlier checkpoints don't have.
-_LATER = ("generation.date", "generation.instruction", "generation.thinking")
-# Nor these, but what they were trained with is known.
-_BEFORE = {"train.objective": "answers", "train.teacher_answers": "missing"}
+# Which earlier checkpoints don't have, but what they were trained with is known.
+_BEFORE = {
+    "train.objective": "answers",
+    "train.teacher_answers": "missing",
+    "generation.instruction": "",
+    "generation.thinking": "template",
+}
+# Nor this, and the day of their training is as good as any.
+_LATER = ("generation.date",)
+# What only a chat template is told.
+_OF_CHAT = ("generation.date", "generation.instruction", "generation.thinking")
 
 
 class StateFile(Stored, frozen=True):
@@ -183,8 +190,9 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
     Raises:
         ConfigError: names the first setting that differs, and both ways out.
     """
+    of_template = () if _uses_template(identity) else _OF_CHAT
     for key, value in identity.items():
-        if key in _LATER and key not in checkpoint.identity:
+        if key in of_template or (key in _LATER and key not in checkpoint.identity):
             continue
         before = checkpoint.identity.get(key, _BEFORE.get(key))
         if before == value:
@@ -192,8 +200,9 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
         what = f"{key}={before!r}, and this command has {value!r}"
         ways_out = "restore that"
         if key == _BASE_MODEL:
-            chat = identity["generation.prompt"] != "plain"
-            found = _other_base(before, value, run_dir, chat=chat)
+            found = _other_base(
+                before, value, run_dir, chat=identity["generation.prompt"] != "plain"
+            )
             if found is None:
                 continue
             what, ways_out = found
@@ -207,6 +216,12 @@ def check_identity(checkpoint: CheckpointManifest, identity: dict[str, Any], run
             f"{run_dir} has a checkpoint at step {checkpoint.step} that was trained with {what}; "
             f"{ways_out}, use another run directory, or delete {join(run_dir, 'checkpoints')}"
         )
+
+
+def _uses_template(identity: dict[str, Any]) -> bool:
+    """Tells whether prompts are laid out by a chat template, or may be."""
+    style, base = identity["generation.prompt"], identity.get(_BASE_MODEL)
+    return style == "chat" or (style == "auto" and (base is None or bool(base["chat_template"])))
 
 
 def _other_base(before: Any, value: Any, run_dir: str, *, chat: bool) -> tuple[str, str] | None:

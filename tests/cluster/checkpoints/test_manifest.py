@@ -19,6 +19,7 @@ from cluster.checkpoints.manifest import (
 from cluster.plan.phases import Phase
 from cluster.plan.steps import plan_of
 from polyprag.config import Config, GenerationConfig, TrainConfig
+from polyprag.encoding.base import BaseModel
 from polyprag.errors import ConfigError, RunError
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.stream.plan import Cursor, LaneCursor
@@ -127,12 +128,36 @@ def test_changed_identity_is_named() -> None:
             check_identity(manifest(), identity_of(replace(config, generation=told), CORPUS), "RUN")
 
 
-def test_what_a_chat_template_is_told_is_not_compared_with_a_checkpoint_of_before() -> None:
+def test_a_checkpoint_of_before_goes_on_under_no_instruction_that_it_was_not_trained_with() -> None:
     before = manifest()
     for key in ("generation.date", "generation.instruction", "generation.thinking"):
         del before.identity[key]
-    told = GenerationConfig(date="2031-12-01", instruction="Sing.", thinking="template")
-    check_identity(before, identity_of(replace(Config(), generation=told), CORPUS), "RUN")
+    as_then = GenerationConfig(date="2031-12-01", instruction="", thinking="template")
+    check_identity(before, identity_of(replace(Config(), generation=as_then), CORPUS), "RUN")
+    for told in (replace(as_then, instruction="Sing."), replace(as_then, thinking="never")):
+        with pytest.raises(
+            ConfigError, match=r"trained with generation\.(instruction=''|thinking='t)"
+        ):
+            check_identity(before, identity_of(replace(Config(), generation=told), CORPUS), "RUN")
+
+
+@pytest.mark.parametrize(
+    ("style", "template", "is_told"),
+    [("plain", "c" * 64, False), ("auto", None, False), ("auto", "c" * 64, True)],
+)
+def test_what_a_chat_template_is_told_matters_where_there_is_one(
+    style: str, template: str | None, is_told: bool
+) -> None:
+    base = BaseModel("base", 2, 8, "a" * 64, "b" * 64, "d" * 64, template, {})
+    config = replace(Config(), generation=GenerationConfig(prompt=style))
+    saved = replace_fields(manifest(), identity=identity_of(config, CORPUS, base))
+    told = GenerationConfig(prompt=style, instruction="Sing.", date="2031-12-01")
+    now = identity_of(replace(config, generation=told), CORPUS, base)
+    if not is_told:
+        check_identity(saved, now, "RUN")
+        return
+    with pytest.raises(ConfigError, match=r"generation\.(date|instruction)"):
+        check_identity(saved, now, "RUN")
 
 
 def test_a_checkpoint_of_before_there_was_a_teacher_learnt_answers() -> None:
