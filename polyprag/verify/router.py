@@ -14,8 +14,8 @@ from polyprag.routed.map_file import (
     stale,
 )
 from polyprag.run_dir import INDEX
-from polyprag.verify.files import checksum_problem, size_in, size_problem, sizes_in
-from sharding.checks.problem import Problem, leftovers
+from polyprag.verify.files import checksum_problem, read_described, size_in, size_problem
+from sharding.checks.problem import Problem
 from sharding.shown_progress import ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, exists, join
 
@@ -34,23 +34,25 @@ def verify_router(
         The problems, and what was checked; None where there is no map.
     """
     directory = map_dir(run_dir)
-    url, weights = join(directory, SETTINGS), join(directory, WEIGHTS)
-    sizes = sizes_in(directory)
-    left = [name for name in sizes or () if TEMPORARY_NAME.fullmatch(name)]
-    problems = leftovers(directory, left, what="a writer that was killed")
-    if not exists(url):
-        if exists(weights):
-            problems.append(Problem(url, f"{url}: no such file; {DISTIL_AGAIN}"))
-        return problems, "no settings" if problems else None
-    try:
-        settings = MapSettings.load(directory)
-    except PolypragError as error:
-        return [*problems, Problem(url, str(error))], "no settings that can be read"
+    found = read_described(
+        directory,
+        SETTINGS,
+        load=MapSettings.load,
+        what="settings",
+        is_left=lambda name: bool(TEMPORARY_NAME.fullmatch(name)),
+    )
+    url, weights = found.url, join(directory, WEIGHTS)
+    settings, problems = found.manifest, found.problems
+    if settings is None and not exists(url) and exists(weights):
+        problem = Problem(url, f"{url}: no such file; {DISTIL_AGAIN}")
+        return [*problems, problem], "no settings"
+    if settings is None:
+        return problems, found.summary
     for name in _stale(run_dir, settings):
         problems.append(Problem(url, f"{url}: {name} has changed since; {DISTIL_AGAIN}"))
     with show(settings.num_bytes, "router", unit="bytes") as advance:
-        found = size_in(sizes, WEIGHTS, url=weights)
-        wrong = size_problem(weights, found, num_bytes=settings.num_bytes, remedy=DISTIL_AGAIN)
+        size = size_in(found.sizes, WEIGHTS, url=weights)
+        wrong = size_problem(weights, size, num_bytes=settings.num_bytes, remedy=DISTIL_AGAIN)
         if wrong is None and not quick:
             wrong = checksum_problem(
                 weights, sha256=settings.sha256, remedy=DISTIL_AGAIN, advance=advance

@@ -1,11 +1,10 @@
 """Whether RUN/teacher is whole; what is out of date is asked again before it is used."""
 
-from polyprag.errors import PolypragError
 from polyprag.teaching.manifest import MANIFEST_NAME, PART_NAME, TeachingManifest, teacher_dir
-from polyprag.verify.files import checksum_problem, size_in, size_problem, sizes_in
-from sharding.checks.problem import Problem, leftovers
+from polyprag.verify.files import checksum_problem, read_described, size_in, size_problem
+from sharding.checks.problem import Problem
 from sharding.shown_progress import ShowProgress
-from sharding.storage.files import TEMPORARY_NAME, exists, join
+from sharding.storage.files import TEMPORARY_NAME, join
 
 _AGAIN = "delete RUN/teacher, and run `polyprag teach RUN`"
 
@@ -24,25 +23,24 @@ def verify_teacher(
         The problems, and what was checked; None where there is no teacher.
     """
     directory = teacher_dir(run_dir)
-    url = join(directory, MANIFEST_NAME)
-    sizes = sizes_in(directory)
-    if not exists(url):
-        left = [name for name in sizes or () if _is_ours(name)]
-        problems = leftovers(directory, left, what="a teacher that was stopped")
-        return problems, "no manifest" if left else None
-    try:
-        manifest = TeachingManifest.load(directory)
-    except PolypragError as error:
-        return [Problem(url, str(error))], "no manifest that can be read"
-    named = {part.file for part in manifest.parts}
-    left = [name for name in sizes or () if _is_ours(name) and name not in named]
-    problems = leftovers(directory, left, what="a teacher that was stopped")
+    found = read_described(
+        directory,
+        MANIFEST_NAME,
+        load=TeachingManifest.load,
+        what="manifest",
+        is_left=_is_left,
+        names=lambda manifest: {part.file for part in manifest.parts},
+        left_by="a teacher that was stopped",
+    )
+    manifest, problems = found.manifest, found.problems
+    if manifest is None:
+        return problems, found.summary
     total = sum(part.num_bytes for part in manifest.parts)
     with show(total, "teacher", unit="bytes") as advance:
         for part in manifest.parts:
             file = join(directory, part.file)
-            found = size_in(sizes, part.file, url=file)
-            wrong = size_problem(file, found, num_bytes=part.num_bytes, remedy=_AGAIN)
+            size = size_in(found.sizes, part.file, url=file)
+            wrong = size_problem(file, size, num_bytes=part.num_bytes, remedy=_AGAIN)
             if wrong is None and not quick:
                 wrong = checksum_problem(file, sha256=part.sha256, remedy=_AGAIN, advance=advance)
             if wrong is not None:
@@ -51,5 +49,6 @@ def verify_teacher(
     return problems, f"answers to {questions:,} questions in {len(manifest.parts):,} partitions"
 
 
-def _is_ours(name: str) -> bool:
+def _is_left(name: str) -> bool:
+    """Tells what nobody goes on with; what was asked of a partition, `teach` does."""
     return bool(TEMPORARY_NAME.fullmatch(name) or PART_NAME.fullmatch(name))
