@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 
-from polyprag.answering.generation import generate
+from polyprag.answering.generation import decode_greedily
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question
 from polyprag.method.base_model import load_base
@@ -79,4 +79,7 @@ class Prag:
     def answers(self, questions: Sequence[Question]) -> list[str]:
         """Returns the answers to questions without a passage in the prompt."""
         prompts = self._prompts.prompt_ids([qa_prompt(each.question) for each in questions])
-        return generate(self._model, self._tokenizer, prompts, config=self._config.generation)
+        said = decode_greedily(
+            self._model, self._tokenizer, prompts, config=self._config.generation
+        )
+        return [each.text for each in said]

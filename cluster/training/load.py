@@ -149,6 +149,7 @@ def _load(
         base=base_model,
         vocab_size=vocab_size_of(model),
         cache=cache,
+        num_lanes=-(-data.lanes // distributed.get_world_size()),
     )
     expert_state = None
     if checkpoint is not None:

@@ -227,6 +227,7 @@ class Answerer:
         shown = (
             [hit.passages for hit in found] if found and mode in READS else [()] * len(questions)
         )
+        judges = self.config.answering.abstain != "never"
         said = decode_greedily(
             self.model,
             self.tokenizer,
@@ -235,9 +236,10 @@ class Answerer:
             pool=self.pool,
             gates=mixtures,
             chat=self._prompts.chat,
+            scored=judges,
         )
         evidence, rule = None, self.judge.rule(mode, top_k=k)
-        if self.config.answering.abstain != "never":
+        if judges:
             weighs_alone = all_evidence or "alone_logprob" in (rule.weights or ())
             evidence = evidence_of(
                 questions,

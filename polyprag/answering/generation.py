@@ -38,12 +38,15 @@ class Said:
     Attributes:
         text: stripped, without special tokens.
         ids: its tokens, without the one that ended it.
-        logprobs: of each token, natural, under the mixture and the prompt that it was said with.
+        has_ended: whether the model ended it; else it was cut at the most new tokens.
+        logprobs: of each token, natural, under the mixture and the prompt that it was said with;
+            None where they weren't asked for.
     """
 
     text: str
     ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    has_ended: bool
+    logprobs: tuple[float, ...] | None = None
 
 
 class NewlineEnds(StoppingCriteria):
@@ -115,7 +118,7 @@ def continuations(
         temperature=temperature,
         stops=stops,
     )
-    return list(tokenizer.batch_decode(said, skip_special_tokens=True))
+    return list(tokenizer.batch_decode([ids for ids, _ in said], skip_special_tokens=True))
 
 
 def _continued(
@@ -127,8 +130,11 @@ def _continued(
     temperature: float = 0.0,
     stops: Sequence[StoppingCriteria] = (),
     watching: Sequence[LogitsProcessor] = (),
-) -> list[list[int]]:
-    """Returns the tokens after each prompt, up to what ends a text; see `continuations`."""
+) -> list[tuple[list[int], bool]]:
+    """Returns the tokens after each prompt up to what ends a text, and whether anything ended it.
+
+    See `continuations`.
+    """
     eos_ids = end_token_ids(model, tokenizer)
     pad_id = pad_token_id(model, tokenizer)
     width = max(len(prompt) for prompt in ids)
@@ -156,7 +162,10 @@ def _continued(
     )
     # What ends a text is no part of it, also where the tokenizer takes it for an ordinary token.
     return [
-        list(itertools.takewhile(lambda i: i not in eos_ids, row))
+        (
+            list(itertools.takewhile(lambda i: i not in eos_ids, row)),
+            not set(eos_ids).isdisjoint(row),
+        )
         for row in output_BT[:, width:].tolist()
     ]
 
@@ -177,6 +186,7 @@ def decode_greedily(
     pool: ExpertPool | None = None,
     gates: torch.Tensor | None = None,
     chat: bool = False,
+    scored: bool = False,
 ) -> list[Said]:
     """Returns the greedy continuation of each prompt, in the prompts' order.
 
@@ -189,6 +199,8 @@ def decode_greedily(
         gates: (B, S, K) float32, one mixture a prompt; None decodes with the plain base model.
         chat: the prompts are chat turns; only EOS ends an answer then. A plain answer also ends at
             the first newline.
+        scored: whether the log-probabilities of the tokens are noted, which costs a pass over the
+            vocabulary a token.
 
     Raises:
         ValueError: `gates` without `pool`, or not one mixture a prompt.
@@ -207,36 +219,26 @@ def decode_greedily(
             if pool is None or gates is None
             else pool.gated(gates[batch].to(model.device))
         ):
-            best = _Best()
+            best = _Best() if scored else None
             said = _continued(
                 model,
                 tokenizer,
                 [prompts[i] for i in batch],
                 max_new_tokens=config.max_new_tokens,
                 stops=() if chat else (newline,),
-                watching=(best,),
+                watching=() if best is None else (best,),
             )
-        texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-        for i, text, ids, logprobs in zip(batch, texts, said, best.of_each(), strict=True):
+        texts = tokenizer.batch_decode([ids for ids, _ in said], skip_special_tokens=True)
+        noted = [None] * len(batch) if best is None else best.of_each()
+        for i, text, (ids, has_ended), logprobs in zip(batch, texts, said, noted, strict=True):
             if not chat:
                 text = text.split("\n", 1)[0]
-                ids = list(itertools.takewhile(lambda i: not newline.ends(i), ids))
-            answers[i] = Said(text.strip(), tuple(ids), tuple(logprobs[: len(ids)]))
+                line = list(itertools.takewhile(lambda i: not newline.ends(i), ids))
+                ids, has_ended = line, has_ended or len(line) < len(ids)
+            answers[i] = Said(
+                text=text.strip(),
+                ids=tuple(ids),
+                has_ended=has_ended,
+                logprobs=None if logprobs is None else tuple(logprobs[: len(ids)]),
+            )
     return [answers[i] for i in range(len(prompts))]
-
-
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    *,
-    config: GenerationConfig,
-    pool: ExpertPool | None = None,
-    gates: torch.Tensor | None = None,
-    chat: bool = False,
-) -> list[str]:
-    """Returns the texts of `decode_greedily`."""
-    said = decode_greedily(
-        model, tokenizer, prompts, config=config, pool=pool, gates=gates, chat=chat
-    )
-    return [each.text for each in said]

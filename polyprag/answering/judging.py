@@ -80,7 +80,7 @@ def evidence_of(
 
     Args:
         questions: that were asked.
-        said: the answers.
+        said: the answers, scored.
         alone: the log-probabilities of their tokens for the base model alone; None: not asked for.
         hits: each question's passages; None where nothing was searched.
         index: that they were searched in.
@@ -93,12 +93,19 @@ def evidence_of(
         match = None
         if passages and by_words and index is not None:
             match = index.matched(question, passages[0])
+        # Spaces and control characters may be likely enough, and are no answer.
+        logprobs = () if is_blank(answer.text) else answer.logprobs or ()
         found.append(
             Evidence.of(
-                answer.logprobs,
-                alone=None if alone is None else alone[i],
+                logprobs,
+                alone=None if alone is None or not logprobs else alone[i],
                 has_passages=None if passages is None else len(passages) > 0,
                 match=match,
             )
         )
     return found
+
+
+def is_blank(text: str) -> bool:
+    """Tells whether an answer shows nothing: it is empty, or has spaces and control characters."""
+    return not any(letter.isprintable() and not letter.isspace() for letter in text)

@@ -1,5 +1,7 @@
 """The manifest of RUN/teacher: who the teacher was, and what it has said of each partition."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +21,10 @@ TEACHER = "teacher"
 PART_NAME = re.compile(r"part-(\d{5,})-([0-9a-f]{12})\.safetensors")
 _FORMAT, _VERSION = "polyprag-teacher", 1
 _NO_MATTER = ("generation.batch_size",)  # how many are asked at once
+# These decide for each partition by itself whether it is asked again; see `TaughtPart`.
+_ANSWERS, _MOST_TOKENS = "train.teacher_answers", "generation.max_new_tokens"
+# What only a chat template is told.
+_OF_CHAT = ("generation.date", "generation.instruction", "generation.thinking")
 
 
 class TaughtPart(Stored, frozen=True):
@@ -34,6 +40,11 @@ class TaughtPart(Stored, frozen=True):
         num_tokens: of their answers.
         num_written: answers that the teacher wrote.
         num_empty: of these, those without a word.
+        num_cut: of these, those that were cut at `max_new_tokens`; they have no EOS. Earlier
+            versions let them end there, and didn't count them.
+        answers: `train.teacher_answers`: which ones it wrote. None: as `settings` say, which is
+            where earlier versions have it.
+        max_new_tokens: of an answer that it wrote; None: likewise.
     """
 
     index: Natural
@@ -45,6 +56,9 @@ class TaughtPart(Stored, frozen=True):
     num_tokens: Natural
     num_written: Natural
     num_empty: Natural
+    num_cut: Natural = 0
+    answers: str | None = None
+    max_new_tokens: Natural | None = None
 
 
 class TeachingManifest(Stored, frozen=True):
@@ -87,15 +101,43 @@ class TeachingManifest(Stored, frozen=True):
                 raise ValueError(f"{where}.index must be above the one before it")
             before = part.index
 
-    def current(self, partitions: Iterable[Partition]) -> dict[int, TaughtPart]:
-        """Returns, by partition, what was said of those whose questions are still the same."""
+    def current(self, partitions: Iterable[Partition], config: Config) -> dict[int, TaughtPart]:
+        """Returns, by partition, what was said of those of which it would be the same now.
+
+        Args:
+            partitions: of the corpus; those whose shard has changed have other questions.
+            config: whose teacher this is, as `is_of` tells.
+        """
         shards = {partition.index: partition.sha256 for partition in partitions}
-        return {part.index: part for part in self.parts if shards.get(part.index) == part.shard}
+        return {
+            part.index: part
+            for part in self.parts
+            if shards.get(part.index) == part.shard and self._has_answers(part, config)
+        }
+
+    def _has_answers(self, part: TaughtPart, config: Config) -> bool:
+        """Tells whether a part has the answers that a config asks for."""
+        before, most = part.answers, part.max_new_tokens
+        if before is None:
+            before, most = self.settings.get(_ANSWERS), self.settings.get(_MOST_TOKENS)
+        if before != config.train.teacher_answers and part.num_written < part.num_questions:
+            return False
+        return part.num_written == 0 or most == config.generation.max_new_tokens
 
     def is_of(self, base: BaseModel, settings: dict[str, Any]) -> bool:
-        """Tells whether this teacher would say the same as one of this base and settings."""
-        chat = settings["generation.prompt"] != "plain"
-        return self.settings == settings and self.base_model.difference(base, chat=chat) is None
+        """Tells whether this is the teacher of this base and these `teaching_settings`."""
+        chat = settings["generation.prompt"] == "chat"
+        mine = _deciding(self.settings, self.base_model)
+        return mine == settings and self.base_model.difference(base, chat=chat) is None
+
+    @property
+    def teacher(self) -> str:
+        """A digest that stands for the teacher, wherever its files lie."""
+        base, deciding = self.base_model, _deciding(self.settings, self.base_model)
+        template = base.chat_template if deciding["generation.prompt"] == "chat" else None
+        model = [base.weights or base.sha256, base.tokenizer, template, base.settings]
+        told = json.dumps([model, deciding], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 _MANIFEST = FileKind(
@@ -139,15 +181,30 @@ def needs_teacher(config: Config, corpus: CorpusManifest) -> bool:
     )
 
 
-def teaching_settings(config: Config) -> dict[str, Any]:
-    """Returns what decides what a teacher says, besides its weights and what it is asked."""
-    deciding = {
-        key: value
-        for key, value in flatten(config).items()
-        if key.startswith("generation.") and key not in _NO_MATTER
+def teaching_settings(config: Config, base: BaseModel) -> dict[str, Any]:
+    """Returns what decides what a teacher says, besides its weights and what it is asked.
+
+    Args:
+        config: of the run.
+        base: the teacher, whose chat template decides how it is asked.
+    """
+    of_generation = {
+        key: value for key, value in flatten(config).items() if key.startswith("generation.")
     }
-    return deciding | {
-        "model.dtype": config.model.dtype,
-        "train.teacher_answers": config.train.teacher_answers,
-        "train.teacher_top_k": config.train.teacher_top_k,
-    }
+    return _deciding(
+        of_generation
+        | {
+            "model.dtype": config.model.dtype,
+            "train.teacher_top_k": config.train.teacher_top_k,
+        },
+        base,
+    )
+
+
+def _deciding(settings: dict[str, Any], base: BaseModel) -> dict[str, Any]:
+    """Returns those of a teacher's settings that decide, also of what earlier versions kept."""
+    style = settings["generation.prompt"]
+    chat = style == "chat" or (style == "auto" and base.chat_template is not None)
+    without = {*_NO_MATTER, _ANSWERS, _MOST_TOKENS, *(() if chat else _OF_CHAT)}
+    kept = {key: value for key, value in settings.items() if key not in without}
+    return kept | {"generation.prompt": "chat" if chat else "plain"}

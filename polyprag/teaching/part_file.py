@@ -20,6 +20,7 @@ from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets
 from sharding.storage.files import atomic_write, join
 
 KEY_BYTES = 16
+ANY_TOKEN = 1 << 31  # a vocabulary of this size knows every token
 _SLACK = 0.01  # what float16 may add to the logarithm of 1
 _ARRAYS = {
     "counts": ("int32", 1),
@@ -120,14 +121,19 @@ class PartAnswers:
         ]
 
 
+def part_stem(index: int) -> str:
+    """Returns how the name of a partition's file begins."""
+    return f"part-{index:05d}"
+
+
 def save_answers(
-    directory: str, index: int, passages: Sequence[Sequence[TaughtQuestion]], *, top_k: int
+    directory: str, stem: str, passages: Sequence[Sequence[TaughtQuestion]], *, top_k: int
 ) -> tuple[str, str, int]:
-    """Writes a partition's file under its content-addressed name.
+    """Writes a file under its content-addressed name.
 
     Args:
         directory: RUN/teacher.
-        index: of the partition.
+        stem: the name's beginning, such as `part_stem`.
         passages: the questions of each passage.
         top_k: tokens that are kept, k; for a partition without any question.
 
@@ -154,7 +160,7 @@ def save_answers(
         }
     )
     sha256 = hashlib.sha256(data).hexdigest()
-    name = f"part-{index:05d}-{sha256[:12]}.safetensors"
+    name = f"{stem}-{sha256[:12]}.safetensors"
     with atomic_write(join(directory, name)) as file:
         file.write(data)
     return name, sha256, len(data)

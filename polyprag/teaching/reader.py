@@ -112,6 +112,7 @@ def open_taught(
     vocab_size: int,
     cache: LocalCache | None = None,
     first: int = 0,
+    num_lanes: int = 1,
 ) -> TaughtAnswers | None:
     """Opens what the teacher of a run says; None where the run has none.
 
@@ -123,6 +124,8 @@ def open_taught(
         vocab_size: tokens that the base model knows.
         cache: for a remote run.
         first: the first passage of those that are needed.
+        num_lanes: that read at the same time, each a partition and ahead of it the next; what is
+            kept in memory grows with them.
 
     Raises:
         RunError: a partition's questions haven't been asked as they are now.
@@ -132,17 +135,18 @@ def open_taught(
     directory, manifest = teacher_dir(run_dir), load_teaching(run_dir)
     if manifest is None:
         raise RunError(f"{directory}: there is nothing of a teacher yet; {_TEACH}")
-    if not manifest.is_of(base, teaching_settings(config)):
+    if not manifest.is_of(base, teaching_settings(config, base)):
         raise RunError(
             f"{directory}: is of another base model, or of other generation.* or train.teacher_* "
             f"settings; {_TEACH}, which makes it anew"
         )
-    parts = manifest.current(corpus.partitions)
+    parts = manifest.current(corpus.partitions, config)
     for partition in corpus.partitions:
         if partition.first_id >= first and partition.index not in parts:
             raise RunError(
                 f"{directory}: has nothing on the questions of partition {partition.index} as they "
-                f"are now; {_TEACH}"
+                f"are now, or has other answers than train.teacher_answers and "
+                f"generation.max_new_tokens ask for; {_TEACH}"
             )
     return TaughtAnswers(
         run_dir,
@@ -150,5 +154,5 @@ def open_taught(
         parts,
         vocab_size=vocab_size,
         cache=cache,
-        num_kept=2 * config.data.lanes + 2,
+        num_kept=2 * num_lanes + 2,
     )

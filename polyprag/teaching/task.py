@@ -4,7 +4,7 @@ What an earlier file has of the same passage, question and answer isn't asked ag
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -17,8 +17,15 @@ from polyprag.errors import FileError, RunError
 from polyprag.method.base_model import load_base, load_tokenizer
 from polyprag.method.teacher.targets import TaughtAnswer
 from polyprag.run_dir import CORPUS
+from polyprag.teaching.asked import AskedSoFar, questions_in
 from polyprag.teaching.manifest import TaughtPart, teacher_dir
-from polyprag.teaching.part_file import KEY_BYTES, TaughtQuestion, save_answers
+from polyprag.teaching.part_file import (
+    ANY_TOKEN,
+    KEY_BYTES,
+    TaughtQuestion,
+    part_stem,
+    save_answers,
+)
 from polyprag.teaching.reader import read_part
 from polyprag.teaching.teacher import PassageQuestion, Teacher
 from sharding.corpus.manifest import Partition
@@ -28,8 +35,8 @@ from sharding.corpus.reader import records_in
 from sharding.shown_progress import tell_part
 from sharding.storage.files import join
 
-_AT_A_TIME = 512  # questions; what the teacher says of more isn't held as tensors
-_ANY_TOKEN = 1 << 31
+# Questions asked together, at least: a stop loses no more, and tensors aren't held of more.
+_AT_A_TIME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class TeachTask:
         run_dir: RUN, as the worker sees it.
         partition: whose questions.
         before: what the same teacher said of the partition as it was before.
+        teacher: the digest that stands for the teacher.
+        asked: names of its files of the partition, where it was stopped in the middle.
         settings: the config, as JSON.
         keeps_model: whether a process keeps the base model for its next task.
     """
@@ -47,6 +56,8 @@ class TeachTask:
     run_dir: str
     partition: Partition
     before: TaughtPart | None
+    teacher: str
+    asked: tuple[str, ...]
     settings: bytes
     keeps_model: bool
 
@@ -66,16 +77,20 @@ def teach_partition(task: TeachTask) -> TaughtPart:
     config = msgspec.json.decode(task.settings, type=Config)
     kept = _kept(task)
     asked = [[_asked(record, qa, config) for qa in _qas(record)] for record in records]
-    keys = [[_key(each) for each in of_passage] for of_passage in asked]
+    most = config.generation.max_new_tokens
+    keys = [[_key(each, most=most) for each in of_passage] for of_passage in asked]
     by_key = dict(zip(chain(*keys), chain(*asked), strict=True))
     try:
-        kept |= _ask({key: by_key[key] for key in by_key if key not in kept}, task.settings)
+        kept |= _ask({key: by_key[key] for key in by_key if key not in kept}, task, config)
     finally:
         if not task.keeps_model:
             release_teacher()
     passages = [[TaughtQuestion(key, kept[key]) for key in of_passage] for of_passage in keys]
     name, sha256, num_bytes = save_answers(
-        teacher_dir(task.run_dir), part.index, passages, top_k=config.train.teacher_top_k
+        teacher_dir(task.run_dir),
+        part_stem(part.index),
+        passages,
+        top_k=config.train.teacher_top_k,
     )
     written = [kept[key] for key in chain(*keys) if by_key[key].answer is None]
     return TaughtPart(
@@ -88,6 +103,9 @@ def teach_partition(task: TeachTask) -> TaughtPart:
         num_tokens=sum(len(kept[key].ids) for key in chain(*keys)),
         num_written=len(written),
         num_empty=_num_empty(written, config),
+        num_cut=_num_cut(written, config),
+        answers=config.train.teacher_answers,
+        max_new_tokens=most,
     )
 
 
@@ -105,23 +123,37 @@ def _asked(record: Record, qa: QA, config: Config) -> PassageQuestion:
     return PassageQuestion(record.passage, qa.question, qa.answer if is_written else None)
 
 
-def _key(asked: PassageQuestion) -> bytes:
+def _key(asked: PassageQuestion, *, most: int) -> bytes:
+    """Returns what stands for a question; `most` tokens may be said where no answer is written."""
     told = [asked.passage.title, asked.passage.text, asked.question, asked.answer]
+    if asked.answer is None:
+        told.append(str(most))
     return hashlib.sha256(msgspec.json.encode(told)).digest()[:KEY_BYTES]
 
 
-def _ask(questions: dict[bytes, PassageQuestion], settings: bytes) -> dict[bytes, TaughtAnswer]:
+def _ask(
+    questions: Mapping[bytes, PassageQuestion], task: TeachTask, config: Config
+) -> dict[bytes, TaughtAnswer]:
     """Returns what the teacher says to each question, by its key."""
+    index = task.partition.index
+    so_far = AskedSoFar(teacher_dir(task.run_dir), index, teacher=task.teacher, names=task.asked)
     found: dict[bytes, TaughtAnswer] = {}
     keys = list(questions)
-    for start in range(0, len(keys), _AT_A_TIME):
-        some = keys[start : start + _AT_A_TIME]
+    size = max(_AT_A_TIME, config.generation.batch_size)
+    for start in range(0, len(keys), size):
+        some = keys[start : start + size]
 
         def progress(share: float, start: int = start, count: int = len(some)) -> None:
             tell_part((start + share * count) / len(keys))
 
-        said = _teacher(settings).answer([questions[key] for key in some], progress=progress)
-        found |= dict(zip(some, said, strict=True))
+        said = so_far.of(some)
+        if said is None:
+            asked = [questions[key] for key in some]
+            answers = _teacher(task.settings).answer(asked, progress=progress)
+            said = dict(zip(some, answers, strict=True))
+            so_far.add(said)
+        found |= said
+        progress(1.0)
     return found
 
 
@@ -130,14 +162,9 @@ def _kept(task: TeachTask) -> dict[bytes, TaughtAnswer]:
     if task.before is None:
         return {}
     try:
-        before = read_part(task.run_dir, task.before, vocab_size=_ANY_TOKEN)
+        return questions_in(read_part(task.run_dir, task.before, vocab_size=ANY_TOKEN))
     except (RunError, FileError):
         return {}  # asked anew
-    return {
-        question.key: question.answer
-        for passage in range(before.num_passages)
-        for question in before.questions(passage)
-    }
 
 
 def without_passages(run_dir: str, part: TaughtPart, gone: Collection[int]) -> TaughtPart | None:
@@ -153,14 +180,16 @@ def without_passages(run_dir: str, part: TaughtPart, gone: Collection[int]) -> T
         read.
     """
     try:
-        answers = read_part(run_dir, part, vocab_size=_ANY_TOKEN)
+        answers = read_part(run_dir, part, vocab_size=ANY_TOKEN)
     except (RunError, FileError):
         return None
     passages = [answers.questions(place) for place in range(answers.num_passages)]
     if not any(passages[place] for place in gone if place < len(passages)):
         return part
     left = [[] if place in gone else questions for place, questions in enumerate(passages)]
-    name, sha256, num_bytes = save_answers(teacher_dir(run_dir), part.index, left, top_k=1)
+    name, sha256, num_bytes = save_answers(
+        teacher_dir(run_dir), part_stem(part.index), left, top_k=1
+    )
     flat = [question for questions in left for question in questions]
     # Its shard is the one before: the partition is looked at again, and nothing asked again.
     return replace(
@@ -178,8 +207,18 @@ def _num_empty(answers: Sequence[TaughtAnswer], config: Config) -> int:
     if not answers:
         return 0
     tokenizer = load_tokenizer(config.model)
-    said = [str(tokenizer.decode(answer.ids[:-1].tolist())) for answer in answers]
+    said = [
+        str(tokenizer.decode(answer.ids.tolist(), skip_special_tokens=True)) for answer in answers
+    ]
     return sum(not text.strip() for text in said)
+
+
+def _num_cut(answers: Sequence[TaughtAnswer], config: Config) -> int:
+    """Counts the answers that the teacher wasn't let finish; see `Teacher.answer`."""
+    if not answers:
+        return 0
+    end = load_tokenizer(config.model).eos_token_id
+    return sum(int(answer.ids[-1]) != end for answer in answers)
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,8 @@ A partition whose shard has changed since is asked again, and of it only what is
 
 import time
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import chain
 
 from msgspec import structs
 
@@ -14,6 +15,7 @@ from polyprag.encoding.base import describe_base
 from polyprag.errors import RunError
 from polyprag.method.base_model import load_tokenizer
 from polyprag.run_dir import CORPUS
+from polyprag.teaching.asked import ASKED_NAME, asked_files
 from polyprag.teaching.manifest import (
     PART_NAME,
     TaughtPart,
@@ -70,12 +72,12 @@ def teach_corpus(
     corpus = CorpusManifest.load(join(run_dir, CORPUS))
     base = describe_base(config.model, load_tokenizer(config.model))
     before = load_teaching(run_dir)
-    manifest = TeachingManifest(base, teaching_settings(config), ())
+    manifest = TeachingManifest(base, teaching_settings(config, base), ())
     parts: dict[int, TaughtPart] = {}
     if before is not None and before.is_of(base, manifest.settings):
         manifest = before
         parts = {part.index: part for part in before.parts if part.index < len(corpus.partitions)}
-    wanted, current = set(only or ()), manifest.current(corpus.partitions)
+    wanted, current = set(only or ()), manifest.current(corpus.partitions, config)
     waiting = [
         partition
         for partition in corpus.partitions
@@ -89,8 +91,17 @@ def teach_corpus(
             )
     if not waiting and manifest is before:
         return manifest
+    asked = asked_files(list_names(teacher_dir(run_dir)), teacher=manifest.teacher)
     tasks = [
-        TeachTask(run_dir, partition, parts.get(partition.index), strict_json(config), keeps_model)
+        TeachTask(
+            run_dir,
+            partition,
+            before=parts.get(partition.index),
+            teacher=manifest.teacher,
+            asked=asked.get(partition.index, ()),
+            settings=strict_json(config),
+            keeps_model=keeps_model,
+        )
         for partition in waiting
     ]
     sizes = [partition.num_passages for partition in waiting]
@@ -116,7 +127,11 @@ def teach_corpus(
     finally:
         release_teacher()
         if num_done or not tasks:  # else what another teacher has said stays
-            _remove_unnamed(run_dir, save())
+            saved = save()
+            whole = saved.current(corpus.partitions, config)
+            left = asked_files(list_names(teacher_dir(run_dir)), teacher=saved.teacher)
+            go_on = [names for index, names in left.items() if index not in whole]
+            _remove_unnamed(run_dir, saved, but=chain(*go_on))
     return save()
 
 
@@ -152,14 +167,19 @@ def forget_taught(run_dir: str, ids: Collection[int], *, cache: LocalCache | Non
     saved = structs.replace(manifest, parts=tuple(kept))
     if saved != manifest:
         saved.save(teacher_dir(run_dir))
-    _remove_unnamed(run_dir, saved)
+    _remove_unnamed(run_dir, saved)  # what was asked and isn't whole yet may be of the passages
 
 
-def _remove_unnamed(run_dir: str, manifest: TeachingManifest) -> None:
-    """Deletes what the manifest doesn't name, and files of killed writers."""
+def _remove_unnamed(run_dir: str, manifest: TeachingManifest, *, but: Iterable[str] = ()) -> None:
+    """Deletes what the manifest doesn't name, and files of killed writers; `but` others."""
     directory = teacher_dir(run_dir)
-    named = {part.file for part in manifest.parts}
+    kept = {*but, *(part.file for part in manifest.parts)}
     for name in list_names(directory):
-        is_ours = PART_NAME.fullmatch(name) or TEMPORARY_NAME.fullmatch(name)
-        if is_ours and name not in named:
+        if is_teachers(name) and name not in kept:
             remove(join(directory, name))
+
+
+def is_teachers(name: str) -> bool:
+    """Tells whether a file in RUN/teacher is one that a teacher's manifest names, or may."""
+    forms = (PART_NAME, ASKED_NAME, TEMPORARY_NAME)
+    return any(form.fullmatch(name) for form in forms)

@@ -1,6 +1,7 @@
 """The teacher at work: prompts with their passage, answers where none is written, distributions.
 
-Its prompts are those of the mode `rag` with the one passage, cut by the same rules.
+Its prompts are those of the mode `rag` with the one passage, which is cut where the answer wouldn't
+fit the model's window: by the same rules, but no more than a written answer needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polyprag.answering.generation import generate
+from polyprag.answering.generation import decode_greedily
 from polyprag.config import Config
 from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import Example
@@ -57,6 +58,9 @@ class Teacher:
     ) -> list[TaughtAnswer]:
         """Returns what it says to each question.
 
+        An answer of its own that was cut at `generation.max_new_tokens` has no EOS: how it would
+        have gone on isn't known, and that it ends there isn't to be learnt.
+
         Args:
             asked: in any number.
             progress: is told which share is done.
@@ -64,18 +68,23 @@ class Teacher:
         generation = self._config.generation
         written = [each.answer for each in asked]
         blank = [i for i, answer in enumerate(written) if answer is None]
+        cut: set[int] = set()
         if blank:
             prompts = [self._prompt(asked[i], room=generation.max_new_tokens) for i in blank]
-            said = generate(
+            said = decode_greedily(
                 self._model,
                 self._tokenizer,
                 prompts,
                 config=generation,
                 chat=self._prompts.chat,
             )
-            for i, answer in zip(blank, said, strict=True):
-                written[i] = answer
+            for i, each in zip(blank, said, strict=True):
+                written[i] = each.text
+            cut = {
+                i for i, each in zip(blank, said, strict=True) if each.text and not each.has_ended
+            }
         answers = self._prompts.completion_ids([answer or "" for answer in written])
+        answers = [ids[:-1] if i in cut else ids for i, ids in enumerate(answers)]
         examples = [
             self._sequence(each, answer) for each, answer in zip(asked, answers, strict=True)
         ]
@@ -93,7 +102,6 @@ class Teacher:
 
     def _prompt(self, asked: PassageQuestion, *, room: int) -> list[int]:
         """Returns the prompt's ids, cut so that `room` more tokens fit the model's window."""
-        room = max(room, self._config.generation.max_new_tokens)
         max_tokens = prompt_tokens(self._model.config, room)
         try:
             return fit_prompt(
@@ -104,7 +112,10 @@ class Teacher:
 
     def _sequence(self, asked: PassageQuestion, answer: list[int]) -> Example:
         """Returns prompt and answer; what stands for the targets only says where they are."""
-        ids = [*self._prompt(asked, room=len(answer)), *answer]
+        room = len(answer)
+        if asked.answer is None:  # the prompt that it was said after
+            room = max(room, self._config.generation.max_new_tokens)
+        ids = [*self._prompt(asked, room=room), *answer]
         sequence = np.array(ids, np.int32)
         marks = np.zeros((len(answer), 1))
         places = TeacherTargets(marks.astype(np.int32), marks.repeat(2, 1).astype(np.float16))

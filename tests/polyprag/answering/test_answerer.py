@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from polyprag.answering.abstention import Abstention, CalibratedRule, abstention
 from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
 from polyprag.answering.confidence import NO_PASSAGE
 from polyprag.answering.controls import other_passages
-from polyprag.answering.generation import Said, decode_greedily, generate
+from polyprag.answering.generation import Said, decode_greedily
 from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.modes import WITHOUT_MAP, Mode
 from polyprag.augment.corpus import counts_of
@@ -68,7 +69,7 @@ def test_poly_mixes_the_rows_of_what_was_retrieved(
         assert len(answer.hits.ids) == 2
         gates.append(_softmax_mixture(encoding.rows(answer.hits.ids), answer.hits.scores))
         np.testing.assert_allclose(answer.gates, gates[-1], atol=2e-3)  # the index has fp16 rows
-    texts = generate(
+    said = decode_greedily(
         answerer.model,
         answerer.tokenizer,
         PromptTokenizer(answerer.tokenizer).prompt_ids(
@@ -80,7 +81,7 @@ def test_poly_mixes_the_rows_of_what_was_retrieved(
             np.stack([answer.gates for answer in answers if answer.gates is not None])
         ),
     )
-    assert [answer.text for answer in answers] == texts
+    assert [answer.text for answer in answers] == [each.text for each in said]
 
 
 def test_prompts_and_experts_of_each_mode(
@@ -92,7 +93,7 @@ def test_prompts_and_experts_of_each_mode(
         model: object, tokenizer: object, prompts: list[list[int]], **settings: torch.Tensor | None
     ) -> list[Said]:
         seen.append((prompts, settings["gates"]))
-        return [Said("x", (120,), (-1.0,))] * len(prompts)
+        return [Said("x", (120,), True, (-1.0,))] * len(prompts)
 
     monkeypatch.setattr("polyprag.answering.answerer.decode_greedily", recording)
     passages = answerer.retrieve(QUESTIONS[:1], k=2)[0].passages
@@ -108,13 +109,47 @@ def test_prompts_and_experts_of_each_mode(
         assert (answer.hits is None) == (mode == "closed")
 
 
+@pytest.mark.parametrize("text", ["", " ", "\u200b", "\x00"])
+def test_an_answer_that_shows_nothing_is_never_trusted_however_likely_it_is(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    said = Said(text, (32,), True, (-0.0001,))
+    monkeypatch.setattr(
+        "polyprag.answering.answerer.decode_greedily", lambda *_, **__: [said, said]
+    )
+    for mode in ("closed", "rag", "poly"):
+        for answer in answerer.answer(QUESTIONS[:2], mode=mode, all_evidence=True):
+            assert answer.trusted is False and answer.confidence == 0
+            assert answer.reason == "the model said nothing"
+
+
+def test_tokens_are_scored_where_somebody_judges(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    real = decode_greedily
+
+    def noting(*arguments: Any, **options: Any) -> list[Said]:
+        asked.append(options["scored"])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("polyprag.answering.answerer.decode_greedily", noting)
+    for abstain in ("tell", "never"):
+        settings = replace(answerer.config, answering=AnsweringConfig(abstain=abstain))
+        monkeypatch.setattr(answerer, "config", settings)
+        (answer,) = answerer.answer(QUESTIONS[:1], mode="closed")
+        assert (answer.trust is None) == (abstain == "never")
+    assert asked == [True, False]
+
+
 def test_closed_book_is_the_base_model_without_experts(
     answerer: Answerer, encoded_run: tuple[Path, Config]
 ) -> None:
     _, config = encoded_run
     model, tokenizer = load_base(config.model)
     prompts = PromptTokenizer(tokenizer).prompt_ids([qa_prompt(question) for question in QUESTIONS])
-    expected = generate(model, tokenizer, prompts, config=config.generation)
+    said = decode_greedily(model, tokenizer, prompts, config=config.generation)
+    expected = [each.text for each in said]
     assert [a.text for a in answerer.answer(QUESTIONS, mode="closed")] == expected
 
 
@@ -299,7 +334,9 @@ def test_answers_come_with_what_speaks_for_them(
         config=config.generation,
         pool=answerer.pool,
         gates=torch.from_numpy(own.gates[None]),
+        scored=True,
     )
+    assert said.logprobs is not None
     (alone,) = logprobs_of(answerer.model, prompts, [said.ids], pad_id=256)
     assert own.evidence.num_tokens == len(said.ids)
     assert own.evidence.mean_logprob == pytest.approx(np.mean(said.logprobs), abs=1e-4)

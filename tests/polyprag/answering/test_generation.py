@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from polyprag.answering.generation import NewlineEnds, decode_greedily, generate
+from polyprag.answering.generation import NewlineEnds, decode_greedily
 from polyprag.config import ExpertsConfig, GenerationConfig, ModelConfig, RouterConfig
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
@@ -18,6 +18,10 @@ from polyprag.method.prompts import PromptTokenizer
 from polyprag.pretrained.generation_config import end_token_ids
 
 PROMPTS = ["Question: who?\nAnswer:", "x", "A much longer prompt than the others.\nAnswer:", "yes"]
+
+
+def texts_of(*arguments: Any, **options: Any) -> list[str]:
+    return [each.text for each in decode_greedily(*arguments, **options)]
 
 
 def _greedy(
@@ -61,7 +65,7 @@ def test_batches_of_any_size_equal_one_by_one_decoding(
     for batch_size in (1, 3, 8):
         config = GenerationConfig(max_new_tokens=8, batch_size=batch_size)
         assert (
-            generate(
+            texts_of(
                 model, tokenizer, PromptTokenizer(tokenizer).prompt_ids(PROMPTS), config=config
             )
             == expected
@@ -80,7 +84,7 @@ def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     gates = torch.randn(len(PROMPTS), pool.num_sites, pool.num_experts, generator=generator)
     config = GenerationConfig(max_new_tokens=6, batch_size=3)
-    answers = generate(
+    answers = texts_of(
         model,
         tokenizer,
         PromptTokenizer(tokenizer).prompt_ids(PROMPTS),
@@ -92,7 +96,7 @@ def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
         _greedy(model, tokenizer, prompt, max_new_tokens=6, pool=pool, gates_SK=gates[i])
         for i, prompt in enumerate(PROMPTS)
     ]
-    assert answers != generate(
+    assert answers != texts_of(
         model,
         tokenizer,
         PromptTokenizer(tokenizer).prompt_ids(PROMPTS),
@@ -102,7 +106,7 @@ def test_each_prompt_keeps_its_own_gates_in_sorted_batches(
     )
     closed = [_greedy(model, tokenizer, prompt, max_new_tokens=6) for prompt in PROMPTS]
     assert (
-        generate(
+        texts_of(
             model,
             tokenizer,
             PromptTokenizer(tokenizer).prompt_ids(PROMPTS),
@@ -126,10 +130,12 @@ def test_each_token_comes_with_its_log_probability_under_its_own_gates(
     gates = torch.randn(len(PROMPTS), pool.num_sites, pool.num_experts, generator=generator)
     prompts = PromptTokenizer(tokenizer).prompt_ids(PROMPTS)
     config = GenerationConfig(max_new_tokens=6, batch_size=3)
-    said = decode_greedily(model, tokenizer, prompts, config=config, pool=pool, gates=gates)
+    said = decode_greedily(
+        model, tokenizer, prompts, config=config, pool=pool, gates=gates, scored=True
+    )
     assert sum(len(answer.ids) for answer in said) > 6
     for prompt, answer, gates_SK in zip(prompts, said, gates, strict=True):
-        assert len(answer.ids) == len(answer.logprobs)
+        assert answer.logprobs is not None and len(answer.ids) == len(answer.logprobs)
         assert tokenizer.decode(list(answer.ids)).strip() == answer.text
         for n, token in enumerate(answer.ids):
             tokens = torch.tensor([[*prompt, *answer.ids[:n]]])
@@ -161,22 +167,36 @@ def test_plain_answers_end_at_a_newline_and_chat_answers_do_not(
 
     monkeypatch.setattr(model, "forward", saying)
     config = GenerationConfig(max_new_tokens=20)
-    assert generate(
+    assert texts_of(
         model, tokenizer, PromptTokenizer(tokenizer).prompt_ids(["p"]), config=config
     ) == ["one"]
     assert said == len(" one\n")
     said = 0
-    assert generate(
+    assert texts_of(
         model, tokenizer, PromptTokenizer(tokenizer).prompt_ids(["p"]), config=config, chat=True
     ) == ["one\ntwo"]
     assert said == len(script) + 1
     for chat, number in ((False, len(" one")), (True, len(script))):
         said = 0
         prompts = PromptTokenizer(tokenizer).prompt_ids(["p"])
-        (answer,) = decode_greedily(model, tokenizer, prompts, config=config, chat=chat)
+        (answer,) = decode_greedily(
+            model, tokenizer, prompts, config=config, chat=chat, scored=True
+        )
         assert answer.ids == tuple(script[:number])  # without what ended it
+        assert answer.has_ended
         # One logit is 1, the other 257 are 0.
         assert answer.logprobs == pytest.approx([1 - math.log(math.e + 257)] * number)
+    for chat, most, has_ended in (
+        (False, len(" one"), False),  # the newline would have been next
+        (False, len(" one\n"), True),
+        (True, len(script), False),
+        (True, len(script) + 1, True),
+    ):
+        said = 0
+        config = GenerationConfig(max_new_tokens=most)
+        (answer,) = decode_greedily(model, tokenizer, prompts, config=config, chat=chat)
+        assert answer.has_ended == has_ended
+        assert answer.logprobs is None  # nobody asked for them
 
 
 def test_newline_inside_a_token_counts(
@@ -245,7 +265,7 @@ def test_what_the_models_makers_set_for_decoding_changes_no_answer(
     model, tokenizer = load_base(ModelConfig(path=str(tmp_path)))
     prompts = PromptTokenizer(tokenizer).prompt_ids(PROMPTS)
     config = GenerationConfig(max_new_tokens=8, batch_size=3)
-    assert generate(model, tokenizer, prompts, config=config) == expected
+    assert texts_of(model, tokenizer, prompts, config=config) == expected
     assert end_token_ids(model, tokenizer) == [257]
 
 
@@ -256,13 +276,13 @@ def test_any_of_several_end_tokens_ends_an_answer_whatever_else_is_set(
     model, tokenizer = make_random_llama(seed=3), make_byte_tokenizer()
     (prompt,) = PromptTokenizer(tokenizer).prompt_ids(PROMPTS[:1])
     config = GenerationConfig(max_new_tokens=8)
-    assert generate(model, tokenizer, [prompt], config=config) != [""]
+    assert texts_of(model, tokenizer, [prompt], config=config) != [""]
     with torch.no_grad():
         first = int(model(torch.tensor([prompt])).logits[0, -1].argmax())
     model.generation_config.eos_token_id = [257, first]
     model.generation_config.min_new_tokens = 8
     for _ in range(2):  # the second call finds what the first has left
-        assert generate(model, tokenizer, [prompt], config=config) == [""]
+        assert texts_of(model, tokenizer, [prompt], config=config) == [""]
         assert end_token_ids(model, tokenizer) == sorted([257, first])
 
 
@@ -272,7 +292,7 @@ def test_gates_must_match_the_prompts(
 ) -> None:
     model, tokenizer = make_random_llama(), make_byte_tokenizer()
     with pytest.raises(ValueError, match="need the pool"):
-        generate(
+        texts_of(
             model,
             tokenizer,
             PromptTokenizer(tokenizer).prompt_ids(["p"]),
@@ -281,7 +301,7 @@ def test_gates_must_match_the_prompts(
         )
     pool = inject(model, ExpertsConfig(num=3), RouterConfig(), seed=0)
     with pytest.raises(ValueError, match="1 mixtures for 2 prompts"):
-        generate(
+        texts_of(
             model,
             tokenizer,
             PromptTokenizer(tokenizer).prompt_ids(["p", "q"]),
@@ -289,4 +309,4 @@ def test_gates_must_match_the_prompts(
             pool=pool,
             gates=torch.ones(1, pool.num_sites, 3),
         )
-    assert generate(model, tokenizer, [], config=GenerationConfig()) == []
+    assert texts_of(model, tokenizer, [], config=GenerationConfig()) == []

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cluster.checkpoints.manifest import CheckpointManifest
 from polyprag.answering.answerer import Answerer
-from polyprag.answering.generation import generate
+from polyprag.answering.generation import decode_greedily
 from polyprag.augment.corpus import augment_corpus
 from polyprag.augment.written import Written
 from polyprag.cli import main
@@ -129,7 +129,7 @@ def test_routed_answers_are_the_experts_mixed_by_the_map_and_nothing_is_searched
     encoder = query_encoder(run, config)
     made_of = MadeOf.of(Encoding.load(run).manifest, encoder=encoder.identity)
     gates = load_map(run, made_of=made_of).gates(encoder.encode_queries(QUESTIONS))
-    texts = generate(
+    said = decode_greedily(
         answerer.model,
         answerer.tokenizer,
         PromptTokenizer(answerer.tokenizer).prompt_ids(
@@ -139,7 +139,7 @@ def test_routed_answers_are_the_experts_mixed_by_the_map_and_nothing_is_searched
         pool=answerer.pool,
         gates=torch.from_numpy(gates),
     )
-    assert [answer.text for answer in answers] == texts
+    assert [answer.text for answer in answers] == [each.text for each in said]
     for answer, expected in zip(answers, gates, strict=True):
         assert answer.hits is None
         np.testing.assert_array_equal(answer.gates, expected)

@@ -1,6 +1,7 @@
 """What a teacher says: against a dense one on the fly; made once, and again only where it must."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -263,7 +264,6 @@ def test_only_what_changed_is_asked_again(run: Path, config: Config, asked: list
 @pytest.mark.parametrize(
     "changed",
     [
-        {"generation": GenerationConfig(max_new_tokens=5, prompt="plain")},
         {"train": TrainConfig(objective="distill", teacher_top_k=9)},
         {"train": TrainConfig(objective="distill", teacher_top_k=8, teacher_answers="all")},
     ],
@@ -273,7 +273,7 @@ def test_another_teacher_is_asked_everything(
 ) -> None:
     teach_corpus(str(run), config)
     other = replace(config, **changed)
-    with pytest.raises(RunError, match="is of another base model, or of other generation"):
+    with pytest.raises(RunError, match=r"of other generation|has other answers than .*answers"):
         taught(run, other)
     asked.clear()
     teach_corpus(str(run), other)
@@ -291,12 +291,183 @@ def test_a_teacher_that_fails_at_once_leaves_what_another_has_said(
     assert teach_corpus(str(run), config, pool=StoppingPool(0)) == before
 
 
-def test_batch_sizes_belong_to_no_teacher(run: Path, config: Config, asked: list[str]) -> None:
+def test_what_changes_nothing_that_it_says_belongs_to_no_teacher(
+    run: Path, config: Config, asked: list[str]
+) -> None:
     teach_corpus(str(run), config)
-    generation = replace(config.generation, batch_size=1)
+    # No chat template is told anything here, and all answers are written.
+    generation = GenerationConfig(
+        batch_size=1,
+        max_new_tokens=200,
+        prompt="plain",
+        date="2031-12-01",
+        instruction="Sing.",
+        thinking="template",
+    )
     other = replace(config, generation=generation, train=replace(config.train, max_tokens=100))
+    assert taught(run, other).of(0, 0).ids.tolist() == taught(run, config).of(0, 0).ids.tolist()
     teach_corpus(str(run), other)
     assert len(asked) == 20
+
+
+def test_what_a_chat_template_is_told_belongs_to_the_teacher(
+    run: Path, base: Path, config: Config, asked: list[str], tmp_path: Path
+) -> None:
+    chats = tmp_path / "chats"
+    shutil.copytree(base, chats)
+    tokenizer = load_tokenizer(config.model)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %} -> "
+    tokenizer.save_pretrained(chats)
+    config = replace(config, model=ModelConfig(path=str(chats)))
+    teach_corpus(str(run), config)
+    for told in ({"prompt": "chat"}, {"instruction": "Sing."}):
+        asked.clear()
+        teach_corpus(str(run), replace(config, generation=replace(config.generation, **told)))
+        assert asked == ([] if "prompt" in told else all_questions())
+
+
+def blank_first(records: list[Record]) -> list[Record]:
+    """Takes the answer of each passage's first question away."""
+    return [
+        msgspec.structs.replace(
+            record,
+            augmentation=Augmentation((), (msgspec.structs.replace(first, answer=""), *others)),
+        )
+        for record in records
+        for first, *others in [qas_of(record.passage.title)]
+    ]
+
+
+def test_more_tokens_are_asked_for_where_the_answers_are_its_own(
+    run: Path, config: Config, asked: list[str]
+) -> None:
+    rewrite(run, blank_first, 1)
+    before = teach_corpus(str(run), config)
+    assert [part.num_written for part in before.parts] == [0, 4, 0]
+    more = replace(config, generation=replace(config.generation, max_new_tokens=9))
+    with pytest.raises(RunError, match=r"partition 1 .*generation.max_new_tokens ask for"):
+        taught(run, more)
+    asked.clear()
+    after = teach_corpus(str(run), more)
+    assert asked == all_questions()[8:16:2]  # and not the four that have an answer
+    assert after.parts[0] == before.parts[0] and after.parts[2] == before.parts[2]
+    assert max(len(taught(run, more).of(passage, 0).ids) for passage in range(4, 8)) > 6
+
+
+def test_what_an_earlier_version_kept_of_a_teacher_stays(
+    run: Path, config: Config, asked: list[str]
+) -> None:
+    rewrite(run, blank_first, 1)
+    teach_corpus(str(run), config)
+    file = run / "teacher" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    for part in manifest["parts"]:
+        for name in ("num_cut", "answers", "max_new_tokens"):
+            del part[name]
+    manifest["settings"] = {
+        "generation.max_new_tokens": 5,
+        "generation.prompt": "auto",
+        "generation.date": "2024-07-26",
+        "generation.instruction": "Answer with as few words as possible.",
+        "generation.thinking": "never",
+        "model.dtype": "auto",
+        "train.teacher_answers": "missing",
+        "train.teacher_top_k": 8,
+    }
+    file.write_text(json.dumps(manifest))
+    asked.clear()
+    teach_corpus(str(run), config)
+    assert asked == []
+    taught(run, config)
+    teach_corpus(str(run), replace(config, generation=replace(config.generation, max_new_tokens=9)))
+    assert asked == all_questions()[8:16:2]
+
+
+class Killed(BaseException):
+    """Stands for a signal that ends the process."""
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Kills the teacher when it is asked for the time after so many; it writes at once."""
+    monkeypatch.setattr("polyprag.teaching.asked._WRITE_EVERY_S", 0.0)
+    monkeypatch.setattr("polyprag.teaching.task._AT_A_TIME", 3)
+    answer = Teacher.answer
+
+    def kill(after: int) -> None:
+        calls = iter(range(1000))
+
+        def dying(self: Teacher, asked: Sequence[PassageQuestion], **options: Any) -> Any:
+            if next(calls) == after:
+                raise Killed
+            return answer(self, asked, **options)
+
+        monkeypatch.setattr(Teacher, "answer", dying)
+
+    return kill
+
+
+def test_a_teacher_stopped_within_a_partition_says_the_same_to_the_bit(
+    run: Path,
+    config: Config,
+    asked: list[str],
+    killed_after: Callable[[int], None],
+    tmp_path: Path,
+) -> None:
+    rewrite(run, blank_first, 1)
+    straight = tmp_path / "straight"
+    shutil.copytree(run, straight)
+    expected = teach_corpus(str(straight), config)
+    asked.clear()
+    # Questions are asked in threes, and the last of eight in a two.
+    for after in (2, 1, 3, 0, 100):
+        killed_after(after)
+        if after == 100:
+            manifest = teach_corpus(str(run), config)
+        else:
+            with pytest.raises(Killed):
+                teach_corpus(str(run), config)
+    assert asked == all_questions()  # each once
+    assert manifest == expected
+    names = {part.file for part in manifest.parts} | {"manifest.json"}
+    assert {path.name for path in (run / "teacher").iterdir()} == names
+
+
+def test_only_the_same_teacher_goes_on_with_what_was_asked(
+    run: Path, config: Config, asked: list[str], killed_after: Callable[[int], None]
+) -> None:
+    killed_after(2)
+    with pytest.raises(Killed):
+        teach_corpus(str(run), config)
+    first, second = sorted((run / "teacher").iterdir())
+    second.write_bytes(first.read_bytes()[:-1] + b"x")  # damaged
+    asked.clear()
+    killed_after(2)
+    with pytest.raises(Killed):
+        teach_corpus(str(run), config)
+    questions = all_questions()
+    by_name = sorted(asked, key=questions.index)
+    assert by_name in (questions[:3] + questions[6:8], questions[3:8])
+    killed_after(100)
+    asked.clear()
+    other = replace(config, train=replace(config.train, teacher_top_k=9))
+    teach_corpus(str(run), other)
+    assert asked == questions
+
+
+def test_removed_passages_go_from_what_was_asked_as_well(
+    run: Path, config: Config, killed_after: Callable[[int], None]
+) -> None:
+    killed_after(4)  # one partition, and three questions of the next
+    with pytest.raises(Killed):
+        teach_corpus(str(run), config)
+    names = [path.name for path in (run / "teacher").iterdir()]
+    assert sorted(name.split("-")[0] for name in names) == ["asked", "manifest.json", "part"]
+    problems, _ = verify_teacher(str(run), quick=False, show=show_nothing)
+    assert problems == []  # it is what the next `teach` goes on with
+    remove_passages(run / "corpus", [4], count=counts_of)
+    forget_taught(str(run), [4])
+    assert not [name for name in (run / "teacher").iterdir() if name.name.startswith("asked")]
 
 
 def greedy(model: Any, ids: list[int], most: int) -> list[int]:
@@ -336,19 +507,24 @@ def test_a_question_without_an_answer_gets_the_teachers_own(run: Path, config: C
     model, tokenizer = load_base(config.model)
     maker = ExampleMaker(tokenizer, config.data, loss_on="answer", taught=taught(run, answers))
     records = list(Corpus.open(run / "corpus").iterate())
+    num_cut = 0
     for record in records[:4]:
         passage = record.passage
         question = f"Question: Who is {passage.title}?\nAnswer:"
         prompt = tokenizer(f"Passage: {passage.title}. {passage.text}\n{question}")["input_ids"]
         said = tokenizer.decode(greedy(model, prompt, 5)).split("\n")[0].strip()
         unanswered, written = maker.make([(record, 0), (record, 1)])
+        tokens = greedy(model, prompt, 5)
+        is_cut = len(tokens) == 5 and tokens[-1] != 198 and bool(said)
+        num_cut += is_cut
         assert tokenizer.decode(unanswered.input_ids.tolist()) == (
-            f"{question} {' '.join(said.split())}<eos>"
+            f"{question} {' '.join(said.split())}{'' if is_cut else '<eos>'}"
         )
         assert tokenizer.decode(written.input_ids.tolist()).endswith("Answer: Xburg<eos>")
         assert unanswered.targets is None  # the text is learnt
         learnt = unanswered.labels[unanswered.labels >= 0]
         assert len(learnt) == len(unanswered) - len(tokenizer(question)["input_ids"])
+    assert [part.num_cut for part in manifest.parts] == [num_cut, 0, 0] and num_cut
     alone = ExampleMaker(tokenizer, config.data, loss_on="answer")
     with pytest.raises(RunError, match=r"'Who is Anna\?' on passage 0 has no answer.*teach RUN"):
         alone.make([(records[0], 0)])
@@ -413,7 +589,7 @@ def test_a_long_passage_is_cut_as_the_mode_rag_cuts_it(
     seen.clear()
     long = Passage(0, "k", "Ada", "A text.")
     (said,) = Teacher(model, tokenizer, config).answer([PassageQuestion(long, "Why? " * 30, "no")])
-    assert len(seen[0]) == 79 and len(said.ids) == 4  # 5 are left for what it may say
+    assert len(seen[0]) == 80 and len(said.ids) == 4
 
 
 def test_the_date_in_a_chat_template_is_the_runs_and_not_todays(
