@@ -15,7 +15,7 @@ from cluster.checkpoints.recovery import recover
 from cluster.parallel.deepspeed_config import deepspeed_config
 from cluster.plan.phases import plan_phase
 from cluster.plan.steps import EncodePlan
-from cluster.ray.first_look import first_look
+from cluster.ray.first_look import first_look, say
 from cluster.ray.room import workers_demand
 from cluster.ray.session import ray_session
 from cluster.ray.task_pool import RayGpuPool, RayPool, num_gpus
@@ -26,13 +26,14 @@ from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
-from polyprag.config.files import save_config
+from polyprag.config.files import changed_settings, save_config
 from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, CorpusError, PolypragError
 from polyprag.progress import progress
-from polyprag.teaching.manifest import needs_teacher
+from polyprag.teaching.counts import TaughtCounts
+from polyprag.teaching.manifest import needs_teacher, teacher_dir
 from polyprag.teaching.teach import teach_corpus
 from sharding.corpus.manifest import CorpusManifest
 from sharding.storage.files import exists, join, list_sizes
@@ -57,6 +58,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
         Terminated: the process was told to end, and a checkpoint was made if there was time.
     """
     # Workers run in other directories.
+    name = run_dir
     run_dir, config = absolute(run_dir), with_absolute_paths(config)
     corpus_url = join(run_dir, "corpus")
     manifest = CorpusManifest.load(corpus_url)
@@ -82,14 +84,14 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     _check_shards(corpus_url, manifest)
     with ray_session(config.cluster):
         await_machines(workers_demand(config.cluster), config.cluster)
+        for change in changed_settings(run_dir, config):
+            say(f"{name}: {change}")
         save_config(config, run_dir)
         run_id_of(run_dir)  # made before several workers ask for it
-        _teach(run_dir, config, manifest)
-        with (
-            _recorded(run_dir, plan, config, start=start),
-            _shown_progress(run_dir, plan, start=start),
-        ):
-            train_on_ray(run_dir, config, plan, lease=lease)
+        with _recorded(run_dir, plan, config, start=start):
+            _teach(run_dir, config, manifest)
+            with _shown_progress(run_dir, plan, start=start):
+                train_on_ray(run_dir, config, plan, lease=lease)
 
 
 def _teach(run_dir: str, config: Config, manifest: CorpusManifest) -> None:
@@ -103,7 +105,14 @@ def _teach(run_dir: str, config: Config, manifest: CorpusManifest) -> None:
     on_gpu = cluster.gpus_per_worker and num_gpus()
     pool = (RayGpuPool if on_gpu else RayPool)(cluster.workers, config=cluster)
     # Ray keeps a process that has run tasks; an actor ends.
-    teach_corpus(run_dir, config, pool=pool, keeps_model=bool(on_gpu), show=progress)
+    record(run_dir, "teaching")
+    counts = TaughtCounts.of(
+        teach_corpus(run_dir, config, pool=pool, keeps_model=bool(on_gpu), show=progress)
+    )
+    record(run_dir, "taught", detail=counts.text())
+    say(f"{teacher_dir(run_dir)}: {counts.text()}")
+    if (advice := counts.advice(config)) is not None:
+        say(f"warning: {advice}")
 
 
 def _check_learns(config: Config, *, is_first: bool) -> None:

@@ -44,5 +44,10 @@ def _sample(corpus_url: str) -> dict[str, str]:
     return {each.key: f"{each.title}\n{each.text}" for each in passages if not each.is_removed}
 
 
+def say(text: str) -> None:
+    """Prints a line beside what the command itself prints."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
 def _warn(text: str) -> None:
-    print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+    say(f"warning: {text}")

@@ -24,7 +24,15 @@ _MAX_DETAIL = 2000  # characters
 _LOG = logging.getLogger(__name__)
 
 Kind = Literal[
-    "started", "training", "checkpoint", "recovered", "failed", "interrupted", "finished"
+    "started",
+    "teaching",
+    "taught",
+    "training",
+    "checkpoint",
+    "recovered",
+    "failed",
+    "interrupted",
+    "finished",
 ]
 
 
@@ -33,7 +41,8 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     Attributes:
         time: Unix seconds, by the clock of the machine.
-        kind: `started`: a command began; `training`: a group of workers begins or begins again;
+        kind: `started`: a command began; `teaching`: the teacher is asked, if it hasn't said
+            all; `taught`: it has; `training`: a group of workers begins or begins again;
             `checkpoint`: one that was asked for is made; `recovered`: training goes on from the
             checkpoint before a damaged one; `failed`: a worker, or all; `interrupted`:
             by the user or the cluster; `finished`.

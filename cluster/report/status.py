@@ -201,7 +201,8 @@ def _training(
 
     last_step, age_s = _last_step(last, saved, events), _age(url)
     quiet_s = None
-    if trains_since is not None and age_s is not None:
+    is_teaching = bool(events) and events[-1].kind == "teaching"  # which takes no steps
+    if trains_since is not None and age_s is not None and not is_teaching:
         started_s = max(0.0, time.time() - trains_since)
         event_s = _age_of(newest_change(join(run_dir, EVENTS_DIRECTORY)))
         quiet_s = min(age_s, started_s, age_s if event_s is None else event_s)

@@ -244,7 +244,7 @@ def _train(run: str, config: "Config", work: "OpenPool", *, allow_bare: bool) ->
         return
     check_new_bare(run, lacking, allow=allow_bare, say=_note)
     with work(at_most=_trainers(lacking.num_rows)) as pool:
-        train_new_rows(run, config, pool=pool, show=progress)
+        train_new_rows(run, config, pool=pool, show=progress, say=_note)
     echo(f"{run}/encoding: {lacking.num_rows:,} new rows; the experts are as they were")
 
 

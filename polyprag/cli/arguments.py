@@ -75,6 +75,9 @@ _SAVING = (  # the settings, in RUN
 )
 
 
+_SAYING_LATER = ("teach", "encode", "train-more")  # what changes: when nothing refuses it any more
+
+
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--config` and `--trust-run`."""
     return trust_option(config_files_option(command))
@@ -193,24 +196,29 @@ def with_checked_model(config: "Config") -> "Config":
 def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "Config":
     """Returns the config that the command works with on a run directory.
 
-    A command that saves it there says what changes.
+    A command that saves it there says what changes, here or when it has checked more.
 
     Raises:
         click.UsageError: RUN was left out.
         ConfigError: see `polyprag.config.files.load_config`.
     """
-    from polyprag.config.files import changed_settings
-
     if _OVERRIDE.match(run):
         raise click.UsageError(f"RUN is missing: the run directory comes before {run!r}")
     context = click.get_current_context()
     name = str(context.command.name)
     trust_run = bool(context.meta.get(_TRUST_RUN))
     config, _ = checked_settings(name, run, configs, overrides, trust_run=trust_run)
-    if name in _SAVING:
-        for change in changed_settings(run, config):
-            echo(f"{run}: {printable(change)}", err=True)
+    if name in _SAVING and name not in _SAYING_LATER:
+        say_changes(run, config)
     return config
+
+
+def say_changes(run: str, config: "Config") -> None:
+    """Prints what a config that will be saved in RUN says otherwise than the one there."""
+    from polyprag.config.files import changed_settings
+
+    for change in changed_settings(run, config):
+        echo(f"{run}: {printable(change)}", err=True)
 
 
 def checked_settings(

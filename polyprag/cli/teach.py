@@ -1,5 +1,7 @@
 """`polyprag teach`: what the base model says with the passages in its prompt, kept for training."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from polyprag.cli.arguments import (
@@ -8,11 +10,17 @@ from polyprag.cli.arguments import (
     only_overrides,
     overrides_argument,
     run_argument,
+    say_changes,
     settings_of,
     show_result,
 )
 from polyprag.cli.lease import hold_lease
+from polyprag.cli.output import echo
 from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
+
+if TYPE_CHECKING:
+    from polyprag.config import Config
+    from sharding.corpus.manifest import CorpusManifest
 
 _PASSAGES_WORTH_A_PROCESS = 100  # each loads the base model
 
@@ -52,6 +60,7 @@ def command(
     from polyprag.config.files import save_config
     from polyprag.errors import ConfigError
     from polyprag.progress import progress
+    from polyprag.teaching.counts import TaughtCounts
     from polyprag.teaching.manifest import needs_teacher, teacher_dir
     from polyprag.teaching.teach import teach_corpus
     from sharding.corpus.manifest import CorpusManifest
@@ -67,6 +76,8 @@ def command(
         )
     on_ray = is_on_ray(config.cluster, use_ray)
     hold_lease(run, "teach")
+    check_continues(run, config, corpus)
+    say_changes(run, config)
     at_most = max(1, corpus.num_passages // _PASSAGES_WORTH_A_PROCESS)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
         if on_ray:
@@ -74,22 +85,28 @@ def command(
         place = absolute(run) if on_ray else run
         manifest = teach_corpus(place, config, pool=pool, show=progress)
     save_config(config, run)
-    fields = {
-        "teacher": teacher_dir(run),
-        "num_questions": sum(part.num_questions for part in manifest.parts),
-        "num_tokens": sum(part.num_tokens for part in manifest.parts),
-        "num_bytes": sum(part.num_bytes for part in manifest.parts),
-        "num_written": sum(part.num_written for part in manifest.parts),
-        "num_empty": sum(part.num_empty for part in manifest.parts),
-    }
-    written = ""
-    if fields["num_written"]:
-        written = f"; {fields['num_written']:,} answers are its own"
-    if fields["num_empty"]:
-        written += f", {fields['num_empty']:,} of them without a word"
+    counts = TaughtCounts.of(manifest)
     show_result(
         as_json,
-        fields,
-        f"{teacher_dir(run)}: {fields['num_questions']:,} questions, {fields['num_tokens']:,} "
-        f"tokens of answers{written}\nnext: polyprag encode {run}",
+        {"teacher": teacher_dir(run), **counts.fields()},
+        f"{teacher_dir(run)}: {counts.text()}\nnext: polyprag encode {run}",
     )
+    if (advice := counts.advice(config)) is not None:
+        echo(f"warning: {advice}", err=True)
+
+
+def check_continues(run: str, config: "Config", corpus: "CorpusManifest") -> None:
+    """Refuses settings under which `encode` wouldn't go on from the run's checkpoint.
+
+    Raises:
+        ConfigError: names the first setting that differs.
+    """
+    from cluster.checkpoints.manifest import CheckpointManifest, check_identity, identity_of
+    from polyprag.encoding.base import describe_base
+    from polyprag.method.base_model import load_tokenizer
+    from sharding.storage.files import join
+
+    checkpoint = CheckpointManifest.load(join(run, "checkpoints"))
+    if checkpoint is not None:
+        base = describe_base(config.model, load_tokenizer(config.model))
+        check_identity(checkpoint, identity_of(config, corpus, base), run)

@@ -22,6 +22,7 @@ from polyprag.encoding.reader import Encoding, encoding_dir
 from polyprag.errors import RunError
 from polyprag.growth.rows_task import RowsTask, release, task_of, train_partition
 from polyprag.run_dir import CORPUS
+from polyprag.teaching.counts import TaughtCounts
 from polyprag.teaching.manifest import needs_teacher
 from polyprag.teaching.teach import teach_corpus
 from sharding.corpus.manifest import CorpusManifest, Partition
@@ -219,6 +220,7 @@ def train_new_rows(
     *,
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
+    say: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Trains the rows of all partitions without rows, which then join the encoding together.
 
@@ -227,6 +229,7 @@ def train_new_rows(
         config: of the run: `add` says how, `model` where the base model is.
         pool: who does the work; this process, by default.
         show: shows how far it is.
+        say: is told what had better be set otherwise.
 
     Returns:
         How many passages have a row now that had none.
@@ -240,7 +243,10 @@ def train_new_rows(
     settings = row_settings(run_dir, config)
     if needs_teacher(settings, CorpusManifest.load(join(run_dir, CORPUS))):
         lacking = [task.partition.index for task in tasks]
-        teach_corpus(run_dir, settings, only=lacking, pool=pool, show=show)
+        teaching = teach_corpus(run_dir, settings, only=lacking, pool=pool, show=show)
+        advice = TaughtCounts.of(teaching).advice(settings)
+        if advice is not None:
+            say(advice)
     total = sum(task.partition.num_passages for task in tasks)
     parts = []
     try:
