@@ -1,7 +1,7 @@
 # Every target brings .venv up to date first; nothing outside this folder is changed.
 #   make quickstart   install, encode real passages, answer from the weights
 #   make real-model   a small instruct model and an encoder (180 MB) into examples/real-model
-#   make test         all tests            (make test ARGS="-m 'not slow' -x"; in TEST_WORKERS processes, 3)
+#   make test         all tests            (make test ARGS="-m 'not slow' -x"; in TEST_WORKERS processes, 2)
 #   make lint         ruff, mypy --strict, import-linter, codespell
 #   make docs         write docs/cli.md anew, check every link in the documents
 #   make bench        the benchmarks, with the libraries that they compare with (in .venv-rivals)
@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 2
 
 MODELS := examples/requirements-real-model.txt
 MODELS_STAMP := $(VENV)/.models
