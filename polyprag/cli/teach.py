@@ -76,7 +76,7 @@ def command(
         )
     on_ray = is_on_ray(config.cluster, use_ray)
     hold_lease(run, "teach")
-    check_continues(run, config, corpus)
+    _check_continues(run, config, corpus)
     say_changes(run, config)
     at_most = max(1, corpus.num_passages // _PASSAGES_WORTH_A_PROCESS)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
@@ -95,7 +95,7 @@ def command(
         echo(f"warning: {advice}", err=True)
 
 
-def check_continues(run: str, config: "Config", corpus: "CorpusManifest") -> None:
+def _check_continues(run: str, config: "Config", corpus: "CorpusManifest") -> None:
     """Refuses settings under which `encode` wouldn't go on from the run's checkpoint.
 
     Raises:

@@ -59,6 +59,6 @@ class TaughtCounts:
         return (
             f"most of the teacher's own answers ({self.num_cut:,} of {self.num_written:,}) are cut "
             f"at generation.max_new_tokens={most}, and how they end isn't learnt: set "
-            f"generation.max_new_tokens={2 * most}, with which those are asked anew, or have a chat "
-            "model asked for less by generation.instruction"
+            f"generation.max_new_tokens={2 * most}, with which those are asked anew, or have a "
+            "chat model asked for less by generation.instruction"
         )

@@ -136,6 +136,23 @@ def test_workers_that_start_again_are_not_stalled(run: Path) -> None:
     assert "no step" not in status_text(status_of(str(run)), str(run))
 
 
+def test_what_waits_for_the_teacher_is_not_stalled(run: Path) -> None:
+    """Which takes hours, and no steps."""
+    write_steps(run, 3)
+    record(str(run), "started", step=3, last_step=100)
+    time.sleep(0.002)  # names begin with milliseconds
+    record(str(run), "teaching")
+    events = (run / "logs" / "events").iterdir()
+    aged(run / "logs" / "metrics.jsonl", *events, seconds=4000)
+    held_since(run, "encode", 4000)
+    assert "no step" not in status_text(status_of(str(run)), str(run))
+    record(str(run), "taught", detail="7 questions")
+    events = (run / "logs" / "events").iterdir()
+    aged(run / "logs" / "metrics.jsonl", *events, seconds=4000)
+    text = status_text(status_of(str(run)), str(run))
+    assert "no step" in text and "taught: 7 questions" in text
+
+
 def test_finished_training_is_not_now(run: Path) -> None:
     write_steps(run, 300)
     record(str(run), "finished", step=300, last_step=300)

@@ -16,6 +16,8 @@ from safetensors.numpy import save
 from torch.distributions import Categorical, kl_divergence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity_of
+from cluster.plan.phases import Phase
 from polyprag.augment.corpus import counts_of
 from polyprag.cli import main
 from polyprag.config import Config, DataConfig, GenerationConfig, ModelConfig, TrainConfig
@@ -41,6 +43,7 @@ from sharding.corpus.reader import Corpus
 from sharding.corpus.rewrite import Rewritten, rewrite_partitions
 from sharding.ingest.prepare import prepare
 from sharding.shown_progress import show_nothing
+from sharding.stream.plan import Cursor, LaneCursor
 from sharding.task_pool import InlinePool
 
 NAMES = ("Anna", "Boris", "Carla", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irene", "Jonas")
@@ -324,6 +327,10 @@ def test_what_a_chat_template_is_told_belongs_to_the_teacher(
         asked.clear()
         teach_corpus(str(run), replace(config, generation=replace(config.generation, **told)))
         assert asked == ([] if "prompt" in told else all_questions())
+
+
+def with_most(config: Config, most: int) -> Config:
+    return replace(config, generation=replace(config.generation, max_new_tokens=most))
 
 
 def blank_first(records: list[Record]) -> list[Record]:
@@ -629,6 +636,50 @@ def test_the_command_asks_and_says_what_it_has(run: Path, config: Config) -> Non
     # 20 bytes a question and 6 k + 6 a token, besides the header and a count for each passage.
     needed = 20 * 20 + fields["num_tokens"] * 54 + 4 * 10
     assert needed < fields["num_bytes"] < needed + 3 * 700
+
+
+def test_the_command_counts_cut_answers_and_says_what_to_set(run: Path, config: Config) -> None:
+    rewrite(run, blank_first, 1)
+    save_config(config, run)
+
+    setting = "generation.max_new_tokens=1"  # of which no word and its end can be made
+    done = CliRunner().invoke(main, ["teach", str(run), setting, "--workers", "1", "--json"])
+    assert done.exit_code == 0, done.output
+    fields, manifest = json.loads(done.stdout), TeachingManifest.load(run / "teacher")
+    said_of = taught(run, with_most(config, 1))
+    num_cut = sum(EOS not in said_of.of(passage, 0).ids for passage in range(4, 8))
+    assert fields["num_written"] == 4 and num_cut > 2
+    assert fields["num_cut"] == num_cut == sum(part.num_cut for part in manifest.parts)
+    assert f"warning: most of the teacher's own answers ({num_cut} of 4) are cut" in done.stderr
+    assert "set generation.max_new_tokens=2" in done.stderr
+    shown = CliRunner().invoke(main, ["teach", str(run), "--workers", "1"])
+    assert f", {num_cut} of them cut before their end" in shown.stdout
+
+
+def test_settings_that_encode_would_refuse_are_refused_before_they_are_saved(
+    run: Path, config: Config, asked: list[str]
+) -> None:
+    plain = replace(config, train=replace(config.train, objective="answers"))
+    save_config(plain, run)
+    base = describe_base(config.model, load_tokenizer(config.model))
+    corpus = CorpusManifest.load(run / "corpus")
+    CheckpointManifest(
+        step=7,
+        cursor=Cursor(0, 7, (LaneCursor(1, 2),)),
+        world_size=2,
+        identity=identity_of(plain, corpus, base),
+        experts=StateFile("experts-step-00000007.safetensors", "a" * 64, 10),
+        phases=(Phase(0, 9, 0, 3, 4),),
+        rows={},
+        previous_step=0,
+    ).save(str(run / "checkpoints"))
+    before = (run / "config.yaml").read_bytes()
+    refused = CliRunner().invoke(main, ["teach", str(run), "train.objective=both"])
+    assert refused.exit_code == 2
+    assert "step 7 that was trained with train.objective='answers'" in refused.output
+    assert " -> " not in refused.output  # nothing is said to change
+    assert (run / "config.yaml").read_bytes() == before and asked == []
+    assert not (run / "teacher").exists()
 
 
 def test_passages_without_questions_leave_nothing_to_ask(
