@@ -1,7 +1,11 @@
-"""The passages whose rows stand in for a question's own in the control `poly-wrong-row`."""
+"""The rows that stand in for those of a question's own passages: other passages', or random ones.
+
+`poly-wrong-row` shows what any passage's mixture knows, with all that the rows have in common;
+`poly-random-row` what a mixture knows that no passage has, and that is as sharp.
+"""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +35,7 @@ def other_passages(
             f"{len(taken)} of the corpus's {num_passages} passages are: leave the method out, "
             "lower --top-k, or encode more passages"
         )
-    digest = hashlib.blake2b(question.encode(), digest_size=8).digest()
-    rng = np.random.default_rng([seed, int.from_bytes(digest)])
+    rng = np.random.default_rng([seed, _number_of(question)])
     chosen: list[int] = []
     while len(chosen) < num_wanted:
         candidate = int(rng.integers(num_passages))
@@ -40,3 +43,33 @@ def other_passages(
             taken.add(candidate)
             chosen.append(candidate)
     return np.asarray(chosen, dtype=np.int64)
+
+
+def random_rows(
+    question: str,
+    rows_kSK: npt.NDArray[np.floating],
+    *,
+    ids: Sequence[int] | npt.NDArray[np.int64],
+    seed: int,
+) -> npt.NDArray[np.float32]:
+    """Returns rows (k, S, K) that belong to no passage; the same ones for the same arguments.
+
+    Their numbers are drawn from the normal distribution that has the mean and the spread of the
+    passage's own row at each site. So the gates are about as sharp as its own, while those of a
+    fresh row, before any training, would nearly be those of `poly-uniform`.
+
+    Args:
+        question: with `seed` and a passage's id, all that a draw depends on, besides mean and
+            spread.
+        rows_kSK: of the question's passages.
+        ids: of these passages.
+        seed: of the draws.
+    """
+    own_kSK = np.asarray(rows_kSK, dtype=np.float32)
+    rngs = [np.random.default_rng([seed, _number_of(question), int(i)]) for i in ids]
+    drawn_kSK = np.stack([rng.standard_normal(own_kSK.shape[1:], np.float32) for rng in rngs])
+    return own_kSK.mean(-1, keepdims=True) + own_kSK.std(-1, keepdims=True) * drawn_kSK
+
+
+def _number_of(question: str) -> int:
+    return int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest())

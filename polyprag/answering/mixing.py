@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 import torch
 
-from polyprag.answering.controls import other_passages
+from polyprag.answering.controls import other_passages, random_rows
 from polyprag.answering.modes import Mode
 from polyprag.config import Config, RouterConfig
 from polyprag.errors import RunError
@@ -35,7 +35,7 @@ def mixture_of(
     """Returns one question's (S, K) float32 gates; zeros (the base alone) without any hit.
 
     Args:
-        question: decides which other passages `poly-wrong-row` takes.
+        question: decides which other passages `poly-wrong-row` takes, and what is drawn.
         hits: its passages.
         mode: one that mixes the rows of hits.
         pool: whose experts are mixed.
@@ -66,6 +66,8 @@ def mixture_of(
             seed=config.train.seed,
         )
         rows_kSK = index.rows_of(others)
+    elif mode == "poly-random-row":
+        rows_kSK = random_rows(question, rows_kSK, ids=hits.ids, seed=config.train.seed)
     elif mode == "poly-uniform":
         rows_kSK = np.ones_like(rows_kSK)
     gates_kSK = gates_of_rows(torch.from_numpy(np.asarray(rows_kSK)), router)

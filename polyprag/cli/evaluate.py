@@ -29,7 +29,8 @@ from polyprag.cli.output import echo, echo_json
     show_default=True,
     metavar="NAME,...",
     help="Also: routed (no retrieval: the map of `polyprag distill`), and the controls "
-    "poly-wrong-row (other passages' rows) and poly-uniform (all experts alike).",
+    "poly-wrong-row (other passages' rows), poly-random-row (random ones) and poly-uniform "
+    "(all experts alike).",
 )
 @click.option("--out", "out_dir", required=True, metavar="DIR", help="Where the results go.")
 @click.option(

@@ -15,7 +15,7 @@ import torch
 from polyprag.answering.abstention import Abstention, CalibratedRule, abstention_settings
 from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
 from polyprag.answering.confidence import NO_PASSAGE
-from polyprag.answering.controls import other_passages
+from polyprag.answering.controls import other_passages, random_rows
 from polyprag.answering.generation import Said, decode_greedily
 from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.modes import WITHOUT_MAP, Mode
@@ -177,6 +177,24 @@ def test_wrong_rows_are_those_of_other_passages_whatever_the_batch(
         assert one.text == answer.text
 
 
+def test_random_rows_are_no_passages_whatever_the_batch(
+    answerer: Answerer, encoded_run: tuple[Path, Config]
+) -> None:
+    run, config = encoded_run
+    own = answerer.retrieve(QUESTIONS, k=3)
+    together = answerer.answer(QUESTIONS, mode="poly-random-row", k=3)
+    all_rows = Encoding.load(run).rows(range(10))
+    for question, hits, answer in zip(QUESTIONS, own, together, strict=True):
+        assert answer.hits is not None and answer.hits.ids.tolist() == hits.ids.tolist()
+        assert answer.gates is not None and hits.rows is not None
+        rows = random_rows(question, hits.rows, ids=hits.ids, seed=config.train.seed)
+        assert min(np.abs(row - known).max() for row in rows for known in all_rows) > 0.1
+        np.testing.assert_allclose(answer.gates, _softmax_mixture(rows, hits.scores), atol=2e-3)
+        one = answerer.answer([question], mode="poly-random-row", k=3)[0]
+        np.testing.assert_array_equal(one.gates, answer.gates)
+        assert one.text == answer.text
+
+
 def test_uniform_gates_are_alike_for_every_expert(answerer: Answerer) -> None:
     answer = answerer.answer(QUESTIONS[:1], mode="poly-uniform")[0]
     assert answer.gates is not None
@@ -185,7 +203,7 @@ def test_uniform_gates_are_alike_for_every_expert(answerer: Answerer) -> None:
 
 def test_a_question_that_finds_nothing_is_answered_without_experts(answerer: Answerer) -> None:
     nothing = "zzzz qqqq"
-    for mode in ("poly", "poly-wrong-row", "poly-uniform"):
+    for mode in ("poly", "poly-wrong-row", "poly-random-row", "poly-uniform"):
         answer = answerer.answer([nothing, QUESTIONS[0]], mode=mode)[0]  # type: ignore[arg-type]
         assert answer.hits is not None and len(answer.hits.ids) == 0
         assert answer.gates is not None and not answer.gates.any()

@@ -1,10 +1,11 @@
 """The control's passages: never the question's own, and the same ones every time."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprag.answering.controls import other_passages
+from polyprag.answering.controls import other_passages, random_rows
 from polyprag.errors import RunError
 
 
@@ -26,6 +27,23 @@ def test_question_and_seed_change_the_choice() -> None:
 
     assert chosen("a", 0) != chosen("b", 0)
     assert chosen("a", 0) != chosen("a", 1)
+
+
+def test_random_rows_are_as_spread_as_the_passages_own_and_belong_to_none() -> None:
+    rng = np.random.default_rng(5)
+    scale = np.array([[[0.5], [3.0]], [[1.0], [0.0]]])  # of each row at each site
+    own = rng.uniform(-1, 1, (2, 2, 4000)) * scale + np.array([[[7.0], [-2.0]], [[0.0], [4.0]]])
+    drawn = random_rows("q", own, ids=[3, 9], seed=0)
+    assert drawn.shape == own.shape and drawn.dtype == np.float32
+    # A uniform number from -s to s has the standard deviation s / sqrt(3).
+    np.testing.assert_allclose(drawn.std(-1), scale[..., 0] / np.sqrt(3), rtol=0.05, atol=1e-6)
+    np.testing.assert_allclose(drawn.mean(-1), [[7, -2], [0, 4]], atol=0.15)
+    across = np.corrcoef(np.vstack([own.reshape(4, -1)[:3], drawn.reshape(4, -1)[:3]]))
+    assert np.abs(across - np.eye(6)).max() < 0.08  # alike nowhere
+    alone = random_rows("q", own[1:], ids=[9], seed=0)
+    np.testing.assert_array_equal(alone[0], drawn[1])
+    assert not np.allclose(random_rows("q", own, ids=[3, 9], seed=1), drawn)
+    assert not np.allclose(random_rows("p", own, ids=[3, 9], seed=0)[:, 0], drawn[:, 0])
 
 
 def test_a_corpus_without_other_passages_is_refused() -> None:
