@@ -163,15 +163,16 @@ def main() -> None:
                 evaluate(run, config, questions_path=half, methods=METHODS, out_dir=results)
                 out.append(results)
                 of_title.update({q.id: q.passages[0].title for q in read_questions(half)})
-        calibrated = calibrate(run, dirs[0], target=Target()).abstention
+        abstention = calibrate(run, dirs[0], target=Target()).abstention
+        calibrated = abstention.modes if abstention else {}
         tables: dict[str, Any] = {}
         for method in METHODS:
             lines = [line for results in dirs[1] for line in predictions(results, method)]
             for line in lines:
                 line["unanswerable"] = of_title[line["id"]] in gone
             tables[method] = {"default": judged(lines, Rule())}
-            if method in calibrated.modes:
-                tables[method]["calibrated"] = judged(lines, calibrated.modes[method].rule)
+            if method in calibrated:
+                tables[method]["calibrated"] = judged(lines, calibrated[method].rule)
         cost = seconds(run, config, read_questions(QUESTIONS, limit=32))
     report(args.json, tables, cost, quick=args.quick)
 

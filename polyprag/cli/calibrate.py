@@ -5,6 +5,7 @@ import click
 from polyprag.cli.arguments import json_option, run_argument
 from polyprag.cli.output import echo, echo_json
 
+_FEW = 100  # answers, of which a share is off by 10 points
 _SHARE = click.FloatRange(0, 1, min_open=True)
 
 
@@ -33,7 +34,8 @@ def command(
     Fits, for each mode, a regression that predicts an answer's F1 from its evidence: how much
     of the question the passage has, and how likely the model finds the answer. Writes it with a
     threshold to RUN/abstention.json, which `ask` uses from then on. Answers are trusted from an
-    expected F1 of 0.5 on, unless --f1 or --coverage says otherwise. Use questions like those
+    expected F1 of 0.5 on, unless --f1 or --coverage says otherwise. A mode whose answers the
+    rule without a calibration sorts as well keeps that rule. Use questions like those
     that will be asked, also some that the corpus doesn't answer, and not those that you report
     figures on.
 
@@ -49,13 +51,25 @@ def command(
 
     from polyprag.answering.abstention import abstention_file
     from polyprag.evaluation.calibration import Target, calibrate
+    from sharding.storage.files import exists
 
     made = calibrate(run, results_dirs, target=Target(f1=f1, coverage=coverage))
-    made.abstention.save(run)
+    modes = {}
+    if made.abstention is not None:
+        made.abstention.save(run)
+        modes = made.abstention.modes
+    for mode, rule in modes.items():
+        if rule.num_questions < _FEW:
+            echo(
+                f"warning: {mode}: {rule.num_questions} answers are few to calibrate by; some "
+                "hundreds tell more",
+                err=True,
+            )
     if as_json:
-        echo_json({**to_builtins(made.abstention), "left_out": made.left_out})
+        written = to_builtins(made.abstention) if made.abstention else {"modes": {}}
+        echo_json({**written, "left_out": made.left_out})
         return
-    for mode, rule in made.abstention.modes.items():
+    for mode, rule in modes.items():
         trusted = "" if rule.f1_trusted is None else f", their F1 {100 * rule.f1_trusted:.1f}"
         echo(
             f"{mode}: {100 * rule.coverage:.0f} % of {rule.num_questions:,} answers are trusted "
@@ -63,4 +77,12 @@ def command(
         )
     for mode, reason in made.left_out.items():
         echo(f"{mode}: has no calibration: {reason}", err=True)
-    echo(f"{abstention_file(run)}: used by `polyprag ask` from now on")
+    if made.abstention is not None:
+        echo(f"{abstention_file(run)}: used by `polyprag ask` from now on")
+    elif not exists(abstention_file(run)):
+        echo("nothing is written: answers are judged by the rule without a calibration, as before")
+    else:
+        echo(
+            f"{abstention_file(run)}: stays as it was; delete it to have the rule without a "
+            "calibration"
+        )

@@ -1,7 +1,8 @@
 """From an evaluation's answers to the confidences that are worth trusting: RUN/abstention.json.
 
 A logistic regression predicts an answer's F1 from its evidence. The threshold is chosen by
-confidences that come from regressions on the other four fifths of the questions.
+confidences that come from regressions on the other four fifths of the questions, and where these
+don't sort the answers better than the rule without a calibration, there is none.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyprag.answering.abstention import Abstention, CalibratedRule
-from polyprag.answering.confidence import FEATURES, Evidence
+from polyprag.answering.confidence import FEATURES, Evidence, Rule
 from polyprag.answering.modes import CONTROLS, MIXES, MODES, Mode
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.encoding.reader import encoding_dir
@@ -57,12 +58,26 @@ class Calibrated:
     """What a calibration made.
 
     Attributes:
-        abstention: to be saved in the run.
-        left_out: the modes without a rule, and why.
+        abstention: to be saved in the run; None: the rule without a calibration is as good for
+            every mode that could be calibrated.
+        left_out: the modes without a calibration, and why.
     """
 
-    abstention: Abstention
+    abstention: Abstention | None
     left_out: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NoRule:
+    """Why a mode has no calibration.
+
+    Attributes:
+        reason: in words.
+        is_default_better: whether one could be made, and the rule without is as good or better.
+    """
+
+    reason: str
+    is_default_better: bool = False
 
 
 def calibrate(
@@ -102,12 +117,16 @@ def calibrate(
                 lines.setdefault(mode, []).extend(_read(path))
     modes: dict[str, CalibratedRule] = {}
     left_out: dict[str, str] = {}
+    keeps_default = False
     for mode, answers in lines.items():
         rule = fit_rule([each.evidence for each in answers], [e.f1 for e in answers], target)
-        if isinstance(rule, str):
-            left_out[mode] = rule
+        if isinstance(rule, NoRule):
+            left_out[mode] = rule.reason
+            keeps_default = keeps_default or rule.is_default_better
         else:
             modes[mode] = rule
+    if not modes and keeps_default:
+        return Calibrated(None, left_out)
     if not modes:
         why = "; ".join(f"{mode}: {reason}" for mode, reason in left_out.items())
         raise RunError(
@@ -127,8 +146,8 @@ def calibrate(
 
 def fit_rule(
     evidence: Sequence[Evidence | None], f1: Sequence[float], target: Target
-) -> CalibratedRule | str:
-    """Returns the rule for one mode's answers, or why there can be none.
+) -> CalibratedRule | NoRule:
+    """Returns the rule for one mode's answers, or why there is none.
 
     Args:
         evidence: of n answers.
@@ -139,21 +158,30 @@ def fit_rule(
         ConfigError: no threshold reaches the target.
     """
     if any(each is None for each in evidence):
-        return "its answers have no evidence: evaluate without answering.abstain=never"
+        return NoRule("its answers have no evidence: evaluate without answering.abstain=never")
     known = [each for each in evidence if each is not None]
     f1_n = np.asarray(f1, dtype=np.float64)
     usable_n = np.asarray([each.lack is None for each in known], dtype=bool)
     if usable_n.sum() < _LEAST_ANSWERS:
-        return f"{usable_n.sum()} answers are too few: {_LEAST_ANSWERS} are needed"
+        return NoRule(f"{usable_n.sum()} answers are too few: {_LEAST_ANSWERS} are needed")
     features = [each.features() for each in known if each.lack is None]
     names = [name for name in FEATURES if all(name in each for each in features)]
     X_mF = np.asarray([[each[name] for name in names] for each in features])
     f1_m = f1_n[usable_n]
     if f1_m.max() == 0 or f1_m.min() == 1:
-        return f"all its answers are {'wrong' if f1_m.max() == 0 else 'right'}"
+        return NoRule(f"all its answers are {'wrong' if f1_m.max() == 0 else 'right'}")
     # Without a passage or an answer the confidence is 0, as in `Rule.confidence`.
     confidences_n = np.zeros(len(f1_n))
     confidences_n[usable_n] = _out_of_fold(X_mF, f1_m)
+    default_n = np.asarray([Rule().confidence(each) for each in known])
+    aurc, default_aurc = (_aurc(each, f1_n) for each in (confidences_n, default_n))
+    if aurc >= default_aurc:
+        return NoRule(
+            "the rule without one sorts these answers as well or better (AURC "
+            f"{default_aurc:.3f}, by regressions that didn't see them {aurc:.3f})"
+            f"{_threshold_advice(default_n, f1_n, target)}",
+            is_default_better=True,
+        )
     threshold = _threshold(confidences_n, f1_n, target)
     trusted_n = usable_n & (confidences_n >= threshold)
     weights_F, intercept = _fit(X_mF, f1_m)
@@ -206,6 +234,20 @@ def _out_of_fold(X_mF: Numbers, f1_m: Numbers) -> Numbers:
         weights_F, intercept = _fit(X_mF[seen], f1_m[seen])
         confidences_m[unseen] = 1 / (1 + np.exp(-(X_mF[unseen] @ weights_F + intercept)))
     return confidences_m
+
+
+def _aurc(confidences_n: Numbers, f1_n: Numbers) -> float:
+    """Returns the mean risk over all coverages; see `polyprag.evaluation.risk_coverage`."""
+    return float(np.mean(1 - means_of_surest(confidences_n, f1_n)))
+
+
+def _threshold_advice(confidences_n: Numbers, f1_n: Numbers, target: Target) -> str:
+    """Returns what to set so that the rule without a calibration reaches a target."""
+    if target == Target():
+        return ""
+    # Down, so that rounding leaves none out.
+    least = np.floor(_threshold(confidences_n, f1_n, target) * 1000) / 1000
+    return f"; with it, answering.threshold={least:.3f} does what was asked for"
 
 
 def _threshold(confidences_n: Numbers, f1_n: Numbers, target: Target) -> float:

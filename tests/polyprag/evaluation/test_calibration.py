@@ -5,22 +5,28 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from polyprag.answering.abstention import Abstention, CalibratedRule
-from polyprag.answering.confidence import Evidence
+from polyprag.answering.confidence import Evidence, Rule
+from polyprag.cli import main
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
-from polyprag.evaluation.calibration import Target, calibrate, experts_of, fit_rule
+from polyprag.evaluation.calibration import NoRule, Target, calibrate, experts_of, fit_rule
 from polyprag.evaluation.run import evaluate
 
 
 def _answers(number: int, *, seed: int = 0) -> tuple[list[Evidence], list[float], np.ndarray]:
-    """Evidence, F1, and each answer's chance of being right: a logistic function of two numbers."""
+    """Evidence, F1, and each answer's chance of being right: a logistic function of two numbers.
+
+    Much of a match speaks against an answer here, which the rule without a calibration can't know.
+    """
     rng = np.random.default_rng(seed)
     match, logprob = rng.uniform(0, 1, number), -rng.exponential(1.0, number)
-    chance = 1 / (1 + np.exp(-(6 * match + 2 * logprob - 2)))
+    chance = 1 / (1 + np.exp(-(4 - 6 * match + 2 * logprob)))
     evidence = [
         Evidence(True, float(m), 1 + i % 3, float(p), float(p) - 0.5, -5.0 + i % 2)
         for i, (m, p) in enumerate(zip(match, logprob, strict=True))
@@ -93,16 +99,56 @@ def test_a_coverage_that_only_answers_without_a_passage_could_fill_is_refused() 
 def test_what_is_not_always_there_is_not_weighed() -> None:
     evidence, f1, _ = _answers(100)
     closed = [Evidence.of([-1.0 - i % 4]) for i in range(100)]
-    assert set(_rule(closed, f1, Target()).weights) == {"mean_logprob", "min_logprob", "log_tokens"}
-    assert "match" not in _rule(evidence[:50] + closed[:50], f1, Target()).weights
+    sure = [float(i % 4 > i % 5) for i in range(100)]  # the less sure, the better
+    weighed = _rule(closed, sure, Target()).weights
+    assert set(weighed) == {"mean_logprob", "min_logprob", "log_tokens"}
+    assert "match" not in _rule(evidence[:50] + closed[:50], f1[:50] + sure[:50], Target()).weights
 
 
 def test_what_can_not_be_calibrated_is_said() -> None:
     evidence, f1, _ = _answers(100)
-    assert "are too few" in str(fit_rule(evidence[:19], f1[:19], Target()))
-    assert "all its answers are wrong" in str(fit_rule(evidence, [0.0] * 100, Target()))
-    assert "all its answers are right" in str(fit_rule(evidence, [1.0] * 100, Target()))
-    assert "answering.abstain=never" in str(fit_rule([*evidence[:99], None], f1, Target()))
+    assert "are too few" in _reason(evidence[:19], f1[:19])
+    assert "all its answers are wrong" in _reason(evidence, [0.0] * 100)
+    assert "all its answers are right" in _reason(evidence, [1.0] * 100)
+    assert "answering.abstain=never" in _reason([*evidence[:99], None], f1)
+
+
+def _reason(evidence: list[Evidence | None] | list[Evidence], f1: list[float]) -> str:
+    found = fit_rule(evidence, f1, Target())
+    assert isinstance(found, NoRule) and not found.is_default_better
+    return found.reason
+
+
+def _by_default(number: int) -> tuple[list[Evidence], list[float]]:
+    """Answers of which those are right that the rule without a calibration is surer of.
+
+    Both numbers that it multiplies must be high, which no weighed sum of them says as well.
+    """
+    rng = np.random.default_rng(3)
+    match, least = rng.uniform(0, 1, number), rng.uniform(0, 1, number)
+    evidence = [
+        Evidence(True, float(m), 3, -0.01, math.log(p), -5.0)
+        for m, p in zip(match, least, strict=True)
+    ]
+    return evidence, (match * least > 0.25).astype(float).tolist()
+
+
+def test_a_rule_that_sorts_no_better_than_the_default_is_not_taken() -> None:
+    evidence, f1 = _by_default(200)
+    found = fit_rule(evidence, f1, Target())
+    assert isinstance(found, NoRule) and found.is_default_better
+    right = sum(f1)
+    # All right ones before all wrong ones: no risk up to there, then 1 - right / n.
+    best = sum(1 - right / n for n in range(int(right) + 1, 201)) / 200
+    assert f"(AURC {best:.3f}, " in found.reason and "threshold" not in found.reason
+    shares = fit_rule(evidence, f1, Target(coverage=0.1))
+    assert isinstance(shares, NoRule)
+    least = float(shares.reason.split("answering.threshold=")[1].split(" ")[0])
+    confidences = sorted((Rule().confidence(each) for each in evidence), reverse=True)
+    assert confidences[20] < least <= confidences[19] < least + 0.001
+    # Where the match misleads, the regression is better, and taken.
+    against = [msgspec.structs.replace(each, match=1 - (each.match or 0)) for each in evidence]
+    assert isinstance(fit_rule(against, f1, Target()), CalibratedRule)
 
 
 @pytest.fixture
@@ -132,6 +178,7 @@ def test_an_evaluations_files_become_the_runs_calibration(
     earlier = (out / "predictions-poly.jsonl").read_text()
     (out / "predictions-rag.jsonl").write_text(earlier)  # which results.json doesn't have
     made = calibrate(run, [out, out], target=Target())
+    assert made.abstention is not None
     assert made.left_out == {} and list(made.abstention.modes) == ["poly"]
     assert made.abstention.modes["poly"].num_questions == 400
     assert made.abstention.experts_sha256 == experts_of(run)
@@ -188,3 +235,43 @@ def test_a_damaged_line_is_named(evaluated: tuple[Path, Path]) -> None:
         path.write_text("\n".join([lines[0], wrong, *lines[2:]]))
         with pytest.raises(RunError, match=r"predictions-poly\.jsonl:2: not a prediction"):
             calibrate(run, [out], target=Target())
+
+
+def test_the_command_writes_nothing_where_the_default_is_as_good(
+    evaluated: tuple[Path, Path],
+) -> None:
+    run, out = evaluated
+    evidence, f1 = _by_default(60)
+    path = out / "predictions-poly.jsonl"
+    line = json.loads(path.read_text().splitlines()[0])
+    lines = [
+        line | {"f1": score} | {"evidence": msgspec.to_builtins(each)}
+        for each, score in zip(evidence, f1, strict=True)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    command = ["calibrate", str(run), "--results", str(out)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert "nothing is written: answers are judged by the rule without" in done.stdout
+    assert "poly: has no calibration: the rule without one sorts" in done.stderr
+    assert not (run / "abstention.json").exists()
+    told = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)
+    assert told["modes"] == {} and list(told["left_out"]) == ["poly"]
+    (run / "abstention.json").write_text("an earlier one")
+    done = CliRunner().invoke(main, command)
+    assert "stays as it was; delete it" in done.stdout
+    assert (run / "abstention.json").read_text() == "an earlier one"
+    (run / "abstention.json").unlink()
+
+
+def test_the_command_warns_of_few_answers(evaluated: tuple[Path, Path]) -> None:
+    run, out = evaluated
+    path = out / "predictions-poly.jsonl"
+    command = ["calibrate", str(run), "--results", str(out)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0 and "are few" not in done.stderr
+    path.write_text("\n".join(path.read_text().splitlines()[:99]))
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert "warning: poly: 99 answers are few" in done.stderr
+    (run / "abstention.json").unlink()
