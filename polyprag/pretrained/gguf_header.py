@@ -33,6 +33,7 @@ _SCALARS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+_PACKAGES = ("gguf", "accelerate")  # transformers loads a GGUF file with both
 _ALIGNMENT = 32  # where the file names no other
 # Far above what any model has; the largest vocabularies have 260,000 tokens.
 _MOST_KEYS, _MOST_TENSORS, _MOST_ENTRIES, _MOST_DIMENSIONS = 10_000, 200_000, 4_000_000, 4
@@ -60,11 +61,14 @@ def read_header(file: Path) -> GGUFHeader:
 
     Raises:
         UnusableModelError: it isn't a whole GGUF file, is one of several parts, or is quantised in
-            a way that isn't known; the package gguf isn't installed.
+            a way that isn't known; a package that loads it isn't installed.
     """
-    if importlib.util.find_spec("gguf") is None:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        which = "packages" if len(missing) > 1 else "package"
+        isnt = "aren't" if len(missing) > 1 else "isn't"
         raise UnusableModelError(
-            "a GGUF file needs the package gguf, which isn't installed: "
+            f"a GGUF file needs the {which} {' and '.join(missing)}, which {isnt} installed: "
             "pip install 'polyprag[gguf]'"
         )
     try:

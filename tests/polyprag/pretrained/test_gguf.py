@@ -213,13 +213,25 @@ def test_a_directory_with_gguf_alone_names_the_file(
         check_model_files(str(tmp_path))
 
 
-def test_without_the_package_the_line_says_how_to_get_it(
-    tmp_path: Path, llama: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ({"gguf"}, "the package gguf, which isn't installed"),
+        ({"accelerate"}, "the package accelerate, which isn't installed"),
+        ({"gguf", "accelerate"}, "the packages gguf and accelerate, which aren't installed"),
+    ],
+)
+def test_without_a_package_the_line_says_how_to_get_it(
+    tmp_path: Path,
+    llama: LlamaForCausalLM,
+    monkeypatch: pytest.MonkeyPatch,
+    lacking: set[str],
+    said: str,
 ) -> None:
     file = write_gguf(tmp_path / "tiny.gguf", llama)
     found = gguf_model.read_header.__globals__["importlib"].util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "gguf" else found(n))
-    with pytest.raises(ConfigError, match=r"pip install 'polyprag\[gguf\]'"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n in lacking else found(n))
+    with pytest.raises(ConfigError, match=rf"{said}: pip install 'polyprag\[gguf\]'"):
         load_base(ModelConfig(path=str(file)))
 
 

@@ -32,7 +32,7 @@ from polyprag.method.loss import training_loss_sum
 from polyprag.method.teacher.targets import join_targets
 from polyprag.teaching.manifest import TeachingManifest, needs_teacher
 from polyprag.teaching.part_file import parse_answers
-from polyprag.teaching.reader import TaughtAnswers, open_taught
+from polyprag.teaching.reader import TaughtAnswers, open_taught, read_part
 from polyprag.teaching.teach import forget_taught, teach_corpus
 from polyprag.teaching.teacher import PassageQuestion, Teacher
 from polyprag.verify.teacher import verify_teacher
@@ -698,6 +698,44 @@ def test_passages_without_questions_leave_nothing_to_ask(
     )
     (example,) = maker.make([(record, 0)])
     assert example.targets is None and example.num_counted == len(example) - 1  # plain text
+
+
+def test_as_many_partitions_stay_in_memory_as_lanes_read(
+    run: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small"
+    prepare([str(tmp_path / "passages.jsonl")], small / "corpus", partition_size=1)
+    rewrite(small, augmented)
+    teach_corpus(str(small), config)
+    read: list[int] = []
+
+    def counted(run_dir: str, part: Any, **options: Any) -> Any:
+        read.append(part.index)
+        return read_part(run_dir, part, **options)
+
+    monkeypatch.setattr("polyprag.teaching.reader.read_part", counted)
+    base = describe_base(config.model, load_tokenizer(config.model))
+    corpus = CorpusManifest.load(small / "corpus")
+
+    def again(num_lanes: int, num_partitions: int) -> bool:
+        """Whether any of so many partitions is read twice when each is asked for twice."""
+        found = open_taught(
+            str(small),
+            config,
+            corpus,
+            base=base,
+            vocab_size=VOCABULARY,
+            num_lanes=num_lanes,
+        )
+        assert found is not None
+        read.clear()
+        for passage in [*range(num_partitions), *range(num_partitions)]:
+            found.of(passage, 1)
+        return len(read) > num_partitions
+
+    # A partition a lane and the next one, and room for two more.
+    assert not again(1, 4) and again(1, 5)
+    assert not again(3, 8) and again(3, 9)
 
 
 def test_verify_reads_every_file_of_a_teacher(run: Path, config: Config) -> None:
