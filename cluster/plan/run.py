@@ -10,6 +10,7 @@ from cluster.plan.model_shape import model_shape
 from cluster.plan.steps import counted_examples, plan_of
 from cluster.plan.token_sample import TokenSample, planned_examples_per_passage, sample_corpus
 from polyprag.config import Config, cluster_address
+from polyprag.encoding.lanes import empty_lanes
 from polyprag.errors import ConfigError, CorpusError, FileError, RunError
 from polyprag.method.base_model import load_tokenizer
 from polyprag.teaching.manifest import needs_teacher
@@ -85,11 +86,11 @@ def plan_run(
             f"at most {most:,} tokens an epoch, if each example had data.max_length; without their "
             "number there is no time"
         )
-    if len(examples) < config.data.lanes:
-        notes.append(
-            f"{config.data.lanes - len(examples)} of {config.data.lanes} lanes have no partition: "
-            "prepare with a smaller data.partition_size, or use fewer lanes"
-        )
+    empty = empty_lanes(
+        config, num_passages=manifest.num_passages, num_partitions=len(manifest.partitions)
+    )
+    if empty is not None:
+        notes.append(empty)
     if needs_teacher(config, manifest):
         notes.append(_of_the_teacher(manifest, config))
     wrong = problems(

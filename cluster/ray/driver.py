@@ -28,6 +28,7 @@ from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
 from polyprag.config.files import changed_settings, save_config
 from polyprag.config.paths import with_absolute_paths
+from polyprag.encoding.lanes import empty_lanes
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, CorpusError, PolypragError
@@ -78,6 +79,11 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     if plan is None:
         return
     _check_learns(config, is_first=checkpoint is None)
+    empty = empty_lanes(
+        config, num_passages=manifest.num_passages, num_partitions=len(manifest.partitions)
+    )
+    if empty is not None and checkpoint is None:
+        say(f"note: {empty}")
     if checkpoint is not None:
         check_cursor(checkpoint, plan, run_dir)
     config = replace(config, train=replace(config.train, epochs=plan.epochs))

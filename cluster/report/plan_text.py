@@ -89,8 +89,10 @@ def _row(name: str, amount: "Amount", *, sizes: bool = False) -> str:
 
 def _steps(plan: "RunPlan", config: Config) -> list[str]:
     found = plan.forecast
+    at_most = "at most " if found.balance.empty_slots else ""
     return [
-        f"steps      {found.steps_per_epoch:,} an epoch of {found.examples_per_step:,} examples, "
+        f"steps      {found.steps_per_epoch:,} an epoch, each of {at_most}"
+        f"{counted(found.examples_per_step, 'example')}; "
         f"{found.total_steps:,} in all ({counted(config.train.epochs, 'epoch')})",
         f"balance    {found.balance.empty_slots:.1%} of the lane slots are empty; "
         f"workers are idle {found.balance.idle_workers:.1%} of the time",

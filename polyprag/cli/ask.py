@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from polyprag.answering.answer import Answer
 
 _SHOWN_CHARACTERS = 76
+_LEGEND = (
+    "mixture: a bar for each expert's weight, in some of the sites where experts are; red is < 0"
+)
 
 
 @click.command("ask")
@@ -33,6 +36,11 @@ _SHOWN_CHARACTERS = 76
     default=None,
     help="Passages for each question.  [default: retrieval.top_k]",
 )
+@click.option(
+    "--verbose",
+    is_flag=True,
+    help="Draw the mixture of experts behind each answer, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a question, a line each.")
 @config_option
 def command(
@@ -40,6 +48,7 @@ def command(
     arguments: tuple[str, ...],
     mode: Mode,
     top_k: int | None,
+    verbose: bool,
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
@@ -79,7 +88,7 @@ def command(
         if as_json:
             echo_json(as_record(question, answer, refuses=refuses))
         else:
-            print_answer(question, answer, refuses=refuses)
+            print_answer(question, answer, refuses=refuses, verbose=verbose)
 
 
 def expert_shares(answer: "Answer") -> list[float]:
@@ -114,8 +123,17 @@ def as_record(question: str, answer: "Answer", *, refuses: bool = False) -> dict
     }
 
 
-def print_answer(question: str, answer: "Answer", *, refuses: bool = False) -> None:
-    """Prints what is shown for one question without --json; `refuses` as in `as_record`."""
+def print_answer(
+    question: str, answer: "Answer", *, refuses: bool = False, verbose: bool = False
+) -> None:
+    """Prints what is shown for one question without --json.
+
+    Args:
+        question: that was asked.
+        answer: to it.
+        refuses: as in `as_record`.
+        verbose: whether its mixture is drawn.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -136,7 +154,8 @@ def print_answer(question: str, answer: "Answer", *, refuses: bool = False) -> N
             lines.append(Text(f"  {float(score):9.3f}  {line}"))
         if not answer.hits.passages:
             lines.append(Text("  no passage was found"))
-    if answer.gates is not None:
+    if verbose and answer.gates is not None:
+        lines.append(Text(f"  {_LEGEND}", style="dim"))
         lines += [Text("  ") + bars for bars in mixture_bars(answer.gates)]
     about = f"{answer.mode}, {answer.latency.total_ms:.0f} ms"
     if answer.confidence is not None:

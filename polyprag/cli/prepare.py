@@ -102,6 +102,7 @@ def command(
       polyprag prepare s3://bucket/run s3://bucket/passages --ray --on-error skip
     """
     from polyprag.config.files import save_config
+    from polyprag.encoding.lanes import empty_lanes
     from polyprag.progress import progress
     from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.folders import LeftOut
@@ -140,6 +141,11 @@ def command(
     save_config(config, run)
     show_left_out(left_out)
     show_skipped(manifest.skipped)
+    empty = empty_lanes(
+        config, num_passages=manifest.num_passages, num_partitions=len(manifest.partitions)
+    )
+    if empty is not None:
+        echo(f"note: {empty}", err=True)
     echo(
         f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "
         f"{len(manifest.partitions):,} partitions\nnext: polyprag augment {run}"

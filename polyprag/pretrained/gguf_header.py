@@ -65,10 +65,9 @@ def read_header(file: Path) -> GGUFHeader:
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        which = "packages" if len(missing) > 1 else "package"
-        isnt = "aren't" if len(missing) > 1 else "isn't"
+        which, are = ("packages", "aren't") if len(missing) > 1 else ("package", "isn't")
         raise UnusableModelError(
-            f"a GGUF file needs the {which} {' and '.join(missing)}, which {isnt} installed: "
+            f"a GGUF file needs the {which} {' and '.join(missing)}, which {are} installed: "
             "pip install 'polyprag[gguf]'"
         )
     try:

@@ -105,3 +105,13 @@ def test_what_changes_is_told_once_nothing_refuses_it(
     driver.encode(str(workplace.run), other)
     assert f"{workplace.run}: train.epochs: 1 -> 2" in capsys.readouterr().err
     assert load_saved_config(str(workplace.run / "config.yaml")).train.epochs == 2
+
+
+def test_empty_lanes_are_told_before_the_first_training(
+    workplace: Any, order: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver.encode(str(workplace.run), load_config((), workplace.overrides(data__lanes=7)))
+    assert "note: 1 of 7 lanes have no partition" in capsys.readouterr().err
+    driver.encode(str(workplace.run), load_config((), workplace.overrides(data__lanes=6)))
+    assert "no partition" not in capsys.readouterr().err
+    assert order == ["train", "train"]

@@ -345,13 +345,16 @@ def test_ask_prints_a_json_line_for_each_question() -> None:
 
 
 @pytest.mark.usefixtures("stub_answerer")
-def test_ask_shows_answer_passages_and_experts() -> None:
-    result = polyprag("ask", "run", "Capital of Peru?")
-    lines = result.stdout.splitlines()
-    assert lines[:2] == ["Capital of Peru?", "  Lima"]
-    assert "1.500  Peru: Its capital is Lima." in lines[2]
-    assert [line.strip() for line in lines[3:5]] == ["site   1/2 █▃", "site   2/2 █▃"]
-    closed = polyprag("ask", "run", "Capital of Peru?", "--mode", "closed").stdout
+def test_ask_shows_answer_and_passages_and_where_asked_the_experts() -> None:
+    plain = polyprag("ask", "run", "Capital of Peru?").stdout.splitlines()
+    assert plain[:2] == ["Capital of Peru?", "  Lima"]
+    assert "1.500  Peru: Its capital is Lima." in plain[2]
+    assert plain[3].startswith("  poly, ")
+    lines = polyprag("ask", "run", "Capital of Peru?", "--verbose").stdout.splitlines()
+    assert lines[3].startswith("  mixture: a bar for each expert's weight")
+    assert [line.strip() for line in lines[4:6]] == ["site   1/2 █▃", "site   2/2 █▃"]
+    assert lines[:3] + lines[6:] == plain
+    closed = polyprag("ask", "run", "Capital of Peru?", "--mode", "closed", "--verbose").stdout
     assert "site" not in closed and "Peru:" not in closed
 
 
