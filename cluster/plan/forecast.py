@@ -14,6 +14,7 @@ from cluster.plan.steps import EncodePlan
 from cluster.plan.token_sample import TokenSample
 from polyprag.config import Config
 from sharding.corpus.manifest import CorpusManifest
+from sharding.counted import counted
 from sharding.stream.balance import Balance, balance, times_rewritten
 from sharding.stream.plan import lanes_of_worker, partitions_of_worker
 
@@ -237,7 +238,7 @@ def _times(amount: Amount, factor: int) -> Amount:
 def _tokens(examples: int, sample: TokenSample | None, speed: WorkerSpeed | None) -> Tokens | None:
     if sample is not None and sample.tokens_per_example is not None:
         mean, margin = sample.tokens_per_example, sample.tokens_margin
-        source = f"{sample.passages:,} sampled passages"
+        source = counted(sample.passages, "sampled passage")
     elif speed is not None and speed.tokens_per_example is not None:
         mean, margin, source = speed.tokens_per_example, None, speed.source
     else:

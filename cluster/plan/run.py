@@ -17,6 +17,7 @@ from polyprag.teaching.manifest import needs_teacher
 from polyprag.teaching.part_file import bytes_per_token
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.reader import Corpus
+from sharding.counted import counted
 from sharding.storage.files import join
 
 
@@ -142,7 +143,8 @@ def _examples(
     )
     if bare:
         by = (
-            f"{sample.passages} sampled passages with augment.backend={config.augment.backend}"
+            f"{counted(sample.passages, 'sampled passage')} with "
+            f"augment.backend={config.augment.backend}"
             if sample is not None
             else "augment.num_rewrites and augment.num_qas, as if all were written"
         )

@@ -1,7 +1,8 @@
 """What `polyprag inspect` found, as text for people."""
 
 from cluster.report.inspection import CheckpointFacts, EncodingFacts, Inspection
-from cluster.report.plan_text import counted, size_text
+from cluster.report.plan_text import size_text
+from sharding.counted import counted
 from sharding.printable import printable
 
 _MAX_SHOWN = 10

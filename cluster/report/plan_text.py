@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from polyprag.config import Config
+from sharding.counted import counted
 
 if TYPE_CHECKING:  # they import what plans
     from cluster.plan.forecast import Amount
@@ -69,11 +70,6 @@ def plan_text(plan: "RunPlan", config: Config, *, run_dir: str) -> str:
     if plan.notes:
         lines += ["", *(f"note: {text}" for text in plan.notes)]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def counted(count: int, unit: str) -> str:
-    """Returns a number of things, such as `2 workers`."""
-    return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
 def _row(name: str, amount: "Amount", *, sizes: bool = False) -> str:

@@ -2,8 +2,9 @@
 
 import time
 
-from cluster.report.plan_text import counted, duration_text
+from cluster.report.plan_text import duration_text
 from cluster.report.status import CheckpointStatus, Status, TrainingStatus
+from sharding.counted import counted
 from sharding.printable import printable
 
 _STALLED_STEPS, _STALLED_SECONDS = 20, 120.0  # longer than both without a step is worth a word
@@ -28,7 +29,7 @@ def status_text(found: Status, run_dir: str) -> str:
     else:
         corpus = found.corpus
         lines.append(
-            f"corpus        {corpus.passages:,} passages in "
+            f"corpus        {counted(corpus.passages, 'passage')} in "
             f"{counted(corpus.partitions, 'partition')}, {corpus.augmented:,} of them augmented"
         )
     lines += _training(found.training, found) if found.training else ["training      not begun"]

@@ -18,6 +18,7 @@ from polyprag.cli.output import echo
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
+    from sharding.counted import counted
     from sharding.ingest.fields.heads import Quoting
     from sharding.ingest.rows import OnError
 
@@ -147,6 +148,6 @@ def command(
     if empty is not None:
         echo(f"note: {empty}", err=True)
     echo(
-        f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "
-        f"{len(manifest.partitions):,} partitions\nnext: polyprag augment {run}"
+        f"{join(run, 'corpus')}: {counted(manifest.num_passages, 'passage')} in "
+        f"{counted(len(manifest.partitions), 'partition')}\nnext: polyprag augment {run}"
     )

@@ -20,6 +20,7 @@ from polyprag.verify.teacher import verify_teacher
 from sharding.checks.verify import verify_corpus
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import Record
+from sharding.counted import counted
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join
 from sharding.task_pool import TaskPool
@@ -51,7 +52,8 @@ def verify_run(
     manifest = corpus.manifest
     found.has_corpus = manifest is not None
     found.checked[CORPUS] = (
-        f"{manifest.num_passages:,} passages in {len(manifest.partitions):,} partitions"
+        f"{counted(manifest.num_passages, 'passage')} in "
+        f"{counted(len(manifest.partitions), 'partition')}"
         if manifest
         else "no manifest that can be read"
     )

@@ -77,7 +77,7 @@ def test_the_command_works_on_ray_with_relative_paths(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["prepare", "run", "a.jsonl", "--ray", "--workers", "2"])
     assert result.exit_code == 0, result.output
-    assert "run/corpus: 50 passages in 1 partitions" in result.output
+    assert "run/corpus: 50 passages in 1 partition\n" in result.output
 
 
 def index_contents(run: Path) -> dict[str, bytes]:

@@ -35,7 +35,7 @@ def test_options_reach_the_corpus_and_others_are_refused_later(
     result = prepare(run, source, *options, "--workers", "2")
     assert result.exit_code == 0, result.output
     assert "skipped 1 passages: duplicate text" in result.output
-    assert "3 passages in 1 partitions" in result.output
+    assert "3 passages in 1 partition\n" in result.output
     assert "note: 7 of 8 lanes have no partition" in result.stderr
     assert "with data.partition_size=1, or" in result.stderr
     assert "reading: " in result.stderr and "writing partitions: 3/3 passages" in result.stderr
