@@ -68,7 +68,9 @@ def random_rows(
     own_kSK = np.asarray(rows_kSK, dtype=np.float32)
     rngs = [np.random.default_rng([seed, _number_of(question), int(i)]) for i in ids]
     drawn_kSK = np.stack([rng.standard_normal(own_kSK.shape[1:], np.float32) for rng in rngs])
-    return own_kSK.mean(-1, keepdims=True) + own_kSK.std(-1, keepdims=True) * drawn_kSK
+    mean_kS1, spread_kS1 = own_kSK.mean(-1, keepdims=True), own_kSK.std(-1, keepdims=True)
+    found: npt.NDArray[np.float32] = mean_kS1 + spread_kS1 * drawn_kSK
+    return found
 
 
 def _number_of(question: str) -> int:
