@@ -18,7 +18,6 @@ from polyprag.cli.output import echo
 from polyprag.cli.workers import is_on_ray, ray_option, task_pool, workers_option
 
 if TYPE_CHECKING:
-    from sharding.counted import counted
     from sharding.ingest.fields.heads import Quoting
     from sharding.ingest.rows import OnError
 
@@ -105,6 +104,7 @@ def command(
     from polyprag.config.files import save_config
     from polyprag.encoding.lanes import empty_lanes
     from polyprag.progress import progress
+    from sharding.counted import counted
     from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.folders import LeftOut
     from sharding.ingest.parse_input import SPLIT_BYTES
