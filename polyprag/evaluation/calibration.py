@@ -21,7 +21,7 @@ from polyprag.answering.modes import CONTROLS, MIXES, MODES, Mode
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, RunError
-from polyprag.evaluation.risk_coverage import mean_or_none, means_of_surest
+from polyprag.evaluation.risk_coverage import aurc_of, mean_or_none, means_of_surest
 from sharding.storage.files import exists, join, read_bytes, read_json
 
 _LEAST_ANSWERS = 20
@@ -174,7 +174,7 @@ def fit_rule(
     confidences_n = np.zeros(len(f1_n))
     confidences_n[usable_n] = _out_of_fold(X_mF, f1_m)
     default_n = np.asarray([Rule().confidence(each) for each in known])
-    aurc, default_aurc = (_aurc(each, f1_n) for each in (confidences_n, default_n))
+    aurc, default_aurc = (aurc_of(each, f1_n) for each in (confidences_n, default_n))
     if aurc >= default_aurc:
         return NoRule(
             "the rule without one sorts these answers as well or better (AURC "
@@ -234,11 +234,6 @@ def _out_of_fold(X_mF: Numbers, f1_m: Numbers) -> Numbers:
         weights_F, intercept = _fit(X_mF[seen], f1_m[seen])
         confidences_m[unseen] = 1 / (1 + np.exp(-(X_mF[unseen] @ weights_F + intercept)))
     return confidences_m
-
-
-def _aurc(confidences_n: Numbers, f1_n: Numbers) -> float:
-    """Returns the mean risk over all coverages; see `polyprag.evaluation.risk_coverage`."""
-    return float(np.mean(1 - means_of_surest(confidences_n, f1_n)))
 
 
 def _threshold_advice(confidences_n: Numbers, f1_n: Numbers, target: Target) -> str:

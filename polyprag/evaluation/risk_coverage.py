@@ -33,7 +33,7 @@ def risk_coverage(confidences: Sequence[float], f1: Sequence[float]) -> dict[str
     means_n = means_of_surest(np.asarray(confidences), np.asarray(f1))
     last = {each: max(1, round(len(f1) * each / 100)) - 1 for each in COVERAGES}
     return {
-        "aurc": float(np.mean(1 - means_n)),
+        "aurc": aurc_of(np.asarray(confidences), np.asarray(f1)),
         "f1_at": {str(each): float(means_n[at]) for each, at in last.items()},
     }
 
@@ -47,6 +47,11 @@ def means_of_surest(
     expected_n = np.repeat(mean_of_group, counts)
     means: npt.NDArray[np.float64] = np.cumsum(expected_n) / np.arange(1, len(f1_n) + 1)
     return means
+
+
+def aurc_of(confidences_n: npt.NDArray[np.float64], f1_n: npt.NDArray[np.float64]) -> float:
+    """Returns the mean risk over all coverages."""
+    return float(np.mean(1 - means_of_surest(confidences_n, f1_n)))
 
 
 def curve_table(results: Mapping[str, Mapping[str, Any]]) -> Table | None:
