@@ -72,7 +72,20 @@ TEACHING = TeachingManifest(
             answers="all",
             max_new_tokens=32,
         ),
-        TaughtPart(2, SHA, f"part-00002-{SHA[:12]}.safetensors", SHA, 9, 3, 7, 1, 0),
+        TaughtPart(
+            2,
+            SHA,
+            f"part-00002-{SHA[:12]}.safetensors",
+            SHA,
+            9,
+            3,
+            7,
+            1,
+            0,
+            num_cut=1,
+            answers="all",
+            max_new_tokens=32,
+        ),
     ),
 )
 NAMES = ("passages", "bm25", "embeddings", "dense", "rows", "encoder")
