@@ -178,12 +178,5 @@ def _end_with(lifeline: Connection) -> None:
 
 
 def num_cores() -> int:
-    """Returns the cores that this process may use, and has time on: a container may share them."""
-    return min(len(os.sched_getaffinity(0)), _allotted_cores())
-
-
-@functools.cache
-def _allotted_cores() -> int:
-    from joblib import cpu_count  # which reads the control group's share
-
-    return int(cpu_count())
+    """Returns the cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -11,7 +11,6 @@ from typing import Any
 from cluster.ray.startup import join_errors, prepare_token, ray_directory, start_errors
 from polyprag.config import ClusterConfig, cluster_address
 from polyprag.threads import WAIT_POLICY
-from sharding.task_pool import num_cores
 
 # A local object store holds nothing but the workers' settings.
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -46,14 +45,12 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         with start_errors(directory):
             ray.init(
                 address="local",
-                num_cpus=max(needed, num_cores()),
+                num_cpus=max(needed, os.cpu_count() or 1),
                 object_store_memory=_OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
                 _temp_dir=directory,
-                # Ray would start a process for each CPU, and workers have environments of their own.
-                _system_config={"prestart_worker_first_driver": False},
             )
     else:
         with join_errors(address):
