@@ -161,6 +161,7 @@ def start_head() -> Iterator[Callable[..., str]]:
         # A job's `python` is the one that the node's Ray would find.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         outside = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        outside["RAY_prestart_worker_first_driver"] = "0"
         with open(Path(directory) / "head.log", "wb") as log:
             head = subprocess.Popen(
                 command,
