@@ -55,7 +55,7 @@ def killed_in_the_end(process: "subprocess.Popen[Any]") -> Iterator["subprocess.
 
 @pytest.mark.slow
 def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any, encode_here: Run) -> None:
-    settings = ["train.epochs=40", "cluster.workers=2", "checkpoint.every_steps=10"]
+    settings = ["train.epochs=24", "cluster.workers=2", "checkpoint.every_steps=10"]
     started = subprocess.Popen(
         [COMMAND, "encode", str(workplace.run), *workplace.overrides(), *settings],
         env=ENVIRONMENT,
