@@ -37,7 +37,7 @@ DEPTH = max(CUTOFFS)
 DENSE_WEIGHTS = (0.1, 0.3, 0.5, 0.7)
 LEXICAL_RIVALS = ("bm25s", "rank-bm25", "tf-idf")
 TIMED_K = 10  # hits of a timed search
-ROUNDS = 5  # in turns; the median counts
+ROUNDS = 5  # in turns; the median counts (--quick: 1)
 SLOW_QUESTIONS = 100  # that rank-bm25 is timed on
 NOISE = 0.005  # recall by which a hybrid may be below the better of its parts
 Found = dict[str, list[list[int]]]  # by method, the ids that each question of a set finds
@@ -104,11 +104,11 @@ def measured(found: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) ->
 
 
 def queries_a_second(
-    searchers: dict[str, Searcher], questions: Sequence[str], *, k: int
+    searchers: dict[str, Searcher], questions: Sequence[str], *, k: int, rounds: int
 ) -> dict[str, float]:
     """The median rate of searching all questions in one call, the methods in turns."""
     spent: dict[str, list[float]] = {name: [] for name in searchers}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, searcher in searchers.items():
             asked = questions[:SLOW_QUESTIONS] if name == "rank-bm25" else questions
             if name == "rank-bm25" and spent[name]:
@@ -223,7 +223,10 @@ def main() -> None:
             }
             found[questions.name] = of_set
         texts = list(dict.fromkeys(text for questions in sets for text in questions.questions))
-        rates = {k: queries_a_second(searchers, texts, k=k) for k in (TIMED_K, DEPTH)}
+        rounds = 1 if args.quick else ROUNDS
+        rates = {
+            k: queries_a_second(searchers, texts, k=k, rounds=rounds) for k in (TIMED_K, DEPTH)
+        }
 
     first_half = mean_recall_at_10(found, sets)
     chosen = max((name_of(share) for share in DENSE_WEIGHTS), key=first_half.__getitem__)

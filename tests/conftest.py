@@ -1,17 +1,22 @@
-"""What all tests share: quiet threads, an S3 server on this machine, and killed processes."""
+"""What all tests share: quiet threads, an S3 server, command lines, and killed processes."""
 
 import logging
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 
 # Threads gain nothing on models of this size, and lose much where the cores are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A Ray that a test starts would start a process for each CPU, which hardly any test takes.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 # Whom the user trusts is a file of his own, which tests leave alone.
 os.environ["POLYPRAG_STATE_DIR"] = tempfile.mkdtemp(prefix="polyprag-state-")
 # A busy machine makes any single example slow; what a test may cost in all is bounded instead.
@@ -83,5 +88,21 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[],
             except KilledError:
                 return True
             return False
+
+    return run
+
+
+@pytest.fixture
+def polyprag_here() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command line in this process: what it imports is there already."""
+    from polyprag.cli import main
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        with patch.dict(os.environ):
+            os.environ.pop("RAY_ADDRESS", None)
+            done = CliRunner().invoke(main, arguments)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run

@@ -1,8 +1,6 @@
 """What must hold after each scenario of chaos.py, and where it doesn't, why not."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from chaos.cluster import marked_processes
 from cluster.checkpoints.manifest import CheckpointManifest
+from polyprag.cli import main as polyprag
 from sharding.storage.files import TEMPORARY_NAME
 
 # Sums in another order grow apart over many steps; two runs of other sizes without faults do, too.
@@ -103,14 +103,9 @@ def _files(run: Path) -> Iterator[str]:
     requests = run / "requests"
     if requests.is_dir() and any(requests.iterdir()):
         yield "a request for a checkpoint is left"
-    done = subprocess.run(
-        [sys.executable, "-m", "polyprag", "verify", str(run)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        yield f"polyprag verify: {done.stdout.strip()} {done.stderr.strip()}"
+    done = CliRunner().invoke(polyprag, ["verify", str(run)])
+    if done.exit_code != 0:
+        yield f"polyprag verify: {done.output.strip()} {done.exception or ''}"
 
 
 def orphans() -> list[str]:

@@ -31,7 +31,11 @@ def train_without_faults(run: Path, settings: Sequence[str], *, workers: int) ->
 def main() -> None:
     """Trains what the command line says."""
     run, workers, *settings = sys.argv[1:]
-    mp.spawn(_train, (int(workers), free_port(), run, settings), nprocs=int(workers))
+    os.environ["DS_ACCELERATOR"] = "cpu"  # which DeepSpeed reads when it is imported
+    import deepspeed  # noqa: F401 - once: workers that are forked have what this process has
+
+    arguments = (int(workers), free_port(), run, settings)
+    mp.start_processes(_train, arguments, nprocs=int(workers), start_method="fork")
 
 
 def _train(rank: int, workers: int, port: int, run: str, settings: list[str]) -> None:

@@ -264,7 +264,7 @@ def search_faiss(directory: Path, *, size: int) -> dict[str, Any]:
     return searched(directory, lambda asked: index.search(asked, DEPTH)[1])
 
 
-def rows(directory: Path, *, size: int) -> dict[str, Any]:
+def rows(directory: Path, *, size: int, rounds: int = ROUNDS) -> dict[str, Any]:
     """What rows, and passages, add to the time of FAISS's own search of its own index."""
     base = directory / "parts"
     for name in ("passages", "rows"):
@@ -305,7 +305,7 @@ def rows(directory: Path, *, size: int) -> dict[str, Any]:
     for batch in (1, 32):
         turns = [asked[i : i + batch] for i in range(0, batch * 20, batch)]
         spent: dict[str, list[float]] = {name: [] for name in ("faiss", "ids", "rows", "passages")}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             started = time.perf_counter()
             for queries in turns:
                 plain.search(queries, k)

@@ -1,6 +1,7 @@
 """DeepSpeed ZeRO over the experts; their state in and out of it at any stage and world size."""
 
 import os
+import sys
 from typing import Any
 
 import torch
@@ -186,8 +187,15 @@ def _deepspeed() -> Any:
     # Imported here: DeepSpeed chooses its accelerator when it is imported.
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed
-
+    # Its autotuner, which isn't for this training, would take a second of each worker's start to
+    # import what it logs to.
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("mlflow", None)
+    try:
+        import deepspeed
+    finally:
+        if modules["mlflow"] is None:
+            del modules["mlflow"]
     # Its shared-memory all-reduce would be compiled on first use (a minute), leaves segments
     # behind when a worker is killed, and serves one machine only; gloo does all three better.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -40,6 +40,12 @@ def attended(trainer: Any, demand: Demand, config: ClusterConfig) -> Any:
         def _register_sigint_handler(self, controller: Any) -> None:
             self._controller = controller
 
+        def _create_default_callbacks(self) -> list[Any]:
+            # What hands out Ray's own data sets, of which there are none, starts a process for each
+            # group of workers, and these wait for it.
+            made: list[Any] = super()._create_default_callbacks()
+            return [hook for hook in made if type(hook).__name__ != "DatasetsCallback"]
+
         def fit(self) -> Any:
             with _watched(demand, config, give_up=self._end) as given_up:
                 try:

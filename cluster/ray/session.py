@@ -51,6 +51,9 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
                 log_to_driver=False,
                 configure_logging=False,
                 _temp_dir=directory,
+                # Ray would start a process for each CPU, which workers, in an environment of their
+                # own, don't take: dozens where a container has a few of a machine's cores.
+                _system_config={"prestart_worker_first_driver": False},
             )
     else:
         with join_errors(address):

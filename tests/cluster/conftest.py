@@ -29,7 +29,6 @@ from polyprag.config import Config
 from polyprag.config.files import load_config
 from sharding.ingest.prepare import prepare
 
-PRELOADED = ["torch", "transformers", "deepspeed", "numba", "cluster.training.train_encoding"]
 PEOPLE = [
     ("Ada Lind", "Oslo", "painter", 1901),
     ("Boris Mak", "Lima", "chemist", 1912),
@@ -162,6 +161,7 @@ def start_head() -> Iterator[Callable[..., str]]:
         # A job's `python` is the one that the node's Ray would find.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         outside = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        outside["RAY_prestart_worker_first_driver"] = "0"
         with open(Path(directory) / "head.log", "wb") as log:
             head = subprocess.Popen(
                 command,
@@ -233,6 +233,7 @@ def _worker(
     task: Callable[..., None],
     args: Any,
 ) -> None:
+    assert "preloaded" in sys.modules  # a module that the server can't import is passed over
     os.environ.clear()  # the server's are those of the first test
     os.environ.update(environment)
     os.environ.update(
@@ -259,11 +260,13 @@ def _spawn(
     task: Callable[..., None], *args: Any, world_size: int, within_s: float = 1200.0
 ) -> None:
     # Forked from one process that has imported everything: a worker's imports take seconds.
-    multiprocessing.set_forkserver_preload(PRELOADED)
-    with patch.dict(os.environ, DS_ACCELERATOR="cpu"):  # which DeepSpeed reads when it is imported
+    multiprocessing.set_forkserver_preload(["preloaded"])
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}  # DeepSpeed reads it when it is imported
+    path = [environment.get("PYTHONPATH", ""), str(Path(__file__).parent)]
+    with patch.dict(os.environ, environment, PYTHONPATH=os.pathsep.join(filter(None, path))):
         group = mp.start_processes(
             _worker,
-            (world_size, free_port(), dict(os.environ), task, args),
+            (world_size, free_port(), environment, task, args),
             nprocs=world_size,
             join=False,
             start_method="forkserver",

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,22 @@ import pytest
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Polyprag = Callable[..., str]
 QUESTION = "Where was Jonas Vik born?"
 
 
-def polyprag(directory: Path, *arguments: str) -> str:
-    """What a command says that must end well."""
-    outside = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("polyprag")), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env={**outside, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1"},
-        cwd=directory,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def polyprag(runs: Path, polyprag_here: Run, monkeypatch: pytest.MonkeyPatch) -> Polyprag:
+    """What a command says that must end well, in the directory of the runs."""
+    monkeypatch.chdir(runs)
+
+    def run(*arguments: str) -> str:
+        done = polyprag_here(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture
@@ -47,15 +47,15 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_is_wrong_with_it(runs: Path) -> None:
+def test_nothing_is_wrong_with_it(polyprag: Polyprag) -> None:
     for run in ("finished", "unfinished"):
-        polyprag(runs, "verify", run)
+        polyprag("verify", run)
 
 
 @pytest.mark.parametrize("mode", sorted(EXPECTED["answers"]))
-def test_it_answers_as_it_did(runs: Path, mode: str) -> None:
+def test_it_answers_as_it_did(polyprag: Polyprag, mode: str) -> None:
     found: dict[str, Any] = json.loads(
-        polyprag(runs, "ask", "finished", QUESTION, "--mode", mode, "--json")
+        polyprag("ask", "finished", QUESTION, "--mode", mode, "--json")
     )
     expected = EXPECTED["answers"][mode]
     assert found["answer"] == expected["answer"]
@@ -65,19 +65,34 @@ def test_it_answers_as_it_did(runs: Path, mode: str) -> None:
         assert {**ours, "score": 0} == {**theirs, "score": 0}
 
 
-def test_it_grows_and_forgets(runs: Path) -> None:
+def test_it_grows_and_forgets(runs: Path, polyprag: Polyprag) -> None:
     more = {"id": "p11", "title": "Lars Xan", "text": "Lars Xan (born 1902 in Turku) is a farmer."}
     (runs / "more.jsonl").write_text(json.dumps(more) + "\n", encoding="utf-8")
-    assert "1 passages added" in polyprag(runs, "add", "finished", "more.jsonl", "--workers", "1")
-    polyprag(runs, "remove", "finished", "--keys", "p0")
-    polyprag(runs, "verify", "finished")
-    answer = json.loads(polyprag(runs, "ask", "finished", "Lars Xan", "--mode", "poly", "--json"))
+    assert "1 passages added" in polyprag("add", "finished", "more.jsonl", "--workers", "1")
+    polyprag("remove", "finished", "--keys", "p0")
+    polyprag("verify", "finished")
+    answer = json.loads(polyprag("ask", "finished", "Lars Xan", "--mode", "poly", "--json"))
     assert answer["passages"][0]["key"] == "p11"
 
 
 @pytest.mark.slow
 def test_its_training_goes_on_where_it_stopped(runs: Path) -> None:
-    polyprag(runs, "encode", "unfinished", "cluster.workers=1")
+    outside = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("polyprag")),
+            "encode",
+            "unfinished",
+            "cluster.workers=1",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**outside, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1"},
+        cwd=runs,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     lines = (
         (runs / "unfinished" / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     )

@@ -20,7 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.mark.slow
 def test_encode_as_a_job_is_attached_to_stopped_and_gone_on_with(
-    workplace: Any, start_head: Callable[..., str], polyprag: Run, tmp_path: Path
+    workplace: Any, start_head: Callable[..., str], polyprag_here: Run, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("train: {epochs: 400}\n")
@@ -29,7 +29,7 @@ def test_encode_as_a_job_is_attached_to_stopped_and_gone_on_with(
     at = ["--address", start_head(num_cpus=3, environment={"RAY_AUTH_MODE": "disabled"})]
 
     def submit(*more: str) -> subprocess.CompletedProcess[str]:
-        return polyprag("submit", "encode", str(workplace.run), *settings, *at, *more)
+        return polyprag_here("submit", "encode", str(workplace.run), *settings, *at, *more)
 
     first = submit("--config", str(mine))
     assert first.returncode == 0, first.stderr
@@ -37,18 +37,19 @@ def test_encode_as_a_job_is_attached_to_stopped_and_gone_on_with(
     assert told == "submitted"
     again = submit("--config", str(mine))
     assert again.returncode == 0 and f"{job}: there already" in again.stdout, again.stderr
-    other = polyprag("submit", "index", str(workplace.run), *at)
+    other = polyprag_here("submit", "index", str(workplace.run), *at)
     assert other.returncode == 2 and f"the job {job} works on it" in other.stderr
 
     deadline = time.monotonic() + 600
     while not (workplace.run / "checkpoints" / "manifest.json").exists():
         assert time.monotonic() < deadline
-        logs = polyprag("jobs", "logs", job, *at).stdout
-        assert "try 2 begins" not in logs, logs
-    shown = polyprag("status", str(workplace.run))
+        time.sleep(0.2)
+    logs = polyprag_here("jobs", "logs", job, *at).stdout
+    assert "try 2 begins" not in logs, logs
+    shown = polyprag_here("status", str(workplace.run))
     assert "at work       encode by " in shown.stdout and " of 7,200" in shown.stdout, shown.stdout
-    assert polyprag("jobs", "stop", job, *at).returncode == 0
-    while "stopped" not in polyprag("jobs", "status", job, *at).stdout.splitlines()[0]:
+    assert polyprag_here("jobs", "stop", job, *at).returncode == 0
+    while "stopped" not in polyprag_here("jobs", "status", job, *at).stdout.splitlines()[0]:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -59,14 +60,16 @@ def test_encode_as_a_job_is_attached_to_stopped_and_gone_on_with(
     steps = [line["step"] for line in workplace.metrics()]
     assert steps == list(range(1, len(steps) + 1))
     assert Encoding.load(workplace.run).manifest.trained.steps == len(steps)
-    listed = json.loads(polyprag("jobs", "list", *at, "--json").stdout)
+    listed = json.loads(polyprag_here("jobs", "list", *at, "--json").stdout)
     assert [entry["status"] for entry in listed] == ["STOPPED", "SUCCEEDED"]
 
-    refused = polyprag("jobs", "logs", "polyprag-encode-0-1", *at)
+    refused = polyprag_here("jobs", "logs", "polyprag-encode-0-1", *at)
     assert refused.returncode == 2 and listed[-1]["id"] in refused.stderr
 
 
-def test_mistakes_are_found_before_anything_is_submitted(workplace: Any, polyprag: Run) -> None:
+def test_mistakes_are_found_before_anything_is_submitted(
+    workplace: Any, polyprag_here: Run
+) -> None:
     for arguments, expected in (
         (["ask", str(workplace.run)], "can't be a job"),
         (["encode", str(workplace.run), "train.epoch=2"], "train.epochs"),
@@ -75,7 +78,7 @@ def test_mistakes_are_found_before_anything_is_submitted(workplace: Any, polypra
         (["encode", str(workplace.run), "--address", "127.0.0.1:8265"], "http://HOST:8265"),
         (["encode", str(workplace.run), "--address", "http://127.0.0.1:1"], "ray start --head"),
     ):
-        refused = polyprag("submit", *arguments)
+        refused = polyprag_here("submit", *arguments)
         assert refused.returncode == 2 and expected in refused.stderr, refused.stderr
         assert "Traceback" not in refused.stderr
 

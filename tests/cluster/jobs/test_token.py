@@ -1,10 +1,7 @@
 """A cluster with token authentication: who has the token may submit, nobody else."""
 
 import json
-import os
-import stat
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -53,26 +50,3 @@ def test_jobs_are_for_those_who_have_the_token(
     assert json.loads((run / "corpus" / "manifest.json").read_text())["num_passages"] == 3
     listed = polyprag("jobs", "list", "--address", server, "--json", environment=right)
     assert [job["status"] for job in json.loads(listed.stdout)] == ["SUCCEEDED"]
-
-
-@pytest.mark.slow
-def test_token_of_a_local_cluster_is_readable_to_its_user_only(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    code = (
-        "from cluster.ray.session import ray_session\n"
-        "from polyprag.config import ClusterConfig\n"
-        "with ray_session(ClusterConfig(workers=1)):\n"
-        "    pass\n"
-    )
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    subprocess.run(
-        [sys.executable, "-c", code],
-        env={**outside, "HOME": str(home)},
-        check=True,
-        capture_output=True,
-        timeout=900,
-    )
-    token = home / ".ray" / "auth_token"
-    assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    assert len(token.read_text()) >= 32

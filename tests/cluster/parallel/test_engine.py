@@ -1,12 +1,14 @@
 """The module that the engine trains: the frozen base has no dropout in any mode."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedModel
 
-from cluster.parallel.engine import GatedLanguageModel
+from cluster.parallel.engine import GatedLanguageModel, _deepspeed
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.method.experts import inject
 
@@ -41,3 +43,21 @@ def test_the_base_has_no_dropout_while_its_experts_train(make: Any, target: str)
         assert module.training  # as DeepSpeed asks for
         for _ in range(3):
             torch.testing.assert_close(module(**batch, gates=gates), expected)
+
+
+def test_deepspeed_is_imported_without_what_its_autotuner_logs_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in its `autotuning.autotuner`, which `import deepspeed` imports.
+    lines = ["try:", "    import mlflow", "except Exception:", "    mlflow = None"]
+    lines += ["class ops:", "    __compatible_ops__ = {}", ""]
+    (tmp_path / "deepspeed.py").write_text("\n".join(lines))
+    (tmp_path / "mlflow.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("deepspeed", "mlflow"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert _deepspeed().mlflow is None
+    import mlflow  # which sinks may still need
+
+    assert mlflow.__file__ == str(tmp_path / "mlflow.py")
+    assert _deepspeed().mlflow is None and sys.modules["mlflow"] is mlflow

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cluster.record.events import EVENTS_DIRECTORY, read_events
 from polyprag.encoding.reader import Encoding
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
+Run = Callable[..., subprocess.CompletedProcess[str]]
 ENVIRONMENT = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "NO_COLOR": "1"}
 
 
@@ -32,6 +33,16 @@ def encode(place: Any, *more: str, timeout: float = 900.0) -> subprocess.Complet
     )
 
 
+@pytest.fixture
+def encode_here(polyprag_here: Run) -> Run:
+    """As `encode`, in this process: of what ends before Ray is started."""
+
+    def run(place: Any, *more: str) -> subprocess.CompletedProcess[str]:
+        return polyprag_here("encode", str(place.run), *place.overrides(), *more)
+
+    return run
+
+
 @contextlib.contextmanager
 def killed_in_the_end(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
     """Whatever a test finds: leaving a process's own block waits for its end."""
@@ -43,8 +54,8 @@ def killed_in_the_end(process: "subprocess.Popen[Any]") -> Iterator["subprocess.
 
 
 @pytest.mark.slow
-def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
-    settings = ["train.epochs=40", "cluster.workers=2", "checkpoint.every_steps=10"]
+def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any, encode_here: Run) -> None:
+    settings = ["train.epochs=24", "cluster.workers=2", "checkpoint.every_steps=10"]
     started = subprocess.Popen(
         [COMMAND, "encode", str(workplace.run), *workplace.overrides(), *settings],
         env=ENVIRONMENT,
@@ -58,7 +69,7 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
             assert first.poll() is None, "encode ended before its first checkpoint"
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        second = encode(workplace, *settings)
+        second = encode_here(workplace, *settings)
         assert second.returncode == 2 and f"(process {first.pid}, " in second.stderr
         assert first.poll() is None
         os.killpg(first.pid, signal.SIGKILL)
@@ -84,7 +95,7 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
     # The workers have lived a little longer than the driver, and worked on.
     assert resumed.repeated is not None and resumed.step + resumed.repeated >= killed_at
 
-    done = encode(workplace, *settings, timeout=240)  # nothing is left to do
+    done = encode_here(workplace, *settings)  # nothing is left to do
     assert done.returncode == 0
     assert len(workplace.metrics()) == len(steps)
 
@@ -140,7 +151,11 @@ def test_the_teacher_is_asked_first_and_only_once(workplace: Any, train_workers:
     train_workers(plain, world_size=1, train__objective="both", train__teacher_top_k=4)
     np.testing.assert_allclose(workplace.losses(), plain.losses(), atol=5e-4)
     more = subprocess.run(
-        [COMMAND, "train-more", str(workplace.run), *settings, "train.epochs=1"],
+        # One worker: how many there are has nothing to do with what the teacher has said.
+        [
+            *(COMMAND, "train-more", str(workplace.run), *settings, "train.epochs=1"),
+            "cluster.workers=1",
+        ],
         capture_output=True,
         text=True,
         timeout=900,
@@ -152,9 +167,11 @@ def test_the_teacher_is_asked_first_and_only_once(workplace: Any, train_workers:
     assert {path.name: path.stat().st_mtime_ns for path in teacher.iterdir()} == before
 
 
-def test_other_settings_than_the_checkpoints_are_refused(straight_run: Any, tmp_path: Path) -> None:
+def test_other_settings_than_the_checkpoints_are_refused(
+    straight_run: Any, tmp_path: Path, encode_here: Run
+) -> None:
     workplace = straight_run(world_size=1).copy_to(tmp_path / "run")
-    refused = encode(workplace, "experts.rank=3")
+    refused = encode_here(workplace, "experts.rank=3")
     assert refused.returncode == 2
     assert "experts.rank=2" in refused.stderr
     assert "checkpoints" in refused.stderr
@@ -162,22 +179,26 @@ def test_other_settings_than_the_checkpoints_are_refused(straight_run: Any, tmp_
 
 
 @pytest.mark.parametrize("how", ["cut", "gone"])
-def test_a_missing_or_cut_shard_is_named_before_any_worker_starts(workplace: Any, how: str) -> None:
+def test_a_missing_or_cut_shard_is_named_before_any_worker_starts(
+    workplace: Any, how: str, encode_here: Run
+) -> None:
     shard = sorted((workplace.run / "corpus").glob("part-00002-*.tar"))[0]
     if how == "cut":
         shard.write_bytes(shard.read_bytes()[:900])
     else:
         shard.unlink()
-    refused = encode(workplace)
+    refused = encode_here(workplace)
     assert refused.returncode == 2
     assert shard.name in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (workplace.run / "checkpoints").exists()
 
 
-def test_a_deepspeed_file_that_sets_our_keys_is_refused(workplace: Any, tmp_path: Path) -> None:
+def test_a_deepspeed_file_that_sets_our_keys_is_refused(
+    workplace: Any, tmp_path: Path, encode_here: Run
+) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("train_batch_size: 7\n", encoding="utf-8")
-    refused = encode(workplace, f"deepspeed.config={file}")
+    refused = encode_here(workplace, f"deepspeed.config={file}")
     assert refused.returncode == 2
     assert "train_batch_size" in refused.stderr

@@ -209,10 +209,16 @@ def interrupt(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.slow
-def test_machines_that_may_join_are_waited_for(encode: Encode, head: Any, workplace: Any) -> None:
-    refused = encode("cluster.workers=2", "cluster.wait_seconds=0")
-    _, stderr = refused.communicate(timeout=300)
-    assert refused.returncode == 2 and "the Ray cluster has room for 1: it has 1 CPU" in stderr
+def test_machines_that_may_join_are_waited_for(
+    encode: Encode,
+    head: Any,
+    workplace: Any,
+    polyprag_here: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    settings = [*workplace.overrides(), f"cluster.address={head.address}", "cluster.workers=2"]
+    refused = polyprag_here("encode", str(workplace.run), *settings, "cluster.wait_seconds=0")
+    assert refused.returncode == 2
+    assert "the Ray cluster has room for 1: it has 1 CPU" in refused.stderr
 
     waits = encode("cluster.workers=2", "cluster.wait_seconds=900")
     read_until(waits, "has room for 1: it has 1 CPU and no GPU on 1 machine: waiting, 0 s of 900 s")

@@ -93,15 +93,6 @@ def test_a_full_disk_and_a_file_in_the_way_are_named(monkeypatch: pytest.MonkeyP
         ray_directory()
 
 
-@pytest.mark.slow
-def test_ray_starts_beside_a_long_tmpdir(tmp_path: Path) -> None:
-    long = tmp_path / ("d" * 60)
-    long.mkdir()
-    done = session(TMPDIR=str(long))
-    assert done.returncode == 0 and done.stdout == "7\n", done.stderr
-    assert f"TMPDIR={long} is too long" in done.stderr and "Traceback" not in done.stderr
-
-
 def test_a_token_is_for_its_user_only_from_the_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -158,10 +149,14 @@ def test_no_token_is_made_where_none_is_used(
 
 
 @pytest.mark.slow
-def test_ray_uses_the_token_that_was_made(tmp_path: Path) -> None:
-    done = session(HOME=str(tmp_path))
+def test_ray_starts_beside_a_long_tmpdir_with_the_token_that_was_made(tmp_path: Path) -> None:
+    long = tmp_path / ("d" * 60)
+    long.mkdir()
+    done = session(TMPDIR=str(long), HOME=str(tmp_path))
     assert done.returncode == 0 and done.stdout == "7\n", done.stderr
+    assert f"TMPDIR={long} is too long" in done.stderr and "Traceback" not in done.stderr
     token = tmp_path / ".ray" / "auth_token"
+    assert len(token.read_text()) >= 32
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
     assert "Token authentication" not in done.stderr  # all is as it should be

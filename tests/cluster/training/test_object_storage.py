@@ -1,9 +1,7 @@
 """A whole run on a server that speaks S3: prepared, trained, killed, resumed, indexed, asked."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +18,6 @@ from polyprag.encoding.reader import Encoding
 from polyprag.retrieval.building.index import build_index
 from sharding.ingest.prepare import prepare
 from sharding.storage.files import exists, join, list_names, read_bytes
-
-COMMAND = str(Path(sys.executable).with_name("polyprag"))
 
 
 @dataclass(frozen=True)
@@ -96,42 +92,35 @@ def test_a_run_on_s3_is_trained_killed_resumed_indexed_and_asked(
 
 @pytest.mark.slow
 def test_the_commands_work_on_s3_with_two_ray_workers(
-    s3: str, workplace: Any, tmp_path: Path
+    s3: str,
+    workplace: Any,
+    tmp_path: Path,
+    polyprag: Callable[..., subprocess.CompletedProcess[str]],
+    polyprag_here: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run, questions = join(s3, "run"), join(s3, "questions.jsonl")
-    environment = {
-        **os.environ,
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "NO_COLOR": "1",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }
 
-    def polyprag(*arguments: str) -> str:
-        done = subprocess.run(
-            [COMMAND, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=900,
-            env=environment,
-            check=False,
-        )
+    def done(*arguments: str) -> str:
+        # Those that start Ray in a process of their own.
+        command = polyprag if arguments[0] == "encode" else polyprag_here
+        done = command(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     source = str(workplace.base.parent / "passages.jsonl")
-    polyprag("prepare", run, source, *workplace.overrides(), "data.partition_size=2")
-    polyprag("augment", run)
-    polyprag("encode", run, "cluster.workers=2")
+    done("prepare", run, source, *workplace.overrides(), "data.partition_size=2")
+    done("augment", run)
+    done("encode", run, "cluster.workers=2")
     steps = len(read_bytes(join(run, "logs", "metrics.jsonl")).splitlines())
-    polyprag("encode", run, "cluster.workers=1", "train.epochs=2")  # goes on from the checkpoint
+    done("encode", run, "cluster.workers=1", "train.epochs=2")  # goes on from the checkpoint
     again = len(read_bytes(join(run, "logs", "metrics.jsonl")).splitlines())
     assert again == 2 * steps
-    polyprag("index", run, "index.lsa_dims=8")
-    answer = json.loads(polyprag("ask", run, "Where was Ada Lind born?", "--json"))
+    done("index", run, "index.lsa_dims=8")
+    answer = json.loads(done("ask", run, "Where was Ada Lind born?", "--json"))
     assert answer["mode"] == "poly" and len(answer["passages"]) == 3
-    polyprag("questions", run, "--out", questions)
-    polyprag(
-        "evaluate", run, "--questions", questions, "--out", join(s3, "results"), "--limit", "4"
-    )
+    done("questions", run, "--out", questions)
+    done("evaluate", run, "--questions", questions, "--out", join(s3, "results"), "--limit", "4")
     assert "results.json" in list_names(join(s3, "results"))
-    assert "train:" in polyprag("config", "show", "--run", run)
+    assert "train:" in done("config", "show", "--run", run)
