@@ -1,5 +1,6 @@
 """`polyprag augment`: rewrites and question-answer pairs for every passage."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -173,12 +174,20 @@ def _matched(run: str, files: tuple[str, ...]) -> "Matched":
         PairsError: a file can't be used, or none of its pairs belongs anywhere.
     """
     from polyprag.augment.pairs.match import match_pairs
-    from polyprag.augment.pairs.pair import PairsError
+    from polyprag.augment.pairs.pair import Pair, PairsError
     from polyprag.augment.pairs.read import read_pairs
     from sharding.corpus.reader import Corpus
     from sharding.storage.files import join
 
-    pairs = [pair for file in files for pair in read_pairs(file)]
+    items = [item for file in files for item in read_pairs(file)]
+    pairs = [item for item in items if isinstance(item, Pair)]
+    unusable = [item for item in items if not isinstance(item, Pair)]
+    for item in unusable[:_UNMATCHED_SHOWN]:
+        echo(f"note: {printable(item.where)}: left out: {printable(item.why)}", err=True)
+    if unusable:
+        reasons = Counter(item.why for item in unusable).most_common()
+        told = ", ".join(f"{count:,} x {why}" for why, count in reasons)
+        echo(f"note: left out of {len(items):,} items: {printable(told)}", err=True)
     matched = match_pairs(Corpus.open(join(run, "corpus")), pairs)
     if not matched.num_matched:
         first = f" ({matched.unmatched[0][0].where}: {matched.unmatched[0][1]})" if pairs else ""
