@@ -3,9 +3,10 @@
 A pair belongs to the passage with its key; else to each one that holds its text, or that its text
 holds together with the answer (a document that was cut into passages); else to the one of its title
 that holds the answer. Of a passage `Handbook > Leave > Sick leave` that title is all of it, or else
-its last headings (`Sick leave`, `Leave > Sick leave`), or else the document's (`Handbook`). Texts are compared as words, in lower case and whatever their spaces. They
-are found by runs of a few words, kept in a dictionary, so that a pass costs time in proportion to
-the corpus and not to the number of pairs.
+its last headings (`Sick leave`, `Leave > Sick leave`), or else the document's (`Handbook`). Texts
+are compared as words, in lower case and whatever their spaces. They are found by runs of a few
+words, kept in a dictionary, so that a pass costs time in proportion to the corpus and not to the
+number of pairs.
 """
 
 from bisect import bisect_right
