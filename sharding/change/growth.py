@@ -22,6 +22,7 @@ from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
 from sharding.ingest.document_groups import check_passage_words
+from sharding.ingest.document_places import named_as_before, noted_places, places_in
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.heads import Quoting
@@ -110,7 +111,8 @@ def append_passages(
     if quoting is not None:
         options = replace(options, quoting=quoting)
     work_dir = join(corpus_dir, WORK_DIR)
-    files = expand([str(source) for source in sources])
+    places = places_in(manifest.options)
+    files = named_as_before(expand([str(source) for source in sources]), places)
     check_passage_words(files, options.chunk_words)
     parsed = parse_input(
         files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
@@ -157,6 +159,8 @@ def append_passages(
             source_sha256=manifest.source_sha256 + [file.sha256 for file in parsed],
             num_passages=manifest.num_passages + sum(part.num_passages for part in partitions),
             partitions=manifest.partitions + partitions,
+            options=manifest.options
+            | noted_places(files, [file.sha256 for file in parsed], places),
             skipped=_sums(manifest.skipped, skipped),
         )
         grown.save(corpus_dir)

@@ -19,6 +19,7 @@ from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
 from sharding.ingest.document_groups import REPEATED, WITHOUT_TEXT, check_passage_words
+from sharding.ingest.document_places import noted_places
 from sharding.ingest.documents.names import plain_name
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
@@ -213,7 +214,9 @@ def _made(
         num_passages=sum(partition.num_passages for partition in partitions),
         partition_size=partition_size,
         partitions=partitions,
-        options=_described(options) | {"on_error": options.on_error},
+        options=_described(options)
+        | {"on_error": options.on_error}
+        | noted_places(files, [file.sha256 for file in parsed], {}),
         skipped=left_out_by_reason(splits, duplicates),
     )
 
