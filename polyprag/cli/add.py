@@ -164,7 +164,7 @@ def command(
 def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPool") -> None:
     """Makes new partitions."""
     from polyprag.progress import progress
-    from sharding.change.growth import append_passages
+    from sharding.change.growth import append_passages, known_fields
     from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.folders import LeftOut
     from sharding.ingest.parse_input import SPLIT_BYTES
@@ -173,12 +173,13 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
 
     field_map = options.pop("field_map")
     left_out = LeftOut()
-    files = expand(sources, left_out)
+    given = parse_field_map(field_map) if field_map is not None else None
+    files = expand(sources, left_out, fields=given or known_fields(join(run, "corpus")))
     with work(at_most=num_parts(files, part_bytes=SPLIT_BYTES)) as pool:
         grown = append_passages(
             join(run, "corpus"),
             sources,
-            fields=parse_field_map(field_map) if field_map is not None else None,
+            fields=given,
             pool=pool,
             show=progress,
             **options,

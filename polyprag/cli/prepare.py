@@ -120,7 +120,7 @@ def command(
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     left_out = LeftOut()
-    files = expand(sources, left_out)
+    files = expand(sources, left_out, fields=fields)
     at_most = None if on_ray else num_parts(files, part_bytes=SPLIT_BYTES)
     hold_lease(run, "prepare", new=True)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:

@@ -32,7 +32,8 @@ from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
 from sharding.ingest.rows import DOCUMENT_FAULTS, OnError
-from sharding.ingest.sources import SourceFile, expand
+from sharding.ingest.source_file import SourceFile
+from sharding.ingest.sources import expand
 from sharding.ingest.splits import SplitInfo
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -112,7 +113,8 @@ def append_passages(
         options = replace(options, quoting=quoting)
     work_dir = join(corpus_dir, WORK_DIR)
     places = places_in(manifest.options)
-    files = named_as_before(expand([str(source) for source in sources]), places)
+    found = expand([str(source) for source in sources], fields=options.fields)
+    files = named_as_before(found, places)
     check_passage_words(files, options.chunk_words)
     parsed = parse_input(
         files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
@@ -175,6 +177,12 @@ def append_passages(
         skipped,
         known.outdated_ids.tolist(),
     )
+
+
+def known_fields(corpus_dir: str | Path) -> FieldMap:
+    """Returns the names of fields that a corpus was prepared with."""
+    corpus = Corpus.open(str(corpus_dir))
+    return _options(corpus, fields=None, chunk_words=None, drop_duplicates=None).fields
 
 
 def _options(

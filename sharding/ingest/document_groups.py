@@ -15,7 +15,7 @@ from sharding.ingest.documents.rst import RstError, rst_items
 from sharding.ingest.documents.web_pages import page_items
 from sharding.ingest.rows import BadRow, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.storage.files import sha256_of
 
 # What a parser makes of a document takes some hundred times its bytes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sharding.ingest.documents.names import plain_name
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.printable import without_passwords
 from sharding.storage.files import sha256_of
 from sharding.storage.urls import absolute

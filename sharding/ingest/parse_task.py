@@ -25,7 +25,7 @@ from sharding.ingest.formats.slices import slices_of
 from sharding.ingest.formats.tsv import parse_tsv
 from sharding.ingest.rows import BadRow, OnError, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.ingest.splits import (
     Split,
     SplitInfo,

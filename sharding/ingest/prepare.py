@@ -9,6 +9,7 @@ number of workers, and a run that was stopped or killed goes on with the splits 
 `work/` takes about as much room as the shards, and is removed when the manifest is written.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +30,8 @@ from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at
 from sharding.ingest.rows import OnError
-from sharding.ingest.sources import SourceFile, expand
+from sharding.ingest.source_file import SourceFile
+from sharding.ingest.sources import expand
 from sharding.ingest.splits import SplitInfo
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -86,7 +88,7 @@ def prepare(
         raise CorpusError(f"passages of {chunk_words} words can't be cut; give at least 1")
     if not sources:
         raise CorpusError("no corpus file was named; give at least one")
-    files = expand([str(source) for source in sources])
+    files = expand([str(source) for source in sources], fields=fields)
     check_passage_words(files, chunk_words)
     options = ParseOptions(fields or FieldMap(), chunk_words, drop_duplicates, on_error, quoting)
     pool = pool or InlinePool()
@@ -144,6 +146,16 @@ def _check_same(
             f"{later}); it is kept as it is and needs no `polyprag prepare`. To begin anew with "
             "these files alone, choose another RUN directory, or replace it with --overwrite"
         )
+    if had != hashes and (unread := _not_among(had, hashes)):
+        names = [files[at].url for at in unread]
+        what = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise CorpusError(
+            f"{corpus_dir}: was made of these files but for {len(names):,} ({what}), which are new "
+            f"or which an earlier version of polyprag left out; it is kept as it is. `polyprag add "
+            f"RUN {shlex.quote(names[0])}` and so on adds them; to go on without, leave this "
+            "`polyprag prepare` out; to begin anew with all, choose another RUN directory, or "
+            "replace it with --overwrite"
+        )
     if had != hashes or not all(map(_has_same_name, files, manifest.source)):
         what = f"from other files ({', '.join(manifest.source[:5])})"
     elif manifest.partition_size != partition_size:
@@ -159,6 +171,21 @@ def _check_same(
         f"{corpus_dir}: already holds a corpus that was made {what}; choose another RUN "
         "directory, or replace it with --overwrite"
     )
+
+
+def _not_among(had: Sequence[str], hashes: Sequence[str]) -> list[int]:
+    """Returns which files a corpus wasn't made of, where it was made of all others in their order.
+
+    None where it is of other files.
+    """
+    unread = []
+    waiting = list(reversed(had))
+    for at, sha256 in enumerate(hashes):
+        if waiting and waiting[-1] == sha256:
+            waiting.pop()
+        else:
+            unread.append(at)
+    return [] if waiting or len(unread) == len(hashes) else unread
 
 
 def _has_same_name(file: SourceFile, source: str) -> bool:
