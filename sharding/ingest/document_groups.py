@@ -27,7 +27,7 @@ _LINES = 1 << 23  # 512 documents' lines in 32 bits; a line behind the 8 million
 REPEATED, WITHOUT_TEXT = "passage twice in a document", "document without a text"
 MAX_PASSAGE_WORDS = 2000
 CUTTING_VERSION = (
-    1  # of how documents are read and cut; what an earlier one left in work/ is made again
+    2  # of how documents are read and cut; what an earlier one left in work/ is made again
 )
 
 

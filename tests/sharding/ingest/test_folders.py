@@ -140,7 +140,7 @@ def test_a_folder_of_which_earlier_versions_read_less_says_what_to_do(tmp_path: 
     folder = written(tmp_path / "d", {"a.jsonl": LINE})
     prepare([str(folder)], tmp_path / "corpus", partition_size=4)
     before = (tmp_path / "corpus" / "manifest.json").read_bytes()
-    written(folder, {"notes.txt": "A note.", "more/b.jsonl": LINE})
+    written(folder, {"notes.txt": "A note.", "more/b.jsonl": LINE.replace("1", "2")})
     with pytest.raises(CorpusError, match=r"but for 2 \(.*more/b.jsonl, .*notes.txt\).*add RUN"):
         prepare([str(folder)], tmp_path / "corpus", partition_size=4)
     prepare([str(folder / "a.jsonl")], tmp_path / "corpus", partition_size=4)
