@@ -9,6 +9,7 @@ from polyprag.augment.settings import (
     DROPPED,
     deciding,
     describe,
+    differences,
     recorded_settings,
     refuse_other_settings,
 )
@@ -56,6 +57,7 @@ def augment_corpus(
     keep: bool = False,
     pairs: Pairs = _NO_PAIRS,
     only: Callable[[Partition], bool] = lambda partition: True,
+    lets_go: bool = False,
     came: Came | None = None,
     progress: Callable[[int], None] | None = None,
     pool: TaskPool | None = None,
@@ -72,6 +74,8 @@ def augment_corpus(
         keep: whether what was written with other settings stays.
         pairs: own question-answer pairs, which join what is written about their passages.
         only: which partitions to look at.
+        lets_go: whether passages stay open whatever goes wrong with an endpoint, and none is left
+            unasked.
         came: gets what came.
         progress: called with the number of passages done since its last call; those that were done
             before count too.
@@ -104,8 +108,10 @@ def augment_corpus(
         _forget_kept(run, manifest)
     came = Came() if came is None else came
     dropped_before = {} if anew else dict((manifest.augmentation or {}).get(DROPPED, {}))
-    forget_endpoint()
-    counting = _Counting(came)
+    is_known = recorded is not None and not differences(recorded, settings) and num_written > 0
+    is_known = is_known or bool(partitions_with_replies(run))
+    forget_endpoint(is_known=is_known, lets_go=lets_go)
+    counting = _Counting(came, lets_go=lets_go)
     try:
         manifest = rewrite_partitions(
             corpus_dir,
@@ -116,6 +122,7 @@ def augment_corpus(
                 deciding(settings),
                 anew or not partition.augmented,
                 pairs.get(partition.index, {}),
+                lets_go,
             ),
             needs=lambda partition: (
                 only(partition) and (anew or _is_lacking(partition) or partition.index in pairs)
@@ -179,15 +186,15 @@ def refuse_what_is_trained(
 class _Counting:
     """Adds up what came, and ends the work where nothing comes any more."""
 
-    def __init__(self, came: Came) -> None:
-        self._came, self._failed = came, 0
+    def __init__(self, came: Came, *, lets_go: bool) -> None:
+        self._came, self._failed, self._lets_go = came, 0, lets_go
 
     def see(self, partition: Partition, notes: Came) -> None:
         self._came.join(notes)
         if not notes.asked:
             return
         self._failed = 0 if notes.written else self._failed + notes.asked
-        if self._failed >= _OUTAGE:
+        if self._failed >= _OUTAGE and not self._lets_go:
             raise _OutageError
 
 

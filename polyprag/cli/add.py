@@ -228,7 +228,7 @@ def _augment(run: str, config: "Config", writing: "OpenWriters", *, allow_bare: 
         return
     with writing(backend=str(recorded.get("backend")), num_passages=number) as pool:
         try:
-            augment_new(run, config, pool=pool, show=progress)
+            augment_new(run, config, lets_go=allow_bare, pool=pool, show=progress)
         except OpenPassagesError as error:
             if not allow_bare:
                 raise

@@ -39,7 +39,8 @@ def test_a_page_is_its_content_whatever_it_stands_in(form: str, long: str) -> No
     ("rows", "said"),
     [
         ("<tr><th><p>Plan</p></th><th>Price</th></tr>"
-         "<tr><td><p>Basic</p></td><td><p>9</p><p>EUR</p></td></tr>", ["Plan: Basic; Price: 9 EUR."]),
+         "<tr><td><p>Basic</p></td><td><p>9</p><p>EUR</p></td></tr>",
+         ["Plan: Basic; Price: 9 EUR."]),
         ("<tr><td><h3>A</h3></td><td><ul><li>c</li><li>d</li></ul></td></tr>", ["A; c d."]),
         ("<tr><td>a<table><tr><td>x</td><td><div>y</div></td></tr></table>b</td><td>c</td></tr>",
          ["x; y.", "a b; c."]),
