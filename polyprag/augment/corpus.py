@@ -14,6 +14,7 @@ from polyprag.augment.settings import (
     refuse_other_settings,
 )
 from polyprag.augment.work.overwriting import begins_anew, ends, is_overwriting
+from polyprag.augment.work.own_pairs import keep_own_pairs, own_pairs
 from polyprag.augment.work.partition import Came, PartitionWork
 from polyprag.augment.work.replies import drop_replies, partitions_with_replies, settings_digest
 from polyprag.augment.work.writers import forget_endpoint
@@ -24,6 +25,7 @@ from polyprag.method.examples import count_examples
 from polyprag.run_dir import CORPUS, ENCODING
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.passages import QA, Record
+from sharding.corpus.reader import Corpus
 from sharding.corpus.rewrite import rewrite_partitions
 from sharding.storage.files import exists, join
 from sharding.task_pool import TaskPool
@@ -72,7 +74,8 @@ def augment_corpus(
         config: `augment` says who writes and how many.
         overwrite: whether to write again what is written.
         keep: whether what was written with other settings stays.
-        pairs: own question-answer pairs, which join what is written about their passages.
+        pairs: own question-answer pairs, which join what is written about their passages, now and
+            whenever something is written about these.
         only: which partitions to look at.
         lets_go: whether passages stay open whatever goes wrong with an endpoint, and none is left
             unasked.
@@ -103,6 +106,7 @@ def augment_corpus(
             num_passages=_num_live(manifest),
             num_open=num_open(manifest),
         )
+    own = keep_own_pairs(run, Corpus(corpus_dir, manifest), pairs) if pairs else own_pairs(run)
     anew = overwrite and begins_anew(run, manifest, settings_digest(deciding(settings)))
     if not is_overwriting(run):
         _forget_kept(run, manifest)
@@ -121,7 +125,7 @@ def augment_corpus(
                 config,
                 deciding(settings),
                 anew or not partition.augmented,
-                pairs.get(partition.index, {}),
+                own.get(partition.index, {}),
                 lets_go,
             ),
             needs=lambda partition: (

@@ -11,10 +11,10 @@ import openai
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 
 from polyprag.augment.prompt import EMPTY, instruction
+from polyprag.augment.request_options import RequestOptions
 from polyprag.augment.writing.asks import ITEMS, ModelRequest
 from polyprag.augment.writing.avoided import avoided_in
 from polyprag.augment.writing.completions import ReplyError, error_of, said_in, shortened
-from polyprag.augment.writing.request_options import RequestOptions
 from polyprag.augment.writing.work import PassageWork
 from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig

@@ -35,7 +35,8 @@ _UNMATCHED_SHOWN = 5
     multiple=True,
     metavar="FILE",
     help="Your own question-answer pairs, which join what is written: JSON lines, JSON, CSV or "
-    "PRAG's data_aug. A pair names its passage by key, text or title. May be given several times.",
+    "PRAG's data_aug. A pair names its passage by key, text or title. May be given several times. "
+    "RUN keeps them: what is open or written again gets them, too.",
 )
 @click.option("--overwrite", is_flag=True, help="Write again what is written.")
 @click.option(
@@ -82,6 +83,7 @@ def command(
       polyprag augment runs/wiki --report
     """
     from polyprag.augment.corpus import OpenPassagesError
+    from polyprag.augment.work.own_pairs import num_own_pairs
     from polyprag.augment.work.partition import Came
 
     config = settings_of(run, configs, only_overrides(arguments))
@@ -93,6 +95,8 @@ def command(
     if overwrite and keep:
         raise click.UsageError("--overwrite writes again what --keep keeps: choose one of them")
     hold_lease(run, "augment")
+    if overwrite and (number := num_own_pairs(run)):
+        echo(f"note: {number:,} own pairs that RUN was given before join what is written", err=True)
     matched = _matched(run, qa_files) if qa_files else None
     came = Came()
     try:

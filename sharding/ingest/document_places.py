@@ -22,7 +22,7 @@ DOCUMENTS = "documents"  # among a manifest's options
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DocumentPlace:
     """Where a document lay when it was read.
 
     Attributes:
@@ -34,18 +34,18 @@ class Place:
     sha256: str
 
 
-def places_in(options: Mapping[str, Any]) -> dict[str, Place]:
+def places_in(options: Mapping[str, Any]) -> dict[str, DocumentPlace]:
     """Returns a corpus's documents by name, from its manifest's options; none of earlier ones."""
     noted = options.get(DOCUMENTS)
     found = {}
     for name, place in noted.items() if isinstance(noted, dict) else ():
         if isinstance(place, list) and len(place) == 2 and all(type(v) is str for v in place):
-            found[name] = Place(*place)
+            found[name] = DocumentPlace(*place)
     return found
 
 
 def noted_places(
-    files: Iterable[SourceFile], hashes: Iterable[str], before: Mapping[str, Place]
+    files: Iterable[SourceFile], hashes: Iterable[str], before: Mapping[str, DocumentPlace]
 ) -> dict[str, Any]:
     """Returns what a manifest's options say of the places of documents.
 
@@ -55,7 +55,7 @@ def noted_places(
         before: what was noted.
     """
     now = {
-        file.name: Place(_place(file), sha256)
+        file.name: DocumentPlace(_place(file), sha256)
         for file, sha256 in zip(files, hashes, strict=True)
         if file.is_document
     }
@@ -63,7 +63,9 @@ def noted_places(
     return {DOCUMENTS: {name: [p.url, p.sha256] for name, p in noted.items()}} if noted else {}
 
 
-def named_as_before(files: Sequence[SourceFile], before: Mapping[str, Place]) -> list[SourceFile]:
+def named_as_before(
+    files: Sequence[SourceFile], before: Mapping[str, DocumentPlace]
+) -> list[SourceFile]:
     """Returns files, of which documents have the names that they have in a corpus.
 
     Args:
@@ -117,7 +119,7 @@ def _prefixes(root: str) -> Iterator[str]:
         number += 1
 
 
-def _moved_from(group: Sequence[SourceFile], before: Mapping[str, Place]) -> str | None:
+def _moved_from(group: Sequence[SourceFile], before: Mapping[str, DocumentPlace]) -> str | None:
     """Returns what stands before the names of a folder's documents in the corpus that has them.
 
     None where they are no documents of the corpus.

@@ -78,7 +78,7 @@ class PartitionWork:
         config: of the run.
         settings: see `polyprag.augment.settings.deciding`.
         anew: whether what its records hold doesn't count.
-        pairs: own question-answer pairs, by passage id.
+        pairs: own question-answer pairs, by `passage_digest`.
         lets_go: whether a partition of which everything stays open is done all the same.
     """
 
@@ -87,7 +87,7 @@ class PartitionWork:
     config: Config
     settings: Mapping[str, object]
     anew: bool
-    pairs: Mapping[int, tuple[QA, ...]]
+    pairs: Mapping[str, tuple[QA, ...]]
     lets_go: bool = False
 
     def __call__(self, records: list[Record]) -> Rewritten:
@@ -169,7 +169,7 @@ class PartitionWork:
 
     def _add_pairs(self, passage: Passage, written: dict[int, Augmentation], came: Came) -> None:
         """Adds own pairs, first, whose questions a passage doesn't have yet."""
-        own = self.pairs.get(passage.id, ())
+        own = self.pairs.get(passage_digest(passage), ()) if self.pairs else ()
         augmentation = written.get(passage.id)
         if not own or augmentation is None:  # one that is open gets them with what will come
             return
