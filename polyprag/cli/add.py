@@ -9,6 +9,7 @@ import click
 from polyprag.cli.arguments import (
     allow_bare_option,
     config_option,
+    keep_settings,
     run_argument,
     settings_of,
     show_left_out,
@@ -124,7 +125,6 @@ def command(
       polyprag add runs/wiki
     """
     from cluster.checkpoints.edit import check_finished
-    from polyprag.config.files import save_config
     from polyprag.encoding.base_check import check_run_base
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
@@ -157,7 +157,7 @@ def command(
         _augment(place(run), config, writing, allow_bare=allow_bare)
         _train(place(run), config, work, allow_bare=allow_bare)
     _index(run, config)
-    save_config(config, run)
+    keep_settings(config, run)
     echo(f"next: polyprag {_next(run)}")
 
 

@@ -193,24 +193,35 @@ def with_checked_model(config: "Config") -> "Config":
 def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "Config":
     """Returns the config that the command works with on a run directory.
 
-    A command that saves it there says what changes.
+    A command that saves it there does so with `keep_settings`, once it isn't refused any more.
 
     Raises:
         click.UsageError: RUN was left out.
         ConfigError: see `polyprag.config.files.load_config`.
     """
-    from polyprag.config.files import changed_settings
-
     if _OVERRIDE.match(run):
         raise click.UsageError(f"RUN is missing: the run directory comes before {run!r}")
     context = click.get_current_context()
     name = str(context.command.name)
     trust_run = bool(context.meta.get(_TRUST_RUN))
     config, _ = checked_settings(name, run, configs, overrides, trust_run=trust_run)
-    if name in _SAVING:
-        for change in changed_settings(run, config):
-            echo(f"{run}: {printable(change)}", err=True)
     return config
+
+
+def tell_changes(run: str, config: "Config") -> None:
+    """Says what of a run's saved settings changes with a config that takes their place."""
+    from polyprag.config.files import changed_settings
+
+    for change in changed_settings(run, config):
+        echo(f"{run}: {printable(change)}", err=True)
+
+
+def keep_settings(config: "Config", run: str) -> None:
+    """Saves a config in a run, and says what changes."""
+    from polyprag.config.files import save_config
+
+    tell_changes(run, config)
+    save_config(config, run)
 
 
 def checked_settings(

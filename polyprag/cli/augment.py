@@ -8,6 +8,7 @@ import click
 from polyprag.cli.arguments import (
     config_option,
     json_option,
+    keep_settings,
     only_overrides,
     overrides_argument,
     run_argument,
@@ -162,13 +163,12 @@ def _augment(
 def _saved(run: str, config: "Config") -> None:
     """Keeps the settings in RUN, unless nothing is written with them."""
     from polyprag.augment.settings import describe, differences, recorded_settings
-    from polyprag.config.files import save_config
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
 
     recorded = recorded_settings(CorpusManifest.load(join(run, "corpus")))
     if recorded is not None and not differences(recorded, describe(config)):
-        save_config(config, run)
+        keep_settings(config, run)
 
 
 def _matched(run: str, files: tuple[str, ...]) -> "Matched":

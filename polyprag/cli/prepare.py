@@ -6,6 +6,7 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
+    keep_settings,
     run_argument,
     settings_of,
     show_left_out,
@@ -101,7 +102,6 @@ def command(
       polyprag prepare runs/pages 'pages/*.parquet' --chunk-words 100 --workers 16
       polyprag prepare s3://bucket/run s3://bucket/passages --ray --on-error skip
     """
-    from polyprag.config.files import save_config
     from polyprag.progress import progress
     from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.folders import LeftOut
@@ -137,7 +137,7 @@ def command(
             pool=pool,
             show=progress,
         )
-    save_config(config, run)
+    keep_settings(config, run)
     show_left_out(left_out)
     show_skipped(manifest.skipped)
     echo(
