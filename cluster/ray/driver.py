@@ -21,7 +21,7 @@ from cluster.ray.session import ray_session
 from cluster.ray.task_pool import RayGpuPool, RayPool, num_gpus
 from cluster.ray.trainer import train_on_ray
 from cluster.ray.waiting import await_machines
-from cluster.record.events import record
+from cluster.record.events import record, remove_unfinished
 from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
@@ -176,6 +176,7 @@ def _recorded(run_dir: str, plan: EncodePlan, config: Config, *, start: int) -> 
     except Exception as error:
         record(run_dir, "failed", detail=str(error))
         raise
+    remove_unfinished(run_dir)
     record(run_dir, "finished", step=plan.last_step, last_step=plan.last_step)
 
 

@@ -16,7 +16,14 @@ import msgspec
 from sharding.errors import FileError
 from sharding.printable import without_passwords
 from sharding.storage.decoding import decode, strict_json
-from sharding.storage.files import atomic_write, join, list_names, read_bytes
+from sharding.storage.files import (
+    TEMPORARY_NAME,
+    atomic_write,
+    join,
+    list_names,
+    read_bytes,
+    remove,
+)
 from sharding.storage.versioned import Natural, UnixSeconds
 
 EVENTS_DIRECTORY = "logs/events"
@@ -79,6 +86,20 @@ def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None)
         with atomic_write(join(run_dir, EVENTS_DIRECTORY, name)) as file:
             file.write(strict_json(event) + b"\n")
     except (FileError, OSError) as error:
+        _LOG.warning("%s", error)
+
+
+def remove_unfinished(run_dir: str) -> None:
+    """Deletes what writers of events left that were killed at it.
+
+    Call it when a training's workers have ended. A storage that fails is logged, and stops nothing.
+    """
+    directory = join(run_dir, EVENTS_DIRECTORY)
+    try:
+        for name in list_names(directory):
+            if TEMPORARY_NAME.fullmatch(name):
+                remove(join(directory, name))
+    except FileError as error:
         _LOG.warning("%s", error)
 
 

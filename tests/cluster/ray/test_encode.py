@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.record.events import read_events
+from cluster.record.events import EVENTS_DIRECTORY, read_events
 from polyprag.encoding.reader import Encoding
 
 COMMAND = str(Path(sys.executable).with_name("polyprag"))
@@ -63,6 +63,8 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
         assert first.poll() is None
         os.killpg(first.pid, signal.SIGKILL)
     killed_at = len(workplace.metrics())
+    unfinished = workplace.run / EVENTS_DIRECTORY / ".000000000000001-failed-0000.json.00000000.tmp"
+    unfinished.touch()  # as of a worker that is killed while it writes an event
 
     again = encode(workplace, *settings)
     assert again.returncode == 0, again.stderr
@@ -77,6 +79,7 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any) -> None:
         "training",
         "finished",
     ]
+    assert not unfinished.exists()
     assert resumed.step is not None and resumed.step > 0 and resumed.step % 10 == 0
     # The workers have lived a little longer than the driver, and worked on.
     assert resumed.repeated is not None and resumed.step + resumed.repeated >= killed_at
