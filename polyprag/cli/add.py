@@ -185,7 +185,7 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
             **options,
         )
     show_left_out(left_out)
-    show_skipped(grown.skipped)
+    show_skipped(grown.skipped, grown.unread)
     there = f", {grown.num_there:,} were there already" if grown.num_there else ""
     ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""
     echo(

@@ -41,6 +41,7 @@ allow_bare_option = click.option(
     help="Train also where passages are open or more than a fifth have no rewrite and question.",
 )
 _TRUST_RUN = "polyprag.trust_run"
+_UNREAD_SHOWN = 20
 
 
 def _note_trust(context: click.Context, option: click.Parameter, value: bool) -> None:
@@ -123,10 +124,23 @@ def show_left_out(left_out: "LeftOut") -> None:
         echo(f"left out: {printable(left_out.text())}")
 
 
-def show_skipped(skipped: Mapping[str, int]) -> None:
-    """Prints how many passages of the sources were left out, by reason."""
+def show_skipped(skipped: Mapping[str, int], unread: Mapping[str, str]) -> None:
+    """Prints how many passages and documents were left out, by reason, and which documents.
+
+    Args:
+        skipped: how many, by reason.
+        unread: why a document has no passage, by its file.
+    """
+    from sharding.ingest.document_groups import WITHOUT_TEXT
+    from sharding.ingest.rows import DOCUMENT_FAULTS
+
     for reason, count in skipped.items():
-        echo(f"skipped {count:,} passages: {printable(reason)}")
+        what = "documents" if reason in {WITHOUT_TEXT, *DOCUMENT_FAULTS} else "passages"
+        echo(f"skipped {count:,} {what}: {printable(reason)}")
+    for file, why in list(unread.items())[:_UNREAD_SHOWN]:
+        echo(f"  {printable(without_passwords(file))}: {printable(why)}")
+    if len(unread) > _UNREAD_SHOWN:
+        echo(f"  and {len(unread) - _UNREAD_SHOWN:,} more documents")
 
 
 def check_bare(run: str, command: str, *, allow: bool) -> None:

@@ -120,6 +120,7 @@ def command(
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     left_out = LeftOut()
+    unread: dict[str, str] = {}
     files = expand(sources, left_out, fields=fields)
     at_most = None if on_ray else num_parts(files, part_bytes=SPLIT_BYTES)
     hold_lease(run, "prepare", new=True)
@@ -136,10 +137,11 @@ def command(
             overwrite=overwrite,
             pool=pool,
             show=progress,
+            unread=unread,
         )
     keep_settings(config, run)
     show_left_out(left_out)
-    show_skipped(manifest.skipped)
+    show_skipped(manifest.skipped, unread)
     echo(
         f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "
         f"{len(manifest.partitions):,} partitions\nnext: polyprag augment {run}"

@@ -21,20 +21,18 @@ from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.ingest.document_groups import check_passage_words
+from sharding.ingest.document_groups import WITHOUT_TEXT, check_passage_words
 from sharding.ingest.document_places import named_as_before, noted_places, places_in
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.pack import write_partitions
-from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
+from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input, unread_documents
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
-from sharding.ingest.rows import DOCUMENT_FAULTS, OnError
-from sharding.ingest.source_file import SourceFile
+from sharding.ingest.rows import OnError
 from sharding.ingest.sources import expand
-from sharding.ingest.splits import SplitInfo
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join, remove_directory
@@ -53,6 +51,7 @@ class Grown:
         skipped: rows and passages of the files that were left out, by reason.
         outdated: ids of passages that came from earlier versions of the files' documents, and
             aren't in them any more, ascending.
+        unread: documents that have no passage, and why.
     """
 
     manifest: CorpusManifest
@@ -61,6 +60,7 @@ class Grown:
     num_there: int
     skipped: dict[str, int]
     outdated: list[int]
+    unread: dict[str, str]
 
 
 def append_passages(
@@ -120,6 +120,7 @@ def append_passages(
         files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
     )
     splits = [split for file in parsed for split in file.splits]
+    unread = unread_documents(parsed)
     duplicates = find_duplicates(splits)
     if on_error == "stop" and len(duplicates.ids):
         raise error_at(parsed, int(duplicates.ids[0]), "duplicate id")
@@ -128,7 +129,12 @@ def append_passages(
         corpus,
         splits,
         repeated=repeated,
-        documents=_read_whole(files, splits),
+        # Passages of a document that couldn't be read would count as gone.
+        documents=[
+            file.name
+            for file in files
+            if file.is_document and unread.get(file.url, WITHOUT_TEXT) == WITHOUT_TEXT
+        ],
         pool=pool,
         show=show,
     )
@@ -176,6 +182,7 @@ def append_passages(
         len(known.same),
         skipped,
         known.outdated_ids.tolist(),
+        unread,
     )
 
 
@@ -212,16 +219,6 @@ def _options(
     words = had_words if chunk_words is None else chunk_words or None
     drop = had_drop if drop_duplicates is None else drop_duplicates
     return ParseOptions(fields or had, words, drop, quoting=had_quoting)
-
-
-def _read_whole(files: Sequence[SourceFile], splits: Sequence[SplitInfo]) -> list[str]:
-    """Returns the names of the documents whose passages are all that they have now.
-
-    There are none where one couldn't be read: its passages would count as gone.
-    """
-    if any(split.skipped.keys() & DOCUMENT_FAULTS for split in splits):
-        return []
-    return [file.name for file in files if file.is_document]
 
 
 def _changed(corpus: Corpus, parsed: Sequence[ParsedFile], known: Known) -> CorpusError:

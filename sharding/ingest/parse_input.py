@@ -59,6 +59,16 @@ def parse_input(
     return reading.parsed
 
 
+def unread_documents(parsed: Sequence[ParsedFile]) -> dict[str, str]:
+    """Returns why documents have no passage, by their files, in their order."""
+    return {
+        parsed[first + number].file.url: why
+        for first, file in enumerate(parsed)
+        for split in file.splits
+        for number, why in split.unread
+    }
+
+
 class _Reading:
     """What is known while the input is read."""
 

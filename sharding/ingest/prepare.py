@@ -10,7 +10,7 @@ number of workers, and a run that was stopped or killed goes on with the splits 
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.pack import write_partitions
-from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
+from sharding.ingest.parse_input import SPLIT_BYTES, parse_input, unread_documents
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at
 from sharding.ingest.rows import OnError
@@ -55,6 +55,7 @@ def prepare(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
     split_bytes: int = SPLIT_BYTES,
+    unread: MutableMapping[str, str] | None = None,
 ) -> CorpusManifest:
     """Makes a corpus of the passages in some files, in their order.
 
@@ -76,6 +77,7 @@ def prepare(
         pool: who does the work; this process, by default.
         show: shows the stages.
         split_bytes: bytes of input after which work is saved.
+        unread: gets the documents that are read now and have no passage, and why.
 
     Returns:
         The manifest that was saved.
@@ -116,6 +118,7 @@ def prepare(
             pool=pool,
             show=show,
             split_bytes=split_bytes,
+            unread={} if unread is None else unread,
         )
         manifest.save(corpus_dir)
     remove_directory(join(corpus_dir, WORK_DIR))
@@ -212,12 +215,14 @@ def _made(
     pool: TaskPool,
     show: ShowProgress,
     split_bytes: int,
+    unread: MutableMapping[str, str],
 ) -> CorpusManifest:
     """Writes the shards, keeping those of a stopped run; the manifest isn't saved yet."""
     work_dir = join(corpus_dir, WORK_DIR)
     parsed = parse_input(
         files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
     )
+    unread.update(unread_documents(parsed))
     splits = [split for file in parsed for split in file.splits]
     names = ", ".join(file.url for file in files[:5])
     if not any(split.num_passages for split in splits):

@@ -98,6 +98,7 @@ class ParsedRows:
         open_at: byte at which a row begins whose quoted field goes on behind the block.
         has_made_ids: whether the keys follow from title and text, as the source has none.
         are_cut: whether long texts are cut already, as those of documents.
+        unread: documents without a passage: each one's place in its group, from 0, and why.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -111,6 +112,7 @@ class ParsedRows:
     open_at: int | None = None
     has_made_ids: bool = False
     are_cut: bool = False
+    unread: list[tuple[int, str]] = field(default_factory=list)
 
     def add(
         self, row: "tuple[int, dict[str, Any]] | BadRow", layout: Layout, *, where: str = ""
