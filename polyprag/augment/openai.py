@@ -213,7 +213,7 @@ class OpenAIWriter:
         """
         with self._lock:
             self._failures_in_a_row += 1
-            self._last_words = str(error)
+            self._last_words = error.told()
             self._all_refused &= error.is_refusal or error.is_setup
             is_enough = self._failures_in_a_row >= self.config.give_up_after
         if error.is_setup and not self._has_succeeded:
@@ -222,7 +222,7 @@ class OpenAIWriter:
             if self._is_useless:
                 raise self._unusable(str(error)) from error
             self._is_down.set()
-        return str(error)
+        return error.told()
 
     @property
     def _is_useless(self) -> bool:

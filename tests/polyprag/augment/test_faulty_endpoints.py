@@ -164,7 +164,7 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "no_items": (said('{"qas": []}'), "nothing of what was asked for"),
     "429": (
         Answer({"error": {"message": "slow down"}}, 429, headers={"retry-after-ms": "1"}),
-        "HTTP 429: slow down",
+        "HTTP 429: slow down (see augment.batch_size and augment.retry_s)",
     ),
     "503": (Answer("upstream connect error", 503, "text/plain"), "HTTP 503: upstream connect"),
     "503_html": (Answer("<html><h1>Bad gateway</h1>", 502, "text/html"), "HTTP 502: Bad gateway"),
@@ -172,11 +172,17 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "500_empty": (Answer("", 500), "HTTP 500: Internal Server Error"),
     "403": (Answer({"error": {"message": "moderated"}}, 403), "HTTP 403: moderated"),
     "400": (Answer({"error": {"message": "content policy"}}, 400), "HTTP 400: content policy"),
-    "401": (Answer({"error": {"message": "key revoked"}}, 401), "HTTP 401: key revoked"),
-    "404": (Answer({"error": {"message": "no model m"}}, 404), "HTTP 404: no model m"),
+    "401": (
+        Answer({"error": {"message": "key revoked"}}, 401),
+        "HTTP 401: key revoked",
+    ),
+    "404": (
+        Answer({"error": {"message": "no model m"}}, 404),
+        "HTTP 404: no model m",
+    ),
     "501": (Answer("Unsupported method", 501, "text/plain"), "HTTP 501"),
     "cut": (Answer('{"choices": [', cut=True), "RemoteProtocolError"),
-    "silent": (Answer("{}", pause_s=0.6), "no reply in time"),
+    "silent": (Answer("{}", pause_s=0.6), "no reply within augment.request_s"),
 }
 
 
@@ -239,7 +245,9 @@ def test_the_wait_that_a_server_asks_for_is_kept_and_bounded(server: Server) -> 
     hour = Answer({"error": "quota"}, 429, headers={"Retry-After": "3600"})
     server.reply = lambda number, before: hour
     (one,) = written_by(OpenAIWriter(config(server)), PASSAGES[:1])
-    assert one.failure == "HTTP 429 (asks to wait 3600 s): quota"
+    assert one.failure == (
+        "HTTP 429 (asks to wait 3600 s): quota (see augment.batch_size and augment.retry_s)"
+    )
     assert len(server.requests) == 1
 
 
@@ -264,6 +272,17 @@ def test_content_in_parts_and_after_thinking_is_read(server: Server) -> None:
     assert len(server.requests) == 6
 
 
+@pytest.mark.parametrize(
+    ("fault", "settings"),
+    [("401", "augment.api_key_env"), ("404", "augment.base_url and augment.model")],
+)
+def test_a_failure_names_the_settings_to_look_at(server: Server, fault: str, settings: str) -> None:
+    answer, words = FAULTS[fault]
+    server.reply = lambda number, before: answer if number == 1 else good(number)
+    written = written_by(OpenAIWriter(config(server, batch_size=1)), PASSAGES[:2])
+    assert written[1].failure == f"{words} (see {settings})"
+
+
 def test_after_failures_in_a_row_nothing_more_is_asked(server: Server) -> None:
     down = Answer("no healthy upstream", 503, "text/plain")
     server.reply = lambda number, before: good(number) if number == 0 else down
@@ -273,7 +292,7 @@ def test_after_failures_in_a_row_nothing_more_is_asked(server: Server) -> None:
     assert [each.failure is None for each in written] == [True] + [False] * 5
     assert written[5].failure == (
         "not asked: the endpoint failed 2 times in a row, at last with HTTP 503: no healthy "
-        "upstream"
+        "upstream (see augment.batch_size and augment.retry_s)"
     )
     assert all(each.failure for each in written_by(writer, PASSAGES[3:]))  # the next partition
     assert len(server.requests) == 3
