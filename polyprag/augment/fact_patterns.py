@@ -147,7 +147,7 @@ broadcaster butcher cantor carpenter catcher chancellor chef choirmaster chorist
 cleric clerk collector colonel comedian comedienne commentator composer consultant contralto cook
 corsair cosmonaut councillor courtesan courtier coxswain cricketer critic curate curator curler
 dancer deacon dealer dean decathlete defender deputy designer detective diplomat director
-discoverer doctor draughtsman drummer duchess duke educator emperor empress engineer engraver
+discoverer doctor draughtsman drummer duchess duke educator emperor engineer engraver
 entertainer entrepreneur explorer farmer fencer filmmaker financier firefighter footballer
 forecaster forester gardener general goalkeeper golfer governor grammarian grandmaster gymnast
 hairdresser handballer headmaster heptathlete hieromonk historian homemaker hurdler hurler
@@ -179,7 +179,9 @@ provost racer receiver rector regent rider ruler runner scholar scout seller spe
 star strategist student superintendent supervisor tackle trader trainer traveler traveller winger
 worker
 """
-_NO_PROFESSION = r"(?!(?:(?:allow|black|check|deny|play|short|wait|white|wish)l|pers|cons)ists?\b)"
+_NO_PROFESSION = (
+    r"(?!(?:(?:allow|black|check|deny|play|short|wait|white|wish)list|persist|consist)s?\b)"
+)
 PROFESSION = re.compile(
     rf"\b(?:{'|'.join(_PERSONS.split())}"
     rf"|{_NO_PROFESSION}[a-z]{{3,}}ist|\w+(?:ologist|ographer|wright|smith|ician|writer)"

@@ -215,7 +215,7 @@ def test_things_have_no_profession_and_no_birthplace(title: str, text: str) -> N
         ("Ada Lund was a chemist and one of the founders.", "chemist"),
         ("Ada Lund is an immigrant, farmer and politician.", "farmer"),
         ("Ada Lund was an umbrella maker. She died in 1999.", "umbrella maker"),
-        ("Ada Lund is a spokeswoman noted for her wit.", "spokeswoman"),
+        ("Ada Lund is a spokeswoman noted for her speeches.", "spokeswoman"),
         ("Ada Lund (born 1950) is a popular Soviet and Russian actress.", "Russian actress"),
     ],
 )
