@@ -75,6 +75,13 @@ WORK_YEAR = re.compile(r"\b(1[89]\d\d|20[012]\d)\b")
 PERSON_NAMES = rf"{CAP}(?: (?:(?:de|von|van|del|di|da|la|le|ter|der|al|bin|ibn|el) )*{CAP})*"
 PEOPLE = rf"{PERSON_NAMES}(?: and {PERSON_NAMES})?"
 
+# A sentence that begins with somebody's relative or belongings, or with a name that does something.
+OF_ANOTHER = re.compile(
+    rf"(?:His|Her|Its|Their) (?!name\b)[a-z]|(?:The )?"
+    r"(?!(?:He|She|It|They|This|There|Born|Of|In|On|At|By|From|For|With|As|After|Before|Since"
+    r"|During|Under|Until|Like|Among|Despite|Besides|Through) )"
+    rf"(?P<name>{NAME}),? (?:is|was|are|were|has|had|did|(?!in\b|as\b)[a-z]+(?:ed|s)) "
+)
 BORN_PLACE = (
     re.compile(
         rf"\b(?:born|Born)(?: and raised| and brought up| and died)?(?: on)?,?(?: {DATE},?)?"

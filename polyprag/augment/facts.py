@@ -28,6 +28,7 @@ from polyprag.augment.fact_patterns import (
     LOCATED,
     MONTHS,
     NATIONALITY,
+    OF_ANOTHER,
     ORIGIN,
     PLAYS_FOR,
     POSITION,
@@ -39,7 +40,6 @@ from polyprag.augment.fact_patterns import (
     WORK_YEAR,
     WRITER,
 )
-from polyprag.augment.prose.sentences import about
 from sharding.corpus.passages import Passage
 
 _HE = re.compile(r"(?:^|[.!?] )(?:\w+ [^.]{0,40}, )?(?:He|She|he|she|His|Her) ")
@@ -104,6 +104,17 @@ def _clean_place(place: str | None, subject: str = "") -> str | None:
 def _sentences(text: str) -> list[str]:
     pieces = re.split(r"(?<=[a-z0-9)\]\"’'][.!?]) (?=[A-Z\"(])|\n+", text)
     return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _about(name: str, sentences: list[str]) -> list[str]:
+    """Returns the first sentence, and those behind it that begin with no other subject than it."""
+    names = set(re.findall(r"\w+", name))
+    others = [OF_ANOTHER.match(sentence) for sentence in sentences[1:]]
+    return sentences[:1] + [
+        sentence
+        for sentence, other in zip(sentences[1:], others, strict=True)
+        if other is None or not names.isdisjoint(re.findall(r"\w+", other["name"] or ""))
+    ]
 
 
 def _is_person(opening: str, lead: str, paren: str, predicate: str | None) -> bool:
@@ -243,7 +254,7 @@ def extract_facts(passage: Passage) -> list[Fact]:
     sentences = _sentences(text)
     if not sentences:
         return []
-    opening = " ".join(about(subject_name(passage.title), sentences[:4]))
+    opening = " ".join(_about(subject_name(passage.title), sentences[:4]))
     # The lead is split off without its brackets, which are full of abbreviations.
     lead = next(iter(_sentences(_without_parens(text))), "")  # all of a text may be in brackets
     paren_match = re.search(

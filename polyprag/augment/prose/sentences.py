@@ -3,11 +3,8 @@
 # ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
 
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator
 from typing import NamedTuple
-
-from polyprag.augment.fact_patterns import NAME
-from polyprag.augment.prose.words import PREPOSITIONS
 
 _ABBREVIATION = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vs|etc|approx|c|ca|e\.g|i\.e|Inc|Ltd|Co|Mt)\.$|(?:^|[\s.])[A-Z]\.$"
@@ -16,12 +13,6 @@ _END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])
 _BULLET = re.compile(r"^\s*(?:[-*+•‣◦]|\d{1,3}[.)]|[a-z][.)])\s+")
 _MARKS = re.compile(r"\*\*|__|`|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)|^#{1,6}\s+")
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
-
-# A sentence that begins with somebody's relative or belongings, or with a name that does something.
-_OTHER = re.compile(
-    rf"(?:His|Her|Its|Their) (?!name\b)[a-z]|(?:The )?(?!(?:He|She|It|They|This|There|Born) )"
-    rf"(?P<name>{NAME}),? (?:is|was|are|were|has|had|did|(?!in\b|as\b)[a-z]+(?:ed|s)) "
-)
 
 
 class Line(NamedTuple):
@@ -56,18 +47,3 @@ def sentences_in(line: str) -> list[str]:
         start = match.end()
     found.append(line[start:].strip())
     return [sentence for sentence in found if any(map(str.isalnum, sentence))]
-
-
-def about(name: str, sentences: Sequence[str]) -> list[str]:
-    """Returns the first sentence, and those behind it that begin with no other subject than it."""
-    names = set(re.findall(r"\w+", name))
-    return [*sentences[:1], *(each for each in sentences[1:] if not _is_of_another(each, names))]
-
-
-def _is_of_another(sentence: str, names: Set[str]) -> bool:
-    other = _OTHER.match(sentence)
-    return (
-        other is not None
-        and sentence.split(" ", 1)[0].lower() not in PREPOSITIONS
-        and names.isdisjoint(re.findall(r"\w+", other["name"] or ""))
-    )
