@@ -39,7 +39,14 @@ from sharding.storage.files import exists, join, list_sizes
 from sharding.storage.urls import absolute, is_local
 
 
-def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | None = None) -> None:
+def encode(
+    run_dir: str,
+    config: Config,
+    *,
+    more: bool = False,
+    lease: int | None = None,
+    before_saving: Callable[[], object] = lambda: None,
+) -> None:
     """Trains `RUN/encoding` on Ray, going on from the last checkpoint where there is one.
 
     Args:
@@ -48,6 +55,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
         more: whether to train on after all is trained, over the corpus as it is now.
         lease: the number of the run's lease that the caller holds; nothing is written to the run's
             checkpoints once another has it.
+        before_saving: called when nothing refuses the settings any more.
 
     Raises:
         RunError: the corpus isn't ready, another command must be run first, Ray has no room for the
@@ -82,6 +90,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     _check_shards(corpus_url, manifest)
     with ray_session(config.cluster):
         await_machines(workers_demand(config.cluster), config.cluster)
+        before_saving()
         save_config(config, run_dir)
         run_id_of(run_dir)  # made before several workers ask for it
         _teach(run_dir, config, manifest)

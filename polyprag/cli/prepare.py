@@ -6,6 +6,7 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
+    keep_settings,
     run_argument,
     settings_of,
     show_left_out,
@@ -101,7 +102,6 @@ def command(
       polyprag prepare runs/pages 'pages/*.parquet' --chunk-words 100 --workers 16
       polyprag prepare s3://bucket/run s3://bucket/passages --ray --on-error skip
     """
-    from polyprag.config.files import save_config
     from polyprag.progress import progress
     from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.folders import LeftOut
@@ -120,7 +120,8 @@ def command(
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     left_out = LeftOut()
-    files = expand(sources, left_out)
+    unread: dict[str, str] = {}
+    files = expand(sources, left_out, fields=fields)
     at_most = None if on_ray else num_parts(files, part_bytes=SPLIT_BYTES)
     hold_lease(run, "prepare", new=True)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
@@ -136,10 +137,11 @@ def command(
             overwrite=overwrite,
             pool=pool,
             show=progress,
+            unread=unread,
         )
-    save_config(config, run)
+    keep_settings(config, run)
     show_left_out(left_out)
-    show_skipped(manifest.skipped)
+    show_skipped(manifest.skipped, unread)
     echo(
         f"{join(run, 'corpus')}: {manifest.num_passages:,} passages in "
         f"{len(manifest.partitions):,} partitions\nnext: polyprag augment {run}"

@@ -5,6 +5,7 @@ import click
 from polyprag.cli.arguments import (
     config_option,
     json_option,
+    keep_settings,
     only_overrides,
     overrides_argument,
     run_argument,
@@ -49,7 +50,6 @@ def command(
       polyprag teach runs/wiki train.objective=both --ray
       polyprag teach runs/wiki train.objective=distill train.teacher_answers=all
     """
-    from polyprag.config.files import save_config
     from polyprag.errors import ConfigError
     from polyprag.progress import progress
     from polyprag.teaching.manifest import needs_teacher, teacher_dir
@@ -73,7 +73,7 @@ def command(
             pool = gpu_pool(config.cluster, workers) or pool
         place = absolute(run) if on_ray else run
         manifest = teach_corpus(place, config, pool=pool, show=progress)
-    save_config(config, run)
+    keep_settings(config, run)
     fields = {
         "teacher": teacher_dir(run),
         "num_questions": sum(part.num_questions for part in manifest.parts),
