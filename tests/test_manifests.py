@@ -15,6 +15,7 @@ from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
 from polyprag.answering.abstention import Abstention, CalibratedRule
 from polyprag.augment.work.overwriting import OVERWRITING, Overwriting
+from polyprag.augment.work.own_pairs import OWN_PAIRS, KeptPairs, PairsOfPassage
 from polyprag.encoding.base import BaseModel
 from polyprag.encoding.manifest import EncodingManifest, ExpertsFile, RowsPart, Trained
 from polyprag.errors import RunError
@@ -23,6 +24,7 @@ from polyprag.retrieval.parts.part import IndexPart, StoredFile
 from polyprag.routed.map_file import MapSettings
 from polyprag.teaching.manifest import TaughtPart, TeachingManifest
 from sharding.corpus.manifest import CorpusManifest, Partition
+from sharding.corpus.passages import QA
 from sharding.errors import CorpusError, PolypragError
 from sharding.stream.plan import Cursor, LaneCursor
 
@@ -167,6 +169,7 @@ KINDS = [
     "router",
     "checkpoint",
     "overwriting",
+    "own pairs",
     "abstention",
 ]
 
@@ -189,6 +192,17 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "checkpoint":
         document = document_of(lambda path: CHECKPOINT.save(str(path)), tmp, name)
         return Kind(CheckpointManifest.load, name, document, RunError, "delete its directory")
+    if request.param == "own pairs":
+        name = "own-pairs.json"
+        pairs = KeptPairs((PairsOfPassage(0, SHA[:32], (QA("Q?", "a", "a"),)),))
+        document = document_of(lambda path: OWN_PAIRS.write(path / name, pairs), tmp, name)
+        return Kind(
+            lambda directory: OWN_PAIRS.read(f"{directory}/{name}"),
+            name,
+            document,
+            RunError,
+            "run `polyprag augment RUN --qa FILE`",
+        )
     if request.param == "overwriting":
         name = "overwriting.json"
         begun = Overwriting(SHA[:32], SHA)

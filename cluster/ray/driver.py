@@ -26,7 +26,7 @@ from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
 from polyprag.config import Config, cluster_address
-from polyprag.config.files import changed_settings, save_config
+from polyprag.config.files import save_config
 from polyprag.config.paths import with_absolute_paths
 from polyprag.encoding.lanes import empty_lanes
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
@@ -41,7 +41,14 @@ from sharding.storage.files import exists, join, list_sizes
 from sharding.storage.urls import absolute, is_local
 
 
-def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | None = None) -> None:
+def encode(
+    run_dir: str,
+    config: Config,
+    *,
+    more: bool = False,
+    lease: int | None = None,
+    before_saving: Callable[[], object] = lambda: None,
+) -> None:
     """Trains `RUN/encoding` on Ray, going on from the last checkpoint where there is one.
 
     Args:
@@ -50,6 +57,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
         more: whether to train on after all is trained, over the corpus as it is now.
         lease: the number of the run's lease that the caller holds; nothing is written to the run's
             checkpoints once another has it.
+        before_saving: called when nothing refuses the settings any more.
 
     Raises:
         RunError: the corpus isn't ready, another command must be run first, Ray has no room for the
@@ -90,8 +98,7 @@ def encode(run_dir: str, config: Config, *, more: bool = False, lease: int | Non
     _check_shards(corpus_url, manifest)
     with ray_session(config.cluster):
         await_machines(workers_demand(config.cluster), config.cluster)
-        for change in changed_settings(run_dir, config):
-            say(f"{name}: {change}")
+        before_saving()
         save_config(config, run_dir)
         run_id_of(run_dir)  # made before several workers ask for it
         with _recorded(run_dir, plan, config, start=start):

@@ -9,10 +9,12 @@ from polyprag.augment.settings import (
     DROPPED,
     deciding,
     describe,
+    differences,
     recorded_settings,
     refuse_other_settings,
 )
 from polyprag.augment.work.overwriting import begins_anew, ends, is_overwriting
+from polyprag.augment.work.own_pairs import keep_own_pairs, own_pairs
 from polyprag.augment.work.partition import Came, PartitionWork
 from polyprag.augment.work.replies import drop_replies, partitions_with_replies, settings_digest
 from polyprag.augment.work.writers import forget_endpoint
@@ -23,6 +25,7 @@ from polyprag.method.examples import count_examples
 from polyprag.run_dir import CORPUS, ENCODING
 from sharding.corpus.manifest import CorpusManifest, Partition
 from sharding.corpus.passages import QA, Record
+from sharding.corpus.reader import Corpus
 from sharding.corpus.rewrite import rewrite_partitions
 from sharding.storage.files import exists, join
 from sharding.task_pool import TaskPool
@@ -56,6 +59,7 @@ def augment_corpus(
     keep: bool = False,
     pairs: Pairs = _NO_PAIRS,
     only: Callable[[Partition], bool] = lambda partition: True,
+    lets_go: bool = False,
     came: Came | None = None,
     progress: Callable[[int], None] | None = None,
     pool: TaskPool | None = None,
@@ -70,8 +74,11 @@ def augment_corpus(
         config: `augment` says who writes and how many.
         overwrite: whether to write again what is written.
         keep: whether what was written with other settings stays.
-        pairs: own question-answer pairs, which join what is written about their passages.
+        pairs: own question-answer pairs, which join what is written about their passages, now and
+            whenever something is written about these.
         only: which partitions to look at.
+        lets_go: whether passages stay open whatever goes wrong with an endpoint, and none is left
+            unasked.
         came: gets what came.
         progress: called with the number of passages done since its last call; those that were done
             before count too.
@@ -99,13 +106,16 @@ def augment_corpus(
             num_passages=_num_live(manifest),
             num_open=num_open(manifest),
         )
+    own = keep_own_pairs(run, Corpus(corpus_dir, manifest), pairs) if pairs else own_pairs(run)
     anew = overwrite and begins_anew(run, manifest, settings_digest(deciding(settings)))
     if not is_overwriting(run):
         _forget_kept(run, manifest)
     came = Came() if came is None else came
     dropped_before = {} if anew else dict((manifest.augmentation or {}).get(DROPPED, {}))
-    forget_endpoint()
-    counting = _Counting(came)
+    is_known = recorded is not None and not differences(recorded, settings) and num_written > 0
+    is_known = is_known or bool(partitions_with_replies(run))
+    forget_endpoint(is_known=is_known, lets_go=lets_go)
+    counting = _Counting(came, lets_go=lets_go)
     try:
         manifest = rewrite_partitions(
             corpus_dir,
@@ -115,7 +125,8 @@ def augment_corpus(
                 config,
                 deciding(settings),
                 anew or not partition.augmented,
-                pairs.get(partition.index, {}),
+                own.get(partition.index, {}),
+                lets_go,
             ),
             needs=lambda partition: (
                 only(partition) and (anew or _is_lacking(partition) or partition.index in pairs)
@@ -179,15 +190,15 @@ def refuse_what_is_trained(
 class _Counting:
     """Adds up what came, and ends the work where nothing comes any more."""
 
-    def __init__(self, came: Came) -> None:
-        self._came, self._failed = came, 0
+    def __init__(self, came: Came, *, lets_go: bool) -> None:
+        self._came, self._failed, self._lets_go = came, 0, lets_go
 
     def see(self, partition: Partition, notes: Came) -> None:
         self._came.join(notes)
         if not notes.asked:
             return
         self._failed = 0 if notes.written else self._failed + notes.asked
-        if self._failed >= _OUTAGE:
+        if self._failed >= _OUTAGE and not self._lets_go:
             raise _OutageError
 
 

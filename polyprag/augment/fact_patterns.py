@@ -53,7 +53,8 @@ LEAD_VERB = re.compile(
     r"\b(?:is|was|are|were) (?:an?|the|one of the)(?: (?:former|retired|late))* ", re.I
 )
 PREDICATE_END = re.compile(
-    r"[.;:()\"]| (?:who|which|that|whose|best known|known|born|notable|famous|from|in the|of the|of"
+    r"[.;:()\"]| (?:who|which|that|whose|best known|known|born|notable|noted|famous"
+    r"|speciali[sz]ing|particularly|most (?:\w+ )?(?:associated|known|noted)|from|in the|of the|of"
     r"|for|by|with|in|at|on|to|based|active|during|currently|playing|directed|written|starring|produced"
     r"|released|located|as|under)\b"
     r"| and (?:is|was|he|she|the|an?|one|who|member|current|former)\b"
@@ -63,7 +64,7 @@ FORMER = re.compile(
     r"^(?:(?:former|retired|late|professional|noted|prominent|famous|award-winning|"
     r"male|female|well-known|well known|internationally known|leading|influential|renowned|"
     r"celebrated|amateur|current|"
-    r"an?|the|also) )+",
+    r"an?|the|also|and|later) )+",
     re.I,
 )
 FILM = re.compile(
@@ -74,6 +75,13 @@ WORK_YEAR = re.compile(r"\b(1[89]\d\d|20[012]\d)\b")
 PERSON_NAMES = rf"{CAP}(?: (?:(?:de|von|van|del|di|da|la|le|ter|der|al|bin|ibn|el) )*{CAP})*"
 PEOPLE = rf"{PERSON_NAMES}(?: and {PERSON_NAMES})?"
 
+# A sentence that begins with somebody's relative or belongings, or with a name that does something.
+OF_ANOTHER = re.compile(
+    rf"(?:His|Her|Its|Their) (?!name\b)[a-z]|(?:The )?"
+    r"(?!(?:He|She|It|They|This|There|Born|Of|In|On|At|By|From|For|With|As|After|Before|Since"
+    r"|During|Under|Until|Like|Among|Despite|Besides|Through) )"
+    rf"(?P<name>{NAME}),? (?:is|was|are|were|has|had|did|(?!in\b|as\b)[a-z]+(?:ed|s)) "
+)
 BORN_PLACE = (
     re.compile(
         rf"\b(?:born|Born)(?: and raised| and brought up| and died)?(?: on)?,?(?: {DATE},?)?"
@@ -136,7 +144,57 @@ FIELDS = frozenset(
     "film,stage,television,theatre,theater,radio,tv,broadway,drum,rock,pop,jazz,folk,country,opera,"  # noqa: SIM905
     "screen,theatrical,voice,r&b,track,silent,baseball,football".split(",")
 )
-PERSON_WORD = re.compile(
-    r"\b(?:\w+(?:er|or|ist|ian|man|woman|eur|ress)|athlete|poet|judge|saint|nun|monk|king|queen|duke|"
-    r"prince|princess|bishop|general|engineer|cyclist|chef|priest|rabbi|artist|model|mayor)s?$"
+# What a person may be by profession, or is known as: the last word of "British film producer".
+_PERSONS = """
+academic accountant actor actress adviser advisor alderman ambassador analyst announcer antiquary
+apostle archbishop archer architect artisan assassin astronaut astronomer athlete attorney
+auctioneer author aviator baker ballerina bandleader banker barber baritone baroness barrister
+baseballer basketballer biathlete bishop boatman bobsledder bookkeeper bookseller boxer brewer
+broadcaster butcher cantor carpenter catcher chancellor chef choirmaster chorister chronicler
+cleric clerk collector colonel comedian comedienne commentator composer consultant contralto cook
+corsair cosmonaut councillor courtesan courtier coxswain cricketer critic curate curator curler
+dancer deacon dealer dean decathlete defender deputy designer detective diplomat director
+discoverer doctor draughtsman drummer duchess duke educator emperor engineer engraver
+entertainer entrepreneur explorer farmer fencer filmmaker financier firefighter footballer
+forecaster forester gardener general goalkeeper golfer governor grammarian grandmaster gymnast
+hairdresser handballer headmaster heptathlete hieromonk historian homemaker hurdler hurler
+illustrator impresario innkeeper inventor janitor jeweller jockey joiner judge judoka kickboxer
+king knight lawmaker lawyer lecturer librarian lieutenant lifeguard magistrate mayor mechanic
+mediator mercenary merchant midfielder midwife minister missionary monk mountaineer mystic
+navigator newscaster newsreader nun nurse officer ombudsman orator overseer painter pamphleteer
+pastor pentathlete performer philosopher pirate planter plumber poet poetess polymath pope potter
+preacher presenter president priest priestess prince princess principal printmaker privateer
+proctor producer professor programmer publisher puppeteer quarterback queen rabbi racewalker
+rancher rapper referee remixer reporter researcher restaurateur rower sailor saint schoolteacher
+sculptor sculptress seamstress secretary senator sergeant servant sharpshooter shoemaker
+shopkeeper singer skater skier slalomer snowboarder socialite softballer soldier solicitor soprano
+speedskater sportscaster sprinter spy steeplechaser storyteller sultan surgeon surveyor swimmer
+taikonaut tailor teacher tenor theologian thrower translator treasurer troubadour trumpeter umpire
+undertaker vaulter veterinarian volleyballer warrior watchmaker weaver weightlifter winemaker
+woodcarver wrestler writer
+"""
+# The same words are also said of things: they make nobody a person who isn't known to be one.
+_PERSONS_OR_THINGS = """
+administrator admiral agent aide assistant associate attendant back baron breeder builder captain
+cardinal caretaker carrier champion chaplain chief coach competitor conductor contestant
+controller coordinator correspondent counselor count courier creator custodian diver driver earl
+editor examiner executive fellow fielder fighter figure forward founder grower guard guide head
+host hunter instructor investigator jumper leader linebacker lineman maker manager marshal master
+mentor model monarch noble official operator organiser organizer owner participant peer
+personality pilot pioneer pitcher planner player practitioner printer professional promoter
+provost racer receiver rector regent rider ruler runner scholar scout seller speaker specialist
+star strategist student superintendent supervisor tackle trader trainer traveler traveller winger
+worker
+"""
+_NO_PROFESSION = (
+    r"(?!(?:(?:allow|black|check|deny|play|short|wait|white|wish)list|persist|consist)s?\b)"
 )
+PROFESSION = re.compile(
+    rf"\b(?:{'|'.join(_PERSONS.split())}"
+    rf"|{_NO_PROFESSION}[a-z]{{3,}}ist|\w+(?:ologist|ographer|wright|smith|ician|writer)"
+    r"|(?:business|spokes|states|clergy|council|congress|chair|crafts|sports|police|fisher|trades"
+    r"|camera|frog|noble|horse|front|show|stunt|oil|line|news|sales|swords)(?:man|woman|men|women|person"
+    r"|people))e?s?$",
+    re.I,
+)
+PROFESSION_OF_PERSON = re.compile(rf"\b(?:{'|'.join(_PERSONS_OR_THINGS.split())})s?$", re.I)

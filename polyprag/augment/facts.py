@@ -28,17 +28,21 @@ from polyprag.augment.fact_patterns import (
     LOCATED,
     MONTHS,
     NATIONALITY,
+    OF_ANOTHER,
     ORIGIN,
-    PERSON_WORD,
     PLAYS_FOR,
     POSITION,
     PREDICATE_END,
+    PROFESSION,
+    PROFESSION_OF_PERSON,
     STARRING,
     STUDIED,
     WORK_YEAR,
     WRITER,
 )
 from sharding.corpus.passages import Passage
+
+_HE = re.compile(r"(?:^|[.!?] )(?:\w+ [^.]{0,40}, )?(?:He|She|he|she|His|Her) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,28 @@ def _sentences(text: str) -> list[str]:
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-def _is_person(opening: str, paren: str, predicate: str | None) -> bool:
-    return bool(
-        re.search(r"\b(?:born|died)\b|\bd\. ?\d|(?<!\d)\d{4}[^()]{0,40}[–—-] ?[^()]*\d{3,4}", paren)
-        or re.search(r"\b(?:He|She|his|her|who|whose)\b", opening)
-        or (predicate and any(map(PERSON_WORD.search, LIST_SPLIT.split(_noun_phrase(predicate)))))
+def _about(name: str, sentences: list[str]) -> list[str]:
+    """Returns the first sentence, and those behind it that begin with no other subject than it."""
+    names = set(re.findall(r"\w+", name))
+    others = [OF_ANOTHER.match(sentence) for sentence in sentences[1:]]
+    return sentences[:1] + [
+        sentence
+        for sentence, other in zip(sentences[1:], others, strict=True)
+        if other is None or not names.isdisjoint(re.findall(r"\w+", other["name"] or ""))
+    ]
+
+
+def _is_person(opening: str, lead: str, paren: str, predicate: str | None) -> bool:
+    if re.search(r"\b(?:born|died)\b|\bd\. ?\d|(?<!\d)\d{4}[^()]{0,40}[–—-] ?[^()]*\d{3,4}", paren):
+        return True
+    kinds = LIST_SPLIT.split(_noun_phrase(predicate)) if predicate else []
+    if any(map(PROFESSION.search, kinds)):
+        return True
+    # A lever that a keeper holds is nobody, whoever is born in the sentences behind it.
+    is_name = not re.match(r"(?:The|An?) ", lead)
+    words = r"\b(?:He|She|his|her|who|whose|born)\b"
+    return is_name and bool(
+        re.search(words if any(map(PROFESSION_OF_PERSON.search, kinds)) else _HE, opening)
     )
 
 
@@ -143,7 +164,8 @@ def _person_facts(
         jobs = [
             job
             for job in jobs
-            if len(job.split()) <= 5 and re.search(r"[a-z]{3}", job) and not job.endswith("ly")
+            if len(job.split()) <= 5
+            and (PROFESSION.search(job) or PROFESSION_OF_PERSON.search(job))
         ]
         if jobs:
             facts.append(Fact("occupation", jobs[0]))
@@ -232,7 +254,7 @@ def extract_facts(passage: Passage) -> list[Fact]:
     sentences = _sentences(text)
     if not sentences:
         return []
-    opening = " ".join(sentences[:4])
+    opening = " ".join(_about(subject_name(passage.title), sentences[:4]))
     # The lead is split off without its brackets, which are full of abbreviations.
     lead = next(iter(_sentences(_without_parens(text))), "")  # all of a text may be in brackets
     paren_match = re.search(
@@ -247,7 +269,7 @@ def extract_facts(passage: Passage) -> list[Fact]:
         and not re.search(r"\bborn\b", paren)
     ):
         facts = _work_facts(predicate, opening)
-    elif _is_person(opening, paren, predicate):
+    elif _is_person(opening, lead, paren, predicate):
         facts = _person_facts(predicate, lead, paren, opening, passage.title)
     else:
         facts = _thing_facts(opening)

@@ -3,14 +3,15 @@
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from dataclasses import replace
 
 import openai
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 
-from polyprag.augment.prompt import EMPTY, SCHEMA, instruction
+from polyprag.augment.prompt import EMPTY, instruction
+from polyprag.augment.request_options import RequestOptions
 from polyprag.augment.writing.asks import ITEMS, ModelRequest
 from polyprag.augment.writing.avoided import avoided_in
 from polyprag.augment.writing.completions import ReplyError, error_of, said_in, shortened
@@ -21,19 +22,8 @@ from polyprag.endpoint import EndpointError, client_of
 from polyprag.errors import ConfigError
 from sharding.corpus.passages import Passage
 
+_NOTHING: Mapping[int, Written] = {}
 _FIRST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0  # doubles in between, unless the server says otherwise
-# What an endpoint may not know, by the words with which it refuses it.
-_FORMATS: tuple[dict[str, Any] | None, ...] = (
-    {"type": "json_schema", "json_schema": {"name": "questions", "strict": True, "schema": SCHEMA}},
-    {"type": "json_object"},
-    None,
-)
-_FORMAT_WORDS = ("response_format", "json_schema", "json_object", "guided", "structured")
-_LIMITS = ("max_tokens", "max_completion_tokens")
-_HAS_NOT = re.compile(
-    r"support|unknown|unrecogni[sz]ed|unexpected|extra|not (?:permitted|allowed|available)|instead"
-    r"|only the default|use .?max_",
-)
 # How servers say that a request has more tokens than their model reads.
 _TOO_LONG = re.compile(
     r"context (?:length|window|size)|too (?:long|large|many tokens)|maximum.{0,20}(?:length|tokens)"
@@ -51,13 +41,18 @@ class OpenAIWriter:
     that it is down.
     """
 
-    def __init__(self, config: AugmentConfig) -> None:
+    def __init__(
+        self, config: AugmentConfig, *, is_known: bool = False, lets_go: bool = False
+    ) -> None:
         """Makes the client; nothing is sent yet.
 
         Args:
             config: `model`, `base_url` (default OpenAI's own) and `api_key_env`, the name of the
                 environment variable with the key. `batch_size` bounds the passages under way,
                 `max_retries` and `retry_s` how often and how long one request is repeated.
+            is_known: whether it wrote something before, in another process: then what it refuses
+                leaves passages open, as if it had written in this one.
+            lets_go: whether anything leaves passages open, even a wrong key.
 
         Raises:
             ConfigError: `augment.model` isn't set, there is no key for OpenAI's own endpoint, or
@@ -76,14 +71,16 @@ class OpenAIWriter:
             max_retries=0,  # it is asked again here, with one budget for all kinds of failure
         ).with_options(timeout=config.request_s)
         self._avoided = avoided_in(config.avoid)
-        self._options = _Options(_LIMITS if config.base_url else _LIMITS[::-1])
+        self._options = RequestOptions(has_address=config.base_url is not None)
         self._lock = threading.Lock()
-        self._has_succeeded = False
+        self._has_succeeded, self._is_known = lets_go, is_known or lets_go
         self._failures_in_a_row, self._all_refused = 0, True
         self._is_down = threading.Event()
         self._last_words = ""
 
-    def __call__(self, passages: Sequence[Passage]) -> Iterator[tuple[int, Written]]:
+    def __call__(
+        self, passages: Sequence[Passage], before: Mapping[int, Written] = _NOTHING
+    ) -> Iterator[tuple[int, Written]]:
         """Yields each passage's augmentation as it comes; where none came, why.
 
         After `augment.give_up_after` failures in a row nothing more is asked: all other passages
@@ -95,7 +92,10 @@ class OpenAIWriter:
         """
         pool = ThreadPoolExecutor(self.config.batch_size)
         try:
-            asked = {pool.submit(self._write, each): at for at, each in enumerate(passages)}
+            asked = {
+                pool.submit(self._write, each, before.get(at)): at
+                for at, each in enumerate(passages)
+            }
             for done in as_completed(asked):
                 yield asked.pop(done), done.result()
         except BaseException:
@@ -103,22 +103,28 @@ class OpenAIWriter:
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        if passages and not self._has_succeeded and self._all_refused and self._last_words:
+        if passages and self._is_useless and self._last_words:
             raise self._unusable(self._last_words)
 
-    def _write(self, passage: Passage) -> Written:
+    def _write(self, passage: Passage, before: Written | None) -> Written:
         if self._is_down.is_set():
-            return Written(EMPTY, failure=self._not_asked())
+            return replace(before or Written(EMPTY), failure=self._not_asked())
         work = PassageWork(
-            passage, self.config, simple=self.config.style == "spans", avoided=self._avoided
+            passage,
+            self.config,
+            simple=self.config.style == "spans",
+            avoided=self._avoided,
+            before=before,
         )
+        answered = 0
         try:
-            for request in work.question_requests():
-                self._ask(work, request)
-            for request in work.rewrite_requests():
-                self._ask(work, request)
+            for requests in (work.question_requests, work.rewrite_requests):
+                for request in requests():
+                    if before is None or answered >= before.asked:
+                        self._ask(work, request)
+                    answered += 1
         except ReplyError as error:
-            return work.written(self._failed(error))
+            return work.cut_short(self._failed(error), asked=answered)
         with self._lock:
             self._failures_in_a_row = 0
         return work.written()
@@ -207,16 +213,21 @@ class OpenAIWriter:
         """
         with self._lock:
             self._failures_in_a_row += 1
-            self._last_words = str(error)
+            self._last_words = error.told()
             self._all_refused &= error.is_refusal or error.is_setup
             is_enough = self._failures_in_a_row >= self.config.give_up_after
         if error.is_setup and not self._has_succeeded:
             raise self._unusable(str(error)) from error
         if is_enough:
-            if not self._has_succeeded and self._all_refused:
+            if self._is_useless:
                 raise self._unusable(str(error)) from error
             self._is_down.set()
-        return str(error)
+        return error.told()
+
+    @property
+    def _is_useless(self) -> bool:
+        """Whether it has refused everything so far, and never written anything."""
+        return self._all_refused and not (self._has_succeeded or self._is_known)
 
     def _not_asked(self) -> str:
         return shortened(
@@ -233,46 +244,6 @@ class OpenAIWriter:
             f"in ${self.config.api_key_env}, then run the same command again: what is written is "
             "kept"
         )
-
-
-class _Options:
-    """The options of a request, less those that this endpoint has refused by their names."""
-
-    def __init__(self, limits: tuple[str, ...]) -> None:
-        self._lock = threading.Lock()
-        self._formats, self._limits, self._temperature = list(_FORMATS), list(limits), True
-
-    def now(self, *, temperature: float, limit: int, is_json: bool) -> dict[str, Any]:
-        """Returns what to send."""
-        with self._lock:
-            sent: dict[str, Any] = {name: limit for name in self._limits[:1]}
-            if self._temperature:
-                sent["temperature"] = temperature
-            if is_json and self._formats[0] is not None:
-                sent["response_format"] = self._formats[0]
-            return sent
-
-    def can_go_without(self, error: ReplyError, sent: dict[str, Any]) -> bool:
-        """Leaves away, once for all, an option that a refusal names; tells whether to ask again."""
-        if error.status not in (400, 415, 422, 501):
-            return False
-        words = str(error).lower()
-        with self._lock:
-            if "response_format" in sent and any(word in words for word in _FORMAT_WORDS):
-                if sent["response_format"] == self._formats[0]:
-                    self._formats.pop(0)
-                return True
-            if not _HAS_NOT.search(words):
-                return False
-            named = [name for name in _LIMITS if name in sent and name in words]
-            if named:
-                if self._limits and self._limits[0] == named[0]:
-                    self._limits.pop(0)
-                return True
-            if "temperature" in sent and "temperature" in words:
-                self._temperature = False
-                return True
-        return False
 
 
 def _is_too_long(error: ReplyError) -> bool:

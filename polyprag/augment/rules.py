@@ -4,6 +4,7 @@ Deterministic in (passage, seed), so that a corpus gets the same augmentation wh
 """
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -12,6 +13,7 @@ from polyprag.augment.facts import Fact, extract_facts, subject_name
 from polyprag.augment.lead import has_lead
 from polyprag.augment.phrasings import PHRASINGS
 from polyprag.augment.prose.facts import prose_facts
+from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.sentences import lines_of, sentences_in
 from polyprag.augment.writing.avoided import Avoided
 from polyprag.augment.writing.keep import OVERLAP
@@ -19,9 +21,12 @@ from polyprag.augment.writing.subjects import subject_of
 from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
 
-# How often each lead fact is asked for before anything else is: in every wording. With 1, prose
-# comes second; docs/experiments.md has figures for that.
-LEAD_ROUNDS = 10
+# Sounded as a consonant, or as a vowel in spite of the letter; letters that are named one by one.
+_CONSONANT = re.compile(
+    r"eu|ewe|one\b|once\b|u(?:ni|s[aeiu]|r[aeiou]|t[aeio]|k|ganda)|ub[aei]q", re.I
+)
+_VOWEL = re.compile(r"[aeiou]|(?:hour|heir|honest|honou?r)", re.I)
+_NAMED = re.compile(r"[AEFHILMNORSX](?:[A-Z]{0,2}|[B-DF-HJ-NP-TV-Z][A-Z]*)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,16 @@ class HeldOutQuestion:
 
 
 def _statement(fact: Fact, subject: str, rng: random.Random) -> str:
-    statement = rng.choice(PHRASINGS[fact.kind].statements).format(x=subject, v=fact.value)
-    # "a American actor" -> "an American actor"
-    for vowel in "AEIOaeio":
-        statement = statement.replace(f" a {vowel}", f" an {vowel}")
-    return statement
+    template = rng.choice(PHRASINGS[fact.kind].statements)
+    return template.replace(" a {v}", f" {_article(fact.value)} {{v}}").format(
+        x=subject, v=fact.value
+    )
+
+
+def _article(text: str) -> str:
+    """Returns "a" or "an", as what follows is spoken."""
+    is_vowel = _NAMED.match(text) or (_VOWEL.match(text) and not _CONSONANT.match(text))
+    return "an" if is_vowel else "a"
 
 
 def augment(
@@ -46,9 +56,10 @@ def augment(
 ) -> Augmentation:
     """Writes a passage's augmentation.
 
-    Of an encyclopaedia's page the lead facts come first: every fact is asked for once before any is
-    asked for a second time, in another wording. What is left of `num_qas` then goes, in the same
-    way, to what the sentences, lists and tables of the text say.
+    Of an encyclopaedia's page the lead facts come first, each asked for once. Then each sentence,
+    item and row of the text is asked about once, in turn with a second wording of a lead fact; only
+    when none is left come further facts of the same sentences, and further wordings, of prose and
+    lead facts in turn. A question that has another answer already is left out.
 
     Args:
         passage: the passage; nothing else is looked at.
@@ -84,14 +95,19 @@ def augment(
         for turn in range(rounds)
     ]
     known = {fact.value.casefold() for fact in facts}
-    prose = (
-        _rounds_of_prose(passage, rng, known=known)
-        if sum(map(len, lead[:LEAD_ROUNDS])) < num_qas
-        else []
-    )
-    later = chain(*zip_longest(prose, lead[LEAD_ROUNDS:], fillvalue=[]))
-    asked = chain(*lead[:LEAD_ROUNDS], *later)
-    return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked)[:num_qas])
+    prose = _rounds_of_prose(passage, rng, known=known) if len(facts) < num_qas else []
+    rounds = [*lead[:1], _in_turn([*prose[:1], []][0], [*lead[1:2], []][0])]
+    for more in zip_longest(prose[1:], lead[2:], fillvalue=[]):
+        rounds += more
+    asked: dict[str, QA] = {}
+    for qa in chain(*rounds):
+        asked.setdefault(qa.question.casefold(), qa)
+    return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked.values())[:num_qas])
+
+
+def _in_turn(ones: Sequence[QA], others: Sequence[QA]) -> list[QA]:
+    """Returns one of either, then the next of either, and so on to the end of both."""
+    return [qa for pair in zip_longest(ones, others) for qa in pair if qa is not None]
 
 
 def _lead(passage: Passage) -> tuple[list[Fact], str]:
@@ -110,18 +126,25 @@ def _lead(passage: Passage) -> tuple[list[Fact], str]:
 
 
 def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -> list[list[QA]]:
-    """Returns the questions on what prose says: each fact once, then once more, ..."""
+    """Returns the questions on what prose says: one a sentence, one a fact, then other wordings."""
     facts = [fact for fact in prose_facts(passage) if fact.answer.casefold() not in known]
     rng.shuffle(facts)  # so that few questions are spread over the text
-    rounds = max((len(fact.questions) for fact in facts), default=0)
+    first = {fact.said: fact for fact in reversed(facts)}
+    one_each = [fact for fact in facts if first[fact.said] is fact]
+    turns = [(0, one_each), (0, [fact for fact in facts if first[fact.said] is not fact])]
+    turns += [(turn, facts) for turn in range(1, max(map(_num_wordings, facts), default=0))]
     return [
         [
             QA(question=fact.questions[turn], answer=fact.answer, full_answer=fact.said)
-            for fact in facts
+            for fact in some
             if turn < len(fact.questions)
         ]
-        for turn in range(rounds)
+        for turn, some in turns
     ]
+
+
+def _num_wordings(fact: ProseFact) -> int:
+    return len(fact.questions)
 
 
 def write_all(

@@ -1,9 +1,9 @@
 """What a writer returns for a passage: what is kept, what was dropped and why, or its failure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sharding.corpus.passages import Augmentation, Passage
+from sharding.corpus.passages import Augmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,16 @@ class Written:
         augmentation: what is kept.
         dropped: what isn't, and why.
         failure: why the passage stays open: the server's or model's own words, one line.
+        asked: requests about a passage that stays open which were answered; another try asks the
+            rest, given this.
     """
 
     augmentation: Augmentation
     dropped: tuple[Dropped, ...] = ()
     failure: str | None = None
+    asked: int = 0
 
 
-# (position in the sequence, what came), as they come, in any order.
-Writer = Callable[[Sequence[Passage]], Iterator[tuple[int, Written]]]
+# Takes a sequence of passages, and perhaps what came of earlier tries that failed in the
+# midst, by position. Yields (position, what came) as it comes, in any order.
+Writer = Callable[..., Iterator[tuple[int, Written]]]

@@ -9,6 +9,7 @@ import click
 from polyprag.cli.arguments import (
     allow_bare_option,
     config_option,
+    keep_settings,
     run_argument,
     settings_of,
     show_left_out,
@@ -124,7 +125,6 @@ def command(
       polyprag add runs/wiki
     """
     from cluster.checkpoints.edit import check_finished
-    from polyprag.config.files import save_config
     from polyprag.encoding.base_check import check_run_base
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
@@ -157,14 +157,14 @@ def command(
         _augment(place(run), config, writing, allow_bare=allow_bare)
         _train(place(run), config, work, allow_bare=allow_bare)
     _index(run, config)
-    save_config(config, run)
+    keep_settings(config, run)
     echo(f"next: polyprag {_next(run)}")
 
 
 def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPool") -> None:
     """Makes new partitions."""
     from polyprag.progress import progress
-    from sharding.change.growth import append_passages
+    from sharding.change.growth import append_passages, known_fields
     from sharding.ingest.fields.field_map import parse_field_map
     from sharding.ingest.folders import LeftOut
     from sharding.ingest.parse_input import SPLIT_BYTES
@@ -173,18 +173,19 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
 
     field_map = options.pop("field_map")
     left_out = LeftOut()
-    files = expand(sources, left_out)
+    given = parse_field_map(field_map) if field_map is not None else None
+    files = expand(sources, left_out, fields=given or known_fields(join(run, "corpus")))
     with work(at_most=num_parts(files, part_bytes=SPLIT_BYTES)) as pool:
         grown = append_passages(
             join(run, "corpus"),
             sources,
-            fields=parse_field_map(field_map) if field_map is not None else None,
+            fields=given,
             pool=pool,
             show=progress,
             **options,
         )
     show_left_out(left_out)
-    show_skipped(grown.skipped)
+    show_skipped(grown.skipped, grown.unread)
     there = f", {grown.num_there:,} were there already" if grown.num_there else ""
     ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""
     echo(
@@ -227,7 +228,7 @@ def _augment(run: str, config: "Config", writing: "OpenWriters", *, allow_bare: 
         return
     with writing(backend=str(recorded.get("backend")), num_passages=number) as pool:
         try:
-            augment_new(run, config, pool=pool, show=progress)
+            augment_new(run, config, lets_go=allow_bare, pool=pool, show=progress)
         except OpenPassagesError as error:
             if not allow_bare:
                 raise

@@ -41,6 +41,7 @@ allow_bare_option = click.option(
     help="Train also where passages are open or more than a fifth have no rewrite and question.",
 )
 _TRUST_RUN = "polyprag.trust_run"
+_UNREAD_SHOWN = 20
 
 
 def _note_trust(context: click.Context, option: click.Parameter, value: bool) -> None:
@@ -75,7 +76,6 @@ _SAVING = (  # the settings, in RUN
 )
 
 
-_SAYING_LATER = ("teach", "encode", "train-more")  # what changes: when nothing refuses it any more
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,10 +126,23 @@ def show_left_out(left_out: "LeftOut") -> None:
         echo(f"left out: {printable(left_out.text())}")
 
 
-def show_skipped(skipped: Mapping[str, int]) -> None:
-    """Prints how many passages of the sources were left out, by reason."""
+def show_skipped(skipped: Mapping[str, int], unread: Mapping[str, str]) -> None:
+    """Prints how many passages and documents were left out, by reason, and which documents.
+
+    Args:
+        skipped: how many, by reason.
+        unread: why a document has no passage, by its file.
+    """
+    from sharding.ingest.document_groups import WITHOUT_TEXT
+    from sharding.ingest.rows import DOCUMENT_FAULTS
+
     for reason, count in skipped.items():
-        echo(f"skipped {count:,} passages: {printable(reason)}")
+        what = "documents" if reason in {WITHOUT_TEXT, *DOCUMENT_FAULTS} else "passages"
+        echo(f"skipped {count:,} {what}: {printable(reason)}")
+    for file, why in list(unread.items())[:_UNREAD_SHOWN]:
+        echo(f"  {printable(without_passwords(file))}: {printable(why)}")
+    if len(unread) > _UNREAD_SHOWN:
+        echo(f"  and {len(unread) - _UNREAD_SHOWN:,} more documents")
 
 
 def check_bare(run: str, command: str, *, allow: bool) -> None:
@@ -196,7 +209,7 @@ def with_checked_model(config: "Config") -> "Config":
 def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "Config":
     """Returns the config that the command works with on a run directory.
 
-    A command that saves it there says what changes, here or when it has checked more.
+    A command that saves it there does so with `keep_settings`, once it isn't refused any more.
 
     Raises:
         click.UsageError: RUN was left out.
@@ -208,17 +221,23 @@ def settings_of(run: str, configs: Sequence[str], overrides: Sequence[str]) -> "
     name = str(context.command.name)
     trust_run = bool(context.meta.get(_TRUST_RUN))
     config, _ = checked_settings(name, run, configs, overrides, trust_run=trust_run)
-    if name in _SAVING and name not in _SAYING_LATER:
-        say_changes(run, config)
     return config
 
 
-def say_changes(run: str, config: "Config") -> None:
-    """Prints what a config that will be saved in RUN says otherwise than the one there."""
+def tell_changes(run: str, config: "Config") -> None:
+    """Says what of a run's saved settings changes with a config that takes their place."""
     from polyprag.config.files import changed_settings
 
     for change in changed_settings(run, config):
         echo(f"{run}: {printable(change)}", err=True)
+
+
+def keep_settings(config: "Config", run: str) -> None:
+    """Saves a config in a run, and says what changes."""
+    from polyprag.config.files import save_config
+
+    tell_changes(run, config)
+    save_config(config, run)
 
 
 def checked_settings(

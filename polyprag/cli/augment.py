@@ -1,5 +1,6 @@
 """`polyprag augment`: rewrites and question-answer pairs for every passage."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -7,6 +8,7 @@ import click
 from polyprag.cli.arguments import (
     config_option,
     json_option,
+    keep_settings,
     only_overrides,
     overrides_argument,
     run_argument,
@@ -34,7 +36,8 @@ _UNMATCHED_SHOWN = 5
     multiple=True,
     metavar="FILE",
     help="Your own question-answer pairs, which join what is written: JSON lines, JSON, CSV or "
-    "PRAG's data_aug. A pair names its passage by key, text or title. May be given several times.",
+    "PRAG's data_aug. A pair names its passage by key, text or title. May be given several times. "
+    "RUN keeps them: what is open or written again gets them, too.",
 )
 @click.option("--overwrite", is_flag=True, help="Write again what is written.")
 @click.option(
@@ -81,6 +84,7 @@ def command(
       polyprag augment runs/wiki --report
     """
     from polyprag.augment.corpus import OpenPassagesError
+    from polyprag.augment.work.own_pairs import num_own_pairs
     from polyprag.augment.work.partition import Came
 
     config = settings_of(run, configs, only_overrides(arguments))
@@ -92,6 +96,8 @@ def command(
     if overwrite and keep:
         raise click.UsageError("--overwrite writes again what --keep keeps: choose one of them")
     hold_lease(run, "augment")
+    if overwrite and (number := num_own_pairs(run)):
+        echo(f"note: {number:,} own pairs that RUN was given before join what is written", err=True)
     matched = _matched(run, qa_files) if qa_files else None
     came = Came()
     try:
@@ -157,13 +163,12 @@ def _augment(
 def _saved(run: str, config: "Config") -> None:
     """Keeps the settings in RUN, unless nothing is written with them."""
     from polyprag.augment.settings import describe, differences, recorded_settings
-    from polyprag.config.files import save_config
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
 
     recorded = recorded_settings(CorpusManifest.load(join(run, "corpus")))
     if recorded is not None and not differences(recorded, describe(config)):
-        save_config(config, run)
+        keep_settings(config, run)
 
 
 def _matched(run: str, files: tuple[str, ...]) -> "Matched":
@@ -173,12 +178,20 @@ def _matched(run: str, files: tuple[str, ...]) -> "Matched":
         PairsError: a file can't be used, or none of its pairs belongs anywhere.
     """
     from polyprag.augment.pairs.match import match_pairs
-    from polyprag.augment.pairs.pair import PairsError
+    from polyprag.augment.pairs.pair import Pair, PairsError
     from polyprag.augment.pairs.read import read_pairs
     from sharding.corpus.reader import Corpus
     from sharding.storage.files import join
 
-    pairs = [pair for file in files for pair in read_pairs(file)]
+    items = [item for file in files for item in read_pairs(file)]
+    pairs = [item for item in items if isinstance(item, Pair)]
+    unusable = [item for item in items if not isinstance(item, Pair)]
+    for item in unusable[:_UNMATCHED_SHOWN]:
+        echo(f"note: {printable(item.where)}: left out: {printable(item.why)}", err=True)
+    if unusable:
+        reasons = Counter(item.why for item in unusable).most_common()
+        told = ", ".join(f"{count:,} x {why}" for why, count in reasons)
+        echo(f"note: left out of {len(items):,} items: {printable(told)}", err=True)
     matched = match_pairs(Corpus.open(join(run, "corpus")), pairs)
     if not matched.num_matched:
         first = f" ({matched.unmatched[0][0].where}: {matched.unmatched[0][1]})" if pairs else ""

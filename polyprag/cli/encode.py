@@ -1,5 +1,7 @@
 """`polyprag encode`: train the experts and every passage's routing row on Ray and DeepSpeed."""
 
+from functools import partial
+
 import click
 
 from polyprag.cli.arguments import (
@@ -12,6 +14,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
     show_result,
+    tell_changes,
 )
 from polyprag.cli.lease import hold_lease
 
@@ -50,7 +53,12 @@ def command(
     # What is being trained was let go when it began.
     is_begun = exists(join(run, "checkpoints", "manifest.json"))
     check_bare(run, "encode", allow=allow_bare or is_begun)
-    encode(run, config, lease=hold_lease(run, "encode"))
+    encode(
+        run,
+        config,
+        lease=hold_lease(run, "encode"),
+        before_saving=partial(tell_changes, run, config),
+    )
     encoding = join(run, "encoding")
     manifest = EncodingManifest.load(encoding)
     fields = {

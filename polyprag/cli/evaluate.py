@@ -21,7 +21,7 @@ from polyprag.cli.output import echo, echo_json
     "questions_path",
     required=True,
     metavar="FILE.jsonl",
-    help="JSON lines with id, question, answers and, where known, passages.",
+    help="JSON lines with id, question, answers and, where known, passages; .gz, too.",
 )
 @click.option(
     "--methods",
@@ -60,6 +60,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Score RUN on a question file.
+
+    The file has one JSON object a line: "id", "question" and "answers", a list of all texts that
+    are right; with "passages" (objects with "title", "text" and "is_supporting") also
+    --gold-passages works. docs/data.md has an example.
 
     Writes DIR/results.json with F1, exact match, answer presence, 95 % intervals, counts, F1 of the
     surest answers and latency for each method, and in DIR/predictions-METHOD.jsonl every prediction

@@ -7,6 +7,7 @@ import click
 from polyprag.cli.arguments import (
     config_option,
     json_option,
+    keep_settings,
     only_overrides,
     overrides_argument,
     run_argument,
@@ -73,7 +74,6 @@ def command(
       polyprag index runs/wiki --config encoder/e5-base
       polyprag index runs/dpr index.factory=IVF16384,PQ64
     """
-    from polyprag.config.files import save_config
     from polyprag.progress import progress
     from polyprag.retrieval.building.index import build_index
     from polyprag.retrieval.encoders.choice import uses_gpu
@@ -108,7 +108,7 @@ def command(
         )
     for note in notes:
         echo(f"note: {printable(note)}", err=True)
-    save_config(config, run)
+    keep_settings(config, run)
     rows = "with their routing rows" if manifest.has_rows else "not encoded yet"
     live = manifest.num_passages - len(manifest.removed)
     segments = len(manifest.segments)

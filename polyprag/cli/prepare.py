@@ -6,6 +6,7 @@ import click
 
 from polyprag.cli.arguments import (
     config_option,
+    keep_settings,
     run_argument,
     settings_of,
     show_left_out,
@@ -101,7 +102,6 @@ def command(
       polyprag prepare runs/pages 'pages/*.parquet' --chunk-words 100 --workers 16
       polyprag prepare s3://bucket/run s3://bucket/passages --ray --on-error skip
     """
-    from polyprag.config.files import save_config
     from polyprag.encoding.lanes import empty_lanes
     from polyprag.progress import progress
     from sharding.counted import counted
@@ -122,7 +122,8 @@ def command(
     on_ray = is_on_ray(config.cluster, use_ray)
     place = absolute if on_ray else str  # workers of a cluster run in other directories
     left_out = LeftOut()
-    files = expand(sources, left_out)
+    unread: dict[str, str] = {}
+    files = expand(sources, left_out, fields=fields)
     at_most = None if on_ray else num_parts(files, part_bytes=SPLIT_BYTES)
     hold_lease(run, "prepare", new=True)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
@@ -138,10 +139,11 @@ def command(
             overwrite=overwrite,
             pool=pool,
             show=progress,
+            unread=unread,
         )
-    save_config(config, run)
+    keep_settings(config, run)
     show_left_out(left_out)
-    show_skipped(manifest.skipped)
+    show_skipped(manifest.skipped, unread)
     empty = empty_lanes(
         config, num_passages=manifest.num_passages, num_partitions=len(manifest.partitions)
     )

@@ -7,10 +7,10 @@ import click
 from polyprag.cli.arguments import (
     config_option,
     json_option,
+    keep_settings,
     only_overrides,
     overrides_argument,
     run_argument,
-    say_changes,
     settings_of,
     show_result,
 )
@@ -57,7 +57,6 @@ def command(
       polyprag teach runs/wiki train.objective=both --ray
       polyprag teach runs/wiki train.objective=distill train.teacher_answers=all
     """
-    from polyprag.config.files import save_config
     from polyprag.errors import ConfigError
     from polyprag.progress import progress
     from polyprag.teaching.counts import TaughtCounts
@@ -77,14 +76,13 @@ def command(
     on_ray = is_on_ray(config.cluster, use_ray)
     hold_lease(run, "teach")
     _check_continues(run, config, corpus)
-    say_changes(run, config)
     at_most = max(1, corpus.num_passages // _PASSAGES_WORTH_A_PROCESS)
     with task_pool(config.cluster, workers, on_ray=on_ray, at_most=at_most) as pool:
         if on_ray:
             pool = gpu_pool(config.cluster, workers) or pool
         place = absolute(run) if on_ray else run
         manifest = teach_corpus(place, config, pool=pool, show=progress)
-    save_config(config, run)
+    keep_settings(config, run)
     counts = TaughtCounts.of(manifest)
     show_result(
         as_json,

@@ -1,5 +1,7 @@
 """`polyprag train-more`: joint training goes on, over the corpus as it is now."""
 
+from functools import partial
+
 import click
 
 from polyprag.cli.arguments import (
@@ -10,6 +12,7 @@ from polyprag.cli.arguments import (
     overrides_argument,
     run_argument,
     settings_of,
+    tell_changes,
 )
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.output import echo
@@ -40,5 +43,11 @@ def command(
     from sharding.storage.files import join
 
     check_bare(run, "train-more", allow=allow_bare)
-    encode(run, config, more=True, lease=hold_lease(run, "train-more"))
+    encode(
+        run,
+        config,
+        more=True,
+        lease=hold_lease(run, "train-more"),
+        before_saving=partial(tell_changes, run, config),
+    )
     echo(f"{join(run, 'encoding')}: encoded\nnext: polyprag index {run}")

@@ -35,6 +35,7 @@ from sharding.storage.files import atomic_write, exists, join, read_bytes
 from sharding.storage.urls import absolute, is_local
 
 CONFIG_FILE = "config.yaml"
+_BUDGET, _OF_BUDGET = "augment.budget", ("augment.num_qas", "augment.num_rewrites")
 # What holds for a config that was saved, whole, when there was no such key yet.
 _BEFORE_THE_KEY = {"generation.instruction": "", "generation.thinking": "template"}
 
@@ -72,16 +73,16 @@ def load_config(
     if run_dir is not None and exists(saved := join(str(run_dir), CONFIG_FILE)):
         of_run = _saved_settings(saved)
     of_user: list[Setting] = []
-    settings = list(of_run)
+    layers = [list(of_run)]
     for config in configs:
         read = parse_settings(_read(locate(config)), where=str(config))
-        settings += read
+        layers.append(read)
         if run_dir is None or not _is_inside(config, run_dir):
             of_user += read
         else:
             of_run += read
     given = [parse_override(override) for override in overrides]
-    merged = _merge(settings + given)
+    merged = _merge(_last_given([*layers, given]))
     if run_dir is None:
         return merged
     of_user += given
@@ -250,6 +251,16 @@ def _saved_settings(url: str) -> list[Setting]:
     return settings + [
         Setting(key, value, url) for key, value in _BEFORE_THE_KEY.items() if key not in known
     ]
+
+
+def _last_given(layers: Sequence[Sequence[Setting]]) -> list[Setting]:
+    """Returns all settings in order, but for numbers that a later budget is given in place of."""
+    kept: list[Setting] = []
+    for layer in layers:
+        keys = {setting.key for setting in layer if setting.value is not None}
+        outdone = set(_OF_BUDGET) - keys if _BUDGET in keys else set()
+        kept = [setting for setting in kept if setting.key not in outdone] + list(layer)
+    return kept
 
 
 def _merge(settings: list[Setting]) -> Config:

@@ -91,6 +91,7 @@ def augment_new(
     run_dir: str,
     config: Config,
     *,
+    lets_go: bool = False,
     came: Came | None = None,
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
@@ -100,6 +101,7 @@ def augment_new(
     Args:
         run_dir: RUN.
         config: of the run; see `augment_settings`.
+        lets_go: see `augment_corpus`.
         came: gets what came.
         pool: who does the work, where the backend can do it elsewhere than here.
         show: shows how far it is.
@@ -120,6 +122,7 @@ def augment_new(
             as_before,
             # Open passages that are trained already were let go.
             only=lambda part: not part.augmented or part.index >= lacking.num_encoded,
+            lets_go=lets_go,
             came=came,
             progress=advance,
             pool=InlinePool() if alone else pool,

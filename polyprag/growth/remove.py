@@ -8,6 +8,7 @@ rest. The experts were trained with the passages and stay as they are.
 from collections.abc import Callable, Collection, Iterable
 
 from polyprag.augment.corpus import counts_of
+from polyprag.augment.work.own_pairs import keep_pairs_of, own_pairs
 from polyprag.augment.work.replies import keep_replies_of, partitions_with_replies, replies_dir
 from polyprag.config import Config
 from polyprag.encoding.edit import forget_encoded_rows
@@ -65,14 +66,14 @@ def remove_from_run(
 
 
 def _forget_replies(run_dir: str, manifest: CorpusManifest, ids: Collection[int]) -> None:
-    """Deletes what was written about passages and isn't in the corpus's shards yet."""
+    """Deletes what was written about passages beside the corpus's shards, own pairs too."""
     corpus = Corpus(join(run_dir, CORPUS), manifest)
     wanted = set(ids)
-    for index in partitions_with_replies(run_dir):
+    for index in partitions_with_replies(run_dir) | set(own_pairs(run_dir)):
         partition = manifest.partitions[index]
         span = range(partition.first_id, partition.first_id + partition.num_passages)
         if not wanted.isdisjoint(span):
-            live = (each.passage for each in corpus.records(partition))
-            keep_replies_of(
-                replies_dir(run_dir, index), (each for each in live if not each.is_removed)
-            )
+            passages = (each.passage for each in corpus.records(partition))
+            live = [each for each in passages if not each.is_removed]
+            keep_replies_of(replies_dir(run_dir, index), live)
+            keep_pairs_of(run_dir, index, live)

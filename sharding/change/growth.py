@@ -21,18 +21,18 @@ from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
-from sharding.ingest.document_groups import check_passage_words
+from sharding.ingest.document_groups import WITHOUT_TEXT, check_passage_words
+from sharding.ingest.document_places import named_as_before, noted_places, places_in
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.pack import write_partitions
-from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input
+from sharding.ingest.parse_input import SPLIT_BYTES, ParsedFile, parse_input, unread_documents
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at, place_of
 from sharding.ingest.prepare import WORK_DIR, left_out_by_reason
-from sharding.ingest.rows import DOCUMENT_FAULTS, OnError
-from sharding.ingest.sources import SourceFile, expand
-from sharding.ingest.splits import SplitInfo
+from sharding.ingest.rows import OnError
+from sharding.ingest.sources import expand
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import join, remove_directory
@@ -51,6 +51,7 @@ class Grown:
         skipped: rows and passages of the files that were left out, by reason.
         outdated: ids of passages that came from earlier versions of the files' documents, and
             aren't in them any more, ascending.
+        unread: documents that have no passage, and why.
     """
 
     manifest: CorpusManifest
@@ -59,6 +60,7 @@ class Grown:
     num_there: int
     skipped: dict[str, int]
     outdated: list[int]
+    unread: dict[str, str]
 
 
 def append_passages(
@@ -110,12 +112,15 @@ def append_passages(
     if quoting is not None:
         options = replace(options, quoting=quoting)
     work_dir = join(corpus_dir, WORK_DIR)
-    files = expand([str(source) for source in sources])
+    places = places_in(manifest.options)
+    found = expand([str(source) for source in sources], fields=options.fields)
+    files = named_as_before(found, places)
     check_passage_words(files, options.chunk_words)
     parsed = parse_input(
         files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
     )
     splits = [split for file in parsed for split in file.splits]
+    unread = unread_documents(parsed)
     duplicates = find_duplicates(splits)
     if on_error == "stop" and len(duplicates.ids):
         raise error_at(parsed, int(duplicates.ids[0]), "duplicate id")
@@ -124,7 +129,12 @@ def append_passages(
         corpus,
         splits,
         repeated=repeated,
-        documents=_read_whole(files, splits),
+        # Passages of a document that couldn't be read would count as gone.
+        documents=[
+            file.name
+            for file in files
+            if file.is_document and unread.get(file.url, WITHOUT_TEXT) == WITHOUT_TEXT
+        ],
         pool=pool,
         show=show,
     )
@@ -157,6 +167,8 @@ def append_passages(
             source_sha256=manifest.source_sha256 + [file.sha256 for file in parsed],
             num_passages=manifest.num_passages + sum(part.num_passages for part in partitions),
             partitions=manifest.partitions + partitions,
+            options=manifest.options
+            | noted_places(files, [file.sha256 for file in parsed], places),
             skipped=_sums(manifest.skipped, skipped),
         )
         grown.save(corpus_dir)
@@ -170,7 +182,14 @@ def append_passages(
         len(known.same),
         skipped,
         known.outdated_ids.tolist(),
+        unread,
     )
+
+
+def known_fields(corpus_dir: str | Path) -> FieldMap:
+    """Returns the names of fields that a corpus was prepared with."""
+    corpus = Corpus.open(str(corpus_dir))
+    return _options(corpus, fields=None, chunk_words=None, drop_duplicates=None).fields
 
 
 def _options(
@@ -200,16 +219,6 @@ def _options(
     words = had_words if chunk_words is None else chunk_words or None
     drop = had_drop if drop_duplicates is None else drop_duplicates
     return ParseOptions(fields or had, words, drop, quoting=had_quoting)
-
-
-def _read_whole(files: Sequence[SourceFile], splits: Sequence[SplitInfo]) -> list[str]:
-    """Returns the names of the documents whose passages are all that they have now.
-
-    There are none where one couldn't be read: its passages would count as gone.
-    """
-    if any(split.skipped.keys() & DOCUMENT_FAULTS for split in splits):
-        return []
-    return [file.name for file in files if file.is_document]
 
 
 def _changed(corpus: Corpus, parsed: Sequence[ParsedFile], known: Known) -> CorpusError:

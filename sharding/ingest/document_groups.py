@@ -15,7 +15,7 @@ from sharding.ingest.documents.rst import RstError, rst_items
 from sharding.ingest.documents.web_pages import page_items
 from sharding.ingest.rows import BadRow, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.storage.files import sha256_of
 
 # What a parser makes of a document takes some hundred times its bytes.
@@ -26,9 +26,8 @@ _LINES = 1 << 23  # 512 documents' lines in 32 bits; a line behind the 8 million
 # What is left out without being wrong.
 REPEATED, WITHOUT_TEXT = "passage twice in a document", "document without a text"
 MAX_PASSAGE_WORDS = 2000
-CUTTING_VERSION = (
-    1  # of how documents are read and cut; what an earlier one left in work/ is made again
-)
+# Of how documents are read and cut; what an earlier one left in work/ is made again.
+CUTTING_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,13 @@ class ReadFile:
 class ParsedDocuments(ParsedRows):
     """The passages of a group of documents; `lines` say the document, too: see `place_in_group`."""
 
-    def leave_out(self, fault: BadRow) -> None:
-        """Takes in what makes a document unusable."""
+    def leave_out(self, number: int, fault: BadRow) -> None:
+        """Takes in what makes a document of the group unusable."""
         self.stopped_at = self.stopped_at or fault
         if fault.is_fatal:
             self.unread_from = fault
         self.count(fault.reason)
+        self.unread.append((number, f"{fault.reason}: {fault.detail}".removesuffix(": ")))
 
     def count(self, reason: str) -> None:
         """Counts something that is left out."""
@@ -120,7 +120,7 @@ def parse_documents(files: Sequence[ReadFile], *, num_words: int) -> ParsedDocum
     for number, read in enumerate(files):
         document = read.fault or _document(read)
         if isinstance(document, BadRow):
-            parsed.leave_out(document)
+            parsed.leave_out(number, document)
             continue
         keys: set[str] = set()
         is_empty = True
@@ -137,6 +137,7 @@ def parse_documents(files: Sequence[ReadFile], *, num_words: int) -> ParsedDocum
             parsed.lines.append(number * _LINES + min(cut.line, _LINES - 1))
         if is_empty:
             parsed.count(WITHOUT_TEXT)
+            parsed.unread.append((number, WITHOUT_TEXT))
     return parsed
 
 

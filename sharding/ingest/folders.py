@@ -1,13 +1,14 @@
-"""What lies in a folder and below it: its documents, by name and content, and what is left out."""
+"""What lies in a folder and below it: documents, by name and content, tables, and the rest."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from sharding.corpus.manifest import MANIFEST_NAME, SHARD_NAME
 from sharding.errors import CorpusError
 from sharding.ingest.documents.kinds import document_kind, kind_of_content
 from sharding.ingest.documents.names import extension_of, plain_name, stem_of
-from sharding.storage.files import join, list_kinds, list_sizes, read_bytes
+from sharding.storage.files import exists, join, list_kinds, list_sizes, read_bytes
 
 MAX_FILES = 1_000_000  # of a folder with all that is below it
 _MAX_DEPTH = 64
@@ -38,18 +39,24 @@ class FoundDocument:
         name: the path as ids have it.
         kind: md, txt, rst or html.
         num_bytes: its size as it lies there.
+        is_about: it describes the tables that lie beside it, if there are any (README and so on).
     """
 
     path: str
     name: str
     kind: str
     num_bytes: int
+    is_about: bool
 
 
-def find_documents(
-    folder: str, left_out: LeftOut, *, tables: frozenset[str] = frozenset()
-) -> list[FoundDocument]:
-    """Returns the documents in a folder and below it, by their paths.
+def find_files(
+    folder: str,
+    left_out: LeftOut,
+    *,
+    tables: frozenset[str] = frozenset(),
+    is_table: Callable[[str], bool] = lambda path: False,
+) -> tuple[list[FoundDocument], list[tuple[str, int]]]:
+    """Returns the documents in a folder and below it, and the tables below it, by their paths.
 
     Hidden files and folders, links and what is no file are left out and counted, and so are files
     of other kinds. Of a file whose name has no extension the content decides.
@@ -57,23 +64,25 @@ def find_documents(
     Args:
         folder: path or URL.
         left_out: what is left out is added to it.
-        tables: names in the folder that are read as tables. Beside such, what describes them
-            (README and so on) is left out, and so are files without an extension.
+        tables: names in the folder that are known as tables. Beside such, files without an
+            extension are left out.
+        is_table: whether a file below is a table, by its path; these come with their sizes.
 
     Raises:
         CorpusError: there are more files than can be one corpus's, or a name is no text.
         FileError: a folder can't be listed.
     """
-    found = []
+    found: list[FoundDocument] = []
+    below: list[tuple[str, int]] = []
     for number, (path, size) in enumerate(_walk(folder, left_out, tables)):
         if number >= MAX_FILES:
             raise CorpusError(f"{folder}: has over {MAX_FILES:,} files; name parts of it")
         kind = document_kind(path)
-        if kind and tables and "/" not in path and stem_of(path).casefold() in _ABOUT_TABLES:
-            left_out.counts[f"{stem_of(path)} beside tables"] += 1
-            continue
         if kind is None and not extension_of(path) and not tables:
             kind = kind_of_content(read_bytes(join(folder, path), length=LOOKED_AT))
+        if kind is None and is_table(path):
+            below.append((path, size))
+            continue
         if kind is None:
             left_out.counts[extension_of(path) or "of no known kind"] += 1
             continue
@@ -83,8 +92,9 @@ def find_documents(
             raise CorpusError(
                 f"{join(folder, path)!a}: its name isn't valid text; rename it"
             ) from error
-        found.append(FoundDocument(path, plain_name(path), kind, size))
-    return sorted(found, key=lambda document: document.path)
+        is_about = "/" not in path and stem_of(path).casefold() in _ABOUT_TABLES
+        found.append(FoundDocument(path, plain_name(path), kind, size, is_about))
+    return sorted(found, key=lambda document: document.path), sorted(below)
 
 
 def _walk(folder: str, left_out: LeftOut, tables: frozenset[str]) -> Iterator[tuple[str, int]]:
@@ -95,8 +105,11 @@ def _walk(folder: str, left_out: LeftOut, tables: frozenset[str]) -> Iterator[tu
         if below.count("/") > _MAX_DEPTH:
             raise CorpusError(f"{join(folder, below)}: lies over {_MAX_DEPTH} folders deep")
         place = join(folder, below.rstrip("/")) if below else folder
-        sizes = list_sizes(place)
-        for name, kind in list_kinds(place).items():
+        sizes, kinds = list_sizes(place), list_kinds(place)
+        if below and _is_ours(place, kinds):
+            left_out.counts["run of polyprag"] += 1
+            continue
+        for name, kind in kinds.items():
             if not below and name in tables:
                 continue
             if name.startswith((".", "~$")) or name.endswith("~"):
@@ -109,3 +122,10 @@ def _walk(folder: str, left_out: LeftOut, tables: frozenset[str]) -> Iterator[tu
                 yield f"{below}{name}", sizes.get(name, 0)
             else:
                 left_out.counts["linked" if kind == "link" else "no files"] += 1
+
+
+def _is_ours(place: str, kinds: Mapping[str, str]) -> bool:
+    """Returns whether a folder is a run or its corpus, which is no source of another one."""
+    if any(map(SHARD_NAME.fullmatch, kinds)):
+        return True
+    return kinds.get("corpus") == "folder" and exists(join(place, "corpus", MANIFEST_NAME))

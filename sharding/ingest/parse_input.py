@@ -13,7 +13,7 @@ from sharding.ingest.document_groups import group_size
 from sharding.ingest.formats.json_file import as_lines
 from sharding.ingest.parse_task import Parsed, ParseOptions, ParseTask, blocks_of, parse
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.ingest.splits import SplitInfo
 from sharding.shown_progress import Advance, ShowProgress
 from sharding.storage.files import sha256_of
@@ -57,6 +57,16 @@ def parse_input(
     with show(total, "reading", unit="MB") as advance:
         reading.run(new, advance)
     return reading.parsed
+
+
+def unread_documents(parsed: Sequence[ParsedFile]) -> dict[str, str]:
+    """Returns why documents have no passage, by their files, in their order."""
+    return {
+        parsed[first + number].file.url: why
+        for first, file in enumerate(parsed)
+        for split in file.splits
+        for number, why in split.unread
+    }
 
 
 class _Reading:

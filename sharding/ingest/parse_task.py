@@ -25,7 +25,7 @@ from sharding.ingest.formats.slices import slices_of
 from sharding.ingest.formats.tsv import parse_tsv
 from sharding.ingest.rows import BadRow, OnError, ParsedRows
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.ingest.splits import (
     Split,
     SplitInfo,
@@ -255,6 +255,7 @@ def _made(key: str, rows: ParsedRows, options: ParseOptions) -> Split:
         rows.skipped,
         rows.open_at,
         rows.has_made_ids,
+        tuple(rows.unread),
         columns,
         b"".join(bodies),
     )
@@ -277,4 +278,5 @@ def _info(url: str, split: Split) -> SplitInfo:
         None if sources is None else split.columns["lines"].astype(np.uint32),
         None if (texts := split.hashes("texts")) is None else texts.copy(),
         split.has_made_ids,
+        split.unread,
     )

@@ -9,7 +9,8 @@ number of workers, and a run that was stopped or killed goes on with the splits 
 `work/` takes about as much room as the shards, and is removed when the manifest is written.
 """
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import MutableMapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,16 +20,18 @@ from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
 from sharding.corpus.partitions import check_shard, remove_unnamed_shards
 from sharding.errors import CorpusError
 from sharding.ingest.document_groups import REPEATED, WITHOUT_TEXT, check_passage_words
+from sharding.ingest.document_places import noted_places
 from sharding.ingest.documents.names import plain_name
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.heads import Quoting
 from sharding.ingest.pack import write_partitions
-from sharding.ingest.parse_input import SPLIT_BYTES, parse_input
+from sharding.ingest.parse_input import SPLIT_BYTES, parse_input, unread_documents
 from sharding.ingest.parse_task import ParseOptions
 from sharding.ingest.positions import error_at
 from sharding.ingest.rows import OnError
-from sharding.ingest.sources import SourceFile, expand
+from sharding.ingest.source_file import SourceFile
+from sharding.ingest.sources import expand
 from sharding.ingest.splits import SplitInfo
 from sharding.printable import without_passwords
 from sharding.shown_progress import ShowProgress, show_nothing
@@ -52,6 +55,7 @@ def prepare(
     pool: TaskPool | None = None,
     show: ShowProgress = show_nothing,
     split_bytes: int = SPLIT_BYTES,
+    unread: MutableMapping[str, str] | None = None,
 ) -> CorpusManifest:
     """Makes a corpus of the passages in some files, in their order.
 
@@ -73,6 +77,7 @@ def prepare(
         pool: who does the work; this process, by default.
         show: shows the stages.
         split_bytes: bytes of input after which work is saved.
+        unread: gets the documents that are read now and have no passage, and why.
 
     Returns:
         The manifest that was saved.
@@ -85,7 +90,7 @@ def prepare(
         raise CorpusError(f"passages of {chunk_words} words can't be cut; give at least 1")
     if not sources:
         raise CorpusError("no corpus file was named; give at least one")
-    files = expand([str(source) for source in sources])
+    files = expand([str(source) for source in sources], fields=fields)
     check_passage_words(files, chunk_words)
     options = ParseOptions(fields or FieldMap(), chunk_words, drop_duplicates, on_error, quoting)
     pool = pool or InlinePool()
@@ -113,6 +118,7 @@ def prepare(
             pool=pool,
             show=show,
             split_bytes=split_bytes,
+            unread={} if unread is None else unread,
         )
         manifest.save(corpus_dir)
     remove_directory(join(corpus_dir, WORK_DIR))
@@ -143,6 +149,16 @@ def _check_same(
             f"{later}); it is kept as it is and needs no `polyprag prepare`. To begin anew with "
             "these files alone, choose another RUN directory, or replace it with --overwrite"
         )
+    if had != hashes and (unread := _not_among(had, hashes)):
+        names = [files[at].url for at in unread]
+        what = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise CorpusError(
+            f"{corpus_dir}: was made of these files but for {len(names):,} ({what}), which are new "
+            f"or which an earlier version of polyprag left out; it is kept as it is. `polyprag add "
+            f"RUN {shlex.quote(names[0])}` and so on adds them; to go on without, leave this "
+            "`polyprag prepare` out; to begin anew with all, choose another RUN directory, or "
+            "replace it with --overwrite"
+        )
     if had != hashes or not all(map(_has_same_name, files, manifest.source)):
         what = f"from other files ({', '.join(manifest.source[:5])})"
     elif manifest.partition_size != partition_size:
@@ -158,6 +174,21 @@ def _check_same(
         f"{corpus_dir}: already holds a corpus that was made {what}; choose another RUN "
         "directory, or replace it with --overwrite"
     )
+
+
+def _not_among(had: Sequence[str], hashes: Sequence[str]) -> list[int]:
+    """Returns which files a corpus wasn't made of, where it was made of all others in their order.
+
+    None where it is of other files.
+    """
+    unread = []
+    waiting = list(reversed(had))
+    for at, sha256 in enumerate(hashes):
+        if waiting and waiting[-1] == sha256:
+            waiting.pop()
+        else:
+            unread.append(at)
+    return [] if waiting or len(unread) == len(hashes) else unread
 
 
 def _has_same_name(file: SourceFile, source: str) -> bool:
@@ -184,12 +215,14 @@ def _made(
     pool: TaskPool,
     show: ShowProgress,
     split_bytes: int,
+    unread: MutableMapping[str, str],
 ) -> CorpusManifest:
     """Writes the shards, keeping those of a stopped run; the manifest isn't saved yet."""
     work_dir = join(corpus_dir, WORK_DIR)
     parsed = parse_input(
         files, work_dir, options=options, pool=pool, show=show, split_bytes=split_bytes
     )
+    unread.update(unread_documents(parsed))
     splits = [split for file in parsed for split in file.splits]
     names = ", ".join(file.url for file in files[:5])
     if not any(split.num_passages for split in splits):
@@ -213,7 +246,9 @@ def _made(
         num_passages=sum(partition.num_passages for partition in partitions),
         partition_size=partition_size,
         partitions=partitions,
-        options=_described(options) | {"on_error": options.on_error},
+        options=_described(options)
+        | {"on_error": options.on_error}
+        | noted_places(files, [file.sha256 for file in parsed], {}),
         skipped=left_out_by_reason(splits, duplicates),
     )
 

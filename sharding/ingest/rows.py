@@ -26,7 +26,8 @@ _FATAL = {
     "truncated zstd": _COPY_AGAIN,
     "damaged zstd": _COPY_AGAIN,
 }
-_LEAVE_OUT = "mend the file, or leave such lines out with --on-error skip"
+_SKIP_LINES = "leave such lines out with --on-error skip"
+_LEAVE_OUT = f"mend the file, or {_SKIP_LINES}"
 _LEAVE_OUT_FILE = "mend it, or leave such documents out with --on-error skip"
 DOCUMENT_FAULTS = frozenset(("not UTF-8", "document not readable", "document too large"))
 _REMEDIES = {
@@ -35,6 +36,8 @@ _REMEDIES = {
     "document not readable": _LEAVE_OUT_FILE,
     "document too large": "cut it into several files, or leave it out with --on-error skip",
     "bad CSV": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
+    "id in some rows only": "give all rows an id or none (of JSON lines: jq -c 'del(.NAME)'), name "
+    f"a field that all have with --map id=NAME, or {_SKIP_LINES}",
     "open quote": f"{_LEAVE_OUT}; where quotes are plain characters, say --quoting none",
 }
 
@@ -95,6 +98,7 @@ class ParsedRows:
         open_at: byte at which a row begins whose quoted field goes on behind the block.
         has_made_ids: whether the keys follow from title and text, as the source has none.
         are_cut: whether long texts are cut already, as those of documents.
+        unread: documents without a passage: each one's place in its group, from 0, and why.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -108,6 +112,7 @@ class ParsedRows:
     open_at: int | None = None
     has_made_ids: bool = False
     are_cut: bool = False
+    unread: list[tuple[int, str]] = field(default_factory=list)
 
     def add(
         self, row: "tuple[int, dict[str, Any]] | BadRow", layout: Layout, *, where: str = ""

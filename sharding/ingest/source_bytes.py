@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from isal import isal_zlib
 
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.storage.files import open_url
 
 _CHUNK = 1 << 20

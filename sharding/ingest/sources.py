@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sharding.errors import CorpusError, FileError, StorageError, corpus_errors
 from sharding.ingest.documents.kinds import (
@@ -15,9 +14,12 @@ from sharding.ingest.documents.kinds import (
     document_kind,
     kind_of_content,
 )
-from sharding.ingest.documents.names import extension_of, plain_name
+from sharding.ingest.documents.names import extension_of, plain_name, stem_of
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.heads import kind_by_content
-from sharding.ingest.folders import LOOKED_AT, LeftOut, find_documents
+from sharding.ingest.folders import LOOKED_AT, FoundDocument, LeftOut, find_files
+from sharding.ingest.formats.holding import holds_passages
+from sharding.ingest.source_file import SourceFile
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
 
 _KINDS = {
@@ -32,60 +34,39 @@ _KINDS = {
 }
 # What lies beside passages and holds none: what is said about data, and questions about passages.
 _NO_PASSAGES = re.compile(
-    r"(manifest|state|dataset_dict|dataset_infos?)\.json|(queries|qrels|topics)\b.*", re.IGNORECASE
+    r"(manifest|state|dataset_dict|dataset_infos?)\.json|(queries|qrels|topics)\b.*"
+    r"|cache-[0-9a-f]+\.arrow",
+    re.IGNORECASE,
 )
-_READ_BY_LINES = ("jsonl", "csv", "tsv")
 _NEVER_COMPRESSED = ("parquet", "arrow")  # as a whole: they are inside
 _COMPRESSIONS = (".gz", ".zst")
 KNOWN = f"{DOCUMENT_NAMES}, {', '.join(_KINDS)} (text and .tar also with .gz or .zst) or .tgz"
 _DOCUMENT_COSTS = 100
+_NAMED = 10  # tables that are left out by name
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file to read.
-
-    Attributes:
-        url: its path or URL.
-        kind: jsonl, json, csv, tsv, tar, parquet or arrow; of a document md, txt, rst or html.
-        compression: gz, zst or none.
-        num_bytes: its size as it lies there; None where the server doesn't tell.
-        name: of a document, in the folder that was named, as its passages' ids have it.
-    """
-
-    url: str
-    kind: str
-    compression: str | None
-    num_bytes: int | None
-    name: str = ""
-
-    @property
-    def is_document(self) -> bool:
-        """Whether it is prose, which makes passages by its structure."""
-        return self.kind in DOCUMENT_KINDS
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it is read by lines."""
-        return self.kind in _READ_BY_LINES
-
-
-def expand(sources: Iterable[str], left_out: LeftOut | None = None) -> list[SourceFile]:
+def expand(
+    sources: Iterable[str], left_out: LeftOut | None = None, *, fields: FieldMap | None = None
+) -> list[SourceFile]:
     """Returns the files that sources stand for; those of a directory or glob by name.
 
     Args:
-        sources: files; directories, with the documents below them, and the other files directly in
-            them but those about data or with questions; globs, with `*`, `?` and `[]` in the last
-            part; what `datasets` saved to disk, of several splits all.
+        sources: files; directories, with the documents and tables in them and below, but those
+            about data or with questions; globs, with `*`, `?` and `[]` in the last part; what
+            `datasets` saved to disk, of several splits all.
         left_out: what lies in directories and isn't read is added to it.
+        fields: the names that are given for the fields of tables.
 
     Raises:
         CorpusError: a source isn't there, stands for no file, or is of no kind that is read; or two
             documents would have the same name.
     """
     left_out = left_out if left_out is not None else LeftOut()
+    fields = fields or FieldMap()
     with corpus_errors():
-        files = [file for source in sources for file in _expand(os.fspath(source), left_out)]
+        files = [
+            file for source in sources for file in _expand(os.fspath(source), left_out, fields)
+        ]
     seen: set[str] = set()
     names: dict[str, str] = {}
     for file in files:
@@ -115,7 +96,7 @@ def num_parts(files: Iterable[SourceFile], *, part_bytes: int) -> int | None:
     return max(1, -(-sum(filter(None, sizes)) // part_bytes))
 
 
-def _expand(source: str, left_out: LeftOut) -> list[SourceFile]:
+def _expand(source: str, left_out: LeftOut, fields: FieldMap) -> list[SourceFile]:
     parent, _, pattern = source.rstrip("/").rpartition("/")
     if any(character in pattern for character in "*?[") and not exists(source):
         if "*" in parent:
@@ -135,12 +116,14 @@ def _expand(source: str, left_out: LeftOut) -> list[SourceFile]:
         return _files(source, source, {name: sizes.get(name) for name in _saved(source)})
     if "dataset_dict.json" in sizes:
         splits = [join(source, split) for split in _splits(source)]
-        return [file for split in splits for file in _expand(split, left_out)]
-    return _folder(source, sizes, left_out)
+        return [file for split in splits for file in _expand(split, left_out, fields)]
+    return _folder(source, sizes, left_out, fields)
 
 
-def _folder(source: str, sizes: dict[str, int], left_out: LeftOut) -> list[SourceFile]:
-    """Returns the tables that lie in a directory, and the documents in it and below."""
+def _folder(
+    source: str, sizes: dict[str, int], left_out: LeftOut, fields: FieldMap
+) -> list[SourceFile]:
+    """Returns the documents and the tables that lie in a directory and below it."""
     tables = [
         name
         for name in sizes
@@ -150,17 +133,64 @@ def _folder(source: str, sizes: dict[str, int], left_out: LeftOut) -> list[Sourc
         and _is_read(source, name)
     ]
     seen = LeftOut()
-    documents = find_documents(source, seen, tables=frozenset(tables))
+    documents, below = find_files(source, seen, tables=frozenset(tables), is_table=_is_table)
     left_out.counts.update(seen.counts)
-    if not tables and not documents:
+    direct = [_file(join(source, name), sizes[name]) for name in tables]
+    chosen = _tables_to_read(
+        source, direct, [_file(join(source, path), size) for path, size in below],
+        documents, left_out, fields,
+    )  # fmt: skip
+    if chosen and (tables or all(document.is_about for document in documents)):
+        for document in documents:
+            if document.is_about:
+                left_out.counts[f"{stem_of(document.path)} beside tables"] += 1
+        documents = [document for document in documents if not document.is_about]
+    if not chosen and not documents:
         what = f" ({seen.text()})" if seen.counts else ""
         raise CorpusError(f"{source}: no corpus file in it{what}; their names end in {KNOWN}")
-    files = [_file(join(source, name), sizes[name]) for name in tables]
     for document in documents:
         url = join(source, document.path)
         compression = _compression(url)
-        files.append(SourceFile(url, document.kind, compression, document.num_bytes, document.name))
-    return sorted(files, key=lambda file: file.url)
+        chosen.append(
+            SourceFile(url, document.kind, compression, document.num_bytes, document.name)
+        )
+    return sorted(chosen, key=lambda file: file.url)
+
+
+def _tables_to_read(
+    source: str,
+    direct: list[SourceFile],
+    below: list[SourceFile],
+    documents: list[FoundDocument],
+    left_out: LeftOut,
+    fields: FieldMap,
+) -> list[SourceFile]:
+    """Returns the tables of a folder that are read; those that hold no passages are left out.
+
+    What lies in a folder for its sake is read in any case, and what is wrong with it is an error:
+    all that is directly in a folder without documents, or with a README alone; and if nothing else
+    is there to read, what lies below.
+    """
+    has_prose = not all(document.is_about for document in documents)
+    sure = [] if has_prose else [f for f in direct if not (documents and f.kind == "json")]
+    others = [file for file in (*direct, *below) if file not in sure]
+    held = {file.url for file in others if holds_passages(file, fields)}
+    lacking = [file for file in others if file.url not in held]
+    if not (has_prose or sure or held):
+        sure = [file for file in lacking if file.kind != "json" or not documents]
+        lacking = [file for file in lacking if file not in sure]
+    for file in lacking:
+        name = file.url.removeprefix(f"{source.rstrip('/')}/")
+        name = name if len(lacking) <= _NAMED else extension_of(name)
+        left_out.counts[f"{name} without passages"] += 1
+    return [*sure, *(file for file in others if file.url in held)]
+
+
+def _is_table(path: str) -> bool:
+    """Returns whether a file below a directory may be a table of passages, by its name."""
+    kind = _kind(path)
+    is_about_data = any(_NO_PASSAGES.fullmatch(part) for part in path.split("/"))
+    return kind is not None and kind[0] not in DOCUMENT_KINDS and not is_about_data
 
 
 def _is_read(directory: str, name: str) -> bool:

@@ -37,6 +37,7 @@ class Split:
         skipped: rows left out, by reason.
         open_at: see `ParsedRows.open_at`.
         has_made_ids: see `ParsedRows.has_made_ids`.
+        unread: see `ParsedRows.unread`.
         columns: `lengths` of the bodies, `lines` (from 1 at the split's begin) and hashes of the
             `keys`; where texts were cut, hashes of the `sources`' own keys; where duplicates go,
             hashes of the `texts`.
@@ -48,6 +49,7 @@ class Split:
     skipped: dict[str, int]
     open_at: int | None
     has_made_ids: bool
+    unread: tuple[tuple[int, str], ...]
     columns: dict[str, NDArray[np.generic]]
     bodies: bytes = field(repr=False)
 
@@ -80,6 +82,7 @@ class SplitInfo:
         rows: the row that a passage comes from, by its line, if texts were cut.
         texts: hashes of titles and texts, if duplicates go.
         has_made_ids: see `ParsedRows.has_made_ids`.
+        unread: see `ParsedRows.unread`.
     """
 
     url: str
@@ -94,6 +97,7 @@ class SplitInfo:
     rows: NDArray[np.uint32] | None
     texts: Hashes | None
     has_made_ids: bool = False
+    unread: tuple[tuple[int, str], ...] = ()
 
 
 def save_split(url: str, split: Split) -> None:
@@ -112,6 +116,7 @@ def save_split(url: str, split: Split) -> None:
         "skipped": split.skipped,
         "open_at": split.open_at,
         "has_made_ids": split.has_made_ids,
+        "unread": split.unread,
         "columns": names,
         "sha256": digest.hexdigest(),
     }
@@ -148,6 +153,7 @@ def load_split(url: str, *, key: str) -> Split | None:
             header["skipped"],
             header["open_at"],
             header["has_made_ids"],
+            tuple((int(at), str(why)) for at, why in header.get("unread", ())),
             columns,
             data[end:],
         )

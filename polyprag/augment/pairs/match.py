@@ -2,9 +2,11 @@
 
 A pair belongs to the passage with its key; else to each one that holds its text, or that its text
 holds together with the answer (a document that was cut into passages); else to the one of its title
-that holds the answer. Texts are compared as words, in lower case and whatever their spaces. They
-are found by runs of a few words, kept in a dictionary, so that a pass costs time in proportion to
-the corpus and not to the number of pairs.
+that holds the answer. Of a passage `Handbook > Leave > Sick leave` that title is all of it, or else
+its last headings (`Sick leave`, `Leave > Sick leave`), or else the document's (`Handbook`). Texts
+are compared as words, in lower case and whatever their spaces. They are found by runs of a few
+words, kept in a dictionary, so that a pass costs time in proportion to the corpus and not to the
+number of pairs.
 """
 
 from bisect import bisect_right
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from polyprag.augment.pairs.pair import Pair
+from polyprag.augment.prose.topic import PATH
 from polyprag.augment.worded import holds, worded
 from sharding.corpus.manifest import CorpusManifest
 from sharding.corpus.passages import QA, Passage
@@ -51,6 +54,7 @@ def match_pairs(corpus: Corpus, pairs: Iterable[Pair]) -> Matched:
     finder = _Finder(wanted)
     by_key: dict[int, list[int]] = defaultdict(list)  # ids of passages by pair
     by_text: dict[int, list[int]] = defaultdict(list)
+    by_title: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))  # and rank
     for record in corpus.iterate():
         passage = record.passage
         if passage.is_removed:
@@ -59,10 +63,13 @@ def match_pairs(corpus: Corpus, pairs: Iterable[Pair]) -> Matched:
             by_key[number].append(passage.id)
         for number in finder.by_text(passage):
             by_text[number].append(passage.id)
+        for number, rank in finder.by_title(passage):
+            by_title[number][rank].append(passage.id)
     matched = Matched()
     by_passage: dict[int, list[QA]] = defaultdict(list)
     for number, pair in enumerate(wanted):
-        ids = by_key[number] or by_text[number]
+        titled = by_title[number]
+        ids = by_key[number] or by_text[number] or (titled[min(titled)] if titled else [])
         why = finder.unmatched(number, len(ids))
         if why is not None:
             matched.unmatched.append((pair, why))
@@ -104,14 +111,18 @@ class _Finder:
         return self._by_key.get(passage.key, [])
 
     def by_text(self, passage: Passage) -> set[int]:
-        """Returns the numbers of the pairs that a passage's title or text tells."""
-        numbers = set()
-        if self._by_title:
-            text = worded(passage.text)
-            for number in self._by_title.get(worded(passage.title), ()):
+        """Returns the numbers of the pairs that a passage's text tells."""
+        return self._of_text(passage) if self._texts else set()
+
+    def by_title(self, passage: Passage) -> Iterator[tuple[int, int]]:
+        """Yields the numbers of the pairs that its title tells, and how well: 0 is best."""
+        if not self._by_title:
+            return
+        text = worded(passage.text)
+        for title, rank in _titles_of(passage.title):
+            for number in self._by_title.get(title, ()):
                 if holds(text, worded(self._pairs[number].qa.answer)):
-                    numbers.add(number)
-        return numbers | self._of_text(passage) if self._texts else numbers
+                    yield number, rank
 
     def unmatched(self, number: int, num_found: int) -> str | None:
         """Returns why a pair belongs nowhere; None where it belongs somewhere."""
@@ -143,6 +154,15 @@ class _Finder:
                     if holds(inside, worded(self._pairs[number].qa.answer))
                 }
         return numbers
+
+
+def _titles_of(title: str) -> Iterator[tuple[str, int]]:
+    """Yields what a passage's title may be called, worded: all of it, headings, the document."""
+    names = title.split(PATH)
+    yield worded(title), 0
+    if len(names) > 1:
+        yield from ((worded(PATH.join(names[start:])), 1) for start in range(1, len(names)))
+        yield worded(names[0]), 2
 
 
 def _windows(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:

@@ -27,3 +27,16 @@ class Pair:
     key: str | None = None
     text: str | None = None
     title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """An item of a file that a model wrote, and that is no pair.
+
+    Attributes:
+        where: file and item, for messages.
+        why: it can't be used.
+    """
+
+    where: str
+    why: str

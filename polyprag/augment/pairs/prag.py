@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from polyprag.augment.pairs.fields import text_of
-from polyprag.augment.pairs.pair import Pair, PairsError
+from polyprag.augment.pairs.pair import Pair, PairsError, Unusable
 from sharding.corpus.passages import QA
 
 _QA = "_qa"
@@ -21,22 +21,26 @@ def is_prag(item: object) -> bool:
     return isinstance(item, Mapping) and isinstance(item.get("augment"), list)
 
 
-def prag_pairs(entry: Mapping[str, Any], where: str) -> Iterator[Pair]:
+def prag_pairs(entry: Mapping[str, Any], where: str) -> Iterator[Pair | Unusable]:
     """Yields the pairs of an entry's passages, of every model that wrote some.
 
-    Raises:
-        PairsError: it isn't laid out like that; names the place.
+    Models wrote these files: an item that is no pair is told as one, and takes no other with it.
     """
     for number, written in enumerate(entry["augment"]):
         at = f"{where}, augment[{number}]"
         passage = written.get("passage") if isinstance(written, Mapping) else None
         if not isinstance(passage, str) or not passage.strip():
-            raise PairsError(f"{at}: no passage; PRAG's have `passage` and `<model>_qa`")
+            yield Unusable(at, "no passage; PRAG's have `passage` and `<model>_qa`")
+            continue
         for name, asked in written.items():
             if not name.endswith(_QA) or not isinstance(asked, list):
                 continue  # where the model's text was no JSON, PRAG keeps the text
             for index, qa in enumerate(asked):
-                yield _pair(qa, " ".join(passage.split()), f"{at}.{name}[{index}]")
+                place = f"{at}.{name}[{index}]"
+                try:
+                    yield _pair(qa, " ".join(passage.split()), place)
+                except PairsError as error:
+                    yield Unusable(place, str(error).removeprefix(f"{place}: "))
 
 
 def _pair(qa: object, passage: str, where: str) -> Pair:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from polyprag.augment.pairs.fields import pair_of
-from polyprag.augment.pairs.pair import Pair, PairsError
+from polyprag.augment.pairs.pair import Pair, PairsError, Unusable
 from polyprag.augment.pairs.prag import is_prag, prag_pairs
 from sharding.storage.decoding import decode
 from sharding.storage.files import open_url
@@ -19,8 +19,8 @@ _SHORT = 80
 csv.field_size_limit(1 << 27)
 
 
-def read_pairs(url: str) -> Iterator[Pair]:
-    """Yields the pairs of a file.
+def read_pairs(url: str) -> Iterator[Pair | Unusable]:
+    """Yields the pairs of a file, and of PRAG's the items that are none.
 
     Args:
         url: JSON lines of objects; a JSON list of them, or an object that holds one; SQuAD's or
@@ -63,15 +63,15 @@ def _json(data: bytes, where: str) -> Any:
         raise PairsError(f"{where}: not valid JSON ({error})") from error
 
 
-def _of_objects(data: bytes, url: str) -> Iterator[Pair]:
+def _of_objects(data: bytes, url: str) -> Iterator[Pair | Unusable]:
     """Yields the pairs of JSON lines, or of one object over several lines."""
-    lines = data.splitlines()
+    lines = enumerate(data.splitlines(), start=1)
+    whole = [(number, line) for number, line in lines if line.strip()]
     try:
-        decode(lines[0], object)
+        decode(whole[0][1], object)
     except ValueError:
         yield from _of_object(_json(data, url), url)
         return
-    whole = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     for number, line in whole:
         where = f"{url}:{number}"
         try:
@@ -84,7 +84,7 @@ def _of_objects(data: bytes, url: str) -> Iterator[Pair]:
             yield from _of_item(fields, where)
 
 
-def _of_object(value: Any, where: str) -> Iterator[Pair]:
+def _of_object(value: Any, where: str) -> Iterator[Pair | Unusable]:
     """Yields the pairs of the only object in a file: of the one list in it, or it is the pair."""
     lists = [
         each
@@ -97,12 +97,12 @@ def _of_object(value: Any, where: str) -> Iterator[Pair]:
         yield from _of_item(value, where)
 
 
-def _of_list(items: Any, url: str) -> Iterator[Pair]:
+def _of_list(items: Any, url: str) -> Iterator[Pair | Unusable]:
     for number, item in enumerate(items):
         yield from _of_item(item, f"{url}: item {number}")
 
 
-def _of_item(item: Any, where: str) -> Iterator[Pair]:
+def _of_item(item: Any, where: str) -> Iterator[Pair | Unusable]:
     if not isinstance(item, Mapping):
         short = json.dumps(item)[:_SHORT]
         raise PairsError(f"{where}: {short} isn't an object with a question and an answer")
@@ -117,7 +117,7 @@ def _of_item(item: Any, where: str) -> Iterator[Pair]:
         yield pair_of(item, where)
 
 
-def _of_paragraph(paragraph: Any, where: str) -> Iterator[Pair]:
+def _of_paragraph(paragraph: Any, where: str) -> Iterator[Pair | Unusable]:
     """Yields the pairs of a text with a list of them, but for questions without an answer."""
     if not isinstance(paragraph, Mapping) or not isinstance(paragraph.get("qas"), list):
         raise PairsError(f"{where}: not an object with a context and its qas")
@@ -129,20 +129,23 @@ def _of_paragraph(paragraph: Any, where: str) -> Iterator[Pair]:
             yield pair_of({**qa, **given}, f"{where}, qas[{number}]")
 
 
-def _of_table(data: bytes, url: str) -> Iterator[Pair]:
+def _of_table(data: bytes, url: str) -> Iterator[Pair | Unusable]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise PairsError(f"{url}:{line}: not UTF-8; save it as UTF-8") from error
+    begin = len(text) - len(text.lstrip())
+    begin = text.rfind("\n", 0, begin) + 1  # blank lines before the header are nothing
+    lines_before, text = text.count("\n", 0, begin), text[begin:]
     header = text.splitlines()[0]
     separator = max("\t;,", key=header.count)
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="more fields")
     try:
         for row in rows:
-            where = f"{url}:{rows.line_num}"
+            where = f"{url}:{lines_before + rows.line_num}"
             if row.pop("more fields", None) is not None:
                 raise PairsError(f"{where}: it has more fields than the header names")
             yield pair_of(row, where)
     except csv.Error as error:
-        raise PairsError(f"{url}:{rows.line_num}: {error}") from error
+        raise PairsError(f"{url}:{lines_before + rows.line_num}: {error}") from error

@@ -4,7 +4,7 @@
 
 import re
 
-from polyprag.augment.prose.words import AUXILIARIES, PRONOUNS, VERBS
+from polyprag.augment.prose.words import AUXILIARIES, PARTICIPLES, PREPOSITIONS, PRONOUNS, VERBS
 
 # Where the first clause ends: what comes after has verbs or a subject of its own.
 _AND_NOUN = re.compile(r" (?:and|or) (?:the|a|an|its|their|his|her|in|on|at) ")
@@ -46,6 +46,8 @@ _NOT_IN_LIST = frozenset(
     ]
 )
 
+_TWO_PASSIVES = re.compile(r"[a-z]+ed (?:and|or) [a-z]+ed\b")
+
 _ITEM = (
     r"(?:(?:a|an|the|one|two|three|four|\d+) )?[\w'’/&-]+(?: (?:of (?:the |a )?)?[\w'’/&-]+){0,4}"
 )
@@ -56,6 +58,32 @@ _LIST = re.compile(
 
 def cut_clause(rest: str) -> tuple[str, str]:
     """Divides what follows the verb into the clause's own and what comes after it."""
+    rest, other = _second_passive(rest)
+    core, after = _cut(rest)
+    return (core, f"{after} {other}".strip())
+
+
+def is_participle(word: str) -> bool:
+    """Tells whether a word may be a verb's passive form, regular or not."""
+    return word in PARTICIPLES or word.endswith("ed")
+
+
+def _second_passive(rest: str) -> tuple[str, str]:
+    """Divides "written by Ann and sent in May" before its second verb.
+
+    "cleaned and oiled every month" says both of every month, and stays one.
+    """
+    words = rest.split()
+    if words and is_participle(words[0]):
+        for match in re.finditer(r" (?=(?:and|but) ([a-z]+)\b)", rest):
+            before = rest[: match.start()].split()
+            is_second = is_participle(match[1]) and before[-1].lower() not in PREPOSITIONS
+            if len(before) > 1 and is_second:
+                return rest[: match.start()], rest[match.end() :]
+    return rest, ""
+
+
+def _cut(rest: str) -> tuple[str, str]:
     list_end = 0
     for match in _CLAUSE_END.finditer(rest):
         if match.start() < list_end:
@@ -72,6 +100,8 @@ def cut_clause(rest: str) -> tuple[str, str]:
             return rest[: match.start()].strip(), rest[match.start() :].strip()
         if piece.startswith(",") and (end := _list_end(rest, match.start())):
             list_end = end
+            continue
+        if _TWO_PASSIVES.match(rest) and match.start() == rest.index(" "):
             continue
         if _AND_NOUN.match(rest, match.start()) and not _has_verb(rest[match.end() :]):
             continue

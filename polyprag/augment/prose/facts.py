@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from polyprag.augment.facts import subject_name
 from polyprag.augment.prose.clause import Clause, parse_clause, parse_order
+from polyprag.augment.prose.cutting import is_participle
 from polyprag.augment.prose.patterns import QUANTITY
 from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.reasons import asked_of_condition
@@ -34,6 +35,7 @@ _IS_NAME = re.compile(r"[A-ZÀ-Þ][\w'’.-]*(?: (?:[a-z]{1,3} )?[A-ZÀ-Þ][\w'�
 _NO_PROSE = re.compile(r"[{}\\=<>|_]|--|://|\w/\w+/|(?<!\w)\$(?!\d)")
 _NEXT = re.compile(r"; (?:and |but )?|, (?:and|but|so) |and |but ")
 _MOST_FAQ_ANSWER = 25
+_BE = frozenset(("is", "are", "was", "were"))
 _LOWER_ENDS = re.compile(r"(?:s|ing|tion|m(?:ent)|ness|ity|ance|ence|age)$")
 
 
@@ -60,6 +62,9 @@ def prose_facts(passage: Passage) -> list[ProseFact]:
             for wording in placed(question, topic, is_named=asked.is_named)
             if wording.casefold() not in asked_already
         ]
+        plainest = placed(asked.questions[0], topic, is_named=asked.is_named)
+        if asked_already.intersection(map(str.casefold, plainest)):
+            continue  # it has another answer already
         # The first wording of each question comes before the second of any.
         wordings = wordings[::2] + wordings[1::2]
         answer = asked.answer.strip()
@@ -153,13 +158,15 @@ class _Reader:
         yield from self._clause(clause or parse_order(sentence), sentence)
         while clause is not None and (match := _NEXT.match(clause.after)):
             following = clause.after[match.end() :]
-            if match.group() == "and " or match.group() == "but ":
-                if (
-                    following.split(" ", 1)[0] not in AUXILIARIES
-                    and following.split(" ", 1)[0] not in VERBS
-                ):
+            if match.group() in ("and ", "but "):
+                first = following.split(" ", 1)[0]
+                is_passive = clause.auxiliary in _BE and not clause.is_being
+                if is_passive and is_participle(first):
+                    following = f"{clause.subject} {clause.auxiliary} {following}"
+                elif first in AUXILIARIES or first in VERBS:
+                    following = f"{clause.subject} {following}"
+                elif first not in DETERMINERS:
                     return
-                following = f"{clause.subject} {following}"
             clause = parse_clause(following)
             if clause is not None:
                 yield from self._clause(clause, sentence)

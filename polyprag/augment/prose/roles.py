@@ -63,6 +63,7 @@ _SAYS = re.compile(
     r"(?:(?!\b(?:which|who|that|where|when|whose)\b)[^.;])*?"
     r"\b(?:is|are|was|were|has been|have been|can|may|must|will)\b"
 )
+_FINITE = frozenset(word for word, verb in VERBS.items() if verb.do != "do")
 _TERM = re.compile(
     r"^(?P<term>[A-Z][\w'’ -]{2,30})\. (?P<a>(?:An?|The|Short for|Another (?:word|name) for"
     r"|Working name of|What|Somebody|Someone|Whoever) [^.;:]+)\.(?= |$)"
@@ -105,13 +106,31 @@ def asked_of_names(sentence: str) -> Iterator[ProseFact]:
                 match["a"],
                 sentence,
             )
-    for pattern in (_ROLE_AFTER, _ROLE_BEFORE):
-        for match in pattern.finditer(sentence):
-            role = match["role"][:1].lower() + match["role"][1:]
-            if _ROLE_WORD.search(role) and not POINTING.search(role):
-                yield ProseFact(
-                    (f"Who is {role}?", f"What is the name of {role}?"), match["a"], sentence
-                )
+    for role, person in _roles(sentence):
+        yield ProseFact((f"Who is {role}?", f"What is the name of {role}?"), person, sentence)
+
+
+def _roles(sentence: str) -> Iterator[tuple[str, str]]:
+    """Yields roles and who has them, from left to right.
+
+    Whoever is told belongs to one role: of "the chair, Ann Lee, the cook, Bob Ray", Ann Lee is no
+    cook.
+    """
+    at = 0
+    while True:
+        found = [
+            match
+            for pattern in (_ROLE_AFTER, _ROLE_BEFORE)
+            if (match := pattern.search(sentence, at))
+        ]
+        if not found:
+            return
+        match = min(found, key=lambda each: each.start())
+        role = match["role"][:1].lower() + match["role"][1:]
+        is_clause = any(word in AUXILIARIES or word in _FINITE for word in role.split())
+        at = match.start() + 1 if is_clause else match.end()
+        if _ROLE_WORD.search(role) and not POINTING.search(role) and not is_clause:
+            yield role, match["a"]
 
 
 def asked_of_term(line: str) -> Iterator[ProseFact]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from polyprag.augment.fact_patterns import PERSON_WORD
+from polyprag.augment.fact_patterns import PROFESSION, PROFESSION_OF_PERSON
 from polyprag.augment.prose.asker import MOST_ANSWER, Asker
 from polyprag.augment.prose.clause import Clause
 from polyprag.augment.prose.prose_fact import ProseFact
@@ -146,9 +146,9 @@ def _being(asker: Asker) -> Iterator[ProseFact]:
         if not re.search(r"[a-z]{3}", re.sub(r"^an? ", "", core)):
             return
         questions: list[str | None] = [f"What {clause.auxiliary} {asker.subject}?"]
-        if re.fullmatch(PERSON, asker.subject) and PERSON_WORD.search(
-            _PREDICATE_HEAD.split(core)[0]
-        ):
+        kind = _PREDICATE_HEAD.split(core)[0]
+        is_somebody = PROFESSION.search(kind) or PROFESSION_OF_PERSON.search(kind)
+        if re.fullmatch(PERSON, asker.subject) and is_somebody:
             questions = [f"Who {clause.auxiliary} {asker.subject}?", *questions]
         elif not re.fullmatch(PERSON, asker.subject):
             questions.append(f"What kind of thing {clause.auxiliary} {asker.subject}?")

@@ -78,7 +78,8 @@ class PartitionWork:
         config: of the run.
         settings: see `polyprag.augment.settings.deciding`.
         anew: whether what its records hold doesn't count.
-        pairs: own question-answer pairs, by passage id.
+        pairs: own question-answer pairs, by `passage_digest`.
+        lets_go: whether a partition of which everything stays open is done all the same.
     """
 
     run_dir: str
@@ -86,7 +87,8 @@ class PartitionWork:
     config: Config
     settings: Mapping[str, object]
     anew: bool
-    pairs: Mapping[int, tuple[QA, ...]]
+    pairs: Mapping[str, tuple[QA, ...]]
+    lets_go: bool = False
 
     def __call__(self, records: list[Record]) -> Rewritten:
         """Returns the partition's new records.
@@ -112,7 +114,8 @@ class PartitionWork:
             return Rewritten(None, is_changed=False, notes=came)
         after = [replace(each, augmentation=written.get(each.passage.id)) for each in records]
         # A partition of removed passages only has nothing that could change, and is done.
-        return Rewritten(after, is_changed=bool(written) or not live, notes=came)
+        is_changed = bool(written) or not live or self.lets_go
+        return Rewritten(after, is_changed=is_changed, notes=came)
 
     def _write(self, passages: list[Passage], came: Came) -> dict[int, Augmentation]:
         """Returns what came for passages, by id; nothing for those that stay open."""
@@ -121,10 +124,13 @@ class PartitionWork:
         settings = settings_digest(self.settings)
         before = read_replies(directory, settings) if is_kept and passages else {}
         found: dict[int, Augmentation] = {}
-        asking = []
+        asking: list[Passage] = []
+        begun: dict[int, Written] = {}
         for passage in passages:
             kept = before.get(passage_digest(passage)) if before else None
-            if kept is None:
+            if kept is None or kept.asked:
+                if kept is not None:
+                    begun[len(asking)] = kept
                 asking.append(passage)
                 continue
             came.kept += 1
@@ -137,13 +143,16 @@ class PartitionWork:
         keeping = ReplyWriter(directory, settings) if is_kept else None
         silent = set(range(len(asking)))
         with keeping or nullcontext():
-            for number, (position, written) in enumerate(write(asking), start=1):
+            came_in = write(asking, begun) if begun else write(asking)
+            for number, (position, written) in enumerate(came_in, start=1):
                 passage = asking[position]
                 silent.discard(position)
                 if written.failure is None:
                     found[passage.id] = written.augmentation
-                    if keeping is not None:
-                        keeping.add(passage, written)
+                before_it = begun.get(position)
+                is_more = written.asked > (0 if before_it is None else before_it.asked)
+                if keeping is not None and (written.failure is None or is_more):
+                    keeping.add(passage, written)
                 self._note(written, came)
                 tell_part(number / len(asking))
         if silent:
@@ -151,7 +160,8 @@ class PartitionWork:
         return found
 
     def _note(self, written: Written, came: Came) -> None:
-        came.drop(written.dropped)
+        if not written.asked:  # else what is dropped is counted when all has come
+            came.drop(written.dropped)
         if written.failure is None:
             came.written += 1
         else:
@@ -159,7 +169,7 @@ class PartitionWork:
 
     def _add_pairs(self, passage: Passage, written: dict[int, Augmentation], came: Came) -> None:
         """Adds own pairs, first, whose questions a passage doesn't have yet."""
-        own = self.pairs.get(passage.id, ())
+        own = self.pairs.get(passage_digest(passage), ()) if self.pairs else ()
         augmentation = written.get(passage.id)
         if not own or augmentation is None:  # one that is open gets them with what will come
             return

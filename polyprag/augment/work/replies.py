@@ -45,6 +45,7 @@ class _Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: str
     augmentation: Augmentation
     dropped: tuple[Dropped, ...]
+    asked: int = 0  # of a passage that is open: requests that were answered
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,7 +70,7 @@ def replies_dir(run_dir: str, index: int) -> str:
 
 
 def read_replies(directory: str, settings: str) -> dict[str, Written]:
-    """Returns what came with these settings, by `passage_digest`.
+    """Returns what came with these settings, by `passage_digest`; `asked` where not all came.
 
     Args:
         directory: see `replies_dir`; it needn't be there.
@@ -78,8 +79,11 @@ def read_replies(directory: str, settings: str) -> dict[str, Written]:
     found: dict[str, Written] = {}
     for name in _files(directory):
         for _, reply in _lines(join(directory, name)):
-            if reply is not None and reply.settings == settings:
-                found[reply.passage] = Written(reply.augmentation, reply.dropped)
+            if reply is None or reply.settings != settings:
+                continue
+            there = found.get(reply.passage)
+            if there is None or not reply.asked or 0 < there.asked < reply.asked:
+                found[reply.passage] = Written(reply.augmentation, reply.dropped, None, reply.asked)
     return found
 
 
@@ -151,7 +155,13 @@ class ReplyWriter:
             FileError: it can't be written.
         """
         reply = msgspec.json.encode(
-            _Reply(passage_digest(passage), self._settings, written.augmentation, written.dropped)
+            _Reply(
+                passage_digest(passage),
+                self._settings,
+                written.augmentation,
+                written.dropped,
+                written.asked,
+            )
         )
         line = msgspec.json.encode(_Line(sha256(reply).hexdigest(), msgspec.Raw(reply))) + b"\n"
         if self._sink is None:

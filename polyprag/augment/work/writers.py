@@ -10,6 +10,7 @@ from sharding.corpus.passages import Passage
 
 MODELS = ("hf", "openai")  # what they write costs time or money, and comes otherwise the next time
 _LOADED: list[tuple[Config, Writer]] = []
+_ENDPOINT = {"is_known": False, "lets_go": False}
 
 
 def writer_of(config: Config) -> Writer:
@@ -26,8 +27,14 @@ def writer_of(config: Config) -> Writer:
     return _LOADED[0][1]
 
 
-def forget_endpoint() -> None:
-    """Makes the next `writer_of` look anew; a command calls it that begins. A model stays."""
+def forget_endpoint(*, is_known: bool = False, lets_go: bool = False) -> None:
+    """Makes the next `writer_of` look anew; a command calls it that begins. A model stays.
+
+    Args:
+        is_known: see `OpenAIWriter`.
+        lets_go: see `OpenAIWriter`.
+    """
+    _ENDPOINT.update(is_known=is_known, lets_go=lets_go)
     if _LOADED and _LOADED[0][0].augment.backend != "hf":
         _LOADED.clear()
 
@@ -44,7 +51,7 @@ def _loaded(config: Config) -> Writer:
 
         asked = trust.endpoint_of(config, trust.AUGMENT_ENDPOINT)
         trust.remember([] if asked is None else [asked])  # so that `add` asks it, too
-        return OpenAIWriter(config.augment)
+        return OpenAIWriter(config.augment, **_ENDPOINT)
     return _rules(config.augment)
 
 

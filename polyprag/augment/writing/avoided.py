@@ -90,7 +90,9 @@ def _questions_in(file: Path) -> list[str]:
         raise ConfigError(f"augment.avoid: {file} can't be read: {error}") from error
     if file.suffix in (".csv", ".tsv"):
         rows: list[Any] = list(
-            csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix == ".tsv" else ",")
+            csv.DictReader(
+                io.StringIO(text.lstrip()), delimiter="\t" if file.suffix == ".tsv" else ","
+            )
         )
     elif file.suffix == ".txt":
         return [line for line in text.splitlines() if line.strip()]

@@ -23,6 +23,11 @@ _WRONG_PLACE = frozenset((401, 404, 405, 407, 501))  # of the key, the model or 
 _UNREACHABLE = frozenset(
     ("ConnectError", "UnsupportedProtocol", "InvalidURL", "LocalProtocolError")
 )
+_SETTINGS = (  # that a status speaks of
+    dict.fromkeys((401, 403, 407), "augment.api_key_env")
+    | dict.fromkeys((404, 405, 501), "augment.base_url and augment.model")
+    | dict.fromkeys((429, 503, 529), "augment.batch_size and augment.retry_s")
+)
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.S | re.I)
 _THINKING_PARTS = frozenset(("thinking", "reasoning", "redacted_thinking"))
 
@@ -72,6 +77,11 @@ class ReplyError(Exception):
         super().__init__(shortened(words))
         self.passes, self.is_setup, self.is_refusal = passes, is_setup, is_refusal
         self.retry_after_s, self.status = retry_after_s, status
+
+    def told(self) -> str:
+        """Returns the server's words, with the settings to look at where a status says which."""
+        settings = _SETTINGS.get(self.status, "augment.base_url" if self.is_setup else "")
+        return f"{self} (see {settings})" if settings else str(self)
 
 
 def shortened(words: str) -> str:
@@ -132,7 +142,7 @@ def error_of(error: openai.OpenAIError) -> ReplyError:
             status=status,
         )
     if isinstance(error, openai.APITimeoutError):
-        return ReplyError("no reply in time")
+        return ReplyError("no reply within augment.request_s")
     cause = error.__cause__ or error
     words = f"{error} {cause}" if cause is not error else str(error)
     is_unreachable = type(cause).__name__ in _UNREACHABLE

@@ -104,7 +104,8 @@ class Sieve:
         self._subjects = Subjects.of(self.passage)
         self._terms = frozenset(words_of().terms(told))
         self._numbers = frozenset(_numbers_of(told))
-        self._seen = {_key(self.passage.text)}
+        self._seen = {_key(each) for each in (self.passage.text, *self.rewrites)}
+        self._seen |= {_key(qa.question) for qa in self.qas}
         self._is_english = len(_ENGLISH & set(self.passage.text.lower().split())) >= _MOST_ELSEWHERE
 
     def add(self, proposed: Iterable[Proposed]) -> None:

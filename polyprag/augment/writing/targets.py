@@ -30,14 +30,14 @@ _DATE = re.compile(
     r"|\d{4}-\d\d-\d\d|\d{1,2}:\d\d(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?"
     r"|(?:1[0-9]|20)\d\d(?:[–-](?:1[0-9]|20)?\d\d)?(?![\d,.]*\d))"
 )
-_NUMBER_WORDS = (
+NUMBER_WORDS = (
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
     "|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred"
 )
 # With its currency before it, or its unit after it: a symbol, or a word or two that it counts.
 _NUMBER = re.compile(
-    rf"(?:[€$£¥] ?)?(?:\b\d[\d,.]*\d|\b\d|\b(?:{_NUMBER_WORDS})\b(?:[ -](?:{_NUMBER_WORDS})\b)*)"
-    r"(?: ?(?:[%‰°€$£¥]|°[CF])"
+    rf"(?:[€$£¥] ?)?(?:\b\d[\d,.]*\d|\b\d|\b(?:{NUMBER_WORDS})\b(?:[ -](?:{NUMBER_WORDS})\b)*)"
+    r"(?: ?(?:°[CF]|[%‰°€$£¥])"
     r"|(?: (?:per ?cent|million|billion|thousand|hundred))?"
     r"(?:[ -](?!(?:and|or|of|in|on|at|to|for|by|from|with|as|is|was|are|were|the|a|an|per|who|that"
     r"|which|but|has|have|had|than|after|before|if|when|until|while|its|their|it|they)\b)"

@@ -20,7 +20,7 @@ from polyprag.augment.writing.reading import (
 )
 from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig
-from sharding.corpus.passages import Passage
+from sharding.corpus.passages import Augmentation, Passage
 
 _TOKENS_AN_ITEM = 56  # of JSON, with a question, an answer and a sentence
 _MOST_AT_ONCE = 12  # questions of a request
@@ -31,7 +31,13 @@ class PassageWork:
     """Asks about a passage and sifts what comes."""
 
     def __init__(
-        self, passage: Passage, config: AugmentConfig, *, simple: bool, avoided: Avoided
+        self,
+        passage: Passage,
+        config: AugmentConfig,
+        *,
+        simple: bool,
+        avoided: Avoided,
+        before: Written | None = None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -40,9 +46,15 @@ class PassageWork:
             config: how much is wanted.
             simple: one question a request, as a small model can.
             avoided: questions that nothing may repeat.
+            before: what came of an earlier try, which failed in the midst.
         """
         self.passage, self._config, self._simple = passage, config, simple
         self._sieve = Sieve(passage, avoided)
+        if before is not None:
+            kept = before.augmentation
+            self._sieve = Sieve(
+                passage, avoided, list(kept.qas), list(kept.rewrites), list(before.dropped)
+            )
         self._asks: dict[str, Ask] = {}  # of single questions
 
     def question_requests(self) -> list[ModelRequest]:
@@ -104,6 +116,17 @@ class PassageWork:
             self._sieve.drop(INSTRUCTION if obeyed else MALFORMED, said)
             return obeyed
         return bool(proposed)
+
+    def cut_short(self, failure: str, *, asked: int) -> Written:
+        """Returns what came before a request failed; the next try goes on with that.
+
+        Args:
+            failure: why it failed.
+            asked: requests that were answered.
+        """
+        sieve = self._sieve
+        kept = Augmentation(tuple(sieve.rewrites), tuple(sieve.qas))
+        return Written(kept, tuple(sieve.dropped), failure, asked)
 
     def written(self, failure: str | None = None) -> Written:
         """Returns what is kept and what isn't."""

@@ -19,6 +19,8 @@ _DECLARED_WITHIN = 4096  # bytes; HTML says 1024
 # What pages declare by these names is read as the larger set by every browser.
 _LARGER = {"iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030"}
 _LOOKED_AT = 1 << 16
+_LATIN = 4  # ASCII letters to each of another alphabet, in languages with Latin letters
+_NOT_IN_CP1252 = b"\0\x81\x8d\x8f\x90\x9d"
 # What files in other encodings are in, mostly; a guess among all that there are says little.
 _LIKELY = ["cp1252", "cp1251", "koi8_r", "shift_jis", "gb18030", "big5", "euc_kr"]
 
@@ -69,9 +71,23 @@ def _declared(data: bytes) -> str | None:
 
 def _remedy(data: bytes, file: str) -> str:
     """Returns how to convert a file, naming the encoding that it looks like."""
+    encoding = _looks_like(data[:_LOOKED_AT])
+    looks = "ENCODING" if encoding is None else encoding.replace("_", "-").upper()
+    hint = "" if encoding is None else f"it may be {looks}: "
+    return f"{hint}convert it with `iconv -f {looks} -t UTF-8 {file} > NEW`"
+
+
+def _looks_like(data: bytes) -> str | None:
+    """Returns the encoding that bytes are likely in.
+
+    Where most words have ASCII letters alone, and the others a few more, the text is in Latin
+    letters: a guess from so few bytes takes it for Cyrillic otherwise.
+    """
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:_LOOKED_AT], cp_isolation=_LIKELY).best()
-    looks = best.encoding.replace("_", "-").upper() if best is not None else "ENCODING"
-    hint = "" if best is None else f"it may be {looks}: "
-    return f"{hint}convert it with `iconv -f {looks} -t UTF-8 {file} > NEW`"
+    letters = sum(byte < 128 and chr(byte).isalpha() for byte in data)
+    others = sum(byte >= 0xC0 for byte in data)
+    if letters >= _LATIN * others and data.translate(None, _NOT_IN_CP1252) == data:
+        return "cp1252"
+    best = from_bytes(data, cp_isolation=_LIKELY).best()
+    return None if best is None else best.encoding

@@ -54,6 +54,8 @@ class _Walk:
         self._header: list[str] = []
         self._cells: list[str] = []
         self._is_header = True
+        self._is_in_cell = False
+        self._around: list[tuple[list[str], list[str], list[str], bool]] = []  # open tables
 
     def step(self, element: Any, *, is_start: bool) -> Iterator[Heading | Block]:
         """Takes in an element's beginning with the text behind it, or its end with that."""
@@ -86,7 +88,16 @@ class _Walk:
             if not is_start:
                 self._cells.append("".join(self._text))
                 self._is_header = self._is_header and tag == "th"
+            self._is_in_cell = is_start
             self._text.clear()
+        elif tag == "table" and (self._is_in_cell if is_start else self._around):
+            if is_start:  # a table in a cell; its rows come before the one that it is in
+                self._around.append((self._text, self._cells, self._header, self._is_header))
+                self._text, self._cells, self._header, self._is_header = [], [], [], True
+            else:
+                self._text, self._cells, self._header, self._is_header = self._around.pop()
+                self._text.append(" ")
+            self._is_in_cell = not is_start
         elif tag == "tr" and not is_start:
             if self._is_header and not self._header:
                 self._header = self._cells
@@ -94,6 +105,8 @@ class _Walk:
                 yield Block("row", text, self._line)
             self._cells, self._is_header = [], True
             self._text.clear()
+        elif self._is_in_cell and (_APART.fullmatch(tag) or tag in _HEADINGS):
+            self._text.append(" ")  # paragraphs of a cell are parts of its text
         elif _APART.fullmatch(tag) or tag in _HEADINGS:
             if not self._cells:
                 yield from self.ended()

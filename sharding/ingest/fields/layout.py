@@ -37,6 +37,7 @@ class Layout:
         text: of the text, or of the passages where a row has several.
         is_several: whether it has.
         is_titled: whether a text's first line is the title.
+        may_have_title: whether a row may have a title although the first ones have none.
     """
 
     id: str | None = "id"
@@ -44,6 +45,7 @@ class Layout:
     text: str = "text"
     is_several: bool = False
     is_titled: bool = False
+    may_have_title: bool = False
 
     def names(self) -> list[str]:
         """Returns the names of the fields to read."""
@@ -95,12 +97,15 @@ def _recognised(columns: _Columns, fields: FieldMap) -> Layout | None:
     title = given.get("title")
     if title is None and fields.title is not None:
         title = _title(others)
+    may_have_title = title is None and fields.title is not None
+    is_titled = may_have_title and _is_titled(text, columns[text])
     return Layout(
         given.get("id") or (None if is_others else _id(others)),
         title,
         text,
         is_several,
-        title is None and fields.title is not None and _is_titled(text, columns[text]),
+        is_titled,
+        may_have_title and not is_titled and not is_several,
     )
 
 
@@ -148,7 +153,8 @@ def _title(columns: _Columns) -> str | None:
     for name in known:
         if any(type(value) is str for value in columns[name]):
             return name
-    return next((name for name in known if name == "title"), None)
+    unfilled = (n for n in known if n == "title" or all(value is None for value in columns[n]))
+    return next(unfilled, None)
 
 
 def _is_titled(text: str, values: list[Any]) -> bool:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from sharding.ingest.fields.layout import Layout
+from sharding.ingest.fields.layout import SAMPLE_ROWS, Layout
+from sharding.ingest.fields.names import IDS, QUESTIONS, TITLES, known_as, plain
 from sharding.ingest.fields.values import joined, several_in, without_title_line
 
 _ID_BYTES = 12
@@ -46,8 +47,16 @@ def passages_of(values: Mapping[str, Any], layout: Layout) -> "list[RowPassage] 
             return RowFault("missing field", f"{name} is not there (the fields are {names})")
     if layout.is_several:
         return _several(values, layout)
+    if layout.id is None and (late := _id_in(values, layout)):
+        return RowFault(
+            "id in some rows only",
+            f"it has the id {late}={values[late]!r}, and the first {SAMPLE_ROWS} rows have none, "
+            "for which ids are made",
+        )
     key = None if layout.id is None else values[layout.id]
     title = None if layout.title is None else values.get(layout.title)
+    if layout.may_have_title:
+        title = _title_in(values, layout)
     text = values[layout.text]
     if isinstance(text, list):
         text = _joined(text, layout.text, title)
@@ -55,6 +64,20 @@ def passages_of(values: Mapping[str, Any], layout: Layout) -> "list[RowPassage] 
         title, text = without_title_line(text)
     found = _checked(key, title, text, layout)
     return found if isinstance(found, RowFault) else [found]
+
+
+def _id_in(values: Mapping[str, Any], layout: Layout) -> str | None:
+    """Returns the name of a row's id where the first rows have none."""
+    if plain(layout.text) == "context" and known_as(QUESTIONS, values):
+        return None  # it is the question's
+    known = (name for name in known_as(IDS, values) if name != layout.title)
+    return next((name for name in known if type(values[name]) in (str, int)), None)
+
+
+def _title_in(values: Mapping[str, Any], layout: Layout) -> Any:
+    """Returns a row's title where the first rows have none."""
+    known = (name for name in known_as(TITLES, values) if name not in (layout.id, layout.text))
+    return next((values[name] for name in known if type(values[name]) is str), None)
 
 
 def _several(values: Mapping[str, Any], layout: Layout) -> list[RowPassage] | RowFault:

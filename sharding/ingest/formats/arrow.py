@@ -18,7 +18,7 @@ from sharding.ingest.formats.arrow_columns import (
     sampled_columns,
 )
 from sharding.ingest.rows import BadRow, ParsedRows, by_column
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 from sharding.storage.files import open_url
 
 _BATCH_ROWS = 4096

@@ -18,7 +18,7 @@ from sharding.ingest.fields.layout import SAMPLE_ROWS, Layout, Unrecognised, rec
 from sharding.ingest.formats import line_blocks
 from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, unrecognised
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 
 MAX_JSON_BYTES = 1 << 30
 _HEAD_BYTES = 1 << 20

@@ -1,16 +1,27 @@
 """Parse a block of JSON lines: a fast road for blocks without a fault, a careful one for others."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from sharding.ingest.fields.layout import Layout, Unrecognised
+from sharding.ingest.fields.names import IDS, TITLES
 from sharding.ingest.formats import line_blocks
 from sharding.ingest.formats.line_blocks import LineBlock
 from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8, by_column, unrecognised
+
+
+def _named(names: Iterable[str]) -> re.Pattern[bytes]:
+    """Returns a pattern of a field with one of the names, as `known_as` compares them."""
+    spelled = "|".join(name.replace("_", "[ _-]") for name in names)
+    return re.compile(rf'"\s*(?:{spelled})\s*"\s*:'.encode(), re.IGNORECASE)
+
+
+_TITLE, _ID = _named(TITLES), _named(IDS)
 
 
 def parse_jsonl(block: LineBlock) -> ParsedRows:
@@ -45,6 +56,8 @@ def _fast(block: LineBlock, layout: Layout) -> ParsedRows | None:
         lines.pop()
     if max(map(len, lines), default=0) >= line_blocks.MAX_LINE_BYTES:
         return None
+    if _may_have_more(block.data, layout):
+        return None
     try:
         block.data.decode()  # msgspec skips over unknown fields without a look at their bytes
         rows = list(map(_decoder(layout).decode, lines))
@@ -56,6 +69,13 @@ def _fast(block: LineBlock, layout: Layout) -> ParsedRows | None:
     titles = None if layout.title is None else [row.title or "" for row in rows]
     texts = [row.text for row in rows]
     return by_column(keys, titles, texts, layout, list(range(1, len(rows) + 1)), len(lines))
+
+
+def _may_have_more(data: bytes, layout: Layout) -> bool:
+    """Tells whether rows may have a title or an id although the file's first ones have none."""
+    return (layout.may_have_title and _TITLE.search(data) is not None) or (
+        layout.id is None and _ID.search(data) is not None
+    )
 
 
 def _careful(block: LineBlock, layout: Layout) -> ParsedRows:

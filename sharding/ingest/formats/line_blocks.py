@@ -20,7 +20,7 @@ from sharding.ingest.fields.heads import (
 )
 from sharding.ingest.fields.layout import Layout, Unrecognised
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 
 MAX_LINE_BYTES = 16 << 20
 _LINES_TRIED = 100

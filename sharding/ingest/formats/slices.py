@@ -6,7 +6,7 @@ from typing import Any
 
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.rows import ParsedRows
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 
 
 def slices_of(

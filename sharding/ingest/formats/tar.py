@@ -19,7 +19,7 @@ from sharding.ingest.fields.layout import Layout, Unrecognised, recognise
 from sharding.ingest.fields.names import IDS, known_as
 from sharding.ingest.rows import BadRow, ParsedRows, bad_utf8
 from sharding.ingest.source_bytes import SourceBytes
-from sharding.ingest.sources import SourceFile
+from sharding.ingest.source_file import SourceFile
 
 MAX_SOURCE_MEMBER_BYTES = 16 << 20  # as of a line
 _READ = ("json", "txt", "title")

@@ -53,8 +53,7 @@ def test_a_city_is_in_no_adjective() -> None:
                 "born_place": "Hanford, California",
                 "born_date": "April 14, 1973",
                 "nationality": "American",
-                "occupation": "amputee",
-                "occupations": "amputee and Paralympic archer",
+                "occupation": "Paralympic archer",
             },
         ),
         (
@@ -194,3 +193,48 @@ def test_any_text_and_title_are_read_without_failing(text: str, title: str) -> N
 
 def test_a_text_all_in_brackets_has_no_lead_and_no_facts() -> None:
     assert extract_facts(Passage(id=0, key="k", title="T", text="(see the list.)")) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [
+        ("Tray", "Tray is a turned over lid with a red mark. It was made by a man who is a baker."),
+        ("Switch", "The switch is a lever, which the keeper holds. He was born in Oslo."),
+        ("Archive", "Archive is a folder. Its keeper, who was appointed in May, is Ann Lee."),
+        ("Lumet", "Lumet is a portable speaker and a text editor."),
+        ("Rota", "Rota is a checklist and a planner."),
+    ],
+)
+def test_things_have_no_profession_and_no_birthplace(title: str, text: str) -> None:
+    assert not facts_of(title, text).keys() & {"occupation", "occupations", "born_place"}
+
+
+@pytest.mark.parametrize(
+    ("text", "job"),
+    [
+        ("Ada Lund was a chemist and one of the founders.", "chemist"),
+        ("Ada Lund is an immigrant, farmer and politician.", "farmer"),
+        ("Ada Lund was an umbrella maker. She died in 1999.", "umbrella maker"),
+        ("Ada Lund is a spokeswoman noted for her speeches.", "spokeswoman"),
+        ("Ada Lund (born 1950) is a popular Soviet and Russian actress.", "Russian actress"),
+    ],
+)
+def test_a_profession_is_one(text: str, job: str) -> None:
+    assert facts_of("Ada Lund", text)["occupation"] == job
+
+
+def test_what_is_said_of_another_subject_is_no_lead_fact() -> None:
+    text = "Kite is a club. Aurora Bikes was founded in 1990. Its owner was born in Bergen."
+    assert facts_of("Kite", text) == {"description": "club"}
+    text = "Ada Lund is a painter. Her father was born in Bergen. Bob Ray studied at Oxford."
+    assert facts_of("Ada Lund", text) == {"occupation": "painter"}
+    text = (
+        "Ada Lund is a painter. Of noted parents, Lund was born in Bergen. She studied at Oxford."
+    )
+    assert facts_of("Ada Lund", text) == {
+        "occupation": "painter",
+        "born_place": "Bergen",
+        "studied": "Oxford",
+    }
+    text = "Athens is a city. In 1900 it grew. Athens was founded in 1856."
+    assert facts_of("Athens, Texas", text)["founded"] == "1856"

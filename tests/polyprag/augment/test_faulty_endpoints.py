@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from polyprag.augment.corpus import OpenPassagesError, augment_corpus
 from polyprag.augment.openai import OpenAIWriter
 from polyprag.augment.prompt import EMPTY
 from polyprag.augment.written import Written
-from polyprag.config import AugmentConfig
+from polyprag.config import AugmentConfig, Config
 from polyprag.endpoint import EndpointError
-from sharding.corpus.passages import QA, Passage
+from sharding.corpus.passages import QA, Augmentation, Passage
+from sharding.corpus.reader import Corpus
+from sharding.ingest.prepare import prepare
 
 CITIES = ("Oslo", "Lima", "Cairo", "Kyoto", "Quito", "Turin")
 PASSAGES = [
@@ -160,7 +164,7 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "no_items": (said('{"qas": []}'), "nothing of what was asked for"),
     "429": (
         Answer({"error": {"message": "slow down"}}, 429, headers={"retry-after-ms": "1"}),
-        "HTTP 429: slow down",
+        "HTTP 429: slow down (see augment.batch_size and augment.retry_s)",
     ),
     "503": (Answer("upstream connect error", 503, "text/plain"), "HTTP 503: upstream connect"),
     "503_html": (Answer("<html><h1>Bad gateway</h1>", 502, "text/html"), "HTTP 502: Bad gateway"),
@@ -168,11 +172,17 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "500_empty": (Answer("", 500), "HTTP 500: Internal Server Error"),
     "403": (Answer({"error": {"message": "moderated"}}, 403), "HTTP 403: moderated"),
     "400": (Answer({"error": {"message": "content policy"}}, 400), "HTTP 400: content policy"),
-    "401": (Answer({"error": {"message": "key revoked"}}, 401), "HTTP 401: key revoked"),
-    "404": (Answer({"error": {"message": "no model m"}}, 404), "HTTP 404: no model m"),
+    "401": (
+        Answer({"error": {"message": "key revoked"}}, 401),
+        "HTTP 401: key revoked",
+    ),
+    "404": (
+        Answer({"error": {"message": "no model m"}}, 404),
+        "HTTP 404: no model m",
+    ),
     "501": (Answer("Unsupported method", 501, "text/plain"), "HTTP 501"),
     "cut": (Answer('{"choices": [', cut=True), "RemoteProtocolError"),
-    "silent": (Answer("{}", pause_s=0.6), "no reply in time"),
+    "silent": (Answer("{}", pause_s=0.6), "no reply within augment.request_s"),
 }
 
 
@@ -235,7 +245,9 @@ def test_the_wait_that_a_server_asks_for_is_kept_and_bounded(server: Server) -> 
     hour = Answer({"error": "quota"}, 429, headers={"Retry-After": "3600"})
     server.reply = lambda number, before: hour
     (one,) = written_by(OpenAIWriter(config(server)), PASSAGES[:1])
-    assert one.failure == "HTTP 429 (asks to wait 3600 s): quota"
+    assert one.failure == (
+        "HTTP 429 (asks to wait 3600 s): quota (see augment.batch_size and augment.retry_s)"
+    )
     assert len(server.requests) == 1
 
 
@@ -260,6 +272,17 @@ def test_content_in_parts_and_after_thinking_is_read(server: Server) -> None:
     assert len(server.requests) == 6
 
 
+@pytest.mark.parametrize(
+    ("fault", "settings"),
+    [("401", "augment.api_key_env"), ("404", "augment.base_url and augment.model")],
+)
+def test_a_failure_names_the_settings_to_look_at(server: Server, fault: str, settings: str) -> None:
+    answer, words = FAULTS[fault]
+    server.reply = lambda number, before: answer if number == 1 else good(number)
+    written = written_by(OpenAIWriter(config(server, batch_size=1)), PASSAGES[:2])
+    assert written[1].failure == f"{words} (see {settings})"
+
+
 def test_after_failures_in_a_row_nothing_more_is_asked(server: Server) -> None:
     down = Answer("no healthy upstream", 503, "text/plain")
     server.reply = lambda number, before: good(number) if number == 0 else down
@@ -269,7 +292,7 @@ def test_after_failures_in_a_row_nothing_more_is_asked(server: Server) -> None:
     assert [each.failure is None for each in written] == [True] + [False] * 5
     assert written[5].failure == (
         "not asked: the endpoint failed 2 times in a row, at last with HTTP 503: no healthy "
-        "upstream"
+        "upstream (see augment.batch_size and augment.retry_s)"
     )
     assert all(each.failure for each in written_by(writer, PASSAGES[3:]))  # the next partition
     assert len(server.requests) == 3
@@ -340,3 +363,104 @@ def test_what_came_before_a_failure_is_in_what_is_written(server: Server) -> Non
     (one,) = written_by(OpenAIWriter(config(server, num_rewrites=1)), PASSAGES[:1])
     assert one.failure == "HTTP 500: down"
     assert [qa.answer for qa in one.augmentation.qas] == ["Oslo"]
+
+
+REFUSED = Answer({"error": {"message": "no GPU left"}}, 400)
+REWRITE = "The birthplace of Ada{} was the city of {}, where she was born."
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    source = tmp_path / "passages.jsonl"
+    lines = [{"id": p.key, "title": p.title, "text": p.text} for p in PASSAGES[:3]]
+    source.write_text("\n".join(map(json.dumps, lines)))
+    prepare([str(source)], tmp_path / "run" / "corpus", partition_size=8)
+    return tmp_path / "run"
+
+
+def is_rewrite(body: dict[str, Any]) -> bool:
+    return "JSON object" not in body["messages"][0]["content"]
+
+
+def answers(server: Server, *, refused: set[int], rewrites_refused: set[int]) -> None:
+    """Makes the server answer questions and rewrites, but for those of some passages."""
+
+    def reply(number: int, before: int) -> Answer:
+        body = server.requests[-1][2]
+        if number in (rewrites_refused if is_rewrite(body) else refused):
+            return REFUSED
+        city = PASSAGES[number].text.split()[-1].rstrip(".")
+        return said(REWRITE.format(number, city)) if is_rewrite(body) else good(number)
+
+    server.reply = reply
+
+
+def augmentations(run: Path) -> list[Augmentation | None]:
+    return [record.augmentation for record in Corpus.open(run / "corpus").iterate()]
+
+
+def test_only_what_is_missing_is_asked_for_again(server: Server, run: Path) -> None:
+    settings = Config(augment=config(server, num_rewrites=1))
+    answers(server, refused={2}, rewrites_refused={1})
+    with pytest.raises(OpenPassagesError, match="2 of 3 passages are open"):
+        augment_corpus(run, settings)
+    assert [each is None for each in augmentations(run)] == [False, True, True]
+    server.requests.clear()
+    answers(server, refused=set(), rewrites_refused=set())
+    augment_corpus(run, settings)
+    asked = sorted((number, is_rewrite(body)) for number, _, body in server.requests)
+    assert asked == [(1, True), (2, False), (2, True)]
+    found = augmentations(run)
+    assert all(each and len(each.qas) == len(each.rewrites) == 1 for each in found)
+    again = augment_corpus(run, settings)  # nothing waits any more
+    assert again.augmentation is not None and len(server.requests) == 3
+
+
+def test_passages_that_are_refused_again_are_open_and_no_wrong_setup(
+    server: Server, run: Path
+) -> None:
+    settings = Config(augment=config(server))
+    answers(server, refused={1, 2}, rewrites_refused=set())
+    for _ in range(2):  # the second command hears refusals alone
+        with pytest.raises(OpenPassagesError, match=r"2 of 3 .* no GPU left") as raised:
+            augment_corpus(run, settings)
+        assert raised.value.exit_status == 75
+
+
+def test_a_key_that_is_wrong_later_is_told_unless_it_is_let_go(server: Server, run: Path) -> None:
+    settings = Config(augment=config(server))
+    answers(server, refused={1}, rewrites_refused=set())
+    with pytest.raises(OpenPassagesError):
+        augment_corpus(run, settings)
+    server.reply = lambda number, before: Answer({"error": {"message": "bad key"}}, 401)
+    with pytest.raises(EndpointError, match="bad key"):
+        augment_corpus(run, settings)
+    with pytest.raises(OpenPassagesError, match="bad key"):
+        augment_corpus(run, settings, lets_go=True)
+
+
+def test_all_partitions_are_written_where_an_outage_is_let_go(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyprag.augment.corpus._OUTAGE", 1)
+    source = tmp_path / "passages.jsonl"
+    lines = [{"id": p.key, "title": p.title, "text": p.text} for p in PASSAGES[:3]]
+    source.write_text("\n".join(map(json.dumps, lines)))
+    prepare([str(source)], tmp_path / "run" / "corpus", partition_size=1)
+    server.reply = lambda number, before: Answer({"error": {"message": "bad key"}}, 401)
+    with pytest.raises(OpenPassagesError):
+        augment_corpus(tmp_path / "run", Config(augment=config(server)), lets_go=True)
+    partitions = Corpus.open(tmp_path / "run" / "corpus").manifest.partitions
+    assert [part.augmented for part in partitions] == [True] * 3
+
+
+def test_a_failure_in_the_midst_says_how_far_it_came(server: Server) -> None:
+    answers(server, refused=set(), rewrites_refused={0})
+    settings = config(server, num_rewrites=1)
+    ((_, one),) = OpenAIWriter(settings)(PASSAGES[:1])
+    assert (one.asked, len(one.augmentation.qas)) == (1, 1) and one.failure
+    server.requests.clear()
+    answers(server, refused=set(), rewrites_refused=set())
+    ((_, whole),) = OpenAIWriter(settings)(PASSAGES[:1], {0: one})
+    assert [is_rewrite(body) for _, _, body in server.requests] == [True]
+    assert whole.failure is None and whole.augmentation.qas == one.augmentation.qas

@@ -24,15 +24,58 @@ def test_same_passage_and_seed_give_the_same_augmentation() -> None:
 
 
 def test_each_fact_is_asked_once_before_any_is_asked_twice() -> None:
-    qas = augment(PASSAGE, num_qas=8).qas
+    qas = augment(PASSAGE, num_qas=9).qas
     answers = [qa.answer for qa in qas]
     assert sorted(answers[:4]) == ["American", "April 14, 1973", "Hanford, California", "archer"]
-    assert sorted(answers[4:]) == sorted(answers[:4])
-    assert len({qa.question for qa in qas}) == 8
+    assert sorted(answers[4:]) == sorted([*answers[:4], "an American archer"])  # the sentence's own
+    assert len({qa.question for qa in qas}) == 9
     for qa in qas:
         assert "Jeff Fabry" in qa.question
         assert "(archer)" not in qa.question
         assert qa.answer in qa.full_answer
+
+
+def test_no_lead_fact_is_asked_for_thrice_before_every_sentence_is_once() -> None:
+    text = " ".join([PASSAGE.text, "Fabry trains in Lemoore on Mondays.",
+        "The club has 40 members in Lemoore.", "The trip takes two weeks."])  # fmt: skip
+    qas = augment(Passage(0, "k", PASSAGE.title, text), num_qas=100).qas
+    prose = ["Fabry trains in Lemoore on Mondays.", "The trip takes two weeks."]
+    lead = ["American", "April 14, 1973", "Hanford, California", "archer"]
+    first = {sentence: [qa.full_answer for qa in qas].index(sentence) for sentence in prose}
+    for fact in lead:
+        asked = [at for at, qa in enumerate(qas) if qa.answer == fact]
+        assert asked[0] < 4  # before any sentence
+        assert asked[2] > max(first.values())
+    assert max(first.values()) < 4 + 2 * len(prose) + 2
+    assert [qa.answer for qa in qas].count("Mondays") > 1  # further wordings, after all that
+
+
+def test_a_question_has_one_answer() -> None:
+    text = "The kite costs 5 EUR. The kite costs 9 EUR. Kite is a club. Kite is a shop in Oslo."
+    qas = augment(Passage(0, "k", "Kite", f"Kite is a toy in Bergen. {text}"), num_qas=100).qas
+    questions = [qa.question.casefold() for qa in qas]
+    assert len(questions) == len(set(questions)) > 3
+    prices = {qa.answer for qa in qas if "cost" in qa.question or "price" in qa.question}
+    assert prices == {"5 EUR"}
+
+
+@pytest.mark.parametrize(
+    ("described", "stated"),
+    [
+        ("umbrella stand", "an umbrella stand"),
+        ("one-way street", "a one-way street"),
+        ("European road", "a European road"),
+        ("university town", "a university town"),
+        ("hourly bus", "an hourly bus"),
+        ("useful tool", "a useful tool"),
+        ("LED lamp", "an LED lamp"),
+        ("NATO base", "a NATO base"),
+    ],
+)
+def test_a_and_an_are_as_spoken(described: str, stated: str) -> None:
+    passage = Passage(0, "k", "Kite", f"Kite is a {described}.")
+    rewrites = augment(passage, num_rewrites=5).rewrites
+    assert all(stated in rewrite for rewrite in rewrites) and rewrites
 
 
 def test_numbers_of_rewrites_and_questions_are_kept() -> None:
@@ -56,7 +99,7 @@ def test_a_passage_without_facts_gets_nothing() -> None:
 def test_what_is_left_of_the_questions_goes_to_what_the_text_says() -> None:
     text = PASSAGE.text + " Fabry trains in Lemoore on Mondays."
     passage = Passage(id=0, key="k", title=PASSAGE.title, text=text)
-    assert augment(passage, num_qas=6) == augment(PASSAGE_OF_SAME_KEY, num_qas=6)
+    assert augment(passage, num_qas=4) == augment(PASSAGE_OF_SAME_KEY, num_qas=4)
     more = [qa for qa in augment(passage, num_qas=100).qas if qa.answer == "Mondays"]
     assert "When does Jeff Fabry train in Lemoore?" in [qa.question for qa in more]
     assert all(qa.full_answer == "Fabry trains in Lemoore on Mondays." for qa in more)

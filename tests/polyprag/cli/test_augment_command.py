@@ -117,6 +117,38 @@ def test_own_pairs_stand_beside_what_is_written(
     ]
 
 
+def test_own_pairs_of_open_passages_come_with_what_is_written_later(
+    run: Path, tmp_path: Path, failing: set[str]
+) -> None:
+    failing |= {"battery"}
+    pairs = table(tmp_path / "own.csv", OWN)
+    assert polyprag("augment", run, "--qa", pairs, *MODEL).exit_code == 75
+    assert qas_of(run)[0] == ()
+    failing.clear()
+    assert polyprag("augment", run, *MODEL).exit_code == 0
+    assert qas_of(run)[:2] == [
+        ("How long does it last?", "What about the battery?"),
+        ("What must I keep?", "What about the warranty?"),
+    ]
+
+
+def test_own_pairs_stay_where_all_is_written_again_and_go_with_their_passage(
+    run: Path, tmp_path: Path, failing: set[str]
+) -> None:
+    pairs = table(tmp_path / "own.csv", OWN)
+    assert polyprag("augment", run, "--qa", pairs, *MODEL).exit_code == 0
+    before = qas_of(run)
+    again = polyprag("augment", run, "--overwrite", *MODEL)
+    assert again.exit_code == 0, again.output
+    assert "note: 2 own pairs that RUN was given before join" in again.stderr
+    assert qas_of(run) == before
+    kept = run / "augment" / "own-pairs.json"
+    assert "What must I keep?" in kept.read_text()
+    assert polyprag("remove", run, "--ids", "1").exit_code == 0
+    assert "What must I keep?" not in kept.read_text()
+    assert "How long does it last?" in kept.read_text()
+
+
 def test_pairs_that_are_all_of_other_passages_are_refused(run: Path, tmp_path: Path) -> None:
     pairs = table(tmp_path / "own.csv", OWN[2:])
     result = polyprag("augment", run, "--qa", pairs)

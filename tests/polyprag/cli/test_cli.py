@@ -250,7 +250,7 @@ def test_encode_hands_the_merged_config_to_the_cluster(
 ) -> None:
     called: dict[str, Any] = {}
     job = types.ModuleType("cluster.ray.driver")
-    job.encode = lambda run, config, lease: called.update(  # type: ignore[attr-defined]
+    job.encode = lambda run, config, lease, before_saving: called.update(  # type: ignore[attr-defined]
         run=run, config=config, lease=lease
     )
     (tmp_path / "corpus").mkdir()

@@ -105,3 +105,28 @@ def test_add_by_the_command_says_how_old_passages_go(tmp_path: Path) -> None:
     assert removed.exit_code == 0, removed.output
     result = CliRunner().invoke(main, ["add", run, str(folder)])
     assert "polyprag remove" not in result.output
+
+
+def test_documents_that_are_left_out_are_named(tmp_path: Path) -> None:
+    """Two of one group and one of another file name, among good ones."""
+    bad: dict[str, str | bytes] = {"b.txt": b"Gr\xf6\xdfe", "c/d.txt": b"a\0b", "e.md": "# Title"}
+    folder = write(tmp_path / "docs", {"a.md": f"# A\n\n{words(60)}", "z.md": "Good."} | bad)
+    run = str(tmp_path / "run")
+    assert CliRunner().invoke(main, ["prepare", run, str(folder)]).exit_code == 2
+    result = CliRunner().invoke(main, ["prepare", run, str(folder), "--on-error", "skip"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert "skipped 2 documents: not UTF-8" in lines
+    assert "skipped 1 documents: document without a text" in lines
+    told = [line for line in lines if line.startswith(f"  {folder}")]
+    assert [line.split(": ")[:2] for line in told] == [
+        [f"  {folder}/b.txt", "not UTF-8"],
+        [f"  {folder}/c/d.txt", "not UTF-8"],
+        [f"  {folder}/e.md", "document without a text"],
+    ]
+    # What another document has no more is noticed all the same.
+    write(folder, {"a.md": f"# A\n\n{words(61)}", "z.md": "", "f.txt": b"\xff"})
+    added = CliRunner().invoke(main, ["add", run, str(folder), "--on-error", "skip"])
+    assert added.exit_code == 0, added.output
+    assert f"  {folder}/f.txt: not UTF-8" in added.output
+    assert f"polyprag remove {run} --ids 0,1" in added.output

@@ -302,6 +302,22 @@ def test_settings_are_layered_and_what_changes_is_told(run: Path, tmp_path: Path
     assert (saved.train.epochs, saved.index.bm25_k1, saved.index.bm25_b) == (7, 1.1, 0.7)
 
 
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        ("augment", "augment.num_qas=30"),  # the passages were trained with others
+        ("encode", "train.experts_lr=0"),
+        ("train-more", "train.experts_lr=0"),
+    ],
+)
+def test_settings_of_a_refused_command_are_not_told(run: Path, command: str, setting: str) -> None:
+    before = (run / "config.yaml").read_bytes()
+    refused = polyprag(command, run, setting)
+    assert refused.exit_code == 2, refused.output
+    assert " -> " not in refused.stderr
+    assert (run / "config.yaml").read_bytes() == before
+
+
 def test_a_job_is_told_what_its_submitter_trusts(
     run: Path, as_another_user: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

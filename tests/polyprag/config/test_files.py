@@ -45,6 +45,23 @@ def test_later_files_and_then_overrides_win(tmp_path: Path) -> None:
     assert (config.train.rows_lr, config.data.lanes) == (0.5, 6)
 
 
+def test_a_budget_and_its_parts_count_as_they_are_given_last(tmp_path: Path) -> None:
+    def wanted(*overrides: str, config: str = "llama-3.2-1b") -> tuple[int, int]:
+        found = load_config([config], overrides, tmp_path).augment
+        return found.wanted_qas, found.wanted_rewrites
+
+    assert wanted() == (3, 1)
+    assert wanted("augment.budget=20") == (18, 2)
+    assert wanted("augment.budget=20", "augment.num_qas=5") == (5, 2)
+    assert wanted("augment.budget=20", config="quickstart") == (18, 2)
+    assert wanted("augment.num_qas=5") == (5, 1)
+    save_config(load_config([], ["augment.num_qas=3", "augment.num_rewrites=1"]), tmp_path)
+    assert load_config([], ["augment.budget=20"], tmp_path).augment.wanted_qas == 18
+    assert load_config([], ["train.epochs=2"], tmp_path).augment.wanted_qas == 3
+    (tmp_path / "own.yaml").write_text("augment:\n  budget: 10\n  num_qas: 4\n")
+    assert wanted(config=str(tmp_path / "own.yaml")) == (4, 1)
+
+
 def test_config_files_are_laid_over_the_saved_config(tmp_path: Path) -> None:
     save_config(load_config(overrides=["train.epochs=7"]), tmp_path)
     assert load_config(run_dir=tmp_path).train.epochs == 7

@@ -22,6 +22,15 @@ def _file(tmp_path: Path, *lines: object) -> Path:
     return path
 
 
+def test_the_docs_show_a_file_that_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.partition("## Question files")[2]
+    shown = section.partition("```json\n")[2].partition("```")[0]
+    first, second = read_questions(_file(tmp_path, shown.strip().encode()))
+    assert (first.answers, first.passages) == (("37 hours", "37 h"), ())
+    assert (second.gold[0].title, dict(second.extra)) == ("Shops", {"kind": "name"})
+
+
 def test_all_fields_are_kept(tmp_path: Path) -> None:
     passages = [
         {"title": "Émile", "text": "Born in Paris.", "is_supporting": True},

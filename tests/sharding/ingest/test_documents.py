@@ -147,9 +147,14 @@ def test_a_document_that_cannot_be_read_stops_or_is_counted(tmp_path: Path, name
     with pytest.raises(CorpusError, match=message):
         prepare([str(folder)], tmp_path / "corpus", partition_size=8)
     assert not (tmp_path / "corpus" / "manifest.json").exists()
-    manifest = prepare([str(folder)], tmp_path / "corpus", partition_size=8, on_error="skip")
+    unread: dict[str, str] = {}
+    manifest = prepare(
+        [str(folder)], tmp_path / "corpus", partition_size=8, on_error="skip", unread=unread
+    )
     assert manifest.num_passages == 2
     assert sum(manifest.skipped.values()) == 1
+    assert list(unread) == [str(folder / name)]
+    assert manifest.skipped == {unread[str(folder / name)].partition(": ")[0]: 1}
     assert all(len(sha256) == 64 for sha256 in manifest.source_sha256)
 
 

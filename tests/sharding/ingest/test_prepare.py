@@ -22,6 +22,7 @@ from sharding.corpus.passages import to_json
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
 from sharding.ingest import pack, parse_task
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.prepare import prepare
 from sharding.ingest.splits import save_split
 from sharding.shown_progress import Advance
@@ -291,6 +292,7 @@ def test_shards_hold_records_as_to_json_writes_them(tmp_path: Path, source: str)
 
 SCRIPT = """
 import sys
+from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.prepare import prepare
 from sharding.task_pool import ProcessPool
 
@@ -427,3 +429,30 @@ def test_a_corpus_can_lie_in_any_file_system(source: str, tmp_path: Path) -> Non
     assert CorpusManifest.load(url) == manifest == prepare([source], url, partition_size=4)
     assert Corpus.open(url).records(manifest.partitions[0])[0].passage.key == "k0"
     assert set(list_names(url)) - {"work"} == files_of(manifest)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json"])
+def test_a_title_behind_the_first_rows_is_used(tmp_path: Path, ending: str) -> None:
+    rows: list[dict[str, object]] = [{"id": n, "text": f"Text {n}."} for n in range(150)]
+    rows[120]["title"], rows[130]["Page Title"], rows[140]["headline"] = "One", "Two", 3
+    path = tmp_path / f"a{ending}"
+    lines = "\n".join(map(json.dumps, rows))
+    path.write_text(lines if ending == ".jsonl" else f"[{','.join(lines.splitlines())}]")
+    prepare([str(path)], tmp_path / "corpus", partition_size=200)
+    titles = {r.passage.key: r.passage.title for r in Corpus.open(tmp_path / "corpus").iterate()}
+    assert {key: title for key, title in titles.items() if title} == {"120": "One", "130": "Two"}
+    prepare([str(path)], tmp_path / "none", partition_size=200, fields=FieldMap(title=None))
+    assert {r.passage.title for r in Corpus.open(tmp_path / "none").iterate()} == {""}
+
+
+def test_an_id_behind_the_first_rows_is_told_with_its_row(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"text": f"Text {n}.", "n": n} for n in range(150)]
+    rows[120]["_id"] = "x7"
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(CorpusError, match=r"a.jsonl:121: id in some .* _id='x7'.*--map id=NAME"):
+        prepare([str(path)], tmp_path / "corpus", partition_size=200)
+    kept = prepare([str(path)], tmp_path / "corpus", partition_size=200, on_error="skip")
+    assert (kept.num_passages, kept.skipped) == (149, {"id in some rows only": 1})
+    fields = FieldMap(id="n")
+    assert prepare([str(path)], tmp_path / "n", partition_size=200, fields=fields).num_passages

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sharding.errors import CorpusError
-from sharding.ingest.sources import SourceFile, expand
+from sharding.ingest.source_file import SourceFile
+from sharding.ingest.sources import expand
 
 
 def touch(directory: Path, *names: str) -> None:
@@ -86,7 +87,7 @@ def test_files_without_a_suffix_are_looked_into(tmp_path: Path) -> None:
     (tmp_path / "d" / ".lines").write_bytes(line)
     tables = ["msmarco_00.gz", "msmarco_01"]
     assert names(tmp_path / "d" / "ms*") == tables
-    assert names(tmp_path / "d") == ["lines.txt", *tables, "notes.txt"]
+    assert names(tmp_path / "d") == ["a.jsonl", "lines.txt", *tables, "notes.txt"]
 
 
 def test_all_datasets_that_were_saved_as_one_are_read_in_their_order(tmp_path: Path) -> None:

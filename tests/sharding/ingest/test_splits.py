@@ -10,6 +10,7 @@ SPLIT = Split(
     skipped={"bad JSON": 1},
     open_at=7,
     has_made_ids=True,
+    unread=((2, "not UTF-8: byte 2"),),
     columns={
         "lengths": np.array([2, 3], np.uint32),
         "lines": np.array([1, 3], np.uint32),
@@ -26,7 +27,7 @@ def test_a_split_is_read_back_only_for_its_key(tmp_path: Path) -> None:
     found = load_split(url, key="k")
     assert found is not None
     assert (found.num_lines, found.skipped, found.open_at) == (3, {"bad JSON": 1}, 7)
-    assert found.has_made_ids
+    assert found.has_made_ids and found.unread == ((2, "not UTF-8: byte 2"),)
     assert found.bodies == b"{}{ }" and found.body_offsets().tolist() == [0, 2, 5]
     assert found.columns.keys() == SPLIT.columns.keys()
     for name, column in SPLIT.columns.items():

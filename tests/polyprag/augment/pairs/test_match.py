@@ -74,6 +74,29 @@ def test_a_pair_without_a_passage_is_told_why(tmp_path: Path, given_: Pair, why:
     assert matched.unmatched == [(given_, why)]
 
 
+@pytest.mark.parametrize(
+    ("title", "answer", "ids"),
+    [
+        ("Handbook > Leave > Sick leave", "two days", [0]),
+        ("Sick leave", "two days", [0]),
+        ("leave - sick leave", "two days", [0]),
+        ("Handbook", "two days", [0, 1]),  # the document, in each passage with the answer
+        ("Leave", "two days", [1]),  # a passage's own heading, before the one above it
+        ("Sick leave", "three days", []),
+    ],
+)
+def test_a_title_may_be_a_heading_or_the_documents(
+    tmp_path: Path, title: str, answer: str, ids: list[int]
+) -> None:
+    texts = [
+        ("a", "Handbook > Leave > Sick leave", "After two days a note is needed."),
+        ("b", "Handbook > Leave", "Ask two days before."),
+        ("c", "Handbook > Travel", "Trains come first."),
+    ]
+    matched = match_pairs(corpus_of(tmp_path, texts), [pair(answer, title=title)])
+    assert [i for part in matched.pairs.values() for i in part] == ids
+
+
 def test_a_text_of_too_many_passages_says_too_little(tmp_path: Path) -> None:
     texts = [(f"k{i}", "", f"Number {i} of the same kind of text.") for i in range(9)]
     matched = match_pairs(corpus_of(tmp_path, texts), [pair(text="the same kind of text")])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polyprag.augment.pairs.pair import Pair, PairsError
+from polyprag.augment.pairs.pair import Pair, PairsError, Unusable
 from polyprag.augment.pairs.read import read_pairs
 
 PRAG = [
@@ -138,7 +138,6 @@ def test_prag_s_files_give_the_pairs_of_every_model_and_not_the_evaluation_s_que
         ('[{"key": "k",\n "question": }]', "pairs:2: not valid JSON"),
         ('{"key": "k", "question": "Q?", "answer": "A"}\n{"key": \n', "pairs:2: not valid JSON"),
         ("[1]", "pairs: item 0: 1 isn't an object"),
-        ([{"augment": [{"pid": 0}]}], r"pairs: item 0, augment\[0\]: no passage"),
         ("", "pairs: it is empty"),
         (b"key,question,answer\nk,Q\xff,A\n", "pairs:2: not UTF-8"),
         (b"\x1f\x8bnothing", "pairs: damaged gzip"),
@@ -149,3 +148,33 @@ def test_what_can_t_be_used_is_named_with_its_place(
 ) -> None:
     with pytest.raises(PairsError, match=said):
         read(tmp_path, content)
+
+
+def test_a_bad_item_of_a_models_file_takes_no_other_with_it(tmp_path: Path) -> None:
+    good = {"question": "Who?", "answer": "Ann", "full_answer": "Ann."}
+    asked = [good, good | {"answer": None}, good | {"answer": {"x": 1}}, "no object", good]
+    augment = [{"pid": 0, "passage": "P.", "m_qa": asked}, {"pid": 1, "m_qa": [good]}]
+    path = tmp_path / "data_aug.json"
+    path.write_text(json.dumps([{"question": "q", "augment": augment}]))
+    found = list(read_pairs(str(path)))
+    assert [item.qa.answer for item in found if isinstance(item, Pair)] == ["Ann", "Ann"]
+    left_out = [item for item in found if isinstance(item, Unusable)]
+    assert [item.where.rpartition("augment")[2] for item in left_out] == [
+        *("[0].m_qa[1]", "[0].m_qa[2]", "[0].m_qa[3]", "[1]")
+    ]
+    assert left_out[0].why == "no question or no answer"
+
+
+@pytest.mark.parametrize(
+    ("data", "first"),
+    [
+        ('\n \r\n{"question": "Q", "answer": "a", "key": "1"}\n', 3),
+        ('\n{"question": "Q", "answer": "a", "key": "1"}\n\n' * 2, 2),
+        ("\r\n  \nquestion,answer,key\nQ,a,1\n", 4),
+    ],
+)
+def test_blank_lines_before_the_first_are_nothing(tmp_path: Path, data: str, first: int) -> None:
+    path = tmp_path / "pairs"
+    path.write_bytes(data.encode())
+    found = [pair for pair in read_pairs(str(path)) if isinstance(pair, Pair)]
+    assert found[0].where == f"{path}:{first}" and found[0].key == "1"

@@ -214,3 +214,64 @@ def test_long_lines_without_an_end_take_no_long_time() -> None:
     """Nothing in the patterns goes back over a line again and again: 100 kB in each shape."""
     for piece in ("[[", "(a", "a, ", "Aa Bb, who ", "A: b; ", "If a ", "| a ", "1,", "in the "):
         assert isinstance(asked(piece * (40_000 // len(piece))), dict)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "answer"),
+    [
+        (
+            "The pump is cleaned and oiled every month.",
+            "how often is the pump cleaned and oiled?",
+            "every month",
+        ),
+        (
+            "The report is written by Ann Lee and sent to the board in May.",
+            "by whom is the report written?",
+            "Ann Lee",
+        ),
+        (
+            "The report is written by Ann Lee and sent to the board in May.",
+            "when is the report sent to the board?",
+            "May",
+        ),
+        ("The pump is taken apart and cleaned in May.", "when is the pump cleaned?", "May"),
+        ("The pump is taken apart and cleaned in May.", "when did the pump clean?", None),
+        (
+            "The gate was closed and the road was opened in May 2024.",
+            "when was the road opened?",
+            "May 2024",
+        ),
+        (
+            "The drum is made of steel and holds 60 litres.",
+            "how many litres does the drum hold?",
+            "60 litres",
+        ),
+    ],
+)
+def test_each_verb_of_a_passive_has_its_own(
+    sentence: str, question: str, answer: str | None
+) -> None:
+    found = asked(sentence)
+    assert found.get(IN_LUMO + question) == answer
+    assert all(said != "May 2024" or "gate" not in each for each, said in found.items())
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        (
+            "The board consists of the chair, Ann Lee, the secretary, Bob Ray, and the treasurer, "
+            "Eva Lund.",
+            {"chair": "Ann Lee", "secretary": "Bob Ray", "treasurer": "Eva Lund"},
+        ),
+        (
+            "Ann Lee, the mayor, Bob Ray, the captain, and Eva Lund, the cook, came.",
+            {"mayor": "Ann Lee", "captain": "Bob Ray", "cook": "Eva Lund"},
+        ),
+    ],
+)
+def test_a_name_between_two_roles_belongs_to_one(sentence: str, expected: dict[str, str]) -> None:
+    found = asked(sentence)
+    roles = {q.split("who is the ")[1].rstrip("?"): a for q, a in found.items() if "who is" in q}
+    assert roles == expected
+    assert not any("consists" in question for question in found)

@@ -1,3 +1,5 @@
+# ruff: noqa: RUF001 - texts in other alphabets are what is decoded
+
 import codecs
 
 import pytest
@@ -36,3 +38,24 @@ def test_nothing_is_guessed() -> None:
         decode_text(b"a\0b", file="a.txt")
     with pytest.raises(NotTextError, match="utf-16"):
         decode_text(codecs.BOM_UTF16_LE + b"a", file="a.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "looks"),
+    [
+        ("Il a été dit que la pompe s'arrête.", "latin-1", "CP1252"),
+        ("The café opens at nine.", "latin-1", "CP1252"),
+        ("Ein Stück für 5 €, größer.", "cp1252", "CP1252"),
+        ("Señor Núñez llegó ayer a la estación.", "latin-1", "CP1252"),
+        ("Насос проверяют каждый месяц, и фильтр меняют весной. " * 3, "cp1251", "CP1251"),
+        ("Насос проверяют каждый месяц, и фильтр меняют весной. " * 3, "koi8_r", "KOI8-R"),
+        (
+            "ポンプは毎月点検され、フィルターは春に交換されます。" * 3,
+            "shift_jis",
+            "(?:CP932|SHIFT-JIS)",
+        ),
+    ],
+)
+def test_the_remedy_names_the_likely_encoding(text: str, encoding: str, looks: str) -> None:
+    with pytest.raises(NotTextError, match=rf"may be {looks}: .*iconv -f {looks}"):
+        decode_text(text.encode(encoding), file="a.txt")

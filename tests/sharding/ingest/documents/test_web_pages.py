@@ -35,6 +35,22 @@ def test_a_page_is_its_content_whatever_it_stands_in(form: str, long: str) -> No
     assert len(blocks) == (5 if long else 4)
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("<tr><th><p>Plan</p></th><th>Price</th></tr>"
+         "<tr><td><p>Basic</p></td><td><p>9</p><p>EUR</p></td></tr>",
+         ["Plan: Basic; Price: 9 EUR."]),
+        ("<tr><td><h3>A</h3></td><td><ul><li>c</li><li>d</li></ul></td></tr>", ["A; c d."]),
+        ("<tr><td>a<table><tr><td>x</td><td><div>y</div></td></tr></table>b</td><td>c</td></tr>",
+         ["x; y.", "a b; c."]),
+    ],
+)  # fmt: skip
+def test_cells_may_hold_paragraphs_lists_and_tables(rows: str, said: list[str]) -> None:
+    _, items = page_items(f"<body><table>{rows}</table><p>after</p></body>")
+    assert [item.text for item in items] == [*said, "after"]
+
+
 def test_scripts_and_styles_are_no_text() -> None:
     _, items = page_items("<style>p {}</style><p>Seen.</p><script>var x;</script>")
     assert items == [Block("text", "Seen.", 1)]

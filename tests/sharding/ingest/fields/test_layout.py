@@ -1,6 +1,7 @@
 """Which fields are what, by the list in docs/data.md."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from sharding.ingest.fields.layout import Layout, recognise
 from sharding.ingest.fields.values import joined, several_in, without_title_line
 
 PAGE = Path(__file__).parents[4] / "docs" / "data.md"
+
+
+def recognised(rows: list[dict[str, Any]]) -> Any:
+    """Returns what is recognised, but for what later rows may have."""
+    found = recognise(rows, FieldMap())
+    return replace(found, may_have_title=False) if isinstance(found, Layout) else found
 
 
 @pytest.mark.parametrize(
@@ -38,18 +45,16 @@ PAGE = Path(__file__).parents[4] / "docs" / "data.md"
     ],
 )
 def test_fields_are_recognised(row: dict[str, Any], layout: Layout) -> None:
-    assert recognise([row], FieldMap()) == layout
+    assert recognised([row]) == layout
 
 
 def test_a_field_of_few_rows_is_not_the_text_where_another_is_of_most() -> None:
     rows = [{"body": "x"}] * 3 + [{"body": "x", "text": "y"}]
-    assert recognise(rows, FieldMap()) == Layout(None, None, "body")
+    assert recognised(rows) == Layout(None, None, "body")
     # Nor does one that is always there come before the better known one of most rows.
     rows = [{"description": "x", "text": "y"}] * 3 + [{"description": "x", "text": None}]
-    assert recognise(rows, FieldMap()) == Layout(None, None, "text")
-    assert recognise([{"a": 1}] * 9 + [{"a": 1, "body": "x"}], FieldMap()) == Layout(
-        None, None, "body"
-    )
+    assert recognised(rows) == Layout(None, None, "text")
+    assert recognised([{"a": 1}] * 9 + [{"a": 1, "body": "x"}]) == Layout(None, None, "body")
 
 
 def test_what_is_given_is_not_looked_for() -> None:
@@ -108,3 +113,18 @@ def test_fields_with_several_passages(value: Any, passages: Any) -> None:
 def test_a_title_line_loses_its_quotes_and_a_lone_line_is_the_text() -> None:
     assert without_title_line('"A "b" c"\r\nText.\nMore.') == ('A "b" c', "Text.\nMore.")
     assert without_title_line("Only a line\n \n") == ("", "Only a line\n \n")
+
+
+@pytest.mark.parametrize(
+    ("row", "fields", "may"),
+    [
+        ({"text": "x"}, FieldMap(), True),
+        ({"text": "x"}, FieldMap(title=None), False),  # --map title=
+        ({"text": "x", "headline": None}, FieldMap(), False),  # which is taken
+        ({"contents": "A\nB b."}, FieldMap(), False),  # the first line is one
+    ],
+)
+def test_later_rows_may_have_a_title(row: dict[str, Any], fields: FieldMap, may: bool) -> None:
+    found = recognise([row], fields)
+    assert isinstance(found, Layout) and found.may_have_title == may
+    assert found.title == ("headline" if "headline" in row else None)

@@ -1,0 +1,105 @@
+"""Questions with question words in the place of a span."""
+
+import pytest
+
+from polyprag.augment.gaps import gap_questions
+from sharding.corpus.passages import Passage
+
+
+def _asked(text: str, title: str = "Manual > Battery life") -> dict[str, list[str]]:
+    facts = gap_questions(Passage(0, "key", title, text))
+    return {fact.answer: list(fact.questions) for fact in facts}
+
+
+def test_a_number_is_asked_for_by_its_unit_in_three_wordings() -> None:
+    assert _asked("The Velo runs for 37 hours on a full battery.")["37 hours"] == [
+        "The Velo runs for how many hours on a full battery?",
+        "Battery life: The Velo runs for how long on a full battery?",
+        "How many hours Velo runs full battery?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "question"),
+    [
+        (
+            "The hall was opened on 3 May 2021 by the mayor.",
+            "3 May 2021",
+            "The hall was opened on which date by the mayor?",
+        ),
+        ("The firm was founded in 1987 by two men.", "1987", "The firm was founded in which year"),
+        ("The canteen opens at 11:30 on weekdays.", "11:30", "The canteen opens at what time"),
+        ("A license costs €120 for each seat.", "€120", "A license costs how much for each seat?"),
+        (
+            "The lab is kept at 21 °C all year round.",
+            "21 °C",
+            "The lab is kept at what tem",
+        ),
+        ("Courses are approved by Ada Lund alone.", "Ada Lund", "Courses are approved by who"),
+        ("The archive lies in Talverra these days.", "Talverra", "The archive lies where these"),
+        (
+            "The office is closed because the river rises in spring.",
+            "the river rises in spring",
+            "The office is closed why?",
+        ),
+        (
+            "Visitors must sign the book at the gate.",
+            "sign the book at the gate",
+            "Visitors must do what?",
+        ),
+    ],
+)
+def test_what_stands_there_decides_the_question_words(
+    text: str, answer: str, question: str
+) -> None:
+    assert _asked(text)[answer][0].startswith(question)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("Store the liquid at 10 to 25 °C in the cupboard.", "10"),
+        ("Order the spare pack as number SO-2190 from us.", "2190"),
+        ("He swam to the 8th place of the final that year.", "8"),
+        ("The offer of Brandt & Ilves is the cheapest by far.", "Ilves"),
+        ("Wipe the screen of the Lumet 5 with a damp cloth.", "Lumet"),
+    ],
+)
+def test_a_part_of_what_is_meant_is_no_answer(text: str, wrong: str) -> None:
+    assert wrong not in _asked(text)
+
+
+def test_a_span_is_narrowed_to_what_is_asked_for() -> None:
+    assert "Florian Udeze" in _asked("Tell Florian Udeze if the stairs are hard for you.")
+    assert "34 people" in _asked("At the moment 34 people work in the laboratory there.")
+    assert "Ada Lund" in _asked("The tag is removed by Ada Lund's people in the end.")
+
+
+def test_every_sentence_comes_before_any_sentence_comes_again() -> None:
+    facts = gap_questions(
+        Passage(
+            0,
+            "key",
+            "Shop",
+            "The shop has 12 shelves and opened on 3 May 2021. It closes at 18:30 on Fridays.",
+        )
+    )
+    assert [fact.answer for fact in facts[:2]] == ["3 May 2021", "18:30"]
+    assert "12 shelves" in {fact.answer for fact in facts[2:]}
+
+
+def test_answers_are_of_the_text_and_questions_dont_say_them() -> None:
+    text = (
+        "Membership costs €140 a year, or 20 percent less for students. "
+        "Boats must be washed because the river carries silt. | a | b |"
+    )
+    facts = gap_questions(Passage(0, "key", "", text))
+    assert facts
+    for fact in facts:
+        assert fact.answer in text
+        assert all(fact.answer not in question for question in fact.questions)
+        assert all(question.endswith("?") for question in fact.questions)
+
+
+def test_a_question_of_the_text_has_no_gap() -> None:
+    assert _asked("How many of the 12 meters did you sell?") == {}
