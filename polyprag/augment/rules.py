@@ -97,11 +97,11 @@ def augment(
     known = {fact.value.casefold() for fact in facts}
     prose = _rounds_of_prose(passage, rng, known=known) if len(facts) < num_qas else []
     once, *later = prose or [[]]
-    rounds = [*lead[:1], _in_turn(once, lead[1] if len(lead) > 1 else [])]
+    ordered = [*lead[:1], _in_turn(once, lead[1] if len(lead) > 1 else [])]
     for more in zip_longest(later, lead[2:], fillvalue=[]):
-        rounds += more
+        ordered.extend(more)
     asked: dict[str, QA] = {}
-    for qa in chain(*rounds):
+    for qa in chain(*ordered):
         asked.setdefault(qa.question.casefold(), qa)
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked.values())[:num_qas])
 
