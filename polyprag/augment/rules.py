@@ -97,6 +97,7 @@ def augment(
     known = {fact.value.casefold() for fact in facts}
     prose = _rounds_of_prose(passage, rng, known=known) if len(facts) < num_qas else []
     once, *later = prose or [[]]
+    more: tuple[list[QA], ...]
     ordered = [*lead[:1], _in_turn(once, lead[1] if len(lead) > 1 else [])]
     for more in zip_longest(later, lead[2:], fillvalue=[]):
         ordered.extend(more)
