@@ -96,11 +96,13 @@ def augment(
     ]
     known = {fact.value.casefold() for fact in facts}
     prose = _rounds_of_prose(passage, rng, known=known) if len(facts) < num_qas else []
-    rounds = [*lead[:1], _in_turn([*prose[:1], []][0], [*lead[1:2], []][0])]
-    for more in zip_longest(prose[1:], lead[2:], fillvalue=[]):
-        rounds += more
+    once, *later = prose or [[]]
+    more: tuple[list[QA], ...]
+    ordered = [*lead[:1], _in_turn(once, lead[1] if len(lead) > 1 else [])]
+    for more in zip_longest(later, lead[2:], fillvalue=[]):
+        ordered.extend(more)
     asked: dict[str, QA] = {}
-    for qa in chain(*rounds):
+    for qa in chain(*ordered):
         asked.setdefault(qa.question.casefold(), qa)
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked.values())[:num_qas])
 
