@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from polyprag.augment.facts import Fact, extract_facts, subject_name
-from polyprag.augment.gaps import gap_questions
 from polyprag.augment.lead import has_lead
 from polyprag.augment.phrasings import PHRASINGS
 from polyprag.augment.prose.facts import prose_facts
@@ -18,6 +17,7 @@ from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.sentences import lines_of, sentences_in
 from polyprag.augment.worded import holds, worded
 from polyprag.augment.writing.avoided import Avoided
+from polyprag.augment.writing.gaps import gap_questions
 from polyprag.augment.writing.keep import OVERLAP
 from polyprag.augment.writing.subjects import subject_of
 from polyprag.augment.written import Dropped, Written

@@ -2,7 +2,7 @@
 
 import pytest
 
-from polyprag.augment.gaps import gap_questions
+from polyprag.augment.writing.gaps import gap_questions
 from sharding.corpus.passages import Passage
 
 
