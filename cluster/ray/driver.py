@@ -67,7 +67,6 @@ def encode(
         Terminated: the process was told to end, and a checkpoint was made if there was time.
     """
     # Workers run in other directories.
-    name = run_dir
     run_dir, config = absolute(run_dir), with_absolute_paths(config)
     corpus_url = join(run_dir, "corpus")
     manifest = CorpusManifest.load(corpus_url)

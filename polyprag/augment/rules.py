@@ -15,7 +15,9 @@ from polyprag.augment.phrasings import PHRASINGS
 from polyprag.augment.prose.facts import prose_facts
 from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.sentences import lines_of, sentences_in
+from polyprag.augment.worded import holds, worded
 from polyprag.augment.writing.avoided import Avoided
+from polyprag.augment.writing.gaps import gap_questions
 from polyprag.augment.writing.keep import OVERLAP
 from polyprag.augment.writing.subjects import subject_of
 from polyprag.augment.written import Dropped, Written
@@ -57,9 +59,10 @@ def augment(
     """Writes a passage's augmentation.
 
     Of an encyclopaedia's page the lead facts come first, each asked for once. Then each sentence,
-    item and row of the text is asked about once, in turn with a second wording of a lead fact; only
-    when none is left come further facts of the same sentences, and further wordings, of prose and
-    lead facts in turn. A question that has another answer already is left out.
+    item and row of the text is asked about once, in turn with a second wording of a lead fact, and
+    what no grammar reads by question words in a span's place; only when none is left come further
+    facts of the same sentences, and further wordings, of all in turn. A question that has another
+    answer already is left out.
 
     Args:
         passage: the passage; nothing else is looked at.
@@ -95,11 +98,14 @@ def augment(
         for turn in range(rounds)
     ]
     known = {fact.value.casefold() for fact in facts}
-    prose = _rounds_of_prose(passage, rng, known=known) if len(facts) < num_qas else []
-    once, *later = prose or [[]]
+    of_text = prose_facts(passage) if len(facts) < num_qas else []
+    of_text = [fact for fact in of_text if fact.answer.casefold() not in known]
+    of_gaps = _gaps_beside(passage, of_text, known=known) if len(of_text) < num_qas else []
+    prose, gaps = _rounds_of(of_text, rng), _rounds_of(of_gaps, rng, of_others=of_text)
+    again = lead[1] if len(lead) > 1 else []
+    ordered = [*lead[:1], _in_turn(prose[0], again), gaps[0]]
     more: tuple[list[QA], ...]
-    ordered = [*lead[:1], _in_turn(once, lead[1] if len(lead) > 1 else [])]
-    for more in zip_longest(later, lead[2:], fillvalue=[]):
+    for more in zip_longest(prose[1:], lead[2:], gaps[1:], fillvalue=[]):
         ordered.extend(more)
     asked: dict[str, QA] = {}
     for qa in chain(*ordered):
@@ -127,13 +133,30 @@ def _lead(passage: Passage) -> tuple[list[Fact], str]:
     return extract_facts(Passage(passage.id, passage.key, subject, first)), subject
 
 
-def _rounds_of_prose(passage: Passage, rng: random.Random, *, known: set[str]) -> list[list[QA]]:
-    """Returns the questions on what prose says: one a sentence, one a fact, then other wordings."""
-    facts = [fact for fact in prose_facts(passage) if fact.answer.casefold() not in known]
-    rng.shuffle(facts)  # so that few questions are spread over the text
+def _gaps_beside(
+    passage: Passage, others: Sequence[ProseFact], *, known: set[str]
+) -> list[ProseFact]:
+    """Returns what is asked by question words in a span's place, and by nothing else."""
+    known = known | {fact.answer.casefold() for fact in others}
+    return [fact for fact in gap_questions(passage) if fact.answer.casefold() not in known]
+
+
+def _rounds_of(
+    facts: Sequence[ProseFact], rng: random.Random, *, of_others: Sequence[ProseFact] = ()
+) -> list[list[QA]]:
+    """Returns the questions on facts: one a sentence, one a fact, then other wordings.
+
+    Args:
+        facts: of prose.
+        rng: spreads few questions over the text.
+        of_others: whose sentences are asked about already.
+    """
+    facts = rng.sample(facts, len(facts))
     first = {fact.said: fact for fact in reversed(facts)}
-    one_each = [fact for fact in facts if first[fact.said] is fact]
-    turns = [(0, one_each), (0, [fact for fact in facts if first[fact.said] is not fact])]
+    said = [worded(fact.said) for fact in of_others]
+    asked = {each for each in first if any(holds(worded(each), other) for other in said)}
+    one_each = [fact for fact in facts if first[fact.said] is fact and fact.said not in asked]
+    turns = [(0, one_each), (0, [fact for fact in facts if fact not in one_each])]
     turns += [(turn, facts) for turn in range(1, max(map(_num_wordings, facts), default=0))]
     return [
         [

@@ -76,8 +76,6 @@ _SAVING = (  # the settings, in RUN
 )
 
 
-
-
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--config` and `--trust-run`."""
     return trust_option(config_files_option(command))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.roles import PERSON
+from polyprag.augment.prose.topic import names_something
 from polyprag.augment.prose.words import (
     AUXILIARIES,
     BASES,
@@ -22,7 +23,7 @@ from polyprag.augment.prose.words import (
     PRONOUNS,
     is_plural,
 )
-from polyprag.augment.writing.subjects import headings_of
+from polyprag.augment.writing.subjects import headings_of, subject_of
 from polyprag.augment.writing.targets import NUMBER_WORDS, AskedSpan, targets_of
 from sharding.corpus.passages import Passage
 
@@ -46,12 +47,13 @@ _PREPOSITION = re.compile(
 _REASON = re.compile(r"\b(?:because|so that|in order to) $", re.I)
 _CONDITION = re.compile(r"\b(?:if|when|unless|whenever) $", re.I)
 _DUTY = re.compile(r"\b(?:must|should|may|cannot|required to)(?: not)? $", re.I)
+_OF_SOMEBODY = re.compile(r"(?:he|she|it|they|his|her|its|their|this|these|that|those)\b", re.I)
 _CLOCK = re.compile(r"\d{1,2}:\d\d|\d ?[ap]\.?m\b", re.I)
 _AMOUNT = re.compile(r"[\d.,/–-]*\d|\w+")
 # A word of an amount that has no plural: of a number, or a unit.
 _IS_AMOUNT = re.compile(
     rf"\W*\d\S*|\W+|(?:{NUMBER_WORDS})(?:-\w+)*|million|billion|thousand|per|cent|percent|°?[CF]"
-    r"|(?:k|c|m|µ)?(?:m|g|l|s|W|V|A|Hz|B|Pa)[²³]?|[MGT]B|kWh|h|min|ft|lb|\w+/\w+"
+    r"|[A-Z]{3}|(?:k|c|m|µ)?(?:m|g|l|s|W|V|A|Hz|B|Pa)[²³]?|[MGT]B|kWh|h|min|ft|lb|\w+/\w+"
 )
 _TIME_UNIT = re.compile(r"\b(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?|h|min|s)\b")
 _LENGTH_UNIT = re.compile(
@@ -94,8 +96,12 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
         before, after = target.context[:at], target.context[at + len(span) :]
         if _is_torn(target.kind, before, after) or target.context.endswith("?"):
             continue
-        wordings = list(dict.fromkeys(_wordings(target.kind, span, before, after, passage.title)))
-        found.append(ProseFact(tuple(wordings), span, target.context))
+        is_path = len(headings_of(passage.title)) > 1
+        if is_path and target.sentence == 0 and _OF_SOMEBODY.match(target.context):
+            continue  # of the heading, or of what stood before it
+        wordings = tuple(dict.fromkeys(_wordings(passage, target.kind, span, before, after)))
+        if wordings:
+            found.append(ProseFact(wordings, span, target.context))
     return found
 
 
@@ -127,20 +133,29 @@ def _is_torn(kind: str, before: str, after: str) -> bool:
     return False
 
 
-def _wordings(kind: str, span: str, before: str, after: str, title: str) -> Iterator[str]:
+def _wordings(passage: Passage, kind: str, span: str, before: str, after: str) -> Iterator[str]:
+    """Yields the whole sentence, its clause under a heading, and its words without the small ones.
+
+    What names nothing is said to be of the passage's subject; where it has none, nothing is asked.
+    """
     gaps = _gaps(kind, span, before)
-    headings = headings_of(title)
     first, last = gaps[0], gaps[-1]
-    yield _question(before[: len(before) - first.taken], first.words, after)
+    head = before[: len(before) - first.taken]
+    whole = _question(head, first.words, after)
+    is_named = names_something(whole) and not _OF_SOMEBODY.match(whole)
+    subject = subject_of(passage) or ""
+    if not is_named and not subject:
+        return
+    yield whole if is_named else f"{subject}: {whole}"
+    words = [word for word in _KEYWORD.findall(f"{head} {after}") if word.casefold() not in _SMALL]
+    if not is_named or len(words) < _FEWEST_WORDS:
+        words = [*_KEYWORD.findall(subject), *words]
     head, tail = before[: len(before) - last.taken], after
     clause = _ENDS_CLAUSE.split(head)[-1], _ENDS_CLAUSE.split(tail)[0]
     if len(" ".join(clause).split()) >= _FEWEST_WORDS:
         head, tail = clause
-    yield _question(f"{headings[-1]}: {head}" if headings else head, last.words, tail)
-    said = f"{before[: len(before) - first.taken]} {after}"
-    words = [word for word in _KEYWORD.findall(said) if word.casefold() not in _SMALL]
-    if len(words) < _FEWEST_WORDS and headings:
-        words = [*_KEYWORD.findall(headings[-1]), *words]
+    about = next(reversed(headings_of(passage.title)), "") if is_named else subject
+    yield _question(f"{about}: {head}" if about else head, last.words, tail)
     yield _question(first.words, *words[:_MOST_KEYWORDS])
 
 
@@ -182,7 +197,7 @@ def _when(span: str, word: str, taken: int) -> list[_Gap]:
 
 
 def _how_many(span: str, word: str, taken: int) -> list[_Gap]:
-    if re.search(r"[€$£¥]|\b(?:euros?|dollars?|pounds?)\b", span):
+    if re.search(r"[€$£¥]|\b(?:[A-Z]{3}|euros?|dollars?|pounds?)\b", span):
         return [_Gap("how much"), _Gap("what price")]
     if re.search(r"%|\bper ?cent\b", span):
         return [_Gap("what percentage"), _Gap("how many percent")]
