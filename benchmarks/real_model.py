@@ -30,7 +30,7 @@ from real_model.rival import prag_scores
 PARTS = ("poly", "shared", "prag")
 SHARED = ("experts.num=1", "experts.rank=64", "experts.alpha=64", "router.gate=softmax")
 QUICK = ("train.epochs=2", "augment.num_qas=2", "cluster.workers=1", "index.lsa_dims=8")
-METHODS = "closed,rag,poly,combine,poly-wrong-row,poly-uniform"
+METHODS = "closed,rag,poly,combine,poly-wrong-row,poly-random-row,poly-uniform"
 # name, methods, more arguments of evaluate
 ASKED = (
     ("", METHODS, ()),
