@@ -13,6 +13,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -256,10 +258,17 @@ def _worker(
     os._exit(0)
 
 
+@cache
+def _end_other_server() -> None:
+    """Ends the server that a benchmark's workers may have been forked from: it imported less."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
 def _spawn(
     task: Callable[..., None], *args: Any, world_size: int, within_s: float = 1200.0
 ) -> None:
     # Forked from one process that has imported everything: a worker's imports take seconds.
+    _end_other_server()
     multiprocessing.set_forkserver_preload(["preloaded"])
     environment = {**os.environ, "DS_ACCELERATOR": "cpu"}  # DeepSpeed reads it when it is imported
     path = [environment.get("PYTHONPATH", ""), str(Path(__file__).parent)]
