@@ -88,23 +88,28 @@ def test_without_a_teacher_nothing_is_told_of_one(workplace: Any, order: list[st
     assert kinds == ["started", "finished"]
 
 
-def test_what_changes_is_told_once_nothing_refuses_it(
-    workplace: Any, order: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_caller_is_told_once_nothing_refuses_the_settings(
+    workplace: Any, order: list[str], tmp_path: Path
 ) -> None:
+    saved = workplace.run / "config.yaml"
     driver.encode(str(workplace.run), load_config((), workplace.overrides()))
-    capsys.readouterr()
     shard = next((workplace.run / "corpus").glob("part-00002-*.tar"))
     data = shard.read_bytes()
     shard.write_bytes(data[:900])
     other = load_config((), workplace.overrides(train__epochs=2))
+    told: list[int] = []
+
+    def tell() -> None:
+        told.append(load_saved_config(str(saved)).train.epochs)
+
     with pytest.raises(Exception, match="damaged"):
-        driver.encode(str(workplace.run), other)
-    assert " -> " not in capsys.readouterr().err
-    assert load_saved_config(str(workplace.run / "config.yaml")).train.epochs == 1
+        driver.encode(str(workplace.run), other, before_saving=tell)
+    assert told == []
+    assert load_saved_config(str(saved)).train.epochs == 1
     shard.write_bytes(data)
-    driver.encode(str(workplace.run), other)
-    assert f"{workplace.run}: train.epochs: 1 -> 2" in capsys.readouterr().err
-    assert load_saved_config(str(workplace.run / "config.yaml")).train.epochs == 2
+    driver.encode(str(workplace.run), other, before_saving=tell)
+    assert told == [1]  # nothing is saved yet
+    assert load_saved_config(str(saved)).train.epochs == 2
 
 
 def test_empty_lanes_are_told_before_the_first_training(
