@@ -153,10 +153,14 @@ def _rounds_of(
     """
     facts = rng.sample(facts, len(facts))
     first = {fact.said: fact for fact in reversed(facts)}
-    said = [worded(fact.said) for fact in of_others]
-    asked = {each for each in first if any(holds(worded(each), other) for other in said)}
-    one_each = [fact for fact in facts if first[fact.said] is fact and fact.said not in asked]
-    turns = [(0, one_each), (0, [fact for fact in facts if fact not in one_each])]
+    asked = {worded(fact.said) for fact in of_others}
+    once: list[ProseFact] = []
+    more: list[ProseFact] = []
+    for fact in facts:
+        words = worded(fact.said)
+        is_next = first[fact.said] is fact and not any(holds(words, other) for other in asked)
+        (once if is_next else more).append(fact)
+    turns = [(0, once), (0, more)]
     turns += [(turn, facts) for turn in range(1, max(map(_num_wordings, facts), default=0))]
     return [
         [

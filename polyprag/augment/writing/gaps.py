@@ -1,7 +1,7 @@
 """Questions for what no grammar reads: a sentence with question words where a span of it stood.
 
 "The Lumet 5 runs for 37 hours on a full battery" becomes "The Lumet 5 runs for how many hours on a
-full battery?", "Battery life: the Lumet 5 runs for how long on a full battery?" and "How many hours
+full battery?", "Battery life: The Lumet 5 runs for how long on a full battery?" and "How many hours
 Lumet 5 runs full battery?". Not how people write, but every sentence that says something gets some,
 and a model that is trained with them answers people's questions (docs/experiments.md).
 """
@@ -9,7 +9,7 @@ and a model that is trained with them answers people's questions (docs/experimen
 # ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from polyprag.augment.prose.prose_fact import ProseFact
@@ -87,6 +87,7 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
         A fact for each span that is worth asking about, every sentence's best one before any
         sentence's second; up to three wordings each, the whole sentence first.
     """
+    headings, subject = headings_of(passage.title), subject_of(passage) or ""
     found = []
     for target in targets_of(passage.text, title=passage.title):
         span = _narrowed(target)
@@ -96,12 +97,11 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
         before, after = target.context[:at], target.context[at + len(span) :]
         if _is_torn(target.kind, before, after) or target.context.endswith("?"):
             continue
-        is_path = len(headings_of(passage.title)) > 1
-        if is_path and target.sentence == 0 and _OF_SOMEBODY.match(target.context):
+        if len(headings) > 1 and target.sentence == 0 and _OF_SOMEBODY.match(target.context):
             continue  # of the heading, or of what stood before it
-        wordings = tuple(dict.fromkeys(_wordings(passage, target.kind, span, before, after)))
-        if wordings:
-            found.append(ProseFact(wordings, span, target.context))
+        wordings = _wordings(_gaps(target.kind, span, before), before, after, headings, subject)
+        if distinct := tuple(dict.fromkeys(wordings)):
+            found.append(ProseFact(distinct, span, target.context))
     return found
 
 
@@ -133,17 +133,17 @@ def _is_torn(kind: str, before: str, after: str) -> bool:
     return False
 
 
-def _wordings(passage: Passage, kind: str, span: str, before: str, after: str) -> Iterator[str]:
+def _wordings(
+    gaps: Sequence[_Gap], before: str, after: str, headings: Sequence[str], subject: str
+) -> Iterator[str]:
     """Yields the whole sentence, its clause under a heading, and its words without the small ones.
 
     What names nothing is said to be of the passage's subject; where it has none, nothing is asked.
     """
-    gaps = _gaps(kind, span, before)
     first, last = gaps[0], gaps[-1]
     head = before[: len(before) - first.taken]
     whole = _question(head, first.words, after)
     is_named = names_something(whole) and not _OF_SOMEBODY.match(whole)
-    subject = subject_of(passage) or ""
     if not is_named and not subject:
         return
     yield whole if is_named else f"{subject}: {whole}"
@@ -154,7 +154,7 @@ def _wordings(passage: Passage, kind: str, span: str, before: str, after: str) -
     clause = _ENDS_CLAUSE.split(head)[-1], _ENDS_CLAUSE.split(tail)[0]
     if len(" ".join(clause).split()) >= _FEWEST_WORDS:
         head, tail = clause
-    about = next(reversed(headings_of(passage.title)), "") if is_named else subject
+    about = next(reversed(headings), "") if is_named else subject
     yield _question(f"{about}: {head}" if about else head, last.words, tail)
     yield _question(first.words, *words[:_MOST_KEYWORDS])
 
