@@ -5,7 +5,6 @@ confidences that come from regressions on the other four fifths of the questions
 don't sort the answers better than the rule without a calibration, there is none.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from polyprag.encoding.manifest import EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.risk_coverage import aurc_of, mean_or_none, means_of_surest
+from sharding.storage.decoding import decode
 from sharding.storage.files import exists, join, read_bytes, read_json
 
 _LEAST_ANSWERS = 20
@@ -290,8 +290,8 @@ def _read(path: str) -> list[_Line]:
     found = []
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         try:
-            found.append(msgspec.convert(json.loads(line), _Line))
-        except (ValueError, msgspec.ValidationError) as error:
+            found.append(decode(line, _Line))
+        except ValueError as error:
             raise RunError(
                 f"{path}:{number}: not a prediction ({error}): run `polyprag evaluate` again"
             ) from error

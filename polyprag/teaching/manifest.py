@@ -136,7 +136,7 @@ class TeachingManifest(Stored, frozen=True):
         base, deciding = self.base_model, _deciding(self.settings, self.base_model)
         template = base.chat_template if deciding["generation.prompt"] == "chat" else None
         model = [base.weights or base.sha256, base.tokenizer, template, base.settings]
-        told = json.dumps([model, deciding], sort_keys=True)
+        told = json.dumps([model, deciding], sort_keys=True, allow_nan=False)
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

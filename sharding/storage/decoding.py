@@ -9,6 +9,7 @@ writes NaN and infinity, for which JSON has no word, as null, which can't be rea
 import json
 import math
 import re
+import threading
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 _FIELD = re.compile(r"(.*) - at `(?:key` in `)?\$\.?(.*)`", re.DOTALL)
 _BYTE = re.compile(r"\(byte (\d+)\)")
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_making = threading.Lock()
 
 
 def decode(data: bytes | memoryview, kind: type[T]) -> T:
@@ -33,7 +36,8 @@ def decode(data: bytes | memoryview, kind: type[T]) -> T:
         ValueError: the bytes aren't that; begins with the field where they are JSON.
     """
     try:
-        return msgspec.json.decode(data, type=kind)
+        found: T = _decoder(kind).decode(data)
+        return found
     except UnicodeDecodeError as error:
         raise ValueError(f"{error.reason} of UTF-8 (byte {_first_not_utf8(data)})") from error
     except RecursionError as error:
@@ -48,12 +52,26 @@ def convert(values: Any, kind: type[T]) -> T:
     Raises:
         ValueError: it stands for none; begins with the field.
     """
+    _decoder(kind)
     try:
         return msgspec.convert(values, kind, str_keys=True)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except msgspec.ValidationError as error:
         raise ValueError(_field_first(error)) from error
+
+
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Returns the decoder of a type, made by one thread.
+
+    What `msgspec` finds out about a struct it keeps with it before it is complete, and a second
+    thread that decodes the struct meanwhile reads what isn't there: the process dies (0.22).
+    """
+    found = _decoders.get(kind)
+    if found is None:
+        with _making:
+            found = _decoders.setdefault(kind, msgspec.json.Decoder(kind))
+    return found
 
 
 def strict_json(value: Any) -> bytes:

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -119,3 +121,37 @@ def test_every_writer_of_json_refuses_what_is_not_finite() -> None:
                     found.append(f"{path.relative_to(root).as_posix()}:{call.lineno}")
     names = {place.rpartition(":")[0] for place in found}
     assert names <= NOT_WRITTEN, sorted(names - NOT_WRITTEN)
+
+
+FIRST_BY_MANY_THREADS = """
+import json, sys, threading
+from typing import Annotated
+import msgspec
+from sharding.storage.decoding import convert, decode
+
+sys.setswitchinterval(1e-7)
+number = Annotated[int, msgspec.Meta(ge=0)]
+value = {f"field{n}": {"a": [1]} for n in range(200)}
+data = json.dumps(value).encode()
+for n in range(20):
+    kind = msgspec.defstruct("Kind", [(name, dict[str, list[number]] | None) for name in value])
+    start = threading.Barrier(4)
+
+    def work(n):
+        start.wait()
+        decode(data, kind) if n % 2 else convert(value, kind)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_threads_may_be_the_first_to_decode_a_struct() -> None:
+    """msgspec alone ends the process: one thread reads what another has yet to find out."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_BY_MANY_THREADS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
