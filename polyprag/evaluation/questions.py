@@ -12,7 +12,7 @@ from typing import Any
 from polyprag.errors import PolypragError
 from sharding.storage.files import open_url
 
-_FIELDS = frozenset({"id", "question", "answers", "passages"})
+_FIELDS = frozenset({"id", "question", "answers", "passages", "is_impossible"})
 
 
 class QuestionsError(PolypragError):
@@ -30,7 +30,10 @@ class SourcePassage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question, its accepted answers and the passages it came with."""
+    """One question, its accepted answers and the passages it came with.
+
+    No answers: nothing in the corpus answers it (`is_impossible` in the file, as in SQuAD 2.0).
+    """
 
     id: str
     question: str
@@ -50,6 +53,29 @@ def _text(record: Mapping[str, Any], name: str, where: str) -> str:
         found = "is missing" if name not in record else f"is {json.dumps(value)[:60]}"
         raise QuestionsError(f"{where}: the field {name!r} {found}; it must be a non-empty string")
     return value
+
+
+def _answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    answers, is_impossible = record.get("answers"), record.get("is_impossible", False)
+    if not isinstance(is_impossible, bool):
+        raise QuestionsError(f"{where}: 'is_impossible' must be true or false")
+    if is_impossible:
+        if answers not in (None, []):
+            raise QuestionsError(
+                f"{where}: 'answers' must be empty with is_impossible=true, of a question that no "
+                "passage answers"
+            )
+        return ()
+    if (
+        not isinstance(answers, list)
+        or not answers
+        or not all(isinstance(answer, str) and answer.strip() for answer in answers)
+    ):
+        raise QuestionsError(
+            f"{where}: 'answers' must be a list of one or more non-empty strings; of a question "
+            "that no passage answers, say is_impossible=true"
+        )
+    return tuple(answers)
 
 
 def _source_passage(value: object, where: str) -> SourcePassage:
@@ -76,20 +102,13 @@ def _question(line: bytes, where: str) -> Question:
     identity = record.get("id")
     if isinstance(identity, int) and not isinstance(identity, bool):
         record["id"] = str(identity)
-    answers = record.get("answers")
-    if (
-        not isinstance(answers, list)
-        or not answers
-        or not all(isinstance(answer, str) and answer.strip() for answer in answers)
-    ):
-        raise QuestionsError(f"{where}: 'answers' must be a list of one or more non-empty strings")
     passages = record.get("passages", [])
     if not isinstance(passages, list):
         raise QuestionsError(f"{where}: 'passages' must be a list")
     return Question(
         id=_text(record, "id", where),
         question=_text(record, "question", where),
-        answers=tuple(answers),
+        answers=_answers(record, where),
         passages=tuple(_source_passage(passage, where) for passage in passages),
         extra={name: value for name, value in record.items() if name not in _FIELDS},
     )

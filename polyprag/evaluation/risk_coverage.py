@@ -63,33 +63,41 @@ def curve_table(results: Mapping[str, Mapping[str, Any]]) -> Table | None:
     table.add_column("method", no_wrap=True)
     for each in COVERAGES:
         table.add_column(f"{each} %", justify="right")
-    for header in ("AURC", "trusted", "their F1", "the others'"):
+    has_impossible = any(each.get("impossible_trusted") is not None for each in curves.values())
+    last = ["trusted of\nno answer"] if has_impossible else []
+    for header in ("AURC", "trusted", "their F1", "the others'", *last):
         table.add_column(header, justify="right")
     for name, curve in curves.items():
         table.add_row(
             Text(printable(name)),
             *(_percent(curve["f1_at"][str(each)]) for each in COVERAGES),
             f"{curve['aurc']:.3f}",
-            f"{100 * curve['coverage']:.0f} %",
+            _share(curve["coverage"]),
             _percent(curve["f1_trusted"]),
             _percent(curve["f1_not_trusted"]),
+            *([_share(curve.get("impossible_trusted"))] if has_impossible else ()),
         )
     return table
 
 
 def trust_scores(
-    confidences: Sequence[float], trusted: Sequence[bool], f1: Sequence[float]
+    confidences: Sequence[float],
+    trusted: Sequence[bool],
+    f1: Sequence[float],
+    is_impossible: Sequence[bool],
 ) -> dict[str, Any] | None:
     """Returns what results.json says of a method's confidences; None without any answer.
 
     Args:
         confidences: of n answers.
         trusted: whether each is trusted.
-        f1: of each.
+        f1: of each; 0 where nothing answers the question.
+        is_impossible: whether nothing does.
 
     Returns:
         What `risk_coverage` returns, and `coverage` (the share that is trusted), `f1_trusted` and
-        `f1_not_trusted` (means; None of none).
+        `f1_not_trusted` (means; None of none), and `impossible_trusted`: the share that is trusted
+        of the answers to questions that nothing answers; None without any.
     """
     curve = risk_coverage(confidences, f1)
     if curve is None:
@@ -100,13 +108,18 @@ def trust_scores(
         "coverage": float(is_trusted.mean()),
         "f1_trusted": mean_or_none(f1_n[is_trusted]),
         "f1_not_trusted": mean_or_none(f1_n[~is_trusted]),
+        "impossible_trusted": mean_or_none(is_trusted[np.asarray(is_impossible, dtype=bool)]),
     }
 
 
-def mean_or_none(values: npt.NDArray[np.float64]) -> float | None:
+def mean_or_none(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float | None:
     """Returns the mean; None of nothing."""
     return float(values.mean()) if len(values) else None
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"

@@ -89,7 +89,8 @@ def evaluate(
 
     Returns:
         What results.json holds: {method: {f1, em, contains (means, 0 to 1; None without any
-        question), ci95 and contains_ci95 ([low, high] of f1 and of contains), n, n_missing,
+        question), ci95 and contains_ci95 ([low, high] of f1 and of contains), n, n_impossible
+        (questions without an answer, which these means leave out), n_missing,
         n_without_hits, gold_retrieved (share of questions with a gold passage among the hits),
         trust (what `polyprag.evaluation.risk_coverage.trust_scores` returns; None with
         answering.abstain=never), latency_ms_p50, latency_ms_p95, n_latency}}.
@@ -163,6 +164,9 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
     scores = [score(answer.text, case.question.answers) for case, answer in pairs]
     lines = (_prediction(*pair, each) for pair, each in zip(pairs, scores, strict=True))
     _write_lines(join(out_dir, f"predictions-{asked.method}.jsonl"), lines)
+    is_impossible = [not case.question.answers for case in asked.cases]
+    of_all = [each.f1 for each in scores]
+    scores = [each for each, case in zip(scores, asked.cases, strict=True) if case.question.answers]
     f1 = [each.f1 for each in scores]
     present = [each.contains for each in scores]
     intervals = [bootstrap_interval(values) for values in (f1, present)]
@@ -175,8 +179,9 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
     judged = [(each.confidence, each.reason is None) for each in answers]
     confidences = [confidence for confidence, _ in judged if confidence is not None]
     trust = None
-    if len(confidences) == len(f1):
-        trust = trust_scores(confidences, [is_trusted for _, is_trusted in judged], f1)
+    if len(confidences) == len(of_all):
+        trusted = [is_trusted for _, is_trusted in judged]
+        trust = trust_scores(confidences, trusted, of_all, is_impossible)
     return {
         "f1": _mean(f1),
         "em": _mean([each.em for each in scores]),
@@ -184,6 +189,7 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
         "ci95": None if intervals[0] is None else list(intervals[0]),
         "contains_ci95": None if intervals[1] is None else list(intervals[1]),
         "n": len(scores),
+        "n_impossible": sum(is_impossible),
         "n_without_hits": sum(not passages for passages in found),
         "gold_retrieved": _mean(with_gold),
         "trust": trust,

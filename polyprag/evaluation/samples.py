@@ -61,11 +61,12 @@ def sample_answers(
 
     Args:
         answerer: opened for `mode` and `closed`.
-        questions: what to choose from.
+        questions: what to choose from; those that nothing answers are left out.
         num_samples: how many to show; all questions when there are fewer.
         mode: how to answer.
     """
-    tried = _spread([q for q in questions if has_its_answer(q)] or questions, _MOST_TRIED)
+    answered = [question for question in questions if question.answers]
+    tried = _spread([q for q in answered if has_its_answer(q)] or answered, _MOST_TRIED)
     answers = answerer.answer([question.question for question in tried], mode=mode)
     pairs = list(zip(tried, answers, strict=True))
     is_right = [verdict(answer.text, question) == "right" for question, answer in pairs]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from polyprag.augment.prose.patterns import LENGTH, TIME_UNIT
 from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.roles import PERSON
 from polyprag.augment.prose.topic import names_something
@@ -29,6 +30,7 @@ from sharding.corpus.passages import Passage
 
 _MOST_WORDS = 60  # of a sentence
 _FEWEST_WORDS = 4  # of a clause that is asked for alone
+_FEWEST_OTHERS = 2  # words beside the span
 _MOST_KEYWORDS = 14
 _SMALL = (
     AUXILIARIES
@@ -48,6 +50,17 @@ _REASON = re.compile(r"\b(?:because|so that|in order to) $", re.I)
 _CONDITION = re.compile(r"\b(?:if|when|unless|whenever) $", re.I)
 _DUTY = re.compile(r"\b(?:must|should|may|cannot|required to)(?: not)? $", re.I)
 _OF_SOMEBODY = re.compile(r"(?:he|she|it|they|his|her|its|their|this|these|that|those)\b", re.I)
+_ARTICLE = re.compile(r"\b(?:an?|the|its|their|\d+) $", re.I)
+# The last word of what has two capitals and isn't a person.
+_NO_PERSON = re.compile(
+    r"\b(?:Academy|America|Area|Awards?|Bay|Bridge|Cathedral|Center|Centre|Championships?|Church"
+    r"|City|Club|College|Committee|Company|Corporation|Council|County|Cup|Department|District"
+    r"|Division|Empire|Festival|Foundation|Games|Group|Hall|Hospital|House|Institute"
+    r"|Islands?|Kingdom|Lake|Law|League|Library|Medal|Mountains?|Museum|Music|Netherlands|Ocean"
+    r"|Office|Olympics|Orchestra|Park|Party|Peninsula|Prize|Province|Records|Republic|River|Road"
+    r"|School|Sea|Series|Society|Square|States?|Station|Street|Studios|Team|Theatre|Theater|Tower"
+    r"|Trophy|Union|University|Valley|War|Works)$"
+)
 _CLOCK = re.compile(r"\d{1,2}:\d\d|\d ?[ap]\.?m\b", re.I)
 _AMOUNT = re.compile(r"[\d.,/–-]*\d|\w+")
 # A word of an amount that has no plural: of a number, or a unit.
@@ -55,11 +68,10 @@ _IS_AMOUNT = re.compile(
     rf"\W*\d\S*|\W+|(?:{NUMBER_WORDS})(?:-\w+)*|million|billion|thousand|per|cent|percent|°?[CF]"
     r"|[A-Z]{3}|(?:k|c|m|µ)?(?:m|g|l|s|W|V|A|Hz|B|Pa)[²³]?|[MGT]B|kWh|h|min|ft|lb|\w+/\w+"
 )
-_TIME_UNIT = re.compile(r"\b(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?|h|min|s)\b")
-_LENGTH_UNIT = re.compile(
-    r"(?:km|m|cm|mm|(?:kilo|centi|milli)?met(?:re|er)s?|miles?|feet|yards?|nautical miles?)"
-)
+_TIME = re.compile(rf"\b(?:{TIME_UNIT}|h|min|s)\b")
+_LENGTH = re.compile(rf"{LENGTH}|yards?|nautical miles?")
 _OF_A_RANGE = re.compile(r"\d ?(?:to|and|or|–|-) ?$")
+_NAMED_BEFORE = re.compile(r"(?P<start>^\W*)?\b(?P<word>[A-Z]\w*[a-z]\w*) $")
 _RANGE_AFTER = re.compile(r"^ ?(?:to|and|or|–|-) ?\d")
 _ENDS_CLAUSE = re.compile(r"[,;:()–—]| - ")
 _KEYWORD = re.compile(r"[\w'’€%°./-]*\w[\w'’€%°/-]*")
@@ -91,11 +103,11 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
     found = []
     for target in targets_of(passage.text, title=passage.title):
         span = _narrowed(target)
-        at = target.context.find(span)
-        if not span or at < 0 or len(target.context.split()) > _MOST_WORDS:
+        at = _place_of(span, target.context)
+        if at is None or len(target.context.split()) > _MOST_WORDS:
             continue
         before, after = target.context[:at], target.context[at + len(span) :]
-        if _is_torn(target.kind, before, after) or target.context.endswith("?"):
+        if _is_torn(target.kind, span, before, after) or target.context.endswith("?"):
             continue
         if len(headings) > 1 and target.sentence == 0 and _OF_SOMEBODY.match(target.context):
             continue  # of the heading, or of what stood before it
@@ -103,6 +115,12 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
         if distinct := tuple(dict.fromkeys(wordings)):
             found.append(ProseFact(distinct, span, target.context))
     return found
+
+
+def _place_of(span: str, context: str) -> int | None:
+    """Returns where a span begins: not inside of a word or another number ("5 h" in "2.5 h")."""
+    match = re.search(rf"(?<!\w)(?<!\w[.,-]){re.escape(span)}(?!\w)", context) if span else None
+    return match.start() if match else None
 
 
 def _narrowed(target: AskedSpan) -> str:
@@ -121,16 +139,28 @@ def _narrowed(target: AskedSpan) -> str:
     return span.removeprefix("of ") if target.kind == "clause" else span
 
 
-def _is_torn(kind: str, before: str, after: str) -> bool:
+def _is_torn(kind: str, span: str, before: str, after: str) -> bool:
     """Tells whether a span is only a part of what is meant: "10" of "10 to 25 °C"."""
     if kind == "name":
-        return before.endswith("& ") or bool(re.match(r" &| ?\d|-\w", after))
+        return before.endswith("& ") or bool(re.match(r" &| ?\d|-\w|:", after))
     if kind == "number":
         is_numbering = not before.strip() and bool(re.match(r"[.)]? [A-Z]", after))
-        is_of_a_word = re.search(r"\w-$", before) or re.match(r"\w", after)  # SO-2190, 8th
+        # SO-2190, 12:45, 8th
+        is_of_a_word = re.search(r"\w-$|\d[:.,]$", before) or re.match(r"\w", after)
+        is_of_a_name = span[:1].isdigit() and _is_named_by(before)
         is_of_a_range = _OF_A_RANGE.search(before) or _RANGE_AFTER.match(after)
-        return is_numbering or bool(is_of_a_word or is_of_a_range)
+        return is_numbering or bool(is_of_a_word or is_of_a_name or is_of_a_range)
     return False
+
+
+def _is_named_by(before: str) -> bool:
+    """Tells whether what stands before a number makes it a part of a name: "Lumet 5", "Room 12"."""
+    match = _NAMED_BEFORE.search(before)
+    if match is None:
+        return False
+    word = match["word"].casefold()
+    is_first = match["start"] is not None
+    return not (is_first and (word in _SMALL or word in BASES or word.endswith("ly")))
 
 
 def _wordings(
@@ -142,6 +172,8 @@ def _wordings(
     """
     first, last = gaps[0], gaps[-1]
     head = before[: len(before) - first.taken]
+    if len(_KEYWORD.findall(f"{head} {after}")) < _FEWEST_OTHERS:
+        return
     whole = _question(head, first.words, after)
     is_named = names_something(whole) and not _OF_SOMEBODY.match(whole)
     if not is_named and not subject:
@@ -175,10 +207,10 @@ def _gaps(kind: str, span: str, before: str) -> list[_Gap]:
     if kind == "number":
         return _how_many(span, word, taken)
     if kind == "name":
-        if re.fullmatch(PERSON, span):
-            return [_Gap("who"), _Gap("which person")]
         if word in ("in", "at"):
             return [_Gap("where", taken), _Gap(f"{word} which place", taken)]
+        if re.fullmatch(PERSON, span) and not (_NO_PERSON.search(span) or _ARTICLE.search(before)):
+            return [_Gap("who"), _Gap("which person")]
         return [_Gap("what"), _Gap("which")]
     if kind == "clause":
         return _why(span, before, word, taken)
@@ -187,8 +219,8 @@ def _gaps(kind: str, span: str, before: str) -> list[_Gap]:
 
 def _when(span: str, word: str, taken: int) -> list[_Gap]:
     exact = "what time" if _CLOCK.search(span) else "which date"
-    if re.fullmatch(r"\d{4}", span):
-        exact = "which year"
+    if match := re.fullmatch(r"(?P<month>[A-Z][a-z]+ )?\d{4}(?P<decade>s)?", span):
+        exact = f"which {'month' if match['month'] else 'decade' if match['decade'] else 'year'}"
     if word in ("on", "in", "at"):
         return [_Gap(f"{word} {exact}", taken), _Gap("when", taken)]
     if word:
@@ -210,9 +242,9 @@ def _how_many(span: str, word: str, taken: int) -> list[_Gap]:
     if unit.startswith("-"):
         return [_Gap("what")]
     many = _Gap(f"how many {unit}")
-    if _TIME_UNIT.search(unit):
+    if _TIME.search(unit):
         return [many, _Gap("for how long", taken) if word == "for" else _Gap("how long")]
-    if _LENGTH_UNIT.fullmatch(unit):
+    if _LENGTH.fullmatch(unit):
         return [many, _Gap("how far")]
     return [many]
 

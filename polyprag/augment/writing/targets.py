@@ -26,9 +26,9 @@ _FEWEST_LETTERS = 2
 
 _DATE = re.compile(
     rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:{MONTHS})(?:,? \d{{4}})?"
-    rf"|(?:{MONTHS}) \d{{1,2}}(?:st|nd|rd|th)?(?:, ?\d{{4}})?|(?:{MONTHS}) \d{{4}}"
+    rf"|(?:{MONTHS}) \d{{1,2}}(?!\d)(?:st|nd|rd|th)?(?:, ?\d{{4}})?|(?:{MONTHS}) \d{{4}}"
     r"|\d{4}-\d\d-\d\d|\d{1,2}:\d\d(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?"
-    r"|(?:1[0-9]|20)\d\d(?:[–-](?:1[0-9]|20)?\d\d)?(?![\d,.]*\d))"
+    r"|(?:1[0-9]|20)\d0s\b|(?:1[0-9]|20)\d\d(?:[–-](?:1[0-9]|20)?\d\d)?(?![\d,.]*\d))"
 )
 NUMBER_WORDS = (
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"

@@ -46,6 +46,15 @@ def test_all_fields_are_kept(tmp_path: Path) -> None:
     assert second.id == "7" and second.passages == ()
 
 
+def test_a_question_that_nothing_answers_has_no_answers(tmp_path: Path) -> None:
+    impossible = {"question": "Why?", "is_impossible": True}
+    path = _file(tmp_path, impossible | {"id": "a", "answers": []}, impossible | {"id": "b"})
+    assert [(each.id, each.answers, each.extra) for each in read_questions(path)] == [
+        ("a", (), {}),
+        ("b", (), {}),
+    ]
+
+
 def test_limit_reads_no_further(tmp_path: Path) -> None:
     path = _file(tmp_path, GOOD, GOOD | {"id": "q2"}, b"broken")
     assert [question.id for question in read_questions(path, limit=2)] == ["q1", "q2"]
@@ -73,7 +82,9 @@ def test_gzip_is_read_and_a_cut_off_file_is_named(tmp_path: Path) -> None:
         (b"[" * 100_000, "not a JSON object"),
         ({"question": "Where?", "answers": ["x"]}, "'id' is missing"),
         (GOOD | {"id": "q2", "question": "  "}, "'question' is"),
-        (GOOD | {"id": "q2", "answers": []}, "'answers' must be"),
+        (GOOD | {"id": "q2", "answers": []}, "'answers' must be.*say is_impossible=true"),
+        (GOOD | {"id": "q2", "is_impossible": True}, "'answers' must be empty"),
+        (GOOD | {"id": "q2", "is_impossible": 1}, "'is_impossible' must be"),
         (GOOD | {"id": "q2", "answers": "Paris"}, "'answers' must be"),
         (GOOD | {"id": "q2", "answers": [""]}, "'answers' must be"),
         (GOOD | {"id": "q2", "passages": {}}, "'passages' must be"),

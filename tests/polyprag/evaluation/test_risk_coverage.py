@@ -39,17 +39,19 @@ def test_equal_confidences_count_as_if_in_random_order(pairs: list[tuple[int, in
 
 
 def test_what_is_trusted_and_what_is_not() -> None:
-    scores = trust_scores([0.9, 0.2, 0.6], [True, False, True], [1.0, 0.25, 0.5])
+    possible = [False] * 3
+    scores = trust_scores([0.9, 0.2, 0.6], [True, False, True], [1.0, 0.25, 0.5], possible)
     assert scores is not None
     assert scores["coverage"] == pytest.approx(2 / 3)
     assert (scores["f1_trusted"], scores["f1_not_trusted"]) == (0.75, 0.25)
-    none = trust_scores([0.0], [False], [0.0])
+    assert scores["impossible_trusted"] is None
+    none = trust_scores([0.0], [False], [0.0], [False])
     assert none is not None and none["f1_trusted"] is None
-    assert trust_scores([], [], []) is None
+    assert trust_scores([], [], [], []) is None
 
 
 def test_the_table_has_the_methods_that_were_judged() -> None:
-    trust = trust_scores([0.9, 0.2], [True, False], [1.0, 0.0])
+    trust = trust_scores([0.9, 0.2], [True, False], [1.0, 0.0], [False, False])
     table = curve_table({"poly": {"trust": trust}, "rag": {"trust": None}, "closed": {}})
     assert table is not None and table.row_count == 1
     assert [next(iter(column.cells)) for column in table.columns[1:]] == [
@@ -57,3 +59,16 @@ def test_the_table_has_the_methods_that_were_judged() -> None:
         *("0.250", "50 %", "100.0", "0.0"),
     ]
     assert curve_table({"rag": {"trust": None}, "of before": {}}) is None
+
+
+def test_questions_that_nothing_answers_count_by_whether_they_are_trusted() -> None:
+    impossible = [False, True, True, True]
+    trust = trust_scores(
+        [0.9, 0.8, 0.2, 0.1], [True, True, False, False], [1.0, 0, 0, 0], impossible
+    )
+    assert trust is not None
+    assert (trust["f1_trusted"], trust["impossible_trusted"]) == (0.5, pytest.approx(1 / 3))
+    other = trust | {"impossible_trusted": None}
+    table = curve_table({"poly": {"trust": trust}, "rag": {"trust": other}})
+    assert table is not None
+    assert list(table.columns[-1].cells) == ["33 %", "-"]

@@ -396,3 +396,20 @@ def test_nothing_is_judged_where_the_settings_say_so(
     judged = ("confidence", "trusted", "reason", "evidence")
     for each in _predictions(tmp_path / "out", "poly"):
         assert [each[name] for name in judged] == [None] * 4
+
+
+def test_questions_that_nothing_answers_are_in_no_mean_of_right_answers(
+    encoded_run: tuple[Path, Config], tmp_path: Path
+) -> None:
+    run, config = encoded_run
+    file, out = tmp_path / "questions.jsonl", tmp_path / "out"
+    impossible = _question(1, [], answers=[], is_impossible=True)
+    lines = [_question(0, ["Anna"]), impossible, _question(2, [], answers=[], is_impossible=True)]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    result = evaluate(run, config, questions_path=file, methods=["poly"], out_dir=out)["poly"]
+    first, *others = _predictions(out, "poly")
+    assert (result["n"], result["n_impossible"], result["f1"]) == (1, 2, first["f1"])
+    assert [each["f1"] for each in others] == [0, 0]
+    trusted = [each["trusted"] for each in others]
+    assert result["trust"]["impossible_trusted"] == sum(trusted) / 2
+    assert result["trust"]["coverage"] == pytest.approx((sum(trusted) + first["trusted"]) / 3)
