@@ -2,13 +2,15 @@
 
     python benchmarks/real_model.py [--quick] [--json FILE] [--work DIR] [--split dev|test]
                                     [--corpus handbook,wikipedia] [--only PART,PART]
+                                    [--config NAME] [--set KEY=VALUE]
 
 The commands of a user, on examples/handbook/pages and on the passages of
 examples/wikipedia-questions: prepare, augment, encode, index, evaluate, with configs/smollm2.yaml
-(`make real-model` first; --quick: the small base and few questions). Then the same corpora with one
-LoRA shared by all passages, and with PRAG's LoRA for each passage. Hours on two cores: with --work
-everything is kept, and the same command goes on. Nothing may be chosen by the test split, which is
-for the table that is published.
+(`make real-model` first; --config quickstart: the small base; --quick: that, and few questions).
+Then the same corpora with one LoRA shared by all passages, and with PRAG's LoRA for each passage,
+each asked what its own passage answers; "own passage" is how polyprag answers those. Hours on two
+cores: with --work everything is kept, and the same command goes on. Nothing may be chosen by the
+test split, which is for the table that is published.
 """
 
 import json
@@ -16,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +28,20 @@ from harness.prag import Recipe
 from harness.reporting import Goal, add_parts, finish, options, show
 from polyprag.config.files import load_config
 from real_model.corpora import Corpus, first_questions, handbook, wikipedia
-from real_model.rival import prag_scores
+from real_model.rival import prag_scores, questions_of_own_passages
 
 PARTS = ("poly", "shared", "prag")
 SHARED = ("experts.num=1", "experts.rank=64", "experts.alpha=64", "router.gate=softmax")
 QUICK = ("train.epochs=2", "augment.num_qas=2", "cluster.workers=1", "index.lsa_dims=8")
 METHODS = "closed,rag,poly,combine,poly-wrong-row,poly-random-row,poly-uniform"
+OWN = "own passage"
 # name, methods, more arguments of evaluate
 ASKED = (
     ("", METHODS, ()),
     (", top 3", "rag,poly,combine", ("--top-k", "3")),
     (", BM25", "rag", ("retrieval.method=bm25",)),
     (", dense", "rag", ("retrieval.method=dense",)),
+    (f", {OWN}", "rag,poly,combine,poly-wrong-row", ("--gold-passages",)),
 )
 RECIPES = {
     "PRAG, its formats": Recipe(steps=3, rate=3e-4),
@@ -52,6 +57,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep everything there")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--corpus", default="handbook,wikipedia", metavar="NAME,NAME")
+    parser.add_argument("--config", default="smollm2", metavar="NAME", help="of the base model")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     args = parser.parse_args()
     os.chdir(ROOT)  # the model's path is relative to it
     with tempfile.TemporaryDirectory(prefix="real-model-") as temporary:
@@ -61,10 +68,11 @@ def main() -> int:
         corpora = [known[name] for name in args.corpus.split(",")]
         if args.quick:
             corpora = [first_questions(corpus, work, limit=6) for corpus in corpora[-1:]]
+            args.config, args.settings = "quickstart", [*QUICK, *args.settings]
         found: dict[str, dict[str, Any]] = {}
         for corpus in corpora:
-            bench = Bench(corpus, work, split=args.split, quick=args.quick)
-            found[corpus.name] = bench.measure(args.only)
+            bench = Bench(corpus, work, args.config, args.settings, split=args.split)
+            found[corpus.name] = bench.measure(args.only, ASKED[:1] if args.quick else ASKED)
     rows = [
         [corpus, method, r["f1"], *(r.get("ci95") or ("", "")), r["contains"], r["n"]]
         for corpus, methods in found.items()
@@ -72,6 +80,7 @@ def main() -> int:
     ]
     show(f"{args.split} questions", COLUMNS, rows)
     results = {"quick": args.quick, "split": args.split, "found": found}
+    results |= {"config": args.config, "settings": args.settings}
     finish(results, [goal for name in found for goal in goals_of(name, found[name])], args.json)
     return 0
 
@@ -79,21 +88,26 @@ def main() -> int:
 class Bench:
     """One corpus, put in and asked in all ways."""
 
-    def __init__(self, corpus: Corpus, work: Path, *, split: str, quick: bool) -> None:
+    def __init__(
+        self, corpus: Corpus, work: Path, config: str, settings: Sequence[str], *, split: str
+    ) -> None:
         """Measures nothing yet."""
-        self._corpus, self._work, self._quick = corpus, work, quick
+        self._corpus, self._work = corpus, work
+        self._config, self._settings = config, settings
         self._split, self._questions = split, corpus.questions[split]
-        self._config = "quickstart" if quick else "smollm2"
         self._run = work / corpus.name
         self._cells = Cells(work / f"{corpus.name}-{split}.jsonl")
 
-    def measure(self, parts: tuple[str, ...]) -> dict[str, Any]:
-        """Returns the scores of each method."""
-        self._put_in()
+    def measure(
+        self, parts: Sequence[str], asked: Sequence[tuple[str, str, tuple[str, ...]]]
+    ) -> dict[str, Any]:
+        """Returns the scores of each method; `asked` is how polyprag's are asked."""
+        self._polyprag("prepare", self._run, *self._corpus.sources, *self._layers())
+        self._polyprag("augment", self._run)
         found: dict[str, Any] = {}
         if "poly" in parts:
             self._encode(self._run)
-            for name, methods, more in ASKED[:1] if self._quick else ASKED:
+            for name, methods, more in asked:
                 for method, scores in self._evaluate(self._run, methods, more).items():
                     found[f"{method}{name}"] = scores
         if "shared" in parts:
@@ -104,28 +118,30 @@ class Bench:
             self._encode(run, *SHARED)
             found["one shared LoRA"] = self._evaluate(run, "poly", ())["poly"]
         if "prag" in parts:
-            config = load_config([self._config], [], self._run)
+            config = load_config([self._config], list(self._settings), self._run)
             for name, recipe in RECIPES.items():
                 found[name] = prag_scores(
                     self._run, config, self._questions, recipe=recipe, cells=self._cells, name=name
                 )
         return found
 
-    def _put_in(self) -> None:
-        self._polyprag("prepare", self._run, *self._corpus.sources, "--config", self._config)
-        self._polyprag("augment", self._run, *(QUICK if self._quick else ()))
+    def _layers(self, *settings: str) -> tuple[str, ...]:
+        return ("--config", self._config, *self._settings, *settings)
 
     def _encode(self, run: Path, *settings: str) -> None:
-        layers = ("--config", self._config, *(QUICK if self._quick else ()), *settings)
-        self._polyprag("encode", run, *layers, "--allow-bare")
+        self._polyprag("encode", run, *self._layers(*settings), "--allow-bare")
         self._polyprag("index", run)
 
     def _evaluate(self, run: Path, methods: str, more: tuple[str, ...]) -> dict[str, Any]:
         name = "-".join([self._split, *methods.split(","), *more]).replace("/", "_")
         out = run / "results" / name
         if not (out / "results.json").exists():
-            questions = ("--questions", self._questions, "--methods", methods, "--out", out)
-            self._polyprag("evaluate", run, *questions, *more)
+            questions = self._questions
+            if "--gold-passages" in more:
+                questions = self._work / f"{self._corpus.name}-{self._split}-own.jsonl"
+                questions_of_own_passages(run, self._questions, questions)
+            asked = ("--questions", questions, "--methods", methods, "--out", out)
+            self._polyprag("evaluate", run, *asked, *more)
         found: dict[str, Any] = json.loads((out / "results.json").read_text(encoding="utf-8"))
         return found
 
@@ -139,7 +155,7 @@ def goals_of(corpus: str, found: dict[str, Any]) -> list[Goal]:
     """Compares the methods that were measured."""
     goals = []
     if {"rag", "poly", "combine", "poly-wrong-row", "closed"} <= found.keys():
-        rag = max(found[name]["f1"] for name in found if name.startswith("rag"))
+        rag = max(found[name]["f1"] for name in found if name.startswith("rag") and OWN not in name)
         poly, combine = (found[name]["f1"] / max(rag, 1e-9) for name in ("poly", "combine"))
         above = found["poly-wrong-row"]["f1"] - found["closed"]["f1"]
         least = 0.9 if corpus == "handbook" else 1.0
@@ -149,8 +165,8 @@ def goals_of(corpus: str, found: dict[str, Any]) -> list[Goal]:
             Goal(f"{corpus}: wrong row above closed", above, "<= .05", above <= 0.05),
         ]
     rivals = [found[name]["f1"] for name in RECIPES if name in found]
-    if rivals and "poly" in found:
-        share = found["poly"]["f1"] / max(*rivals, 1e-9)
+    if rivals and (ours := found.get(f"poly, {OWN}")):
+        share = ours["f1"] / max(*rivals, 1e-9)
         goals.append(Goal(f"{corpus}: poly / PRAG's best, F1", share, ">= 1", share >= 1))
     return goals
 

@@ -1,5 +1,6 @@
 """One LoRA for each passage of a run, each asked its own passage's questions."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,22 @@ def questions_by_passage(run: Path, questions: Path) -> list[tuple[Record, list[
         if at is not None:
             found.setdefault(at, []).append(question)
     return [(records[at], asked) for at, asked in sorted(found.items())]
+
+
+def questions_of_own_passages(run: Path, questions: Path, file: Path) -> None:
+    """Writes the questions that `questions_by_passage` finds, each with its passage, whole."""
+    lines = []
+    for record, asked in questions_by_passage(run, questions):
+        passage = {"title": record.passage.title, "text": record.passage.text}
+        for question in asked:
+            own = {
+                "id": question.id,
+                "question": question.question,
+                "answers": list(question.answers),
+                "passages": [passage | {"is_supporting": True}],
+            }
+            lines.append(json.dumps(own, ensure_ascii=False) + "\n")
+    file.write_text("".join(lines), encoding="utf-8")
 
 
 def prag_scores(

@@ -25,6 +25,7 @@ from polyprag.cli.workers import (
     workers_option,
     writing_pool,
 )
+from sharding.counted import counted
 from sharding.printable import printable
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _append(run: str, sources: list[str], options: dict[str, Any], work: "OpenPo
     there = f", {grown.num_there:,} were there already" if grown.num_there else ""
     ids = f" (ids from {grown.first_id} on)" if grown.num_added else ""
     echo(
-        f"{join(run, 'corpus')}: {grown.num_added:,} passages added{ids}{there}; "
+        f"{join(run, 'corpus')}: {counted(grown.num_added, 'passage')} added{ids}{there}; "
         f"{grown.manifest.num_passages:,} in all"
     )
     if grown.outdated:
@@ -279,7 +280,7 @@ def _index(run: str, config: "Config") -> None:
         index = build_index(run, config, advance, say=notes.append)
     for note in notes:
         echo(f"note: {printable(note)}", err=True)
-    echo(f"{join(run, 'index')}: {index.num_passages:,} passages")
+    echo(f"{join(run, 'index')}: {counted(index.num_passages, 'passage')}")
 
 
 def _next(run: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyprag.cli.output import echo, echo_json
+from sharding.counted import counted
 from sharding.printable import printable, without_passwords
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ def show_skipped(skipped: Mapping[str, int], unread: Mapping[str, str]) -> None:
     from sharding.ingest.rows import DOCUMENT_FAULTS
 
     for reason, count in skipped.items():
-        what = "documents" if reason in {WITHOUT_TEXT, *DOCUMENT_FAULTS} else "passages"
-        echo(f"skipped {count:,} {what}: {printable(reason)}")
+        what = "document" if reason in {WITHOUT_TEXT, *DOCUMENT_FAULTS} else "passage"
+        echo(f"skipped {counted(count, what)}: {printable(reason)}")
     for file, why in list(unread.items())[:_UNREAD_SHOWN]:
         echo(f"  {printable(without_passwords(file))}: {printable(why)}")
     if len(unread) > _UNREAD_SHOWN:

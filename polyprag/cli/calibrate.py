@@ -4,6 +4,7 @@ import click
 
 from polyprag.cli.arguments import json_option, run_argument
 from polyprag.cli.output import echo, echo_json
+from sharding.counted import counted
 
 _FEW = 100  # answers, of which a share is off by 10 points
 _SHARE = click.FloatRange(0, 1, min_open=True)
@@ -72,8 +73,9 @@ def command(
     for mode, rule in modes.items():
         trusted = "" if rule.f1_trusted is None else f", their F1 {100 * rule.f1_trusted:.1f}"
         echo(
-            f"{mode}: {100 * rule.coverage:.0f} % of {rule.num_questions:,} answers are trusted "
-            f"(confidence {rule.threshold:.2f} or more){trusted}, of all {100 * rule.f1:.1f}"
+            f"{mode}: {100 * rule.coverage:.0f} % of "
+            f"{counted(rule.num_questions, 'answer')} are trusted (confidence "
+            f"{rule.threshold:.2f} or more){trusted}, of all {100 * rule.f1:.1f}"
         )
     for mode, reason in made.left_out.items():
         echo(f"{mode}: has no calibration: {reason}", err=True)

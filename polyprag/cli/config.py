@@ -14,6 +14,7 @@ from polyprag.cli.arguments import (
 )
 from polyprag.cli.groups import SuggestingGroup
 from polyprag.cli.output import echo
+from sharding.counted import counted
 
 
 @click.group("config", cls=SuggestingGroup)
@@ -70,9 +71,11 @@ def validate(configs: tuple[str, ...]) -> None:
         read_yaml(config.deepspeed.config)
     lanes, microbatch = config.data.lanes, config.data.microbatch
     echo(
-        f"ok: {lanes * microbatch:,} examples a step ({lanes:,} lanes of {microbatch:,}) on "
-        f"{config.cluster.workers:,} workers, {config.experts.num} experts of rank "
-        f"{config.experts.rank}, {config.train.epochs} epochs"
+        f"ok: {counted(lanes * microbatch, 'example')} a step "
+        f"({counted(lanes, 'lane')} of {microbatch:,}) on "
+        f"{counted(config.cluster.workers, 'worker')}, "
+        f"{counted(config.experts.num, 'expert')} of rank {config.experts.rank}, "
+        f"{counted(config.train.epochs, 'epoch')}"
     )
 
 

@@ -11,6 +11,7 @@ from polyprag.cli.arguments import (
 )
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.output import echo
+from sharding.counted import counted
 
 
 @click.command("distill")
@@ -66,8 +67,9 @@ def command(
     if settings.cosine is not None:
         held_out = f"; cosine with the true mixture on held-out questions: {settings.cosine:.3f}"
     echo(
-        f"{map_dir(run)}: {made.num_parameters:,} numbers, from {settings.num_questions:,} "
-        f"questions on {settings.num_passages:,} passages{held_out}"
+        f"{map_dir(run)}: {made.num_parameters:,} numbers, from "
+        f"{counted(settings.num_questions, 'question')} on "
+        f"{counted(settings.num_passages, 'passage')}{held_out}"
     )
     if made.hidden < settings.num_passages:
         echo(

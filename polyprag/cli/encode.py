@@ -17,6 +17,7 @@ from polyprag.cli.arguments import (
     tell_changes,
 )
 from polyprag.cli.lease import hold_lease
+from sharding.counted import counted
 
 
 @click.command("encode")
@@ -70,7 +71,7 @@ def command(
         "epochs": manifest.trained.epochs,
     }
     text = (
-        f"{encoding}: {manifest.num_passages:,} passages encoded in {manifest.trained.steps:,} "
-        f"steps\nnext: polyprag index {run}"
+        f"{encoding}: {counted(manifest.num_passages, 'passage')} encoded in "
+        f"{counted(manifest.trained.steps, 'step')}\nnext: polyprag index {run}"
     )
     show_result(as_json, fields, text)

@@ -17,6 +17,7 @@ from polyprag.cli.arguments import (
 from polyprag.cli.lease import hold_lease
 from polyprag.cli.output import echo
 from polyprag.cli.workers import gpu_pool, is_on_ray, ray_option, task_pool, workers_option
+from sharding.counted import counted
 from sharding.printable import printable
 
 _WORTH_A_PROCESS = 20_000  # passages that are indexed about while one starts
@@ -114,7 +115,7 @@ def command(
     segments = len(manifest.segments)
     parts = f", in {segments} segments that --compact would join" if segments > 1 else ""
     waiting = total - manifest.num_passages
-    lines = [f"{join(run, 'index')}: {live:,} passages, {rows}{parts}"]
+    lines = [f"{join(run, 'index')}: {counted(live, 'passage')}, {rows}{parts}"]
     if waiting:
         lines.append(
             f"the corpus's last {waiting:,} passages have no routing rows and aren't in it: go on "

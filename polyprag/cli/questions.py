@@ -4,6 +4,7 @@ import click
 
 from polyprag.cli.arguments import run_argument
 from polyprag.cli.output import echo
+from sharding.counted import counted
 
 
 @click.command("questions")
@@ -25,4 +26,4 @@ def command(run: str, out: str, limit: int | None) -> None:
     from polyprag.evaluation.held_out_questions import write_lead_questions
 
     number = write_lead_questions(run, out, limit=limit)
-    echo(f"{out}: {number:,} questions")
+    echo(f"{out}: {counted(number, 'question')}")

@@ -15,6 +15,7 @@ from polyprag.retrieval.results import Hits
 from sharding.shown_progress import Advance
 
 LATENCY_SAMPLE = 32
+LATENCY_S, _FEWEST_LATENCIES = 30.0, 5  # a slow method is asked no longer, but so many questions
 _WARM_UP = 2
 
 
@@ -135,9 +136,15 @@ def _latencies_ms(asked: Asked) -> list[float]:
     if not cases:
         return []
     sample = np.linspace(0, len(cases) - 1, num=min(LATENCY_SAMPLE, len(cases)), dtype=int)
+    np.random.default_rng(0).shuffle(sample)  # so that the first ones are spread over the file, too
     for i in sample[:_WARM_UP]:
         asked.answer([cases[i]])
-    return [asked.answer([cases[i]])[0].latency.total_ms for i in sample]
+    latencies: list[float] = []
+    for i in sample:
+        if len(latencies) >= _FEWEST_LATENCIES and sum(latencies) > 1000 * LATENCY_S:
+            break
+        latencies.append(asked.answer([cases[i]])[0].latency.total_ms)
+    return latencies
 
 
 def _percentile(values: Sequence[float], q: float) -> float | None:

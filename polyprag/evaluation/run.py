@@ -1,7 +1,8 @@
 """A run's scores on a question file: every method's answers, F1, EM, answer presence and latency.
 
 Accuracy is measured in batches. Latency is measured apart, one request at a time from question to
-answer (retrieval, mixing, generation), on up to 32 questions spread over the file, after a warm-up.
+answer (retrieval, mixing, generation), on up to 32 questions spread over the file, after a warm-up;
+a slow method on fewer, for half a minute.
 With gold passages, as for `closed` and `routed`, there is no retrieval to measure.
 """
 

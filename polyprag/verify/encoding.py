@@ -10,6 +10,7 @@ from polyprag.verify.findings import RunFindings, stage_manifest
 from polyprag.verify.tensors import expert_problems, rows_problems
 from sharding.checks.problem import Problem, leftovers
 from sharding.corpus.manifest import CorpusManifest
+from sharding.counted import counted
 from sharding.shown_progress import ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, exists, join
 
@@ -100,7 +101,7 @@ def verify_encoding(
         else ""
     )
     found.checked[ENCODING] = (
-        f"{manifest.num_passages:,}{of_all} rows in {len(manifest.parts):,} parts, "
+        f"{manifest.num_passages:,}{of_all} rows in {counted(len(manifest.parts), 'part')}, "
         f"{manifest.num_experts} experts"
     )
 
@@ -131,9 +132,9 @@ def _behind(url: str, manifest: EncodingManifest, corpus: CorpusManifest) -> lis
     if not newer:
         return []
     return [
-        f"{url}: has no rows of the corpus's last {newer:,} passages, from {manifest.num_passages} "
-        "on; `polyprag add RUN` trains them with the experts as they are, `polyprag train-more "
-        "RUN` together with all others"
+        f"{url}: has no rows of the corpus's last {counted(newer, 'passage')}, from "
+        f"{manifest.num_passages} on; `polyprag add RUN` trains them with the experts as they "
+        "are, `polyprag train-more RUN` together with all others"
     ]
 
 

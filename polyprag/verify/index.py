@@ -17,6 +17,7 @@ from polyprag.run_dir import INDEX
 from polyprag.verify.files import checksum_problem, size_in, size_problem, sizes_in
 from sharding.checks.problem import Problem, leftovers
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
+from sharding.counted import counted
 from sharding.shown_progress import Advance, ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, exists, join
 from sharding.storage.urls import local_path
@@ -117,8 +118,8 @@ def _stale(run_dir: str, manifest: IndexManifest) -> list[str]:
     ]
     if freshness.hidden:
         wrong.append(
-            f"removed: its files hold {len(freshness.hidden):,} passages that have been removed "
-            f"from the corpus since, {freshness.hidden[0]} first"
+            f"removed: its files hold {counted(len(freshness.hidden), 'passage')} that the corpus "
+            f"no longer has, {freshness.hidden[0]} first"
         )
     return wrong
 

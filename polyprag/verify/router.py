@@ -16,6 +16,7 @@ from polyprag.routed.map_file import (
 from polyprag.run_dir import INDEX
 from polyprag.verify.files import checksum_problem, read_described, size_in, size_problem
 from sharding.checks.problem import Problem
+from sharding.counted import counted
 from sharding.shown_progress import ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, exists, join
 
@@ -59,8 +60,8 @@ def verify_router(
             )
     if wrong is not None:
         problems.append(wrong)
-    summary = f"from {settings.num_questions:,} questions on {settings.num_passages:,} passages"
-    return problems, summary
+    asked = counted(settings.num_questions, "question")
+    return problems, f"from {asked} on {counted(settings.num_passages, 'passage')}"
 
 
 def _stale(run_dir: str, settings: MapSettings) -> list[str]:

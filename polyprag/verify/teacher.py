@@ -3,6 +3,7 @@
 from polyprag.teaching.manifest import MANIFEST_NAME, PART_NAME, TeachingManifest, teacher_dir
 from polyprag.verify.files import checksum_problem, read_described, size_in, size_problem
 from sharding.checks.problem import Problem
+from sharding.counted import counted
 from sharding.shown_progress import ShowProgress
 from sharding.storage.files import TEMPORARY_NAME, join
 
@@ -46,7 +47,8 @@ def verify_teacher(
             if wrong is not None:
                 problems.append(wrong)
     questions = sum(part.num_questions for part in manifest.parts)
-    return problems, f"answers to {questions:,} questions in {len(manifest.parts):,} partitions"
+    partitions = counted(len(manifest.parts), "partition")
+    return problems, f"answers to {counted(questions, 'question')} in {partitions}"
 
 
 def _is_left(name: str) -> bool:

@@ -68,7 +68,7 @@ def test_it_answers_as_it_did(polyprag: Polyprag, mode: str) -> None:
 def test_it_grows_and_forgets(runs: Path, polyprag: Polyprag) -> None:
     more = {"id": "p11", "title": "Lars Xan", "text": "Lars Xan (born 1902 in Turku) is a farmer."}
     (runs / "more.jsonl").write_text(json.dumps(more) + "\n", encoding="utf-8")
-    assert "1 passages added" in polyprag("add", "finished", "more.jsonl", "--workers", "1")
+    assert "1 passage added" in polyprag("add", "finished", "more.jsonl", "--workers", "1")
     polyprag("remove", "finished", "--keys", "p0")
     polyprag("verify", "finished")
     answer = json.loads(polyprag("ask", "finished", "Lars Xan", "--mode", "poly", "--json"))

@@ -161,7 +161,7 @@ def test_prepare_reports_what_it_skipped(passages: Path, tmp_path: Path) -> None
     assert not (tmp_path / "run" / "config.yaml").exists()
     skipped = polyprag("prepare", tmp_path / "run", passages, "--on-error", "skip")
     assert skipped.exit_code == 0, skipped.output
-    assert "skipped 1 passages: " in skipped.output
+    assert "skipped 1 passage: " in skipped.output
 
 
 def test_user_errors_are_one_line_on_stderr_with_status_2(tmp_path: Path) -> None:

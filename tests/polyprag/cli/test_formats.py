@@ -449,7 +449,7 @@ def test_made_ids_stay_when_other_rows_change_and_doubles_are_counted(tmp_path: 
     source = tmp_path / "a.csv"
     source.write_text("title,text\nAaron,A prophet.\nBees,Bees make honey.\nAaron,A prophet.\n")
     result = prepare(tmp_path / "one", source)
-    assert "skipped 1 passages: duplicate text" in result.output, result.output
+    assert "skipped 1 passage: duplicate text" in result.output, result.output
     source.write_text("title,text\nBees,Bees make much honey.\nAaron,A prophet.\n")
     prepare(tmp_path / "two", source)
     assert passages(tmp_path / "one")[0] == passages(tmp_path / "two")[1]
@@ -550,5 +550,5 @@ def test_add_reads_the_same_formats_and_knows_made_ids_again(tmp_path: Path) -> 
     (tmp_path / "all.jsonl").write_bytes(lines(*HOTPOT, *HOTPOT))
     result = CliRunner().invoke(main, ["add", str(run), str(tmp_path / "all.jsonl")])
     assert result.exit_code == 0, result.output
-    assert "1 passages added (ids from 2 on), 2 were there already; 3 in all" in result.output
+    assert "1 passage added (ids from 2 on), 2 were there already; 3 in all" in result.output
     assert passages(run) == HOTPOT_ROWS

@@ -34,7 +34,7 @@ def test_options_reach_the_corpus_and_others_are_refused_later(
     options = ["--map", "id=_id,text=contents", "--chunk-words", "3", "--drop-duplicates"]
     result = prepare(run, source, *options, "--workers", "2")
     assert result.exit_code == 0, result.output
-    assert "skipped 1 passages: duplicate text" in result.output
+    assert "skipped 1 passage: duplicate text" in result.output
     assert "3 passages in 1 partition\n" in result.output
     assert "note: 7 of 8 lanes have no partition" in result.stderr
     assert "with data.partition_size=1, or" in result.stderr

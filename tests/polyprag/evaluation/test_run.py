@@ -18,8 +18,10 @@ from polyprag.answering.modes import WITHOUT_MAP
 from polyprag.config import AnsweringConfig, Config
 from polyprag.encoding.edit import forget_encoded_rows
 from polyprag.errors import ConfigError, RunError
-from polyprag.evaluation.asking import LATENCY_SAMPLE
+from polyprag.evaluation.asking import LATENCY_SAMPLE, Asked, Case, cases_of, latency
+from polyprag.evaluation.kept_answers import KeptAnswers
 from polyprag.evaluation.metrics import score
+from polyprag.evaluation.questions import read_questions
 from polyprag.evaluation.run import evaluate, parse_methods
 from polyprag.retrieval.building.index import build_index
 from sharding.shown_progress import Advance
@@ -221,6 +223,16 @@ def test_latency_is_of_single_requests_on_a_bounded_sample(
     )
     assert sizes == [32, 18, 1, 1] + [1] * LATENCY_SAMPLE  # chunks of 8 batches of 4, warm-up
     assert results["closed"]["n_latency"] == LATENCY_SAMPLE
+    sizes.clear()
+    monkeypatch.setattr("polyprag.evaluation.asking.LATENCY_S", 0.0)  # of a slow model
+    asked = Asked(answerer, "closed", cases_of("closed", _cases(path), False), None, False)
+    kept = KeptAnswers(tmp_path / "slow", made_of={}, chunk=1)
+    assert latency(asked, kept)["n_latency"] == 5
+    assert sizes == [1] * (2 + 5)
+
+
+def _cases(path: Path) -> list[Case]:
+    return [Case(question, None) for question in read_questions(path)]
 
 
 class Interrupted:
