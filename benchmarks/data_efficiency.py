@@ -5,9 +5,10 @@
 The same passages and question-answer pairs, 1 to 16 of them a passage, go to polyprag (one pool of
 experts and a row a passage) and to PRAG (a LoRA a passage, by peft); both are asked the same
 questions, in wordings that no training used, with the passage's own row or LoRA. Each side's rate
-and length of training are chosen for each number of examples on other passages' questions (the
-tuning ones), and scored once, on those of the test passages. With --work, what is measured is kept
-there, and the same command goes on.
+or batch, and its length of training, are chosen for each number of examples on other passages'
+questions (the tuning ones), and scored once, on those of the test passages. With --work, what is
+measured is kept there, and the same command goes on. How polyprag's F1 falls with more passages to
+a pool is what benchmarks/capacity.py measures.
 """
 
 import os
@@ -30,7 +31,7 @@ from polyprag.config.files import load_config
 from polyprag.evaluation.metrics import bootstrap_interval
 
 BUDGETS = (1, 2, 4, 8, 16)
-OUR_RATES, OUR_EPOCHS = (5e-3, 1e-2), (8, 24)
+OUR_MICROBATCHES, OUR_EPOCHS = (4, 16), (8, 24)  # 4 of them a step
 PRAG_RATES, PRAG_STEPS = (3e-3, 1e-2, 3e-2), (8, 32)
 
 Found = dict[str, Any]
@@ -46,7 +47,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="data-efficiency-") as temporary:
         work = args.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        sizes = (1, 5) if args.quick else (40, 60)
+        sizes = (1, 5) if args.quick else (24, 60)
         material = make_material(
             Path(temporary),
             load_config(["quickstart"], ["augment.num_rewrites=0"]),
@@ -83,13 +84,11 @@ class Bench:
         self._material, self._cells, self._place, self._quick = material, cells, place, quick
         self._asked = material.num_tuning + material.num_testing
         self._budgets = (2, 8) if quick else BUDGETS
-        self._together = (self._asked, 12) if quick else (self._asked, 400)
 
     def curves(self, *, seeds: Sequence[int]) -> dict[str, list[Found]]:
         """Returns F1 by examples a passage for each side."""
         sides: dict[str, Callable[[int], tuple[Found, list[Found]]]] = {
-            f"polyprag, {n} passages": partial(self._ours, num_passages=n, seeds=seeds)
-            for n in self._together
+            "polyprag": partial(self._ours, seeds=seeds)
         }
         sides["PRAG, questions alone"] = partial(self._theirs, formats=("qa",), seeds=seeds)
         sides["PRAG, its formats"] = partial(self._theirs, formats=PRAG_FORMATS, seeds=seeds)
@@ -98,32 +97,30 @@ class Bench:
             for side, measure in sides.items()
         }
 
-    def _ours(
-        self, budget: int, num_passages: int, seeds: Sequence[int]
-    ) -> tuple[Found, list[Found]]:
-        def measure(name: str, seed: int, rate: float, epochs: int) -> Found:
+    def _ours(self, budget: int, seeds: Sequence[int]) -> tuple[Found, list[Found]]:
+        def measure(name: str, seed: int, microbatch: int, epochs: int) -> Found:
             settings = [
                 f"augment.num_qas={budget}",
                 "augment.num_rewrites=0",
-                f"train.experts_lr={rate}",
+                f"data.microbatch={microbatch}",
                 f"train.epochs={epochs}",
                 f"train.seed={seed}",
             ]
-            key = {"side": "ours", "passages": num_passages, "questions": name}
+            key = {"side": "ours", "passages": self._asked, "questions": name}
             return self._cells.measured(
                 key | {"settings": settings},
                 lambda: ours(
                     self._place,
                     self._material,
                     settings=settings,
-                    num_passages=num_passages,
+                    num_passages=self._asked,
                     name=name,
                 ),
             )
 
         grid = [
-            {"rate": rate, "epochs": epochs}
-            for rate in (OUR_RATES[-1:] if self._quick else OUR_RATES)
+            {"microbatch": microbatch, "epochs": epochs}
+            for microbatch in (OUR_MICROBATCHES[:1] if self._quick else OUR_MICROBATCHES)
             for epochs in (OUR_EPOCHS[:1] if self._quick else OUR_EPOCHS)
         ]
         best = _best(grid, lambda each: _mean(measure("tuning", 0, **each)))

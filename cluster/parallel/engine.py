@@ -13,7 +13,7 @@ from cluster.parallel.deepspeed_config import deepspeed_config
 from polyprag.config import Config
 from polyprag.errors import RunError
 from polyprag.method.experts import ExpertPool
-from polyprag.method.loss import teacher_weight, training_loss_sum
+from polyprag.method.loss import teacher_weight, training_logits, training_loss_sum
 from polyprag.method.teacher.targets import TargetBatch
 
 
@@ -44,9 +44,7 @@ class GatedLanguageModel(nn.Module):
             targets: the fields of a `TargetBatch`; None where nothing is learnt of a teacher.
         """
         with self._pool.gated(gates):
-            logits = self.model(
-                input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-            ).logits
+            logits = training_logits(self.model, input_ids, attention_mask)
         return training_loss_sum(
             logits,
             labels,

@@ -102,7 +102,8 @@ def changed_settings(run_dir: str | Path, config: Config) -> list[str]:
     saved = join(str(run_dir), CONFIG_FILE)
     if not exists(saved):
         return []
-    before, after = flatten(load_saved_config(saved)), flatten(config)
+    before = flatten(load_saved_config(saved))
+    after = flatten(with_absolute_paths(config))  # as it would be saved
     return [f"{key}: {before[key]} -> {after[key]}" for key in after if before[key] != after[key]]
 
 

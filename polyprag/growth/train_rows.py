@@ -25,7 +25,7 @@ from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import Example, ExampleMaker
 from polyprag.method.experts import ExpertPool
 from polyprag.method.finite import is_finite, rows_not_finite
-from polyprag.method.loss import teacher_weight, training_loss_sum
+from polyprag.method.loss import teacher_weight, training_logits, training_loss_sum
 from polyprag.method.router import gates as gates_of
 from polyprag.method.row_optimizer import RowAdam
 from polyprag.method.teacher.targets import AnswerSource, join_targets
@@ -220,11 +220,9 @@ class RowTrainer:
             at = torch.tensor([chosen[i][0] for i in group])
             tokens_M.index_add_(0, at, torch.tensor([each.num_counted for each in examples]))
             with self._pool.gated(used_MSK[at.to(device)]):
-                logits = self._model(
-                    input_ids=batch.input_ids.to(device),
-                    attention_mask=batch.attention_mask.to(device),
-                    use_cache=False,
-                ).logits
+                logits = training_logits(
+                    self._model, batch.input_ids.to(device), batch.attention_mask.to(device)
+                )
                 loss = training_loss_sum(
                     logits,
                     batch.labels.to(device),

@@ -23,6 +23,7 @@ from sharding.task_pool import TaskPool
 # stop may lose of its work.
 SPLIT_BYTES = 16 << 20
 _MB = 1_000_000
+_FEW_BYTES = 10 * _MB  # are counted in kB
 
 
 @dataclass(slots=True)
@@ -53,9 +54,12 @@ def parse_input(
     reading = _Reading(files, pool, split_bytes=split_bytes)
     new = partial(ParseTask, work_dir=work_dir, options=options, split_bytes=split_bytes)
     sizes = [file.num_bytes for file in files]
-    total = None if None in sizes else max(1, sum(filter(None, sizes)) // _MB)
-    with show(total, "reading", unit="MB") as advance:
-        reading.run(new, advance)
+    num_bytes = None if None in sizes else sum(filter(None, sizes))
+    is_small = num_bytes is not None and num_bytes < _FEW_BYTES
+    unit_bytes, unit = (1000, "kB") if is_small else (_MB, "MB")
+    total = None if num_bytes is None else max(1, num_bytes // unit_bytes)
+    with show(total, "reading", unit=unit) as advance:
+        reading.run(new, advance, unit_bytes=unit_bytes)
     return reading.parsed
 
 
@@ -81,8 +85,8 @@ class _Reading:
         self._is_large = [size is None or size > max(share - 1, 2 * split_bytes) for size in sizes]
         self._torn: set[int] = set()  # files with a block that ends inside a row
 
-    def run(self, new: Callable[..., ParseTask], advance: Advance) -> None:
-        """Parses all files."""
+    def run(self, new: Callable[..., ParseTask], advance: Advance, *, unit_bytes: int) -> None:
+        """Parses all files; `advance` is told of units of so many bytes."""
         begun = time.monotonic()
         num_passages = num_bytes = 0
 
@@ -93,8 +97,8 @@ class _Reading:
                 num_bytes += result.num_read
                 rate = num_passages / max(time.monotonic() - begun, 1e-3)
                 note = f"{num_passages:,} passages, {rate:,.0f} passages/s"
-                advance(num_bytes // _MB, note)
-                num_bytes %= _MB
+                advance(num_bytes // unit_bytes, note)
+                num_bytes %= unit_bytes
 
         take(self._pool.map(parse, self._tasks(new), num_bytes=lambda task: task.num_bytes))
         torn = sorted(self._torn)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.config import Config
-from polyprag.config.files import load_config, parse_override, read_yaml, save_config, to_yaml
+from polyprag.config.files import (
+    changed_settings,
+    load_config,
+    parse_override,
+    read_yaml,
+    save_config,
+    to_yaml,
+)
 from polyprag.config.keys import flatten, key_types, nearest_key
 from polyprag.config.safe_yaml import parse_mapping, parse_settings
 from polyprag.config.shipped import shipped_configs
@@ -305,3 +312,17 @@ def test_any_override_parses_or_is_a_config_error(key: str, value: str) -> None:
         assert key in str(error)
     else:
         assert setting.key == key
+
+
+def test_a_place_that_is_named_from_another_directory_is_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = load_config([], ["model.path=base"], tmp_path / "run")
+    save_config(config, tmp_path / "run")
+    assert changed_settings(tmp_path / "run", config) == []
+    other = load_config([], ["train.epochs=9"], tmp_path / "run")
+    assert [change.partition(":")[0] for change in changed_settings(tmp_path / "run", other)] == [
+        "train.epochs"
+    ]

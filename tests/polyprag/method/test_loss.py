@@ -1,11 +1,16 @@
 """The summed loss against transformers' own, its splitting, and the teacher's part of it."""
 
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from polyprag.method.loss import causal_loss_sum, training_loss_sum
+from polyprag.config import ModelConfig
+from polyprag.method.base_model import load_base
+from polyprag.method.loss import causal_loss_sum, training_logits, training_loss_sum
 from polyprag.method.teacher.divergence import distill_loss_sum
 from polyprag.method.teacher.targets import TargetBatch, likeliest
 
@@ -134,3 +139,29 @@ def test_the_parts_of_a_loss_are_summed_with_the_teachers_weight() -> None:
     torch.testing.assert_close(
         training_loss_sum(logits, labels, None, distill_weight=0.25), text, atol=0, rtol=0
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "length", "is_plain"),
+    [("bf16", 12, True), ("bf16", 200, False), ("fp32", 12, False)],
+)
+def test_short_sequences_in_bf16_are_attended_to_by_plain_products(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, length: int, is_plain: bool
+) -> None:
+    model, _ = load_base(ModelConfig(path="polyprag:tiny-base", dtype=dtype), device="cpu")
+    ids_BT = torch.randint(0, 999, (2, length), generator=torch.Generator().manual_seed(0))
+    mask_BT = torch.ones_like(ids_BT)
+    mask_BT[1, length // 2 :] = 0
+    used: list[SDPBackend] = []
+
+    def recorded(backend: SDPBackend) -> AbstractContextManager[None]:
+        used.append(backend)
+        return sdpa_kernel(backend)
+
+    monkeypatch.setattr("polyprag.method.loss.sdpa_kernel", recorded)
+    found = training_logits(model, ids_BT, mask_BT)
+    assert used == ([SDPBackend.MATH] if is_plain else [])
+    expected = model(input_ids=ids_BT, attention_mask=mask_BT).logits
+    is_there = mask_BT.bool()
+    difference = (found - expected)[is_there].abs().float().mean()
+    assert difference <= (0.0 if not is_plain else 0.05)  # bf16 has 8 bits
