@@ -148,7 +148,9 @@ class Bench:
     def _polyprag(self, command: str, run: Path, *arguments: str | Path) -> None:
         line = [sys.executable, "-m", "polyprag", command, str(run), *map(str, arguments)]
         print("$ polyprag", *line[3:], flush=True)
-        subprocess.run(line, check=True)
+        done = subprocess.run(line, check=False)
+        if done.returncode:  # it has said why
+            sys.exit(done.returncode)
 
 
 def goals_of(corpus: str, found: dict[str, Any]) -> list[Goal]:

@@ -77,6 +77,12 @@ def command(
             f"{counted(rule.num_questions, 'answer')} are trusted (confidence "
             f"{rule.threshold:.2f} or more){trusted}, of all {100 * rule.f1:.1f}"
         )
+        if rule.coverage == 0:
+            echo(
+                f"warning: {mode}: none of its answers is trusted: they are too seldom right; "
+                "--coverage trusts the surest of them all the same",
+                err=True,
+            )
     for mode, reason in made.left_out.items():
         echo(f"{mode}: has no calibration: {reason}", err=True)
     if made.abstention is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -59,14 +60,19 @@ def curve_table(results: Mapping[str, Mapping[str, Any]]) -> Table | None:
     curves = {name: each["trust"] for name, each in results.items() if each.get("trust")}
     if not curves:
         return None
-    table = Table(title="F1 of the surest answers", title_justify="left")
+    table = Table(  # in 80 columns
+        title="F1 of the surest answers",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("method", no_wrap=True)
     for each in COVERAGES:
-        table.add_column(f"{each} %", justify="right")
+        table.add_column(f"{each} %", justify="right", no_wrap=True)
     has_impossible = any(each.get("impossible_trusted") is not None for each in curves.values())
-    last = ["trusted of\nno answer"] if has_impossible else []
-    for header in ("AURC", "trusted", "their F1", "the others'", *last):
-        table.add_column(header, justify="right")
+    last = ["impossible,\ntrusted"] if has_impossible else []
+    for header in ("AURC", "trusted", "their\nF1", "the\nothers'", *last):
+        table.add_column(header, justify="right", no_wrap=True)
     for name, curve in curves.items():
         table.add_row(
             Text(printable(name)),
