@@ -53,6 +53,7 @@ def test_a_gguf_model_learns_and_answers_what_minilm_finds(
         "data.partition_size=2",
         "data.lanes=2",
         "train.epochs=3",
+        "train.experts_lr=3e-3",  # of few passages
     ]
     for command in (
         ["prepare", str(run), str(source)],
