@@ -92,7 +92,8 @@ def evaluate(
         What results.json holds: {method: {f1, em, contains (means, 0 to 1; None without any
         question), ci95 and contains_ci95 ([low, high] of f1 and of contains), n, n_impossible
         (questions without an answer, which these means leave out), n_missing,
-        n_without_hits, gold_retrieved (share of questions with a gold passage among the hits),
+        n_without_hits, gold_retrieved (of the questions with a gold passage in the corpus, the
+        share with one among the hits; None without any),
         trust (what `polyprag.evaluation.risk_coverage.trust_scores` returns; None with
         answering.abstain=never), latency_ms_p50, latency_ms_p95, n_latency}}.
 
@@ -175,7 +176,7 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
     with_gold = [
         not case.gold_ids.isdisjoint(passage.id for passage in answer.passages)
         for case, answer in pairs
-        if answer.passages is not None and case.gold is not None
+        if answer.passages is not None and case.gold_ids
     ]
     judged = [(each.confidence, each.reason is None) for each in answers]
     confidences = [confidence for confidence, _ in judged if confidence is not None]

@@ -117,7 +117,7 @@ def test_documents_that_are_left_out_are_named(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert "skipped 2 documents: not UTF-8" in lines
-    assert "skipped 1 documents: document without a text" in lines
+    assert "skipped 1 document: document without a text" in lines
     told = [line for line in lines if line.startswith(f"  {folder}")]
     assert [line.split(": ")[:2] for line in told] == [
         [f"  {folder}/b.txt", "not UTF-8"],
