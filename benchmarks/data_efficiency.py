@@ -88,10 +88,10 @@ class Bench:
     def curves(self, *, seeds: Sequence[int]) -> dict[str, list[Found]]:
         """Returns F1 by examples a passage for each side."""
         sides: dict[str, Callable[[int], tuple[Found, list[Found]]]] = {
-            "polyprag": partial(self._ours, seeds=seeds)
+            "polyprag": partial(self._ours, seeds=seeds),
+            "PRAG, questions alone": partial(self._theirs, formats=("qa",), seeds=seeds),
+            "PRAG, its formats": partial(self._theirs, formats=PRAG_FORMATS, seeds=seeds),
         }
-        sides["PRAG, questions alone"] = partial(self._theirs, formats=("qa",), seeds=seeds)
-        sides["PRAG, its formats"] = partial(self._theirs, formats=PRAG_FORMATS, seeds=seeds)
         return {
             side: [_point(side, budget, *measure(budget)) for budget in self._budgets]
             for side, measure in sides.items()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole road on a table of Wikipedia passages and on a folder of a company's pages: prepare,
 # augment, encode on Ray, index, evaluate, report. Every step can be stopped and run again.
-# Ten to fifteen minutes on 2 cores.
+# Ten to twenty minutes on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-runs/quickstart}

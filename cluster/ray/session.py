@@ -15,6 +15,13 @@ from polyprag.threads import WAIT_POLICY
 # A local object store holds nothing but the workers' settings.
 _OBJECT_STORE_BYTES = 100 * 2**20
 
+# glibc gives large pieces of memory back when they are freed, so that each step asks the kernel for
+# all of its activations and logits anew, 4 KiB at a time. Workers on CPUs keep up to 4 GiB.
+_MALLOC = "GLIBC_TUNABLES"
+_KEEPS_MEMORY = (
+    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1"
+)
+
 
 @contextmanager
 def ray_session(config: ClusterConfig) -> Iterator[None]:
@@ -82,14 +89,6 @@ def cluster_resource(name: str) -> int:
     untyped: Any = ray  # that function has no types
     resources: dict[str, float] = untyped.cluster_resources()
     return int(resources.get(name, 0))
-
-
-# glibc gives large pieces of memory back when they are freed, so that each step asks the kernel for
-# all of its activations and logits anew, 4 KiB at a time. Workers on CPUs keep up to 4 GiB.
-_MALLOC = "GLIBC_TUNABLES"
-_KEEPS_MEMORY = (
-    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1"
-)
 
 
 def worker_environment(config: ClusterConfig) -> dict[str, str]:

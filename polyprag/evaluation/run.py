@@ -168,7 +168,7 @@ def _scored(asked: Asked, answers: Sequence[KeptAnswer], out_dir: str | Path) ->
     _write_lines(join(out_dir, f"predictions-{asked.method}.jsonl"), lines)
     is_impossible = [not case.question.answers for case in asked.cases]
     of_all = [each.f1 for each in scores]
-    scores = [each for each, case in zip(scores, asked.cases, strict=True) if case.question.answers]
+    scores = [each for each, without in zip(scores, is_impossible, strict=True) if not without]
     f1 = [each.f1 for each in scores]
     present = [each.contains for each in scores]
     intervals = [bootstrap_interval(values) for values in (f1, present)]

@@ -210,7 +210,7 @@ def test_an_index_of_a_corpus_that_grew_is_sound_and_says_how_far_it_goes(run: P
 def test_an_index_that_holds_a_removed_passage_is_told(run: Path) -> None:
     remove_passages(run / "corpus", [5], count=counts_of)
     text = "\n".join(messages(run, quick=True))
-    assert "removed: its files hold 1 passage that the corpus" in text
+    assert "removed: its files hold 1 passage that the corpus no longer has, 5 first" in text
     assert "index: " not in text and "has changed since the index" not in text
     manifest = run / "index" / "manifest.json"
     values = json.loads(manifest.read_text())
@@ -272,7 +272,8 @@ def test_an_encoding_of_the_first_passages_is_no_damage(run: Path, cli: Any) -> 
     assert messages(run) == []
     shown = cli(run, "--quick")
     assert "encoding: 10 of 11 rows in 3 parts" in shown.stdout
-    assert "note: " in shown.stdout and "has no rows of the corpus's last 1 passage" in shown.stdout
+    assert "note: " in shown.stdout
+    assert "has no rows of the corpus's last 1 passage, from 10 on" in shown.stdout
     assert "is of the first 3 of the corpus's 4 partitions" in shown.stdout
     assert len(json.loads(cli(run, "--quick", "--json").stdout)["notes"]) == 2
 
