@@ -2,15 +2,16 @@
 
     python benchmarks/real_model.py [--quick] [--json FILE] [--work DIR] [--split dev|test]
                                     [--corpus handbook,wikipedia] [--only PART,PART]
-                                    [--config NAME] [--set KEY=VALUE]
+                                    [--config NAME] [--set KEY=VALUE] [--asked-passages]
 
 The commands of a user, on examples/handbook/pages and on the passages of
 examples/wikipedia-questions: prepare, augment, encode, index, evaluate, with configs/smollm2.yaml
 (`make real-model` first; --config quickstart: the small base; --quick: that, and few questions).
 Then the same corpora with one LoRA shared by all passages, and with PRAG's LoRA for each passage,
 each asked what its own passage answers; "own passage" is how polyprag answers those. Hours on two
-cores: with --work everything is kept, and the same command goes on. Nothing may be chosen by the
-test split, which is for the table that is published.
+cores: with --work everything is kept, and the same command goes on; --asked-passages trains half of
+the handbook, the passages that a question of either split is about, as on Wikipedia. Nothing may be
+chosen by the test split, which is for the table that is published.
 """
 
 import json
@@ -27,7 +28,7 @@ from harness.examples import ROOT
 from harness.prag import Recipe
 from harness.reporting import Goal, add_parts, finish, options, show
 from polyprag.config.files import load_config
-from real_model.corpora import Corpus, first_questions, handbook, wikipedia
+from real_model.corpora import Corpus, asked_passages, first_questions, handbook, wikipedia
 from real_model.rival import prag_scores, questions_of_own_passages
 
 PARTS = ("poly", "shared", "prag")
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--corpus", default="handbook,wikipedia", metavar="NAME,NAME")
     parser.add_argument("--config", default="smollm2", metavar="NAME", help="of the base model")
+    parser.add_argument("--asked-passages", action="store_true", help="no others of the handbook")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     args = parser.parse_args()
     os.chdir(ROOT)  # the model's path is relative to it
@@ -66,6 +68,8 @@ def main() -> int:
         work.mkdir(parents=True, exist_ok=True)
         known = {"handbook": handbook(), "wikipedia": wikipedia(work)}
         corpora = [known[name] for name in args.corpus.split(",")]
+        if args.asked_passages:
+            corpora = [only_asked(corpus, work, args.config) for corpus in corpora]
         if args.quick:
             corpora = [first_questions(corpus, work, limit=6) for corpus in corpora[-1:]]
             args.config, args.settings = "quickstart", [*QUICK, *args.settings]
@@ -80,9 +84,16 @@ def main() -> int:
     ]
     show(f"{args.split} questions", COLUMNS, rows)
     results = {"quick": args.quick, "split": args.split, "found": found}
-    results |= {"config": args.config, "settings": args.settings}
+    results |= {"config": args.config, "settings": args.settings, "asked": args.asked_passages}
     finish(results, [goal for name in found for goal in goals_of(name, found[name])], args.json)
     return 0
+
+
+def only_asked(corpus: Corpus, work: Path, config: str) -> Corpus:
+    """Cuts the corpus into passages, and keeps those that are asked about."""
+    whole = work / f"{corpus.name}-whole"
+    polyprag("prepare", whole, *corpus.sources, "--config", config)
+    return asked_passages(corpus, work, whole)
 
 
 class Bench:
@@ -102,8 +113,8 @@ class Bench:
         self, parts: Sequence[str], asked: Sequence[tuple[str, str, tuple[str, ...]]]
     ) -> dict[str, Any]:
         """Returns the scores of each method; `asked` is how polyprag's are asked."""
-        self._polyprag("prepare", self._run, *self._corpus.sources, *self._layers())
-        self._polyprag("augment", self._run)
+        polyprag("prepare", self._run, *self._corpus.sources, *self._layers())
+        polyprag("augment", self._run)
         found: dict[str, Any] = {}
         if "poly" in parts:
             self._encode(self._run)
@@ -129,8 +140,8 @@ class Bench:
         return ("--config", self._config, *self._settings, *settings)
 
     def _encode(self, run: Path, *settings: str) -> None:
-        self._polyprag("encode", run, *self._layers(*settings), "--allow-bare")
-        self._polyprag("index", run)
+        polyprag("encode", run, *self._layers(*settings), "--allow-bare")
+        polyprag("index", run)
 
     def _evaluate(self, run: Path, methods: str, more: tuple[str, ...]) -> dict[str, Any]:
         name = "-".join([self._split, *methods.split(","), *more]).replace("/", "_")
@@ -141,16 +152,18 @@ class Bench:
                 questions = self._work / f"{self._corpus.name}-{self._split}-own.jsonl"
                 questions_of_own_passages(run, self._questions, questions)
             asked = ("--questions", questions, "--methods", methods, "--out", out)
-            self._polyprag("evaluate", run, *asked, *more)
+            polyprag("evaluate", run, *asked, *more)
         found: dict[str, Any] = json.loads((out / "results.json").read_text(encoding="utf-8"))
         return found
 
-    def _polyprag(self, command: str, run: Path, *arguments: str | Path) -> None:
-        line = [sys.executable, "-m", "polyprag", command, str(run), *map(str, arguments)]
-        print("$ polyprag", *line[3:], flush=True)
-        done = subprocess.run(line, check=False)
-        if done.returncode:  # it has said why
-            sys.exit(done.returncode)
+
+def polyprag(command: str, run: Path, *arguments: str | Path) -> None:
+    """Runs a command as a user does, and ends with it where it fails."""
+    line = [sys.executable, "-m", "polyprag", command, str(run), *map(str, arguments)]
+    print("$ polyprag", *line[3:], flush=True)
+    done = subprocess.run(line, check=False)
+    if done.returncode:  # it has said why
+        sys.exit(done.returncode)
 
 
 def goals_of(corpus: str, found: dict[str, Any]) -> list[Goal]:

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.examples import PASSAGES, ROOT
+from real_model.rival import questions_by_passage
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,25 @@ def wikipedia(directory: Path) -> Corpus:
     return Corpus("wikipedia", (source,), splits)
 
 
+def asked_passages(corpus: Corpus, directory: Path, prepared: Path) -> Corpus:
+    """The same with those passages alone that a question of either split asks about.
+
+    Args:
+        corpus: all of it.
+        directory: for the file of passages.
+        prepared: a run of all of `corpus`, whose passages they are.
+    """
+    asked = {
+        record.passage.id: record.passage
+        for path in corpus.questions.values()
+        for record, _ in questions_by_passage(prepared, path)
+    }
+    source = directory / f"{corpus.name}-asked.jsonl"
+    rows = ({"id": p.key, "title": p.title, "text": p.text} for _, p in sorted(asked.items()))
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return replace(corpus, sources=(source,))
+
+
 def first_questions(corpus: Corpus, directory: Path, *, limit: int) -> Corpus:
     """The same with few questions, for --quick."""
     questions = {}
@@ -48,7 +68,7 @@ def first_questions(corpus: Corpus, directory: Path, *, limit: int) -> Corpus:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         questions[split] = directory / f"{corpus.name}-{split}.jsonl"
         questions[split].write_text("".join(lines[:limit]), encoding="utf-8")
-    return Corpus(corpus.name, corpus.sources, questions)
+    return replace(corpus, questions=questions)
 
 
 def _splits(place: Path) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from polyprag.config.checks import one_of, require, require_numbers
 
-_BUDGET_OF_RULES = 4  # PRAG's one rewrite and three questions
+_BUDGET_OF_RULES = 7  # a rewrite, and six questions: more teach less than these more often
 _BUDGET_OF_MODELS = 20
 _QUESTIONS_A_REWRITE = 10
 
@@ -22,7 +22,7 @@ class DataConfig:
     cache_gb: float = 20.0  # all that is kept there, unless it is in use; 0 keeps nothing
     # What a passage is trained with: passage_qa (each text with each question), qa (each question
     # alone), passage (each text alone). A passage without questions comes as its texts in any case.
-    formats: list[str] = field(default_factory=lambda: ["passage_qa", "qa"])
+    formats: list[str] = field(default_factory=lambda: ["qa"])
 
     def __post_init__(self) -> None:
         require(bool(self.formats), "data.formats", self.formats, "a list of one or more formats")

@@ -11,7 +11,7 @@ _MOST_DECAY = 0.999_999  # of a moment; nearer to 1 it is 1 in float32, and Adam
 class TrainConfig:
     """The joint optimisation of experts and routing rows."""
 
-    epochs: int = 4
+    epochs: int = 8
     seed: int = 0
     experts_lr: float = 5e-3
     rows_lr: float = 0.1
@@ -21,9 +21,9 @@ class TrainConfig:
     grad_clip: float = 1.0  # global norm over the experts; 0 turns it off
     rows_grad_clip: float = 0.0  # norm of each row's gradient; 0 turns it off
     rows_second_moment: str = "element"  # element | site | row: what shares one of Adam's
-    schedule: str = "constant"  # constant | linear | cosine
+    schedule: str = "linear"  # constant | linear | cosine
     warmup_ratio: float = 0.0
-    loss_on: str = "all"  # all | answer
+    loss_on: str = "answer"  # all | answer
     objective: str = "answers"  # answers | distill | both: what question-answer examples learn
     distill_weight: float = 1.0  # both: of the teacher's loss beside that on the text
     teacher_top_k: int = 16  # tokens whose probability is kept of each of the teacher's

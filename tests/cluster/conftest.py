@@ -27,7 +27,7 @@ from torch import distributed
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from polyprag.augment.corpus import augment_corpus
-from polyprag.config import Config
+from polyprag.config import AugmentConfig, Config
 from polyprag.config.files import load_config
 from sharding.ingest.prepare import prepare
 
@@ -68,9 +68,12 @@ class Workplace:
             "model__path": self.base,
             "data__lanes": 3,
             "data__microbatch": 2,
+            "data__formats": "[passage_qa,qa]",  # more than one kind of example
             "experts__num": 4,
             "train__epochs": 1,
             "train__experts_lr": 0.01,
+            "train__schedule": "constant",
+            "train__loss_on": "all",
             "train__max_tokens": 600,
             "checkpoint__every_steps": 5,
         } | changed
@@ -119,7 +122,7 @@ def made_workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
             file.write(json.dumps({"id": f"p{number}", "title": name, "text": text}) + "\n")
     run = directory / "run"
     prepare([str(source)], run / "corpus", partition_size=2)
-    augment_corpus(run, Config())
+    augment_corpus(run, Config(augment=AugmentConfig(num_qas=3)))
     return Workplace(run, base)
 
 

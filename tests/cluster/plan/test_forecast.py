@@ -37,7 +37,7 @@ def manifest_of(num_passages: int, size: int, *, per_passage: int = 9) -> Corpus
                 num_bytes=2048 * count + 10240,
                 sha256=sha256,
                 augmented=True,
-                counts={"passage_qa": per_passage * count},
+                counts={"qa": per_passage * count},
             )
         )
     return CorpusManifest(["psgs"], num_passages, size, tuple(parts))

@@ -12,7 +12,7 @@ import pytest
 
 from polyprag.answering.answerer import Answerer
 from polyprag.augment.corpus import augment_corpus
-from polyprag.config import Config
+from polyprag.config import AugmentConfig, Config
 from polyprag.config.files import load_config, save_config
 from polyprag.encoding.reader import Encoding
 from polyprag.retrieval.building.index import build_index
@@ -42,7 +42,7 @@ def remote(s3: str, workplace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run = join(s3, "runs", "one")
     source = str(workplace.base.parent / "passages.jsonl")
     prepare([source], join(run, "corpus"), partition_size=2)
-    augment_corpus(run, Config())
+    augment_corpus(run, Config(augment=AugmentConfig(num_qas=3)))
     return RemotePlace(run, workplace)
 
 

@@ -103,7 +103,7 @@ def test_rules_reach_every_shard_and_are_counted(run_dir: Path) -> None:
     records = _records(run_dir)
     assert sum(advanced) == len(TEXTS)
     assert [record.augmentation for record in records] == [
-        rules.augment(record.passage, num_rewrites=1, num_qas=3, seed=0) for record in records
+        rules.augment(record.passage, num_rewrites=1, num_qas=6, seed=0) for record in records
     ]
     assert all(partition.augmented for partition in manifest.partitions)
     for kind in ("passage_qa", "qa", "passage", "bare_passage"):
@@ -111,7 +111,7 @@ def test_rules_reach_every_shard_and_are_counted(run_dir: Path) -> None:
         assert total == sum(count_examples(record)[kind] for record in records)
     empty = Augmentation(rewrites=(), qas=())
     assert num_without_augmentation(manifest) == sum(r.augmentation == empty for r in records) >= 1
-    assert manifest.augmentation == {"backend": "rules", "num_rewrites": 1, "num_qas": 3}
+    assert manifest.augmentation == {"backend": "rules", "num_rewrites": 1, "num_qas": 6}
 
 
 def test_several_processes_write_what_one_writes(run_dir: Path, tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_what_was_written_goes_with_its_passage(run_dir: Path) -> None:
 def test_other_settings_than_the_recorded_ones_are_refused(run_dir: Path) -> None:
     augment_corpus(run_dir, Config())
     other = Config(augment=AugmentConfig(num_qas=5))
-    said = "5 of 5 passages .*num_qas 3 there and 5 now.*--overwrite writes them again"
+    said = "5 of 5 passages .*num_qas 6 there and 5 now.*--overwrite writes them again"
     with pytest.raises(ConfigError, match=said):
         augment_corpus(run_dir, other)
     manifest = augment_corpus(run_dir, other, overwrite=True)

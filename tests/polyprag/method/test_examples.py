@@ -29,6 +29,7 @@ QAS = (
     QA("Which nationality?", "English", "She was English."),
     QA("What name?", "Ada", "Her name was Ada."),
 )
+PRAG = ["passage_qa", "qa"]  # its formats
 AUGMENTED = Record(PASSAGE, Augmentation(("The English mathematician Ada.",), QAS))
 
 
@@ -44,7 +45,7 @@ def tokenizer(make_byte_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
 def test_every_text_with_every_question_then_every_question_alone(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    examples = examples_of(AUGMENTED, tokenizer, DataConfig())
+    examples = examples_of(AUGMENTED, tokenizer, DataConfig(formats=PRAG))
     expected = [
         f"Passage: Ada Lovelace. {text}\nQuestion: {qa.question}\nAnswer: {qa.answer}<eos>"
         for text in (PASSAGE.text, "The English mathematician Ada.")
@@ -78,7 +79,7 @@ def test_every_text_with_every_question_then_every_question_alone(
 def test_without_questions_each_text_comes_alone_with_loss_on_all_of_it(
     tokenizer: PreTrainedTokenizerBase, record: Record, expected: list[str]
 ) -> None:
-    examples = examples_of(record, tokenizer, DataConfig(), loss_on="answer")
+    examples = examples_of(record, tokenizer, DataConfig(formats=PRAG), loss_on="answer")
     assert texts(tokenizer, examples) == expected
     for example in examples:
         assert np.array_equal(example.labels, example.input_ids)
@@ -136,10 +137,10 @@ def test_any_examples_are_made_together_as_they_are_made_one_by_one(
 def test_threads_may_share_a_tokenizer_whose_file_truncates_and_pads(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    alone = texts(tokenizer, examples_of(AUGMENTED, tokenizer, DataConfig()))
+    alone = texts(tokenizer, examples_of(AUGMENTED, tokenizer, DataConfig(formats=PRAG)))
     tokenizer.backend_tokenizer.enable_truncation(5)
     tokenizer.backend_tokenizer.enable_padding(length=600)
-    maker = ExampleMaker(tokenizer, DataConfig())
+    maker = ExampleMaker(tokenizer, DataConfig(formats=PRAG))
     # Nothing is left that a thread's first call would change under another thread's.
     assert tokenizer.backend_tokenizer.truncation is None
     assert tokenizer.backend_tokenizer.padding is None
@@ -161,10 +162,10 @@ def test_formats_choose_what_a_passage_is_trained_with(tokenizer: PreTrainedToke
 def test_loss_on_answer_leaves_out_everything_before_it(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    everything = examples_of(AUGMENTED, tokenizer, DataConfig(), loss_on="all")
+    everything = examples_of(AUGMENTED, tokenizer, DataConfig(formats=PRAG), loss_on="all")
     for example in everything:
         assert np.array_equal(example.labels, example.input_ids)
-    answers = examples_of(AUGMENTED, tokenizer, DataConfig(), loss_on="answer")
+    answers = examples_of(AUGMENTED, tokenizer, DataConfig(formats=PRAG), loss_on="answer")
     for example, qa in zip(answers, QAS * 3, strict=True):
         counted = example.labels != -100
         assert tokenizer.decode(example.input_ids[counted].tolist()) == f" {qa.answer}<eos>"
@@ -184,7 +185,7 @@ def test_too_long_passages_lose_their_end_and_keep_question_and_answer(
 ) -> None:
     passage = Passage(id=0, key="k", title="T", text=" ".join(words))
     record = Record(passage, Augmentation((), QAS))
-    config = DataConfig(max_length=max_length)
+    config = DataConfig(formats=PRAG, max_length=max_length)
     for example, qa in zip(examples_of(record, tokenizer, config)[:3], QAS, strict=True):
         text = tokenizer.decode(example.input_ids.tolist())
         ending = f"\n{qa_prompt(qa.question)} {qa.answer}<eos>"
@@ -201,7 +202,7 @@ def test_too_long_passages_lose_their_end_and_keep_question_and_answer(
 
 def test_one_endless_word_is_cut_inside(tokenizer: PreTrainedTokenizerBase) -> None:
     record = Record(Passage(id=0, key="k", title="T", text="x" * 500), Augmentation((), QAS[:1]))
-    example = examples_of(record, tokenizer, DataConfig(max_length=100))[0]
+    example = examples_of(record, tokenizer, DataConfig(formats=PRAG, max_length=100))[0]
     assert len(example) == 100
     ending = "\nQuestion: Who was Ada?\nAnswer: a mathematician<eos>"
     assert tokenizer.decode(example.input_ids.tolist()).endswith(f"x{ending}")
@@ -213,14 +214,16 @@ def test_a_question_too_long_by_itself_keeps_its_end_and_the_answer(
     qa = QA("Who? " * 100, "Ada", "Ada.")
     record = Record(PASSAGE, Augmentation((), (qa,)))
     for loss_on in ("all", "answer"):
-        for example in examples_of(record, tokenizer, DataConfig(max_length=32), loss_on=loss_on):
+        for example in examples_of(
+            record, tokenizer, DataConfig(formats=PRAG, max_length=32), loss_on=loss_on
+        ):
             assert len(example) == 32
             text = tokenizer.decode(example.input_ids.tolist())
             assert text.endswith("Who?\nAnswer: Ada<eos>")
 
 
 def test_a_long_plain_passage_is_cut_and_still_ends(tokenizer: PreTrainedTokenizerBase) -> None:
-    example = examples_of(Record(PASSAGE), tokenizer, DataConfig(max_length=20))[0]
+    example = examples_of(Record(PASSAGE), tokenizer, DataConfig(formats=PRAG, max_length=20))[0]
     assert tokenizer.decode(example.input_ids.tolist()) == "Passage: Ada Lovela<eos>"
 
 
@@ -234,7 +237,7 @@ def test_chat_examples_use_the_template_that_answering_uses(
             examples_of(
                 AUGMENTED,
                 tokenizer,
-                DataConfig(),
+                DataConfig(formats=PRAG),
                 generation=GenerationConfig(prompt=style, instruction="Be brief."),
             ),
         )[-1]
