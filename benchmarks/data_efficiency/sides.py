@@ -86,6 +86,6 @@ def theirs(
     return {
         "f1": f1,
         "examples_a_passage": num_examples / len(records),
-        "presentations_a_passage": num_examples / len(records) * recipe.steps,
+        "presentations_a_passage": num_examples / len(records) * recipe.epochs,
         "bytes_a_passage": rival.bytes_a_passage,
     }

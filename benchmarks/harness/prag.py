@@ -1,8 +1,10 @@
 """PRAG, the rival: one LoRA for each passage, by the book (arXiv 2501.15915), on peft."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -13,19 +15,44 @@ from polyprag.evaluation.questions import Question
 from polyprag.method.base_model import load_base
 from polyprag.method.batching import pad_batch
 from polyprag.method.examples import examples_of
-from polyprag.method.loss import causal_loss_sum
+from polyprag.method.loss import causal_loss_sum, training_logits
 from polyprag.method.prompts import PromptTokenizer, qa_prompt
 from sharding.corpus.passages import Record
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each passage's LoRA is trained: full batches of its own examples."""
+    """How each passage's LoRA is trained on its own examples.
 
-    steps: int
+    Attributes:
+        epochs: passes over the passage's examples.
+        rate: of AdamW, constant.
+        formats: of its examples; PRAG's by default.
+        loss_on: what counts of an example's text; PRAG's by default.
+        batch: examples a step; 0: all of them.
+        num_qas: of its question-answer pairs the first so many.
+        num_rewrites: likewise.
+    """
+
+    epochs: int
     rate: float
-    formats: tuple[str, ...] = ("passage_qa", "qa")  # PRAG's
-    loss_on: str = "all"  # PRAG's
+    formats: tuple[str, ...] = ("passage_qa", "qa")
+    loss_on: str = "all"
+    batch: int = 0
+    num_qas: int | None = None
+    num_rewrites: int | None = None
+
+    def record(self, record: Record) -> Record:
+        """Returns the passage with as much of what was written as counts."""
+        written = record.augmentation
+        if written is None:
+            return record
+        kept = msgspec.structs.replace(
+            written,
+            rewrites=written.rewrites[: self.num_rewrites],
+            qas=written.qas[: self.num_qas],
+        )
+        return msgspec.structs.replace(record, augmentation=kept)
 
 
 class Prag:
@@ -60,19 +87,28 @@ class Prag:
         data = replace(self._config.data, formats=list(recipe.formats))
         generation = self._config.generation
         examples = examples_of(
-            record, self._tokenizer, data, loss_on=recipe.loss_on, generation=generation
+            recipe.record(record),
+            self._tokenizer,
+            data,
+            loss_on=recipe.loss_on,
+            generation=generation,
         )
-        batch = pad_batch(examples, int(self._tokenizer.pad_token_id))
+        pad_id = int(self._tokenizer.pad_token_id)
+        size = recipe.batch or len(examples)
+        order = random.Random(seed)
         self._model.train()
         loss = torch.zeros(())
-        for _ in range(recipe.steps):
-            logits = self._model(batch.input_ids, attention_mask=batch.attention_mask).logits
-            total, count = causal_loss_sum(logits, batch.labels)
-            loss = total / count
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+        for _ in range(recipe.epochs):
+            drawn = order.sample(examples, len(examples))
+            for start in range(0, len(drawn), size):
+                batch = pad_batch(drawn[start : start + size], pad_id)
+                logits = training_logits(self._model, batch.input_ids, batch.attention_mask)
+                total, count = causal_loss_sum(logits, batch.labels)
+                loss = total / count
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
         self._model.eval()
         return len(examples), float(loss.detach())
 

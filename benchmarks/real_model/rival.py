@@ -1,16 +1,21 @@
 """One LoRA for each passage of a run, each asked its own passage's questions."""
 
 import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.cells import Cells
 from harness.prag import Prag, Recipe
 from polyprag.config import Config
-from polyprag.evaluation.metrics import score
+from polyprag.evaluation.metrics import bootstrap_interval, score
 from polyprag.evaluation.questions import Question, read_questions
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
+
+_TRIED = 16  # passages, for a recipe to be chosen by
 
 
 def questions_by_passage(run: Path, questions: Path) -> list[tuple[Record, list[Question]]]:
@@ -45,8 +50,30 @@ def questions_of_own_passages(run: Path, questions: Path, file: Path) -> None:
     file.write_text("".join(lines), encoding="utf-8")
 
 
+def best_recipe(
+    run: Path, config: Config, questions: Path, *, recipes: Sequence[Recipe], cells: Cells
+) -> Recipe:
+    """Returns the recipe whose LoRAs answer most, of the first passages that are asked about."""
+
+    def f1(recipe: Recipe) -> float:
+        name = f"tried: {recipe}"
+        tried = prag_scores(
+            run, config, questions, recipe=recipe, cells=cells, name=name, limit=_TRIED
+        )
+        return float(tried["f1"])
+
+    return max(recipes, key=f1)
+
+
 def prag_scores(
-    run: Path, config: Config, questions: Path, *, recipe: Recipe, cells: Cells, name: str
+    run: Path,
+    config: Config,
+    questions: Path,
+    *,
+    recipe: Recipe,
+    cells: Cells,
+    name: str,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Trains and asks each passage's LoRA; what is done is kept.
 
@@ -57,14 +84,16 @@ def prag_scores(
         recipe: of the training.
         cells: where each passage's scores are kept.
         name: of the recipe and the questions.
+        limit: of the passages.
     """
     rival: Prag | None = None
     found = []
-    for record, asked in questions_by_passage(run, questions):
+    for record, asked in questions_by_passage(run, questions)[:limit]:
 
         def measure(record: Record = record, asked: list[Question] = asked) -> dict[str, Any]:
             nonlocal rival
             rival = rival or Prag(config)
+            started = time.monotonic()
             examples, loss = rival.train(record, recipe, seed=record.passage.id)
             pairs = zip(rival.answers(asked), asked, strict=True)
             scores = [score(answer, question.answers) for answer, question in pairs]
@@ -74,18 +103,22 @@ def prag_scores(
                 "examples": examples,
                 "loss": loss,
                 "bytes": rival.bytes_a_passage,
+                "seconds": time.monotonic() - started,
             }
 
-        key = {"recipe": name, "passage": record.passage.key}
+        key = {"recipe": name, "questions": questions.name, "passage": record.passage.key}
         found.append(cells.measured(key, measure))
     f1 = [value for each in found for value in each["f1"]]
     contains = [value for each in found for value in each["contains"]]
     return {
         "f1": sum(f1) / len(f1),
+        "ci95": bootstrap_interval(f1),
         "contains": sum(contains) / len(contains),
         "n": len(f1),
         "examples_a_passage": sum(each["examples"] for each in found) / len(found),
         "bytes_a_passage": found[0]["bytes"],
+        "seconds_a_passage": sum(each["seconds"] for each in found) / len(found),
+        "recipe": asdict(recipe),
     }
 
 
