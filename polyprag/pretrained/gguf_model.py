@@ -8,11 +8,13 @@ other from then on. The numbers are those of transformers, in fp32.
 
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,8 @@ def _convert(file: Path, header: GGUFHeader, directory: Path) -> None:
     shows_bars = hf_logging.is_progress_bar_enabled()
     hide_bars()
     try:
-        _save_as_safetensors(file, header, directory)
+        with redirect_stderr(io.StringIO()):  # where a bar goes that can't be hidden
+            _save_as_safetensors(file, header, directory)
     except (MemoryError, UnusableModelError):
         raise
     except Exception as error:  # transformers and gguf raise what they happen to
