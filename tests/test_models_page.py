@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from polyprag.config import ExpertsConfig
 from polyprag.method.experts import ExpertPool
+from polyprag.method.loss import training_logits
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -67,6 +68,8 @@ def test_what_works_equals_merged_weights_and_trains_all_experts(model_type: str
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
     with pool.gated(gates):
         got = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        some = training_logits(model, ids, mask, torch.tensor([1, 3]))
+    torch.testing.assert_close(some, got[:, [1, 3]])
     loss = got[0].square().sum() + got[1, :4].square().sum()
     for name, grad in zip(
         pool.module_names, torch.autograd.grad(loss, pool.parameters())[1::2], strict=True

@@ -33,6 +33,7 @@ class GatedLanguageModel(nn.Module):
         labels: Tensor,
         gates: Tensor,
         targets: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Returns the summed loss of a batch, a float32 scalar.
 
@@ -42,14 +43,16 @@ class GatedLanguageModel(nn.Module):
             labels: (B, T).
             gates: (B, S, K).
             targets: the fields of a `TargetBatch`; None where nothing is learnt of a teacher.
+            positions: (n,) where something is learnt; see `learnt_positions`.
         """
         with self._pool.gated(gates):
-            logits = training_logits(self.model, input_ids, attention_mask)
+            logits = training_logits(self.model, input_ids, attention_mask, positions)
         return training_loss_sum(
             logits,
             labels,
             None if targets is None else TargetBatch(*targets),
             distill_weight=self._distill_weight,
+            positions=positions,
         )
 
     def train(self, mode: bool = True) -> "GatedLanguageModel":

@@ -31,6 +31,7 @@ from polyprag.config import Config
 from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.finite import is_finite
+from polyprag.method.loss import learnt_positions
 from polyprag.method.router import gates as gates_of
 from polyprag.method.teacher.targets import join_targets
 from sharding.rows.table import RowTable
@@ -231,6 +232,7 @@ def _batch(
         "attention_mask": padded.attention_mask.to(device),
         "labels": padded.labels.to(device),
         "gates": gates_MSK[torch.from_numpy(at).to(device)],
+        "positions": learnt_positions(padded.labels, targets).to(device),
         # Plain, as DeepSpeed may make another of every tuple that it finds.
         "targets": None if targets is None else tuple(targets.to(device)),
     }

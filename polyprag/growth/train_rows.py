@@ -25,7 +25,12 @@ from polyprag.method.batching import length_groups, pad_batch
 from polyprag.method.examples import Example, ExampleMaker
 from polyprag.method.experts import ExpertPool
 from polyprag.method.finite import is_finite, rows_not_finite
-from polyprag.method.loss import teacher_weight, training_logits, training_loss_sum
+from polyprag.method.loss import (
+    learnt_positions,
+    teacher_weight,
+    training_logits,
+    training_loss_sum,
+)
 from polyprag.method.router import gates as gates_of
 from polyprag.method.row_optimizer import RowAdam
 from polyprag.method.teacher.targets import AnswerSource, join_targets
@@ -217,17 +222,22 @@ class RowTrainer:
         for group in length_groups(lengths, self._config.train.max_tokens):
             examples = [chosen[i][1] for i in group]
             batch, targets = pad_batch(examples, self._pad_id), join_targets(examples)
+            positions = learnt_positions(batch.labels, targets).to(device)
             at = torch.tensor([chosen[i][0] for i in group])
             tokens_M.index_add_(0, at, torch.tensor([each.num_counted for each in examples]))
             with self._pool.gated(used_MSK[at.to(device)]):
                 logits = training_logits(
-                    self._model, batch.input_ids.to(device), batch.attention_mask.to(device)
+                    self._model,
+                    batch.input_ids.to(device),
+                    batch.attention_mask.to(device),
+                    positions,
                 )
                 loss = training_loss_sum(
                     logits,
                     batch.labels.to(device),
                     None if targets is None else targets.to(device),
                     distill_weight=teacher_weight(self._config.train),
+                    positions=positions,
                 )
                 torch.autograd.backward(loss)
             loss_sum += loss.detach()

@@ -1,5 +1,7 @@
 """The training loss: a sum over tokens, so that batches of any split add up to the same whole."""
 
+import functools
+import inspect
 from contextlib import nullcontext
 
 import torch
@@ -16,8 +18,32 @@ from polyprag.method.teacher.targets import TargetBatch
 _SHORT = 128  # tokens, up to which attention keeps few numbers for the backward pass
 
 
-def training_logits(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Returns (B, T, V) logits of a training batch.
+def learnt_positions(labels: Tensor, targets: TargetBatch | None) -> Tensor:
+    """Returns (n,) int64, the positions whose logits some sequence of a batch learns; one at least.
+
+    V is far larger than any other dimension, and of a question only the answer's few tokens count.
+
+    Args:
+        labels: (B, T) int64, not shifted; -100 has no loss. On the CPU: a GPU would be waited for.
+        targets: of a teacher, on the same device; None where there are none.
+    """
+    is_learnt = _next_labels(labels).ne(IGNORED).any(dim=0)
+    if targets is not None:
+        is_learnt[targets.places] = True
+    found = is_learnt.nonzero()[:, 0]
+    return found if len(found) else torch.zeros(1, dtype=torch.int64, device=labels.device)
+
+
+def training_logits(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    positions: Tensor | None = None,
+) -> Tensor:
+    """Returns (B, n, V) logits of a training batch; (B, T, V) without `positions`.
+
+    Where the model can, only these are computed: SmolLM2's output layer, over all positions, is a
+    fifth of its work.
 
     The fused attention that torch takes has a backward pass that is slow in bf16 on a CPU: with 16
     sequences of 60 tokens, a third of SmolLM2-135M's step (torch 2.13, an Intel Xeon with AMX).
@@ -27,46 +53,78 @@ def training_logits(model: PreTrainedModel, input_ids: Tensor, attention_mask: T
         model: the base with its experts, within `ExpertPool.gated`.
         input_ids: (B, T) int64.
         attention_mask: (B, T).
+        positions: (n,) int64, those of the batch whose logits are wanted.
     """
+    chosen = {}
+    if positions is not None and _keeps_logits(type(model)):
+        chosen["logits_to_keep"] = positions
     is_slow = model.device.type == "cpu" and model.dtype == torch.bfloat16
     is_plain = is_slow and input_ids.shape[1] <= _SHORT
     with sdpa_kernel(SDPBackend.MATH) if is_plain else nullcontext():
         logits: Tensor = model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **chosen
         ).logits
-    return logits
+    return logits if positions is None or chosen else logits[:, positions]
 
 
-def causal_loss_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+@functools.cache
+def _keeps_logits(kind: type[PreTrainedModel]) -> bool:
+    """Whether a class computes the logits of some positions only; most of transformers' do."""
+    parameter = inspect.signature(kind.forward).parameters.get("logits_to_keep")
+    return parameter is not None and "Tensor" in str(parameter.annotation)
+
+
+def causal_loss_sum(
+    logits: Tensor, labels: Tensor, positions: Tensor | None = None
+) -> tuple[Tensor, int]:
     """Returns the summed next-token cross-entropy and the number of tokens in it.
 
     Args:
-        logits: (B, T, V) of any float dtype; position t predicts label t + 1.
+        logits: (B, T, V) of any float dtype; position t predicts label t + 1. With `positions`
+            (B, n, V).
         labels: (B, T) int64, not shifted; -100 has no loss.
+        positions: (n,) int64, where the logits are of; none is everywhere.
 
     Returns:
         A float32 scalar in nats (0 with a gradient graph when no token counts), and the count.
     """
-    targets = labels[:, 1:]
+    targets = _next_labels(labels)
+    if positions is not None:
+        targets = targets[:, positions]
     counted = targets != IGNORED
     # Only positions that count are turned to float32: V is the largest dimension of all.
-    chosen = logits[:, :-1][counted].float()
+    chosen = logits[counted].float()
     return F.cross_entropy(chosen, targets[counted], reduction="sum"), len(chosen)
 
 
 def training_loss_sum(
-    logits: Tensor, labels: Tensor, targets: TargetBatch | None, *, distill_weight: float
+    logits: Tensor,
+    labels: Tensor,
+    targets: TargetBatch | None,
+    *,
+    distill_weight: float,
+    positions: Tensor | None = None,
 ) -> Tensor:
     """Returns the loss of a batch: on its labels, and against the teacher where there are targets.
 
     Args:
-        logits: (B, T, V).
+        logits: (B, T, V); (B, n, V) with `positions`.
         labels: (B, T); see `causal_loss_sum`.
         targets: see `distill_loss_sum`.
         distill_weight: of the teacher's part.
+        positions: (n,) int64, where the logits are of, all targets' places among them.
     """
-    loss, _ = causal_loss_sum(logits, labels)
-    return loss if targets is None else loss + distill_weight * distill_loss_sum(logits, targets)
+    loss, _ = causal_loss_sum(logits, labels, positions)
+    if targets is None:
+        return loss
+    if positions is not None:
+        targets = targets._replace(places=torch.searchsorted(positions, targets.places))
+    return loss + distill_weight * distill_loss_sum(logits, targets)
+
+
+def _next_labels(labels: Tensor) -> Tensor:
+    """Returns (B, T): at each position the label of the next; nothing follows the last."""
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
 def teacher_weight(config: TrainConfig) -> float:

@@ -85,12 +85,14 @@ def _chat_losses(run: Path) -> list[float]:
         "generation.prompt=chat",
         "generation.instruction=",  # as when the losses were recorded
         "data.formats=[passage_qa,qa]",
+        "augment.num_qas=3",
         "data.lanes=3",
         "data.microbatch=4",
         "data.partition_size=8",
         "router.gate=softmax",
         "router.granularity=layer",
         "train.loss_on=all",
+        "train.schedule=constant",
         "train.epochs=1",
     ]
     config = load_config([], overrides)

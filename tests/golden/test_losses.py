@@ -17,7 +17,9 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "losses.json").read_text(encoding="utf-8"))
-COMPARED_ELSEWHERE = 4  # steps: rounding differs between processors, and grows from step to step
+# Of the first steps: rounding differs between processors, and grows from step to step (1.5e-4 by
+# the fourth, between an Intel Xeon and an AMD EPYC).
+APART_ELSEWHERE = (1e-5, 1e-4, 1e-3, 1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -38,5 +40,6 @@ def test_losses_are_the_recorded_ones(recorded: dict[str, Any], training: str) -
     if recorded["kernels"] == EXPECTED["kernels"]:
         assert ours == expected
     else:
-        few = COMPARED_ELSEWHERE
-        np.testing.assert_allclose(ours[:few], expected[:few], rtol=0, atol=1e-5)
+        few = len(APART_ELSEWHERE)
+        apart = np.abs(np.subtract(ours[:few], expected[:few]))
+        assert (apart <= APART_ELSEWHERE).all(), apart

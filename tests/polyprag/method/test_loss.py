@@ -9,8 +9,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from polyprag.config import ModelConfig
+from polyprag.method import loss as losses
 from polyprag.method.base_model import load_base
-from polyprag.method.loss import causal_loss_sum, training_logits, training_loss_sum
+from polyprag.method.loss import (
+    causal_loss_sum,
+    learnt_positions,
+    training_logits,
+    training_loss_sum,
+)
 from polyprag.method.teacher.divergence import distill_loss_sum
 from polyprag.method.teacher.targets import TargetBatch, likeliest
 
@@ -139,6 +145,46 @@ def test_the_parts_of_a_loss_are_summed_with_the_teachers_weight() -> None:
     torch.testing.assert_close(
         training_loss_sum(logits, labels, None, distill_weight=0.25), text, atol=0, rtol=0
     )
+
+
+def test_positions_where_something_is_learnt() -> None:
+    _, labels = batch()
+    labels[2] = -100
+    assert learnt_positions(labels, None).tolist() == [0, 1, 3, 4, 5]  # of what comes next
+    nothing = torch.full_like(labels, -100)
+    assert learnt_positions(nothing, None).tolist() == [0]
+    assert learnt_positions(nothing[:, :1], None).tolist() == [0]
+    targets = kept_of(torch.randn(4, 13), top_k=4)
+    assert learnt_positions(nothing, targets).tolist() == sorted(set(PLACES.tolist()))
+
+
+def test_the_loss_of_learnt_positions_is_that_of_all() -> None:
+    logits, labels = batch()
+    targets = kept_of(torch.randn(4, 13), top_k=4)
+    for labels_BT in (labels, torch.full_like(labels, -100)):
+        for taught in (None, targets):
+            positions = learnt_positions(labels_BT, taught)
+            assert len(positions) < logits.shape[1]
+            some = training_loss_sum(
+                logits[:, positions], labels_BT, taught, distill_weight=0.5, positions=positions
+            )
+            every = training_loss_sum(logits, labels_BT, taught, distill_weight=0.5)
+            torch.testing.assert_close(some, every)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_logits_of_some_positions(monkeypatch: pytest.MonkeyPatch, keeps: bool) -> None:
+    model, _ = load_base(ModelConfig(path="polyprag:tiny-base", dtype="fp32"), device="cpu")
+    assert losses._keeps_logits(type(model))
+    monkeypatch.setattr("polyprag.method.loss._keeps_logits", lambda kind: keeps)
+    ids_BT = torch.randint(0, 999, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask_BT, positions = torch.ones_like(ids_BT), torch.tensor([2, 3, 7])
+    computed = []
+    model.get_output_embeddings().register_forward_hook(lambda *of: computed.append(of[2].shape[1]))
+    some = training_logits(model, ids_BT, mask_BT, positions)
+    every = training_logits(model, ids_BT, mask_BT)
+    assert computed == [3 if keeps else 9, 9]
+    torch.testing.assert_close(some, every[:, positions])
 
 
 @pytest.mark.parametrize(
