@@ -61,6 +61,7 @@ _NO_PERSON = re.compile(
     r"|School|Sea|Series|Society|Square|States?|Station|Street|Studios|Team|Theatre|Theater|Tower"
     r"|Trophy|Union|University|Valley|War|Works)$"
 )
+_OPENS, _CLOSES = tuple('"“«'), tuple('"”»')
 _CLOCK = re.compile(r"\d{1,2}:\d\d|\d ?[ap]\.?m\b", re.I)
 _AMOUNT = re.compile(r"[\d.,/–-]*\d|\w+")
 # A word of an amount that has no plural: of a number, or a unit.
@@ -107,6 +108,8 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
         if at is None or len(target.context.split()) > _MOST_WORDS:
             continue
         before, after = target.context[:at], target.context[at + len(span) :]
+        if before[-1:] in _OPENS and after[:1] in _CLOSES:
+            before, after = before[:-1], after[1:]
         if _is_torn(target.kind, span, before, after) or target.context.endswith("?"):
             continue
         if len(headings) > 1 and target.sentence == 0 and _OF_SOMEBODY.match(target.context):
@@ -141,8 +144,8 @@ def _narrowed(target: AskedSpan) -> str:
 
 def _is_torn(kind: str, span: str, before: str, after: str) -> bool:
     """Tells whether a span is only a part of what is meant: "10" of "10 to 25 °C"."""
-    if kind == "name":
-        return before.endswith("& ") or bool(re.match(r" &| ?\d|-\w|:", after))
+    if kind == "name":  # or a remark in parentheses: "(British English)"
+        return before.endswith(("& ", "(")) or bool(re.match(r" &| ?\d|-\w|:", after))
     if kind == "number":
         is_numbering = not before.strip() and bool(re.match(r"[.)]? [A-Z]", after))
         # SO-2190, 12:45, 8th
@@ -193,7 +196,7 @@ def _wordings(
 
 def _question(*parts: str) -> str:
     text = " ".join(" ".join(parts).split()).rstrip(" .!;:,")
-    text = re.sub(r" ([,.;:)])", r"\1", text)
+    text = re.sub(r"(?<=\() | (?=[,.;:)])", "", text)
     return f"{text[:1].upper()}{text[1:]}?"
 
 

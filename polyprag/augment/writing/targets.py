@@ -50,13 +50,14 @@ _SERIES = re.compile(
     r"((?:[\w'’&-]+(?: [\w'’&-]+){0,3}, )+(?:[\w'’&-]+ ){1,4}(?:and|or) [\w'’ &-]+)"
 )
 _JOINTS = r"because|so that|in order to|unless|until|provided that|if|when|after|before"
+_IN_CLAUSE = r"(?:[^.;:()\n,]|(?<=\d)[.,](?=\d))"  # a decimal point ends none
 _CLAUSE = re.compile(
     rf"\b(?:(?:only )?(?:{_JOINTS})|by|must(?: not)?|may not|cannot|should(?: not)?|is required to"
     r"|are required to|is responsible for|are responsible for|is used (?:for|to)|consists of"
-    rf"|known as|called|means) ((?:(?!\b(?:{_JOINTS})\b)[^.;:()\n,]){{6,90}})",
+    rf"|known as|called|means) ((?:(?!\b(?:{_JOINTS})\b){_IN_CLAUSE}){{6,90}})",
     re.I,
 )
-_IS_A = re.compile(r"\b(?:is|was|are|were) ((?:an?|the|one of) [^.;:()\n,]{4,80})")
+_IS_A = re.compile(rf"\b(?:is|was|are|were) ((?:an?|the|one of) {_IN_CLAUSE}{{4,80}})")
 # What begins with a capital at the head of a sentence and names nothing.
 _NO_NAME = frozenset(
     "the a an this that these those it he she they we you i in on at by for from with as to of and"  # noqa: SIM905
@@ -120,7 +121,8 @@ def targets_of(text: str, *, title: str = "") -> list[AskedSpan]:
         else:
             columns = columns if cells else None
             spans = _cell_spans(cells) if cells else _spans(sentence)
-        context = _row(columns, cells) if cells and columns else " ".join(sentence.split())
+        bare = sentence[bullet.end() :] if (bullet := _BULLET.match(sentence)) else sentence
+        context = _row(columns, cells) if cells and columns else " ".join(bare.split())
         for kind, span in spans:
             clean = _clean(span)
             key = _key(clean)
@@ -192,18 +194,28 @@ def _key(text: str) -> str:
 
 
 def _is_worth(span: str, kind: str) -> bool:
-    if len(span.split()) > _MOST_WORDS:
+    if len(span.split()) > _MOST_WORDS or _is_half_quoted(span):
         return False
     if kind in ("date", "number"):
         return any(c.isdigit() for c in span) or " " in span or "-" in span
     return sum(c.isalpha() for c in span) >= _FEWEST_LETTERS or any(c.isdigit() for c in span)
 
 
+def _is_half_quoted(span: str) -> bool:
+    return span.count('"') % 2 == 1 or any(span.count(a) != span.count(b) for a, b in ("“”", "«»"))
+
+
 def _without_overlap(found: list[AskedSpan]) -> list[AskedSpan]:
-    """Leaves out what is a part of a span that was found before: "12" of "12 May"."""
+    """Leaves out what is a part of a span that was found before: "12" of "12 May".
+
+    Also a year that is taken for a number of something: "2020 census".
+    """
     kept: list[AskedSpan] = []
     for target in found:
         padded = f" {_key(target.text)} "
+        dates = (f" {_key(other.text)} " for other in kept if other.kind == "date")
+        if target.kind == "number" and any(padded.startswith(date) for date in dates):
+            continue
         if not any(padded in f" {_key(other.text)} " and target.kind != "clause" for other in kept):
             kept.append(target)
     return kept

@@ -83,6 +83,13 @@ def test_what_stands_there_decides_the_question_words(
         ("Whoever comes after 12:45 gets pancakes in its place.", "45 gets"),
         ("2. Warm the milk with the bay leaves in it.", "2"),
         ("Room 12 opens when the bell has rung twice.", "12 opens"),
+        (
+            "Wait until the probe is off by as much as 0.3, then stop.",
+            "the probe is off by as much as 0",
+        ),
+        ("Every medical practitioner (British English) works there.", "British English"),
+        ("The hill was named after a word for “water” of the north.", "a word for “water"),
+        ("It had 992 people at the 2020 census of the town.", "2020 census"),
     ],
 )
 def test_a_part_of_what_is_meant_is_no_answer(text: str, wrong: str) -> None:
@@ -105,6 +112,22 @@ def test_a_span_is_narrowed_to_what_is_asked_for() -> None:
 )
 def test_a_word_with_a_capital_need_not_be_a_name(text: str, answer: str) -> None:
     assert any(answer in found for found in _asked(text))
+
+
+def test_a_clause_goes_on_after_a_decimal_point() -> None:
+    asked = _asked("The first reading is used until the probe is off by 0.3, and no more.")
+    assert asked["the probe is off by 0.3"][0] == (
+        "Battery life in Manual: The first reading is used until what, and no more?"
+    )
+
+
+def test_the_marks_around_a_span_go_with_it() -> None:
+    assert _asked("- Swallowed: drink two glasses of water, and lie down.")["two glasses"][0] == (
+        "Battery life in Manual: Swallowed: drink how many glasses of water, and lie down?"
+    )
+    assert _asked('The Velo prints "low power" above the bar.')["low power"][0] == (
+        "The Velo prints what above the bar?"
+    )
 
 
 def test_a_span_is_not_found_inside_of_a_word() -> None:
