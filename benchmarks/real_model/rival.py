@@ -15,7 +15,7 @@ from polyprag.evaluation.questions import Question, read_questions
 from sharding.corpus.passages import Record
 from sharding.corpus.reader import Corpus
 
-_TRIED = 16  # passages, for a recipe to be chosen by
+_TRIED = 12  # passages, for a recipe to be chosen by
 
 
 def questions_by_passage(run: Path, questions: Path) -> list[tuple[Record, list[Question]]]:
