@@ -1,6 +1,5 @@
 """Loading the frozen base model and its tokenizer from a directory or the hub."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +10,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as hf_logging
 
 from polyprag.config import ModelConfig
 from polyprag.errors import ConfigError
@@ -55,10 +53,6 @@ def load_base(
     tokenizer = load_tokenizer(config)
     settings = base_config(config)
     try:
-        if is_on_this_machine(config.path):
-            # A bar over the tensors of one local file.
-            no_bar: Callable[[], None] = hf_logging.disable_progress_bar
-            no_bar()
         model, bad = load_model(
             AutoModelForCausalLM,
             config.path,

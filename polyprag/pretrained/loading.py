@@ -1,6 +1,7 @@
 """Loading models and tokenizers: every library's error about them as one line."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,14 @@ def load_model(
     Raises:
         LOAD_ERRORS: it can't be loaded.
     """
+    from transformers.utils import logging as hf_logging
+
     found = directory_or_name(path)
     config = options.pop("config", None) or read_config(path, revision=revision)
     check_size(skeleton_of(kind, config), path)
+    if os.path.isdir(found):  # where a bar would go over the tensors of a file or two
+        hide_bar: Callable[[], None] = hf_logging.disable_progress_bar
+        hide_bar()
     with told_in_one_line():
         model, info = kind.from_pretrained(
             found,

@@ -22,6 +22,7 @@ from transformers import (
     T5Config,
     T5Model,
 )
+from transformers.utils import logging as hf_logging
 
 from polyprag.config import Config, IndexConfig
 from polyprag.errors import ConfigError
@@ -129,6 +130,15 @@ def test_vectors_are_those_of_each_text_read_alone(bert: Path, kind: str, batch_
     queries = np.stack([pooled(model, joined(bert, f"query {text}"), kind) for text in QUERIES])
     np.testing.assert_allclose(encoder.encode_queries(QUERIES), queries, rtol=1e-4, atol=1e-5)
     assert np.ptp(queries, axis=0).max() > 0.1  # else the order would prove nothing
+
+
+def test_no_bar_goes_over_the_tensors_of_a_file(
+    bert: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    show_bar: Callable[[], None] = hf_logging.enable_progress_bar
+    show_bar()
+    TransformersEncoder.open(str(bert), pooling=pooling(), query_prefix="", passage_prefix="")
+    assert "Loading weights" not in capfd.readouterr().err
 
 
 def test_normalised_vectors_are_the_same_at_length_one(bert: Path) -> None:
