@@ -29,13 +29,19 @@ from harness.prag import Recipe
 from harness.reporting import Goal, add_parts, finish, options, show
 from polyprag.config.files import load_config
 from real_model.corpora import Corpus, asked_passages, first_questions, handbook, wikipedia
-from real_model.rival import best_recipe, prag_scores, questions_of_own_passages
+from real_model.rival import (
+    best_recipe,
+    prag_scores,
+    questions_of_own_passages,
+    scores_of,
+)
 
 PARTS = ("poly", "shared", "prag")
 SHARED = ("experts.num=1", "experts.rank=64", "experts.alpha=64", "router.gate=softmax")
 QUICK = ("train.epochs=2", "augment.num_qas=2", "cluster.workers=1", "index.lsa_dims=8")
 METHODS = "closed,rag,poly,combine,poly-wrong-row,poly-random-row,poly-uniform"
 OWN = "own passage"
+SAME = f"poly, {OWN}, PRAG's questions"
 # name, methods, more arguments of evaluate
 ASKED = (
     ("", METHODS, ()),
@@ -48,9 +54,9 @@ ASKED = (
 PUBLISHED = Recipe(epochs=2, rate=3e-4, batch=1, num_qas=3, num_rewrites=1)
 # with our questions, as often as we show them: the rate is chosen by development questions
 OUR_QUESTIONS = tuple(
-    Recipe(epochs=3, rate=rate, formats=("qa",), loss_on="answer", batch=4)
-    for rate in (1e-3, 3e-3)
+    Recipe(epochs=3, rate=rate, formats=("qa",), loss_on="answer", batch=4) for rate in (1e-3, 3e-3)
 )
+LEARNT = 46  # passages that PRAG's LoRAs are trained on, at most
 RIVALS = ("PRAG as published", "PRAG with our questions")
 COLUMNS = ("corpus", "method", "f1", "low", "high", "contains", "n")
 
@@ -140,12 +146,22 @@ class Bench:
         config = load_config([self._config], list(self._settings), self._run)
         asked, cells = self._corpus.questions["dev"], self._cells
         best = best_recipe(self._run, config, asked, recipes=OUR_QUESTIONS, cells=cells)
-        return {
-            name: prag_scores(
-                self._run, config, self._questions, recipe=recipe, cells=cells, name=name
+        found = {}
+        for name, recipe in zip(RIVALS, (PUBLISHED, best), strict=True):
+            found[name] = prag_scores(
+                self._run,
+                config,
+                self._questions,
+                recipe=recipe,
+                cells=cells,
+                name=name,
+                limit=LEARNT,
             )
-            for name, recipe in zip(RIVALS, (PUBLISHED, best), strict=True)
-        }
+        *_, (_, methods, more) = ASKED
+        said = self._results(methods, more) / "predictions-poly.jsonl"
+        if said.exists():
+            found[SAME] = scores_of(said, set(found[RIVALS[0]]["ids"]))
+        return found
 
     def _layers(self, *settings: str) -> tuple[str, ...]:
         return ("--config", self._config, *self._settings, *settings)
@@ -155,8 +171,7 @@ class Bench:
         polyprag("index", run)
 
     def _evaluate(self, run: Path, methods: str, more: tuple[str, ...]) -> dict[str, Any]:
-        name = "-".join([self._split, *methods.split(","), *more]).replace("/", "_")
-        out = run / "results" / name
+        out = self._results(methods, more, run=run)
         if not (out / "results.json").exists():
             questions = self._questions
             if "--gold-passages" in more:
@@ -166,6 +181,10 @@ class Bench:
             polyprag("evaluate", run, *asked, *more)
         found: dict[str, Any] = json.loads((out / "results.json").read_text(encoding="utf-8"))
         return found
+
+    def _results(self, methods: str, more: tuple[str, ...], *, run: Path | None = None) -> Path:
+        name = "-".join([self._split, *methods.split(","), *more]).replace("/", "_")
+        return (run or self._run) / "results" / name
 
 
 def polyprag(command: str, run: Path, *arguments: str | Path) -> None:
@@ -191,7 +210,7 @@ def goals_of(corpus: str, found: dict[str, Any]) -> list[Goal]:
             Goal(f"{corpus}: wrong row above closed", above, "<= .05", above <= 0.05),
         ]
     rivals = [found[name]["f1"] for name in RIVALS if name in found]
-    if rivals and (ours := found.get(f"poly, {OWN}")):
+    if rivals and (ours := found.get(SAME)):
         share = ours["f1"] / max(*rivals, 1e-9)
         goals.append(Goal(f"{corpus}: poly / PRAG's best, F1", share, ">= 1", share >= 1))
     return goals

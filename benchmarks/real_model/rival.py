@@ -73,7 +73,7 @@ def prag_scores(
     recipe: Recipe,
     cells: Cells,
     name: str,
-    limit: int | None = None,
+    limit: int,
 ) -> dict[str, Any]:
     """Trains and asks each passage's LoRA; what is done is kept.
 
@@ -84,11 +84,17 @@ def prag_scores(
         recipe: of the training.
         cells: where each passage's scores are kept.
         name: of the recipe and the questions.
-        limit: of the passages.
+        limit: of the passages, which are spread over the corpus.
+
+    Returns:
+        What `evaluate` returns of a method, and `ids` of the questions.
     """
     rival: Prag | None = None
     found = []
-    for record, asked in questions_by_passage(run, questions)[:limit]:
+    passages = questions_by_passage(run, questions)
+    ids: list[str] = []
+    for record, asked in passages[:: -(-len(passages) // limit)]:
+        ids += [question.id for question in asked]
 
         def measure(record: Record = record, asked: list[Question] = asked) -> dict[str, Any]:
             nonlocal rival
@@ -115,10 +121,24 @@ def prag_scores(
         "ci95": bootstrap_interval(f1),
         "contains": sum(contains) / len(contains),
         "n": len(f1),
+        "ids": ids,
         "examples_a_passage": sum(each["examples"] for each in found) / len(found),
         "bytes_a_passage": found[0]["bytes"],
         "seconds_a_passage": sum(each["seconds"] for each in found) / len(found),
         "recipe": asdict(recipe),
+    }
+
+
+def scores_of(predictions: Path, ids: set[str]) -> dict[str, Any]:
+    """Returns the scores of some of the questions that `evaluate` has asked."""
+    lines = map(json.loads, predictions.read_text(encoding="utf-8").splitlines())
+    found = [line for line in lines if line["id"] in ids]
+    f1 = [float(line["f1"]) for line in found]
+    return {
+        "f1": sum(f1) / len(f1),
+        "ci95": bootstrap_interval(f1),
+        "contains": sum(float(line["contains"]) for line in found) / len(found),
+        "n": len(found),
     }
 
 

@@ -57,7 +57,7 @@ def test_a_joined_cluster_prepares_and_augments_the_same_bytes(
     address = f"cluster.address={two_nodes}"
     done = polyprag("prepare", str(run), str(source), "data.partition_size=2", address, env={})
     assert done.returncode == 0, done.stderr
-    done = polyprag("augment", str(run), env={"RAY_ADDRESS": two_nodes})
+    done = polyprag("augment", str(run), "augment.num_qas=3", env={"RAY_ADDRESS": two_nodes})
     assert done.returncode == 0, done.stderr
     there, here = (CorpusManifest.load(place / "corpus") for place in (run, workplace.run))
     assert there.partitions == here.partitions
