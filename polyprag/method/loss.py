@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -56,7 +57,7 @@ def training_logits(
         positions: (n,) int64, those of the batch whose logits are wanted.
     """
     chosen = {}
-    if positions is not None and _keeps_logits(type(model)):
+    if positions is not None and _keeps_logits(type(model).forward):
         chosen["logits_to_keep"] = positions
     is_slow = model.device.type == "cpu" and model.dtype == torch.bfloat16
     is_plain = is_slow and input_ids.shape[1] <= _SHORT
@@ -68,9 +69,9 @@ def training_logits(
 
 
 @functools.cache
-def _keeps_logits(kind: type[PreTrainedModel]) -> bool:
+def _keeps_logits(forward: Callable[..., object]) -> bool:
     """Whether a class computes the logits of some positions only; most of transformers' do."""
-    parameter = inspect.signature(kind.forward).parameters.get("logits_to_keep")
+    parameter = inspect.signature(forward).parameters.get("logits_to_keep")
     return parameter is not None and "Tensor" in str(parameter.annotation)
 
 
