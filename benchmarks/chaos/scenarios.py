@@ -30,9 +30,9 @@ _SETTINGS = (
     *("train.experts_lr=1e-3", "checkpoint.every_steps=10"),
     *("cluster.max_failures=-1", "cluster.resize_seconds=5"),
 )
-_EPOCHS = 4  # of 36 steps each
-_EPOCHS_OF_KILLS, _EPOCHS_OF_KILLS_QUICK = 24, 2
-_EPOCHS_OF_ELASTIC, _EPOCHS_OF_ELASTIC_QUICK = 30, 8
+_EPOCHS = 6  # of 24 steps each
+_EPOCHS_OF_KILLS, _EPOCHS_OF_KILLS_QUICK = 36, 3
+_EPOCHS_OF_ELASTIC, _EPOCHS_OF_ELASTIC_QUICK = 45, 16
 _DEATHS = ("worker", "node", "driver", "node dies")
 _LIMIT_S = 1500.0  # for one scenario
 _RUN_MIB = 48  # of the disk that is filled
@@ -60,7 +60,7 @@ class Place:
     quick: bool
 
     def settings(self, epochs: int) -> list[str]:
-        """As many passes, of 36 steps each."""
+        """As many passes, of 24 steps each."""
         return [*_SETTINGS, f"train.epochs={epochs}"]
 
     def reference(self, epochs: int, *, workers: int = 2) -> Path:
@@ -176,6 +176,8 @@ def endure(
         outcome.problems.append(f"ended with {encode.statuses[-1]}: {encode.said()[-500:]}")
     if left:
         outcome.problems.append(f"was done before {len(left)} more faults could happen")
+    elif next_at is None:
+        outcome.problems.append(f"was done before it went on after the last fault, {name}")
 
 
 def kills(place: Place) -> Outcome:
