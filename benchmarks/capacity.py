@@ -1,6 +1,7 @@
 """How many passages a pool of experts can hold, and what a plan should take for N of them.
 
     python benchmarks/capacity.py [--quick] [--json FILE] [--work DIR] [--passages FILE]
+                                  [--sizes N,N]
 
 Trains pools of several sizes and rows of several granularities on growing corpora, each for the
 same number of epochs, and asks questions in wordings that no training used with each passage's own
@@ -34,10 +35,20 @@ from polyprag.retrieval.building.index import build_index
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
 
-NUM_PASSAGES = (300, 1_000, 3_000, 10_000, 14_000)
-POOLS = ((8, "module"), (32, "module"), (128, "module"), (32, "layer"), (32, "model"))
+NUM_PASSAGES = (180, 540, 1_600, 5_000)  # fewer make too few steps to learn from
+POOLS = (  # experts, rank, granularity
+    (32, 2, "module"),
+    (8, 2, "module"),
+    (128, 2, "module"),
+    (8, 8, "module"),
+    (32, 2, "layer"),
+    (32, 2, "model"),
+)
 QUESTIONS = 1_000  # asked at most, evenly spread over the corpus
-COLUMNS = ("passages", "experts", "granularity", "numbers a row", "parameters", "facts", "f1")
+COLUMNS = (
+    *("passages", "experts", "rank", "granularity", "numbers a row"),
+    *("parameters", "facts", "parameters a fact", "f1"),
+)
 
 
 def main() -> int:
@@ -45,23 +56,28 @@ def main() -> int:
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep what is measured there")
     parser.add_argument("--passages", type=Path, metavar="FILE", default=PASSAGES)
+    parser.add_argument("--sizes", metavar="N,N", help="passages of the corpora, the first of FILE")
     args = parser.parse_args()
     passages = args.passages.resolve()
     os.chdir(ROOT)  # the model's path is relative to it
     lines = passages.read_text(encoding="utf-8").splitlines(keepends=True)
-    sizes = (16, 48) if args.quick else [n for n in NUM_PASSAGES if n < len(lines) * 1.2]
-    pools = ((8, "module"), (32, "layer")) if args.quick else POOLS
+    sizes = (16, 48) if args.quick else [n for n in NUM_PASSAGES if n < len(lines)] + [len(lines)]
+    if args.sizes:
+        sizes = sorted({int(size) for size in args.sizes.split(",")})
+    if sizes[-1] > len(lines):
+        parser.error(f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}")
+    pools = ((8, 2, "module"), (32, 2, "layer")) if args.quick else POOLS
     found = []
     with tempfile.TemporaryDirectory(prefix="capacity-") as temporary:
         work = args.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         cells = Cells(work / "cells.jsonl")
         for size in sizes:  # the small ones first: a stopped run has whole columns
-            for experts, granularity in pools:
-                num_passages = min(size, len(lines))
+            for experts, rank, granularity in pools:
                 settings = {
-                    "passages": num_passages,
+                    "passages": size,
                     "experts": experts,
+                    "rank": rank,
                     "granularity": granularity,
                 }
                 measured = cells.measured(
@@ -80,11 +96,13 @@ def main() -> int:
 
 
 def measure(
-    place: Path, lines: list[str], *, passages: int, experts: int, granularity: str
+    place: Path, lines: list[str], *, passages: int, experts: int, rank: int, granularity: str
 ) -> dict[str, Any]:
     """Trains one pool on the first passages, and asks about them."""
     changed = [
         f"experts.num={experts}",
+        f"experts.rank={rank}",
+        f"experts.alpha={16 * rank}",
         f"router.granularity={granularity}",
         "cluster.workers=1",
         "index.lsa_dims=8",
@@ -128,6 +146,7 @@ def measure(
         "facts": len(set(pairs)),
         "examples": len(pairs),
         "parameters": parameters,
+        "parameters a fact": round(parameters / len(set(pairs)), 1),
         "numbers a row": encoding.manifest.num_sites * experts,
         "last_loss": json.loads(last)["loss"],
         "seconds": seconds,

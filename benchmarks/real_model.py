@@ -79,7 +79,10 @@ def main() -> int:
         known = {"handbook": handbook(), "wikipedia": wikipedia(work)}
         corpora = [known[name] for name in args.corpus.split(",")]
         if args.asked_passages:
-            corpora = [only_asked(corpus, work, args.config) for corpus in corpora]
+            corpora = [  # Wikipedia's has no others
+                only_asked(each, work, args.config) if each.name == "handbook" else each
+                for each in corpora
+            ]
         if args.quick:
             corpora = [first_questions(corpus, work, limit=6) for corpus in corpora[-1:]]
             args.config, args.settings = "quickstart", [*QUICK, *args.settings]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cluster.parallel.deepspeed_config import deepspeed_config
+from cluster.plan.capacity import PoolCapacity, pool_capacity
 from cluster.plan.feasibility import Limits, improvements, problems
 from cluster.plan.forecast import Forecast, forecast
 from cluster.plan.measured_speed import WorkerSpeed, measured_speed
@@ -30,12 +31,14 @@ class RunPlan:
         problems: why the run can't work; empty where it can.
         improvements: settings under which workers would idle less.
         notes: what was estimated, left out or assumed.
+        capacity: what the experts are to hold; None where nobody knows.
     """
 
     forecast: Forecast
     problems: list[str]
     improvements: list[str]
     notes: list[str]
+    capacity: PoolCapacity | None = None
 
 
 def plan_run(
@@ -104,7 +107,16 @@ def plan_run(
         local_gpus=_local_gpus(config),
     )
     better = improvements(manifest, plan, workers=config.cluster.workers)
-    return RunPlan(found, wrong, better, notes)
+    capacity = None
+    if sample is not None:
+        capacity = pool_capacity(
+            shape,
+            num_passages=sum(
+                part.num_passages - len(manifest.removed_in(part)) for part in manifest.partitions
+            ),
+            facts_per_passage=sample.facts_per_passage,
+        )
+    return RunPlan(found, wrong, better, notes, capacity)
 
 
 def _of_the_teacher(manifest: CorpusManifest, config: Config) -> str:

@@ -31,12 +31,14 @@ class TokenSample:
         examples_per_passage: mean over the sample.
         tokens_per_example: mean; None without a tokenizer.
         tokens_margin: half the 95 % interval of that mean, as a share of it.
+        facts_per_passage: mean of the distinct answers that a passage's questions have.
     """
 
     passages: int
     examples_per_passage: float
     tokens_per_example: float | None
     tokens_margin: float | None
+    facts_per_passage: float = 0.0
 
 
 def spread_ids(num_passages: int, size: int = SAMPLE_SIZE) -> list[int]:
@@ -62,11 +64,12 @@ def sample_corpus(
         CorpusError: a shard is missing or damaged.
     """
     augment = _stand_in(config)
-    examples, tokens = [], []
+    examples, tokens, facts = [], [], []
     for passage_id in spread_ids(corpus.manifest.num_passages):
         record = corpus.record(passage_id)
         if record.augmentation is None:
             record = Record(record.passage, augment(record.passage))
+        facts.append(_num_facts(record))
         examples.append(num_examples(count_examples(record), config.data.formats))
         if tokenizer is not None:
             made = examples_of(
@@ -79,9 +82,9 @@ def sample_corpus(
             tokens.append(sum(len(example) for example in made))
     mean = sum(examples) / len(examples)
     if tokenizer is None or not sum(examples):
-        return TokenSample(len(examples), mean, None, None)
+        return TokenSample(len(examples), mean, None, None, sum(facts) / len(facts))
     ratio, margin = ratio_estimate(tokens, examples)
-    return TokenSample(len(examples), mean, ratio, margin)
+    return TokenSample(len(examples), mean, ratio, margin, sum(facts) / len(facts))
 
 
 def ratio_estimate(totals: Sequence[int], sizes: Sequence[int]) -> tuple[float, float | None]:
@@ -121,6 +124,13 @@ def _answered(record: Record) -> Record:
         for qa in augmentation.qas
     )
     return Record(record.passage, structs.replace(augmentation, qas=qas))
+
+
+def _num_facts(record: Record) -> int:
+    """Counts the distinct answers; each question that is yet to be written or answered is one."""
+    qas = record.augmentation.qas if record.augmentation is not None else ()
+    known = {qa.answer.strip().casefold() for qa in qas if qa is not _STAND_IN} - {""}
+    return len(known) + sum(qa is _STAND_IN or not qa.answer.strip() for qa in qas)
 
 
 def _stand_in(config: Config) -> Callable[[Passage], Augmentation]:

@@ -63,6 +63,7 @@ def plan_text(plan: "RunPlan", config: Config, *, run_dir: str) -> str:
         "",
         *_memory(plan, config),
         "",
+        *_capacity(plan, config),
         *_time(plan),
     ]
     if plan.improvements:
@@ -122,6 +123,26 @@ def _memory(plan: "RunPlan", config: Config) -> list[str]:
         lines += [f"  {name:22}{size_text(num):>10}" for name, num in items.items() if num]
     lines.append("  (activations, streams, runtime are rough)")
     return lines
+
+
+def _capacity(plan: "RunPlan", config: Config) -> list[str]:
+    found = plan.capacity
+    if found is None:
+        return []
+    lines = [
+        f"capacity   {found.facts:,} facts to hold, {found.facts_per_passage:.1f} a passage: "
+        f"{found.parameters_per_fact:,.3g} parameters of the pool for each,",
+        f"           and rows of {counted(found.numbers_per_row, 'number')}; F1 near "
+        f"{found.f1:.2f} on questions like those learnt (law of the small base)",
+    ]
+    if found.experts is not None:
+        lines.append(
+            f"           with room for all of them it's {found.best_f1:.2f}: take "
+            f"experts.num={found.experts:,} instead of {config.experts.num:,}"
+        )
+    if not found.is_measured:
+        lines.append("           (no such pool was measured: encode a part first, and ask it)")
+    return [*lines, ""]
 
 
 def _time(plan: "RunPlan") -> list[str]:

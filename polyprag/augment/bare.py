@@ -34,9 +34,10 @@ def refuse_bare(
     is_unwritten = not all(part.augmented for part in manifest.partitions)
     if is_unwritten or not bare:
         return  # what trains says that `augment` comes first
-    share = f"{bare:,} of {total:,} passages have no rewrite and no question"
+    have = "has" if bare == 1 else "have"
+    share = f"{bare:,} of {total:,} passages {have} no rewrite and no question"
     if allow or (not open_ and bare <= MOST_BARE * total):
-        say(f"{share}: they are learnt as plain text, and hardly any question about them")
+        say(f"{share}: only the plain text is learnt, and hardly any question about it")
         return
     if open_:
         raise RunError(

@@ -16,7 +16,7 @@ from polyprag.method.examples import IGNORED
 from polyprag.method.teacher.divergence import distill_loss_sum
 from polyprag.method.teacher.targets import TargetBatch
 
-_SHORT = 128  # tokens, up to which attention keeps few numbers for the backward pass
+SHORT_SEQUENCE = 128  # tokens, up to which attention keeps few numbers for the backward pass
 
 
 def learnt_positions(labels: Tensor, targets: TargetBatch | None) -> Tensor:
@@ -60,7 +60,7 @@ def training_logits(
     if positions is not None and _keeps_logits(type(model).forward):
         chosen["logits_to_keep"] = positions
     is_slow = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    is_plain = is_slow and input_ids.shape[1] <= _SHORT
+    is_plain = is_slow and input_ids.shape[1] <= SHORT_SEQUENCE
     with sdpa_kernel(SDPBackend.MATH) if is_plain else nullcontext():
         logits: Tensor = model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **chosen

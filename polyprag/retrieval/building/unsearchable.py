@@ -109,8 +109,9 @@ class Unsearchable:
                 f"none of the {num_live:,} passages can be searched: they have {what}, such as "
                 f"{shown}; take another index.language or index.encoder, or check the corpus"
             )
+        have = "has" if len(ids) == 1 else "have"
         self._say(
-            f"{len(ids):,} of {num_live:,} passages have {what}, such as {shown}; {consequence}"
+            f"{len(ids):,} of {num_live:,} passages {have} {what}, such as {shown}; {consequence}"
         )
 
     def _shown(self, passage_id: int) -> str:

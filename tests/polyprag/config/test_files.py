@@ -57,11 +57,11 @@ def test_a_budget_and_its_parts_count_as_they_are_given_last(tmp_path: Path) -> 
         found = load_config([config], overrides, tmp_path).augment
         return found.wanted_qas, found.wanted_rewrites
 
-    assert wanted() == (18, 2)
+    assert wanted() == (18, 0)
     assert wanted("augment.budget=10") == (9, 1)
     assert wanted("augment.budget=20", "augment.num_qas=5") == (5, 2)
     assert wanted("augment.budget=20", config="quickstart") == (18, 2)
-    assert wanted("augment.num_qas=5") == (5, 2)
+    assert wanted("augment.num_qas=5") == (5, 0)
     save_config(load_config([], ["augment.num_qas=3", "augment.num_rewrites=1"]), tmp_path)
     assert load_config([], ["augment.budget=20"], tmp_path).augment.wanted_qas == 18
     assert load_config([], ["train.epochs=2"], tmp_path).augment.wanted_qas == 3

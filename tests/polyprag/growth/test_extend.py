@@ -320,7 +320,7 @@ def test_new_passages_that_nothing_came_for_are_not_trained_unless_the_user_says
         assert Encoding.load(run).manifest.num_passages == 10
     allowed = add(run, new)
     assert asked[5:] == ["Mona"]
-    assert "note: 1 of 5 passages have no rewrite and no question" in allowed.stderr
+    assert "note: 1 of 5 passages has no rewrite and no question" in allowed.stderr
     assert Encoding.load(run).manifest.num_passages == 15
     add(run)  # she is trained, and was let go
     assert asked[6:] == []
@@ -332,7 +332,7 @@ def test_new_passages_that_are_mostly_bare_are_refused(run: Path, tmp_path: Path
     new.write_text('{"id": "x", "title": "", "text": "Lorem ipsum."}\n')
     refused = polyprag("add", run, new, "--workers", 1)
     assert refused.exit_code == 2
-    assert "1 of 1 passages have no rewrite and no question" in refused.stderr
+    assert "1 of 1 passages has no rewrite and no question" in refused.stderr
     assert f"`polyprag add {run} --allow-bare` goes on" in refused.stderr
     add(run)
     assert Encoding.load(run).manifest.num_passages == 11
