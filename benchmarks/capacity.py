@@ -65,7 +65,9 @@ def main() -> int:
     if args.sizes:
         sizes = sorted({int(size) for size in args.sizes.split(",")})
     if sizes[-1] > len(lines):
-        parser.error(f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}")
+        parser.error(
+            f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}"
+        )
     pools = ((8, 2, "module"), (32, 2, "layer")) if args.quick else POOLS
     found = []
     with tempfile.TemporaryDirectory(prefix="capacity-") as temporary:

@@ -39,16 +39,14 @@ class CapacityLaw:
         return min(self.best, 1 / (1 + math.exp(-odds)))
 
     def times_larger(self, parameters_per_fact: float, numbers_per_row: int, f1: float) -> float:
-        """Returns how many times the experts would have that F1; more of them lengthen rows, too."""
+        """Returns how many times the experts, whose rows are as many times longer, have that F1."""
         missing = math.log(f1 / (1 - f1)) - self._odds(parameters_per_fact, numbers_per_row)
         return math.exp(missing / (self.pool + self.row))
 
     def holds_for(self, parameters_per_fact: float, numbers_per_row: int) -> bool:
         """Whether a pool's numbers are among those that were measured."""
         (least, most), (shortest, longest) = self.parameters, self.numbers
-        return (
-            least <= parameters_per_fact <= most and shortest <= numbers_per_row <= longest
-        )
+        return least <= parameters_per_fact <= most and shortest <= numbers_per_row <= longest
 
     def _odds(self, parameters_per_fact: float, numbers_per_row: int) -> float:
         return (

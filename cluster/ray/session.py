@@ -38,7 +38,6 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     if ray.is_initialized():
         yield
         return
@@ -49,7 +48,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         directory = ray_directory()
         prepare_token()
         needed = config.workers * config.cpus_per_worker + 1
-        with start_errors(directory):
+        with _sigterm_as_before(), start_errors(directory):
             ray.init(
                 address="local",
                 num_cpus=max(needed, os.cpu_count() or 1),
@@ -63,14 +62,30 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
                 _system_config={"prestart_worker_first_driver": False},
             )
     else:
-        with join_errors(address):
+        with _sigterm_as_before(), join_errors(address):
             ray.init(address=address, log_to_driver=False, configure_logging=False)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's ends the process without a word
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _sigterm_as_before() -> Iterator[None]:
+    """Gives SIGTERM back to who had it: Ray's handling ends the process without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM:  # it came while Ray started
+            signal.signal(signal.SIGTERM, before)
+            signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def cluster_nodes() -> list[dict[str, Any]]:

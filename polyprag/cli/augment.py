@@ -46,6 +46,13 @@ _UNMATCHED_SHOWN = 5
     help="Keep what was written with other settings; only what is open is written with these.",
 )
 @click.option("--report", is_flag=True, help="Write nothing; show what is covered.")
+@click.option(
+    "--list",
+    "show_all",
+    is_flag=True,
+    help="Write nothing; print every question with its answer and its passage's key, a JSON object "
+    "a line, as --qa reads them.",
+)
 @workers_option
 @ray_option
 @config_option
@@ -57,6 +64,7 @@ def command(
     overwrite: bool,
     keep: bool,
     report: bool,
+    show_all: bool,
     workers: int | None,
     use_ray: bool,
     configs: tuple[str, ...],
@@ -82,6 +90,7 @@ def command(
           augment.base_url=http://127.0.0.1:8000/v1
       polyprag augment runs/wiki --qa questions.csv augment.backend=none
       polyprag augment runs/wiki --report
+      polyprag augment runs/wiki --list | grep -i warranty
     """
     from polyprag.augment.corpus import OpenPassagesError
     from polyprag.augment.work.own_pairs import num_own_pairs
@@ -92,6 +101,11 @@ def command(
         if qa_files or overwrite or keep:
             raise click.UsageError("--report writes nothing: leave --qa, --overwrite and --keep")
         _show(run, None, None, as_json=as_json)
+        return
+    if show_all:
+        if qa_files or overwrite or keep:
+            raise click.UsageError("--list writes nothing: leave --qa, --overwrite and --keep")
+        _list(run)
         return
     if overwrite and keep:
         raise click.UsageError("--overwrite writes again what --keep keeps: choose one of them")
@@ -161,13 +175,13 @@ def _augment(
 
 
 def _saved(run: str, config: "Config") -> None:
-    """Keeps the settings in RUN, unless nothing is written with them."""
+    """Keeps the settings in RUN, unless others wrote what there is."""
     from polyprag.augment.settings import describe, differences, recorded_settings
     from sharding.corpus.manifest import CorpusManifest
     from sharding.storage.files import join
 
     recorded = recorded_settings(CorpusManifest.load(join(run, "corpus")))
-    if recorded is not None and not differences(recorded, describe(config)):
+    if recorded is None or not differences(recorded, describe(config)):
         keep_settings(config, run)
 
 
@@ -202,6 +216,16 @@ def _matched(run: str, files: tuple[str, ...]) -> "Matched":
     if more > 0:
         echo(f"note: and {more:,} more pairs that have no passage", err=True)
     return matched
+
+
+def _list(run: str) -> None:
+    """Prints all questions."""
+    from sharding.corpus.reader import Corpus
+    from sharding.storage.files import join
+
+    for record in Corpus.open(join(run, "corpus")).iterate():
+        for qa in record.augmentation.qas if record.augmentation is not None else ():
+            echo_json({"key": record.passage.key, "question": qa.question, "answer": qa.answer})
 
 
 def _show(run: str, came: "Came | None", matched: "Matched | None", *, as_json: bool) -> None:

@@ -1,5 +1,7 @@
 """`polyprag evaluate`: every method's score on a question file, as files and as a table."""
 
+import shlex
+
 import click
 
 from polyprag.cli.arguments import (
@@ -10,7 +12,7 @@ from polyprag.cli.arguments import (
     run_argument,
     settings_of,
 )
-from polyprag.cli.output import echo, echo_json
+from polyprag.cli.output import console, echo, echo_json
 
 
 @click.command("evaluate")
@@ -77,8 +79,6 @@ def command(
           --methods poly,poly-wrong-row,poly-uniform --gold-passages --limit 200
     """
     config = settings_of(run, configs, only_overrides(arguments))
-    from rich.console import Console
-
     from polyprag.evaluation.report import results_table
     from polyprag.evaluation.risk_coverage import curve_table
     from polyprag.evaluation.run import evaluate, parse_methods
@@ -98,8 +98,10 @@ def command(
     if as_json:
         echo_json(results)
         return
-    console = Console()
-    console.print(results_table(results))
+    tables = console()
+    tables.print(results_table(results))
     if curves := curve_table(results):
-        console.print(curves)
+        tables.print(curves)
     echo(f"{out_dir}: results.json, predictions-*.jsonl")
+    asked = shlex.join(["--results", str(out_dir), "--questions", questions_path])
+    echo(f"next: polyprag report {run} {asked} --picture results.png")

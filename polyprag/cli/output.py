@@ -1,11 +1,18 @@
 """What commands print: everything goes through here, so that no text from elsewhere acts."""
 
-from typing import Any
+import os
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sharding.printable import printable, printable_json
 from sharding.storage.decoding import shown_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH = 120  # of tables in a file or a pipe, which have no width of their own
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -22,3 +29,11 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 def echo_json(value: Any, *, indent: int | None = None) -> None:
     """Prints JSON."""
     click.echo(printable_json(shown_json(value, indent=indent, ascii_only=False)))
+
+
+def console() -> "Console":
+    """Returns where tables are printed: as wide as the terminal, and else wide enough for all."""
+    from rich.console import Console
+
+    has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if has_width else _WIDTH)

@@ -39,6 +39,14 @@ _SHOWN = 10  # passages that are named before they go
     metavar="FILE",
     help="A file with one such key a line, for many keys and for keys with a comma.",
 )
+@click.option(
+    "--documents",
+    "document_lists",
+    multiple=True,
+    metavar="NAME,...",
+    help="All passages of documents, by their paths in the folder that was prepared, such as "
+    "policies/leave.md.",
+)
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @trust_option
 @workers_option
@@ -47,6 +55,7 @@ def command(
     id_lists: tuple[str, ...],
     key_lists: tuple[str, ...],
     keys_file: str | None,
+    document_lists: tuple[str, ...],
     yes: bool,
     workers: int | None,
 ) -> None:
@@ -66,17 +75,19 @@ def command(
     Examples:
       polyprag remove runs/wiki --ids 3,17
       polyprag remove runs/wiki --keys Q937,Q1035 --yes
+      polyprag remove runs/mine --documents policies/leave.md
       polyprag remove s3://bucket/run --keys-file takedown.txt --workers 8
     """
     keys = [key for text in key_lists for key in text.split(",") if key]
+    documents = [name for text in document_lists for name in text.split(",") if name]
     ids = _ids(id_lists)
-    if not ids and not keys and keys_file is None:
-        raise click.UsageError("name passages with --ids, --keys or --keys-file")
+    if not ids and not keys and keys_file is None and not documents:
+        raise click.UsageError("name passages with --ids, --keys, --keys-file or --documents")
     from cluster.checkpoints.edit import check_finished, forget_checkpoint_rows
     from polyprag.growth.remove import remove_from_run
     from polyprag.progress import progress
     from polyprag.routed.map_file import map_dir
-    from sharding.change.keys import ids_of_keys
+    from sharding.change.keys import ids_of_documents, ids_of_keys
     from sharding.change.removal import check_ids
     from sharding.corpus.reader import Corpus
     from sharding.storage.files import exists, join, open_url
@@ -92,6 +103,8 @@ def command(
     with local_pool(workers) as pool:
         if keys:
             ids |= set(ids_of_keys(corpus, keys, pool=pool, show=progress))
+        if documents:
+            ids |= set(ids_of_documents(corpus, documents, pool=pool, show=progress))
         left = sorted(ids.difference(corpus.manifest.removed))
         _show(corpus, left)
         if left and not yes and _is_terminal():

@@ -161,6 +161,12 @@ def _check_same(
         )
     if had != hashes or not all(map(_has_same_name, files, manifest.source)):
         what = f"from other files ({', '.join(manifest.source[:5])})"
+        if news := _news(files, hashes, manifest):
+            raise CorpusError(
+                f"{corpus_dir}: already holds a corpus that was made from other files: {news}. "
+                "`polyprag add RUN SOURCE` takes in what is new in the same source; to begin anew, "
+                "choose another RUN directory, or replace it with --overwrite"
+            )
     elif manifest.partition_size != partition_size:
         what = f"with data.partition_size={manifest.partition_size}"
     elif different:
@@ -173,6 +179,20 @@ def _check_same(
     raise CorpusError(
         f"{corpus_dir}: already holds a corpus that was made {what}; choose another RUN "
         "directory, or replace it with --overwrite"
+    )
+
+
+def _news(files: Sequence[SourceFile], hashes: Sequence[str], manifest: CorpusManifest) -> str:
+    """Says what has changed in the files of a corpus; "" where these are others altogether."""
+    had, urls = set(manifest.source_sha256), {without_passwords(file.url) for file in files}
+    new = [file.url for file, sha256 in zip(files, hashes, strict=True) if sha256 not in had]
+    gone = [url for url in manifest.source if url not in urls]
+    if len(new) == len(files) or len(gone) == len(manifest.source):
+        return ""
+    return "; ".join(
+        f"{', '.join(some[:5])}{', ...' if len(some) > 5 else ''} {what}"
+        for some, what in ((new, "new or changed since"), (gone, "no longer there"))
+        if some
     )
 
 

@@ -21,6 +21,7 @@ from sharding.ingest.folders import LOOKED_AT, FoundDocument, LeftOut, find_file
 from sharding.ingest.formats.holding import holds_passages
 from sharding.ingest.source_file import SourceFile
 from sharding.storage.files import exists, join, list_sizes, read_bytes, size_of
+from sharding.storage.urls import local_path
 
 _KINDS = {
     ".jsonl": "jsonl",
@@ -110,6 +111,8 @@ def _expand(source: str, left_out: LeftOut, fields: FieldMap) -> list[SourceFile
             return [_file(source, size_of(source))]
         return [_file(source, None)]
     sizes = list_sizes(source)
+    if not sizes and (path := local_path(source)) is not None and os.path.isdir(path):
+        raise CorpusError(f"{source}: an empty folder; there is nothing to read in it")
     if not sizes:  # a file, or nothing
         return [_file(source, size_of(source))]
     if "state.json" in sizes:

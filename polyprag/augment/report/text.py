@@ -100,7 +100,7 @@ def _dropped_lines(coverage: Covered, came: Came | None) -> list[str]:
 def _advice(run: str, coverage: Covered) -> list[str]:
     """Returns what to do."""
     if coverage.num_open:
-        again = f"polyprag augment {run}, with the same settings and options as before"
+        again = f"polyprag augment {run}, with the same options as before"
         return [f"next: {again}: it asks about the open passages alone"]
     lines = []
     more = (

@@ -106,7 +106,6 @@ def test_a_plan_says_what_its_pool_can_hold(workplace: Any) -> None:
     assert "capacity" not in plan_text(replace(plan, capacity=None), config, run_dir="runs/w")
 
 
-
 def test_questions_that_are_yet_to_be_written_count_as_facts(tmp_path: Path) -> None:
     source = tmp_path / "passages.jsonl"
     source.write_text('{"id": "a", "title": "Ada", "text": "Ada (born 1910 in Oslo)."}\n')

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.ray import startup
+from cluster.ray.session import ray_session
 from cluster.ray.startup import (
     RayStartError,
     join_errors,
@@ -21,7 +23,9 @@ from cluster.ray.startup import (
     ray_directory,
     start_errors,
 )
+from polyprag.config import ClusterConfig
 from polyprag.errors import RunError
+from polyprag.sigterm import on_sigterm
 
 _OPENS_A_SESSION = """
 import sys
@@ -250,3 +254,24 @@ def test_another_ray_and_a_wrong_token_are_told_apart(
         {**environment, "RAY_AUTH_TOKEN_PATH": f"{wrong}"},
     ):
         assert "RAY_AUTH_TOKEN_PATH" in join(**refused)
+
+
+def test_sigterm_while_ray_starts_is_told_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own handling, which it sets early in `init`, would end the process with status 15."""
+
+    def start_and_be_told(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    class ToldError(Exception):
+        pass
+
+    def told() -> None:
+        raise ToldError
+
+    monkeypatch.setattr("ray.init", start_and_be_told)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    before = signal.getsignal(signal.SIGTERM)
+    with on_sigterm(told), pytest.raises(ToldError), ray_session(ClusterConfig()):
+        pytest.fail("Ray didn't start")
+    assert signal.getsignal(signal.SIGTERM) is before

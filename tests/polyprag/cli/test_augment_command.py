@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from polyprag.augment.bare import refuse_bare
+from polyprag.augment.pairs.pair import Pair
+from polyprag.augment.pairs.read import read_pairs
 from polyprag.augment.prompt import EMPTY
 from polyprag.augment.work import partition as at_work
 from polyprag.augment.written import Written
@@ -175,11 +177,15 @@ def test_an_outage_ends_with_75_and_is_gone_on_with(run: Path, failing: set[str]
     assert (told["num_open"], told["asked"], told["num_without_augmentation"]) == (0, 2, 0)
 
 
-def test_settings_of_a_run_that_wrote_nothing_are_not_kept(run: Path, failing: set[str]) -> None:
+def test_who_was_asked_in_vain_is_asked_again_unless_another_is_named(
+    run: Path, failing: set[str]
+) -> None:
     failing |= {key for key, _ in PROSE}
     assert polyprag("augment", run, *MODEL, "--json").exit_code == 75
+    assert load_config(run_dir=run).augment.backend == "openai"  # not the rules, unasked
+    failing.clear()
+    assert polyprag("augment", run, "augment.backend=rules").exit_code == 0
     assert load_config(run_dir=run).augment.backend == "rules"
-    assert polyprag("augment", run).exit_code == 75  # by rules, of which the test writes nothing
 
 
 def test_what_is_mostly_bare_is_not_encoded_unless_it_is_wanted(
@@ -229,6 +235,27 @@ def test_a_report_writes_nothing(run: Path) -> None:
     assert "0 of 4 passages augmented" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert polyprag("augment", run, "--report", "--overwrite").exit_code == 2
+
+
+def test_every_question_is_listed_as_own_pairs_are_given(
+    run: Path, failing: set[str], tmp_path: Path
+) -> None:
+    failing.add("warranty")
+    assert polyprag("augment", run, *MODEL).exit_code == 75
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    result = polyprag("augment", run, "--list")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    keys = [key for key, _ in PROSE if key != "warranty"]
+    assert rows == [
+        {"key": key, "question": f"What about the {key}?", "answer": dict(PROSE)[key][:12]}
+        for key in keys
+    ]
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(result.stdout)
+    assert [type(pair) for pair in read_pairs(str(pairs))] == [Pair] * 3
+    assert polyprag("augment", run, "--list", "--keep").exit_code == 2
 
 
 def test_other_settings_are_told_with_what_they_would_redo(run: Path, failing: set[str]) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from sharding.change.growth import Grown, append_passages
+from sharding.change.keys import ids_of_documents, ids_of_keys
+from sharding.change.removal import remove_passages
 from sharding.corpus.reader import Corpus
+from sharding.errors import CorpusError
 from sharding.ingest.documents.names import document_of_key
 from sharding.ingest.prepare import prepare
 
@@ -93,3 +96,24 @@ def test_a_moved_folder_is_the_same_one(corpus: Path, tmp_path: Path) -> None:
     write(tmp_path / "elsewhere", {"new.md": "Something newer."})
     assert added(corpus, "elsewhere") == (1, 2, 1)
     assert added(corpus, "elsewhere/policies") == (0, 1, 0)
+
+
+def test_all_passages_of_a_document_are_found_by_its_name(tmp_path: Path) -> None:
+    parts = ("# Leave", "Leave is thirty days. " * 60, "# Illness", "Call before nine. " * 60)
+    leave = "\n\n".join(parts)
+    write(tmp_path / "docs", FILES | {"policies/leave.md": leave})
+    directory = tmp_path / "corpus"
+    prepare([str(tmp_path / "docs")], directory, partition_size=2)
+    corpus = Corpus.open(directory)
+    of = {record.passage.id: document_of_key(record.passage.key) for record in corpus.iterate()}
+    wanted = [each for each, name in of.items() if name == "policies/leave.md"]
+    assert 2 <= len(wanted) < len(of)
+    assert ids_of_documents(corpus, ["policies/leave.md"]) == wanted
+    assert ids_of_documents(corpus, ["policies/leave.md", "index.md"]) == sorted(of)
+    with pytest.raises(CorpusError, match=r"of a document 'leave\.md'; a document's name is"):
+        ids_of_documents(corpus, ["leave.md", "index.md"])
+    with pytest.raises(CorpusError, match="all passages of a document go by --documents"):
+        ids_of_keys(corpus, ["policies/leave.md"])
+    remove_passages(directory, wanted, count=lambda record: {"passage": 1})
+    with pytest.raises(CorpusError, match="no passage of a document"):
+        ids_of_documents(Corpus.open(directory), ["policies/leave.md"])

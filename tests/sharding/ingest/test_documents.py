@@ -115,6 +115,20 @@ def test_an_edit_makes_new_passages_and_names_the_old_ones(tmp_path: Path) -> No
     assert (again.num_added, again.num_there, again.outdated) == (0, 13, [])
 
 
+def test_prepare_again_says_which_documents_changed_and_what_to_do(tmp_path: Path) -> None:
+    folder = write(tmp_path / "docs", long_documents(4))
+    corpus = tmp_path / "corpus"
+    prepare([str(folder)], corpus, partition_size=64)
+    page, gone = folder / "1" / "doc001.md", folder / "2" / "doc002.md"
+    page.write_text("Edited.")
+    gone.unlink()
+    with pytest.raises(CorpusError) as told:
+        prepare([str(folder)], corpus, partition_size=64)
+    words = str(told.value)
+    assert f"{page} new or changed since; {gone} no longer there" in words
+    assert "doc003" not in words and "polyprag add RUN" in words
+
+
 def test_a_document_of_another_name_is_another_document(tmp_path: Path) -> None:
     folder = write(tmp_path / "docs", {"a.md": "Text."})
     prepare([str(folder)], tmp_path / "corpus", partition_size=8)

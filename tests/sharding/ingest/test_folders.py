@@ -44,6 +44,12 @@ def test_a_folder_of_nothing_that_is_read_says_what_is_there(tmp_path: Path) -> 
         expand([str(tmp_path / "data")])
 
 
+def test_an_empty_folder_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with pytest.raises(CorpusError, match="an empty folder"):
+        expand([str(tmp_path / "d")], LeftOut())
+
+
 def test_folders_behind_urls_are_walked_too() -> None:
     fs = fsspec.filesystem("memory")
     for name in ("docs/a.md", "docs/sub/b.rst", "docs/sub/.c.md", "docs/sub/deep/d"):
