@@ -35,7 +35,7 @@ from polyprag.retrieval.building.index import build_index
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
 
-NUM_PASSAGES = (180, 540, 1_600, 5_000)  # fewer make too few steps to learn from
+NUM_PASSAGES = (180, 540, 1_080, 3_000, 10_000)  # fewer make too few steps to learn from
 POOLS = (  # experts, rank, granularity
     (32, 2, "module"),
     (8, 2, "module"),

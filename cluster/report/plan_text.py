@@ -129,19 +129,19 @@ def _capacity(plan: "RunPlan", config: Config) -> list[str]:
     found = plan.capacity
     if found is None:
         return []
+    kept = found.f1 / found.best_f1
+    enough = found.experts is None
     lines = [
         f"capacity   {found.facts:,} facts to hold, {found.facts_per_passage:.1f} a passage: "
         f"{found.parameters_per_fact:,.3g} parameters of the pool for each,",
-        f"           and rows of {counted(found.numbers_per_row, 'number')}; F1 near "
-        f"{found.f1:.2f} on questions like those learnt (law of the small base)",
+        f"           and rows of {counted(found.numbers_per_row, 'number')}: "
+        f"{'enough' if enough else 'too few'}, by the small base's measurements; "
+        f"{kept:.0%} of what",
+        "           a roomy pool kept"
+        + ("" if enough else f"; experts.num={found.experts:,} would keep 95 %"),
     ]
-    if found.experts is not None:
-        lines.append(
-            f"           with room for all of them it's {found.best_f1:.2f}: take "
-            f"experts.num={found.experts:,} instead of {config.experts.num:,}"
-        )
     if not found.is_measured:
-        lines.append("           (no such pool was measured: encode a part first, and ask it)")
+        lines.append("           (such a pool wasn't measured: encode a part first, and ask it)")
     return [*lines, ""]
 
 

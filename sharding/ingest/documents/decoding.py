@@ -45,7 +45,10 @@ def decode_text(data: bytes, *, file: str, declares: bool = False) -> str:
     try:
         text = data.decode(encoding or declared or "utf-8")
     except UnicodeError as error:
-        at = f"byte {error.start}" if isinstance(error, UnicodeDecodeError) else "a byte"
+        at = "a byte"
+        if isinstance(error, UnicodeDecodeError):
+            line = error.object.count(b"\n", 0, error.start) + 1
+            at = f"byte {error.start}, in line {line},"
         what = encoding or declared or "UTF-8"
         raise NotTextError(f"{at} isn't {what}; {_remedy(data, file)}") from error
     if "\0" in text:

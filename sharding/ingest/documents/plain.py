@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from sharding.ingest.documents.blocks import Block, Heading
 
 _ITEM = re.compile(r"\s*(?:[-*+\u2022\u2013\u25aa\u25cf]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
+_NUMBERED = re.compile(r"\d{1,3}(?:\.\d{1,2}){0,3}[.)]?\s+")  # as in 2. FINANCE
 _LONG_LINE = 200  # characters; nobody wraps lines there, so it is a paragraph
 _MAX_TITLE_WORDS = 12
 _UNDERLINE = re.compile(r"\s*(?:={3,}|-{3,}|~{3,}|\*{3,}|_{3,})\s*")
@@ -16,7 +17,7 @@ def plain_items(text: str) -> Iterator[Heading | Block]:
     """Yields a text's paragraphs and headings.
 
     A first line that stands alone, and is no sentence, is the highest heading; lines that stand
-    alone in capitals, or are underlined, are those below. Lines that were broken to fit a page are
+    alone in capitals, numbered or not, or are underlined, are those below. Lines that were broken to fit a page are
     joined. A line break stays where the line before is short, as in a verse or an address, or where
     the next is indented or begins an item.
     """
@@ -59,7 +60,7 @@ def _is_title(line: str) -> bool:
     return (
         len(line.split()) <= _MAX_TITLE_WORDS
         and not line.endswith(_NO_TITLE)
-        and not _ITEM.match(line)
+        and (not _ITEM.match(line) or bool(line.isupper() and _NUMBERED.match(line)))
         and any(map(str.isalnum, line))
     )
 

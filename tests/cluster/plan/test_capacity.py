@@ -102,7 +102,8 @@ def test_a_plan_says_what_its_pool_can_hold(workplace: Any) -> None:
     text = plan_text(plan, config, run_dir="runs/w")
     assert f"capacity   {plan.capacity.facts:,} facts to hold" in text
     few = replace(plan, capacity=replace(plan.capacity, experts=77))
-    assert "take experts.num=77 instead of" in plan_text(few, config, run_dir="runs/w")
+    assert "too few" in plan_text(few, config, run_dir="runs/w")
+    assert "experts.num=77 would keep" in plan_text(few, config, run_dir="runs/w")
     assert "capacity" not in plan_text(replace(plan, capacity=None), config, run_dir="runs/w")
 
 

@@ -13,11 +13,11 @@ def test_paragraphs_are_parted_by_blank_lines_and_wrapped_lines_are_joined() -> 
 
 
 def test_lines_in_capitals_and_underlined_ones_are_headings() -> None:
-    text = "LAMPS\n\nThey glow.\n\nIN USE\n\nPress on.\n\nCare\n----\nKeep dry.\n\nTHE END"
+    text = "LAMPS\n\nThey glow.\n\n2. IN USE\n\nPress on.\n\nCare\n----\nKeep dry.\n\nTHE END"
     assert list(plain_items(text)) == [
         Heading(1, "LAMPS", 1),
         Block("text", "They glow.", 3),
-        Heading(2, "IN USE", 5),
+        Heading(2, "2. IN USE", 5),
         Block("text", "Press on.", 7),
         Heading(2, "Care", 9),
         Block("text", "Keep dry.", 11),
