@@ -89,8 +89,9 @@ def main() -> int:
     show("own row, unseen wordings", COLUMNS, [[row[name] for name in COLUMNS] for row in found])
     law = fit(found)
     print(
-        f"F1 = sigmoid({law['start']:.2f} + {law['pool']:.2f} ln(parameters / facts) + "
-        f"{law['row']:.2f} ln(numbers a row)), mean error {law['error']:.3f}"
+        f"F1 = {law['ceiling']:.2f} sigmoid({law['start']:.2f} + {law['experts']:.2f} ln(experts / "
+        f"facts) + {law['size']:.2f} ln(parameters an expert) + {law['sites']:.2f} ln(sites)), "
+        f"mean error {law['error']:.3f}"
     )
     goals = [Goal("the law's mean error of F1", law["error"], "<= .05", law["error"] <= 0.05)]
     finish({"quick": args.quick, "cells": found, "law": law}, goals, args.json)
@@ -156,23 +157,26 @@ def measure(
 
 
 def fit(found: list[dict[str, Any]]) -> dict[str, float]:
-    """Least squares of F1's log odds on the logarithms of parameters a fact and numbers a row."""
+    """Least squares of the log odds of F1 / ceiling on logarithms of what a pool has."""
     f1 = np.array([row["f1"] for row in found])
-    known = np.clip(f1, 0.01, 0.99)
+    ceiling = min(1.0, float(f1.max()) + 0.01)
+    share = np.clip(f1 / ceiling, 0.01, 0.99)
     columns = np.array(
         [
-            [1.0, math.log(row["parameters"] / row["facts"]), math.log(row["numbers a row"])]
+            [
+                1.0,
+                math.log(row["experts"] / row["facts"]),
+                math.log(row["parameters"] / row["experts"]),
+                math.log(row["numbers a row"] / row["experts"]),
+            ]
             for row in found
         ]
     )
-    (start, pool, row), *_ = np.linalg.lstsq(columns, np.log(known / (1 - known)), rcond=None)
-    predicted = 1 / (1 + np.exp(-columns @ np.array([start, pool, row])))
-    return {
-        "start": float(start),
-        "pool": float(pool),
-        "row": float(row),
-        "error": float(np.abs(predicted - f1).mean()),
-    }
+    weights, *_ = np.linalg.lstsq(columns, np.log(share / (1 - share)), rcond=None)
+    predicted = ceiling / (1 + np.exp(-columns @ weights))
+    names = ("start", "experts", "size", "sites")
+    law = {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
+    return law | {"ceiling": ceiling, "error": float(np.abs(predicted - f1).mean())}
 
 
 if __name__ == "__main__":

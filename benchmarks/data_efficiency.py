@@ -1,6 +1,7 @@
 """How much must be written about a passage: F1 against training examples, beside a LoRA for each.
 
     python benchmarks/data_efficiency.py [--quick] [--json FILE] [--work DIR] [--seeds N]
+                                         [--examples N,N]
 
 The same passages and question-answer pairs, 1 to 16 of them a passage, go to polyprag (one pool of
 experts and a row a passage) and to PRAG (a LoRA a passage, by peft); both are asked the same
@@ -42,7 +43,11 @@ def main() -> int:
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep what is measured there")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of the test figures")
+    parser.add_argument("--examples", metavar="N,N", help="a passage  [default: 1,2,4,8,16]")
     args = parser.parse_args()
+    budgets = (2, 8) if args.quick else BUDGETS
+    if args.examples:
+        budgets = tuple(sorted({int(number) for number in args.examples.split(",")}))
     os.chdir(ROOT)  # the model's path is relative to it
     with tempfile.TemporaryDirectory(prefix="data-efficiency-") as temporary:
         work = args.work or Path(temporary)
@@ -54,7 +59,8 @@ def main() -> int:
             num_tuning=sizes[0],
             num_testing=sizes[1],
         )
-        bench = Bench(material, Cells(work / "cells.jsonl"), Path(temporary), quick=args.quick)
+        cells = Cells(work / "cells.jsonl")
+        bench = Bench(material, cells, Path(temporary), budgets=budgets, quick=args.quick)
         curves = bench.curves(seeds=range(1 if args.quick else args.seeds))
     rows = [row for points in curves.values() for row in points]
     shown = (
@@ -79,11 +85,19 @@ def main() -> int:
 class Bench:
     """Chooses and measures each side's points."""
 
-    def __init__(self, material: Material, cells: Cells, place: Path, *, quick: bool) -> None:
+    def __init__(
+        self,
+        material: Material,
+        cells: Cells,
+        place: Path,
+        *,
+        budgets: Sequence[int],
+        quick: bool,
+    ) -> None:
         """Measures nothing yet."""
         self._material, self._cells, self._place, self._quick = material, cells, place, quick
         self._asked = material.num_tuning + material.num_testing
-        self._budgets = (2, 8) if quick else BUDGETS
+        self._budgets = budgets
 
     def curves(self, *, seeds: Sequence[int]) -> dict[str, list[Found]]:
         """Returns F1 by examples a passage for each side."""

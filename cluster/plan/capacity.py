@@ -1,7 +1,7 @@
 """Whether a pool of experts holds a corpus, by the law that benchmarks/capacity.py fitted.
 
-A pool of few parameters for the facts of its passages answers worse, however long it is trained;
-this is told before it is. The law was measured with the small base that ships here and questions
+A pool of few experts for the facts of its passages answers worse; this is told before it is
+trained. The law was measured with the small base that ships here and questions
 by rules (docs/benchmarks.md#examples-and-capacity); what lies outside of what was measured is said.
 """
 
@@ -10,54 +10,57 @@ from dataclasses import dataclass
 
 from cluster.plan.model_shape import ModelShape
 
-_GOOD = 0.95  # of the F1 that the largest pools had
+GOOD_SHARE = 0.95  # of what a pool with room has
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityLaw:
-    """F1 on a passage's own row = sigmoid(start + pool ln(parameters a fact) + row ln(numbers)).
+    """The share of its best F1 that a pool has, on passages' own rows, by what it is made of.
+
+    sigmoid(start + experts ln(experts a fact) + size ln(parameters an expert) + sites ln(S)).
 
     Attributes:
         start: of the log odds.
-        pool: for the logarithm of the pool's parameters a fact.
-        row: for the logarithm of a routing row's numbers.
-        best: the F1 of the roomiest pools, which none comes above.
-        parameters: a fact, least and most that were measured.
-        numbers: of a row, least and most that were measured.
+        experts: for the logarithm of experts for each fact, which decides most.
+        size: for the logarithm of an expert's parameters.
+        sites: for the logarithm of a routing row's sites.
+        measured: experts a fact, least and most that it rests on.
+        num_experts: likewise.
     """
 
     start: float
-    pool: float
-    row: float
-    best: float
-    parameters: tuple[float, float]
-    numbers: tuple[int, int]
+    experts: float
+    size: float
+    sites: float
+    measured: tuple[float, float]
+    num_experts: tuple[int, int]
 
-    def f1(self, parameters_per_fact: float, numbers_per_row: int) -> float:
-        """Returns the expected F1, from 0 to `best`."""
-        odds = self._odds(parameters_per_fact, numbers_per_row)
-        return min(self.best, 1 / (1 + math.exp(-odds)))
+    def share(self, shape: ModelShape, facts: int) -> float:
+        """Returns the expected share, from 0 to 1."""
+        return 1 / (1 + math.exp(-self._odds(shape, facts)))
 
-    def times_larger(self, parameters_per_fact: float, numbers_per_row: int, f1: float) -> float:
-        """Returns how many times the experts, whose rows are as many times longer, have that F1."""
-        missing = math.log(f1 / (1 - f1)) - self._odds(parameters_per_fact, numbers_per_row)
-        return math.exp(missing / (self.pool + self.row))
+    def experts_for(self, share: float, shape: ModelShape, facts: int) -> int:
+        """Returns how many experts of this size would have a share."""
+        missing = math.log(share / (1 - share)) - self._odds(shape, facts)
+        return math.ceil(shape.experts * math.exp(missing / self.experts))
 
-    def holds_for(self, parameters_per_fact: float, numbers_per_row: int) -> bool:
-        """Whether a pool's numbers are among those that were measured."""
-        (least, most), (shortest, longest) = self.parameters, self.numbers
-        return least <= parameters_per_fact <= most and shortest <= numbers_per_row <= longest
+    def rests_on(self, shape: ModelShape, facts: int) -> bool:
+        """Whether such a pool was among those that were measured."""
+        least, most = self.measured
+        fewest, largest = self.num_experts
+        return least <= shape.experts / facts <= most and fewest <= shape.experts <= largest
 
-    def _odds(self, parameters_per_fact: float, numbers_per_row: int) -> float:
+    def _odds(self, shape: ModelShape, facts: int) -> float:
         return (
             self.start
-            + self.pool * math.log(parameters_per_fact)
-            + self.row * math.log(numbers_per_row)
+            + self.experts * math.log(shape.experts / facts)
+            + self.size * math.log(shape.expert_parameters / shape.experts)
+            + self.sites * math.log(shape.sites)
         )
 
 
 MEASURED_LAW = CapacityLaw(
-    start=-1.0, pool=0.3, row=0.1, best=0.89, parameters=(20.0, 3_000.0), numbers=(32, 1_536)
+    start=5.26, experts=0.8, size=0.09, sites=0.0, measured=(0.003, 0.2), num_experts=(8, 128)
 )
 
 
@@ -68,27 +71,23 @@ class PoolCapacity:
     Attributes:
         facts: distinct answers of the passages, estimated from a sample.
         facts_per_passage: mean.
-        parameters: of the pool.
-        numbers_per_row: S x K.
-        f1: expected on questions like those learnt, from 0 to 1.
-        best_f1: what a pool with room had.
-        experts: how many would come to .95 of that; None where the pool does.
-        is_measured: whether a pool with such numbers was measured, so that `f1` isn't a guess.
+        num_experts: K of the pool.
+        share: expected, of the F1 that a pool with room has on what it learnt, from 0 to 1.
+        enough: how many experts would come to .95; None where the pool does.
+        is_measured: whether a pool with as many experts a fact was measured.
     """
 
     facts: int
     facts_per_passage: float
-    parameters: int
-    numbers_per_row: int
-    f1: float
-    best_f1: float
-    experts: int | None
+    num_experts: int
+    share: float
+    enough: int | None
     is_measured: bool
 
     @property
-    def parameters_per_fact(self) -> float:
-        """How much of the pool there is for a fact."""
-        return self.parameters / self.facts
+    def facts_per_expert(self) -> float:
+        """How many facts each expert has a part in, were they dealt out."""
+        return self.facts / self.num_experts
 
 
 def pool_capacity(
@@ -104,7 +103,7 @@ def pool_capacity(
         shape: of the pool.
         num_passages: that have a row.
         facts_per_passage: mean number of distinct answers.
-        law: by which F1 is expected.
+        law: by which the share is expected.
 
     Returns:
         None where there is nothing to learn.
@@ -112,16 +111,12 @@ def pool_capacity(
     facts = round(num_passages * facts_per_passage)
     if facts < 1:
         return None
-    numbers = shape.sites * shape.experts
-    share = shape.expert_parameters / facts
-    times = law.times_larger(share, numbers, _GOOD * law.best)
+    share = law.share(shape, facts)
     return PoolCapacity(
         facts=facts,
         facts_per_passage=facts_per_passage,
-        parameters=shape.expert_parameters,
-        numbers_per_row=numbers,
-        f1=law.f1(share, numbers),
-        best_f1=law.best,
-        experts=math.ceil(shape.experts * times) if times > 1 else None,
-        is_measured=law.holds_for(share, numbers),
+        num_experts=shape.experts,
+        share=share,
+        enough=None if share >= GOOD_SHARE else law.experts_for(GOOD_SHARE, shape, facts),
+        is_measured=law.rests_on(shape, facts),
     )

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from cluster.plan.capacity import GOOD_SHARE
 from polyprag.config import Config
 from sharding.counted import counted
 
@@ -63,7 +64,7 @@ def plan_text(plan: "RunPlan", config: Config, *, run_dir: str) -> str:
         "",
         *_memory(plan, config),
         "",
-        *_capacity(plan, config),
+        *_capacity(plan),
         *_time(plan),
     ]
     if plan.improvements:
@@ -125,23 +126,26 @@ def _memory(plan: "RunPlan", config: Config) -> list[str]:
     return lines
 
 
-def _capacity(plan: "RunPlan", config: Config) -> list[str]:
+def _capacity(plan: "RunPlan") -> list[str]:
     found = plan.capacity
     if found is None:
         return []
-    kept = found.f1 / found.best_f1
-    enough = found.experts is None
     lines = [
-        f"capacity   {found.facts:,} facts to hold, {found.facts_per_passage:.1f} a passage: "
-        f"{found.parameters_per_fact:,.3g} parameters of the pool for each,",
-        f"           and rows of {counted(found.numbers_per_row, 'number')}: "
-        f"{'enough' if enough else 'too few'}, by the small base's measurements; "
-        f"{kept:.0%} of what",
-        "           a roomy pool kept"
-        + ("" if enough else f"; experts.num={found.experts:,} would keep 95 %"),
+        f"capacity   {found.facts:,} facts to hold ({found.facts_per_passage:.1f} a passage), "
+        f"{found.facts_per_expert:,.0f} for each expert: "
+        f"{'enough experts' if found.enough is None else 'too few experts'}.",
+        f"           By the law of docs/benchmarks.md, {found.share:.0%} of what a pool with room "
+        "answers"
+        + (
+            ""
+            if found.enough is None
+            else f";\n           experts.num={found.enough:,} would come to {GOOD_SHARE:.0%}"
+        ),
     ]
     if not found.is_measured:
-        lines.append("           (such a pool wasn't measured: encode a part first, and ask it)")
+        lines.append(
+            "           (that is beyond what was measured: encode a part first, and ask it)"
+        )
     return [*lines, ""]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.plan.capacity import MEASURED_LAW, PoolCapacity, pool_capacity
+from cluster.plan.capacity import GOOD_SHARE, MEASURED_LAW, PoolCapacity, pool_capacity
 from cluster.plan.model_shape import ModelShape
 from cluster.plan.run import plan_run
 from cluster.plan.token_sample import sample_corpus
@@ -50,41 +50,42 @@ def test_the_law_is_the_one_that_was_measured() -> None:
     measured = json.loads(RESULTS.read_text(encoding="utf-8"))
     law, cells = measured["law"], measured["cells"]
     assert not measured["quick"]
-    for name in ("start", "pool", "row"):
-        assert getattr(MEASURED_LAW, name) == pytest.approx(law[name], abs=0.005)
-    assert MEASURED_LAW.best == pytest.approx(max(cell["f1"] for cell in cells), abs=0.005)
-    for name, of_law in (
-        ("parameters a fact", MEASURED_LAW.parameters),
-        ("numbers a row", MEASURED_LAW.numbers),
-    ):
-        values = [cell[name] for cell in cells]
-        assert of_law == pytest.approx((min(values), max(values)), rel=0.01)
-    errors = [
-        abs(MEASURED_LAW.f1(cell["parameters a fact"], cell["numbers a row"]) - cell["f1"])
-        for cell in cells
-    ]
-    assert sum(errors) / len(errors) < 0.06
+    for name in ("start", "experts", "size", "sites"):
+        assert getattr(MEASURED_LAW, name) == law[name]
+    shares = [cell["experts"] / cell["facts"] for cell in cells]
+    assert MEASURED_LAW.measured == pytest.approx((min(shares), max(shares)), rel=0.02)
+    numbers = [cell["experts"] for cell in cells]
+    assert MEASURED_LAW.num_experts == (min(numbers), max(numbers))
+    errors = []
+    for cell in cells:
+        shape = replace(
+            SHAPE,
+            experts=cell["experts"],
+            expert_parameters=cell["parameters"],
+            sites=cell["numbers a row"] // cell["experts"],
+        )
+        errors.append(abs(law["ceiling"] * MEASURED_LAW.share(shape, cell["facts"]) - cell["f1"]))
+    assert sum(errors) / len(errors) == pytest.approx(law["error"], abs=0.001)
 
 
 def test_more_passages_are_answered_worse_and_more_experts_better() -> None:
-    by_size = [held(num).f1 for num in (200, 2_000, 20_000, 21_000_000)]
+    by_size = [held(num).share for num in (200, 2_000, 20_000, 21_000_000)]
     assert by_size == sorted(by_size, reverse=True) and by_size[0] > by_size[1] + 0.05
-    assert held(2_000, times(SHAPE, 4)).f1 > held(2_000).f1
+    assert held(2_000, times(SHAPE, 4)).share > held(2_000).share
 
 
 def test_what_is_advised_comes_near_the_best() -> None:
     small = held(2_000)
-    assert small.experts is not None and small.experts > SHAPE.experts
-    larger = held(2_000, times(SHAPE, small.experts / SHAPE.experts))
-    assert larger.f1 == pytest.approx(0.95 * larger.best_f1, abs=0.002)
-    assert held(2_000, times(SHAPE, 1.1 * small.experts / SHAPE.experts)).experts is None
-    assert held(20).experts is None
+    assert small.enough is not None and small.enough > SHAPE.experts
+    larger = held(2_000, times(SHAPE, small.enough / SHAPE.experts))
+    assert larger.enough is None and larger.share == pytest.approx(GOOD_SHARE, abs=0.002)
+    assert held(20).enough is None
 
 
 def test_what_was_never_measured_is_said() -> None:
-    assert held(1_000).is_measured
+    assert held(500).is_measured
     assert not held(21_000_000).is_measured
-    assert not held(1_000, replace(SHAPE, experts=4_096)).is_measured
+    assert not held(500, times(SHAPE, 100)).is_measured
     assert pool_capacity(SHAPE, num_passages=100, facts_per_passage=0.0) is None
 
 
@@ -101,9 +102,9 @@ def test_a_plan_says_what_its_pool_can_hold(workplace: Any) -> None:
     assert plan.capacity.facts == sum(map(len, answers))  # the sample is the whole corpus
     text = plan_text(plan, config, run_dir="runs/w")
     assert f"capacity   {plan.capacity.facts:,} facts to hold" in text
-    few = replace(plan, capacity=replace(plan.capacity, experts=77))
-    assert "too few" in plan_text(few, config, run_dir="runs/w")
-    assert "experts.num=77 would keep" in plan_text(few, config, run_dir="runs/w")
+    few = replace(plan, capacity=replace(plan.capacity, enough=77))
+    assert "too few experts" in plan_text(few, config, run_dir="runs/w")
+    assert "experts.num=77 would come to 95%" in plan_text(few, config, run_dir="runs/w")
     assert "capacity" not in plan_text(replace(plan, capacity=None), config, run_dir="runs/w")
 
 
