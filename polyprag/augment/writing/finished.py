@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001 - the dashes and quotes of real text are what is matched
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from polyprag.augment.prose.sentences import ends_shortened, sentences_in
 from polyprag.augment.prose.words import AUXILIARIES, DETERMINERS, PREPOSITIONS, PRONOUNS
@@ -22,6 +22,7 @@ SMALL_WORDS = (
     )
 )
 _PAIRS = {")": "(", "]": "[", "}": "{", "”": "“", "»": "«"}
+_HALVES = re.compile(r"[()\[\]{}“”«»]")
 _WH = r"what|which|who|whom|whose|when|where|why|how (?:many|much|long|far|often)"
 _OF_WH = (
     r"time|date|year|month|day|place|number|price|person|percentage|temperature|degrees|percent"
@@ -34,12 +35,13 @@ _GLUED = re.compile(
     re.I,
 )
 _NOWHERE = re.compile(
-    r"^(?:what|which|who|when|where|why|how)[,:]|\b(?:which|who|that) (?:what|which|who)\b"
+    r"^(?:what|which|who|when|where|why|how)(?: date| time| year)?[,:;]"
+    r"|\b(?:which|who|that) (?:what|which|who)\b"
     r"|, what\?$",
     re.I,
 )
 _HANGS = re.compile(
-    r"^(?:and|or|but|nor)\b|\b(?:and|or|but|not|the|(?-i:an?)|of|which|than|as)$", re.I
+    r"^(?:and|or|but|nor|of)\b|\b(?:and|or|but|not|the|(?-i:an?)|of|which|than|as)$", re.I
 )
 _QUOTED = re.compile(r"\"[^\"]*\"|“[^“”]*”|«[^«»]*»")
 _PREFIX = re.compile(r"^(?:According to \"[^\"]*\", |(?:Under|In) \"[^\"]*\"(?: in \"[^\"]*\")?: )")
@@ -100,11 +102,12 @@ def is_finished(question: str, answer: str, said: str, *, about: Iterable[str] =
 def is_balanced(text: str) -> bool:
     """Tells whether every bracket and quotation mark of a text has its other half, in order."""
     opened: list[str] = []
-    for c in text:
-        if c in _PAIRS.values():
+    for c in _HALVES.findall(text):
+        if c in _PAIRS:
+            if not opened or opened.pop() != _PAIRS[c]:
+                return False
+        else:
             opened.append(c)
-        elif c in _PAIRS and (not opened or opened.pop() != _PAIRS[c]):
-            return False
     return not opened and text.count('"') % 2 == 0
 
 
@@ -129,8 +132,17 @@ def with_its_stop(answer: str, said: str) -> str:
 
 def _is_whole(answer: str, said: str) -> bool:
     """Tells whether an answer stands in a sentence without being cut out of a word or number."""
-    found = [match.span() for match in re.finditer(re.escape(answer), said)]
-    return not found or any(_is_free(said[:start], said[end:]) for start, end in found)
+    starts = list(places_of(answer, said))
+    free = (_is_free(said[:at], said[at + len(answer) :]) for at in starts)
+    return not starts or any(free)
+
+
+def places_of(part: str, text: str) -> Iterator[int]:
+    """Yields where a part of a text begins, from left to right."""
+    at = text.find(part) if part else -1
+    while at >= 0:
+        yield at
+        at = text.find(part, at + 1)
 
 
 def _is_free(before: str, after: str) -> bool:

@@ -6,9 +6,10 @@ import re
 from typing import NamedTuple
 
 from polyprag.augment.fact_patterns import MONTHS
+from polyprag.augment.prose.cutting import is_participle
 from polyprag.augment.prose.patterns import MEASURES, NO_PLACE, TIME_UNIT
-from polyprag.augment.prose.roles import PERSON
-from polyprag.augment.prose.words import ADVERBS, PARTICIPLES, VERBS, is_plural
+from polyprag.augment.prose.roles import COMPANY, names_person
+from polyprag.augment.prose.words import ADVERBS, AUXILIARIES, PARTICIPLES, VERBS, is_plural
 from polyprag.augment.writing.finished import SMALL_WORDS
 
 _PREPOSITION = re.compile(
@@ -16,11 +17,8 @@ _PREPOSITION = re.compile(
 )
 _REASON = re.compile(r"\b(?:because|so that|in order to) $", re.I)
 _CONDITION = re.compile(r"\b(?:only )?(?:if|when|whenever|provided that) $", re.I)
-_NEEDS_A_CLAUSE = re.compile(
-    r"\b(?:because|so that|in order to|if|when|whenever|provided that) $", re.I
-)
-_FEWEST_OF_REASON = 2
-_DUTY = re.compile(r"\b(?:must|should|may|cannot|required to)(?: not)? $", re.I)
+_FEWEST_OF_CLAUSE = 2
+_DUTY = re.compile(r"\b(?:must|should|may|cannot|required to)(?: not)?(?P<be> be)? $", re.I)
 # What follows is what something isn't tied to, or what ends it.
 _EXCEPTION = re.compile(
     r"\b(?:unless|(?:even|except|not|as|than|especially|particularly|say) (?:if|when|though|before"
@@ -31,32 +29,17 @@ _ARTICLE = re.compile(r"\b(?:an?|the) $", re.I)
 _OF_SOMEBODY = re.compile(
     r"\b(?:my|your|our|his|her|its|their|each|every|this|that|last|next) $", re.I
 )
-# The last word of what has two capitals and isn't a person.
-_NO_PERSON = re.compile(
-    r"\b(?:Academy|America|Area|Awards?|Bay|Board|Bridge|Building|Cathedral|Center|Centre"
-    r"|Championships?|Church|City|Club|College|Committee|Company|Corporation|Council|County|Cup"
-    r"|Department|District|Division|Empire|Festival|Foundation|Friends|Fund|Games|Group|Hall|Hills?"
-    r"|Hospital|House|Institute|Islands?|Junction|Kingdom|Lake|Lane|Law|League|Library|Lock|Medal"
-    r"|Mountains?|Museum|Music|Netherlands|Ocean|Office|Olympics|Orchestra|Park|Party|Peninsula"
-    r"|Prize|Prefecture|Governorate|Region|Desert|Gulf|Strait|Forest|Castle|Palace|Abbey|Province"
-    r"|Records|Republic|River|Road|Room|School|Sea|Series|Service|Society|Square"
-    r"|States?|Station|Street|Studios|Supplies|Team|Theatre|Theater|Tower|Trophy|Trust|Union|Unit"
-    r"|University|Valley|War|Works)\b"
-)
-_COMPANY = re.compile(r"\b(?:Ltd|Inc|GmbH|Corp|LLC|Co|AG|plc|Labs|Bros)\b")
-_HONOURED = re.compile(
-    r"(?:Dr|Mr|Mrs|Ms|Prof|Rev|Fr|Capt|Cllr|Sgt|Col|Gen|Lt|Sister|Dame|Sir)\.? [A-Z]"
-)
-_INITIALS = re.compile(r"(?:[A-Z]\. ?)+[A-Z][a-z]")
 _GIVEN = re.compile(
-    r"\b(?:receiv|got|get|obtain|hear|order|borrow|buy|bought)\w* (?:\w+ ){0,2}from $"
+    r"\b(?:receive|got|get|obtain|hear|order|borrow|buy|bought)\w* (?:\w+ ){0,2}from $"
 )
 _OF_A_PLACE = re.compile(
     r"\b(?:from|in|at|on|within|near|since|around|along|over|through|across|behind|past|beyond)"
     r"(?: the)? $",
     re.I,
 )
-_WITH_A_ROLE = re.compile(r"\b(?:the|an?) (?P<role>(?:[a-z]{3,} )?[a-z]{3,}) $")
+_WITH_A_ROLE = re.compile(
+    r"(?<!\bin )(?<!\bat )(?<!\bon )(?<!\bof )\b(?:the|an?) (?P<role>(?:[a-z]{3,} )?[a-z]{3,}) $"
+)
 _NO_NOUN = frozenset("instead alone again twice once each daily ago away back apart aloud".split())  # noqa: SIM905
 _AGE_AFTER = re.compile(r" (?:or|and) (?:older|over|above|under|younger)\b|-year")
 _AGE_BEFORE = re.compile(
@@ -75,6 +58,8 @@ _A_TIME = re.compile(
     r"|.*o['’]clock"
     rf"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|(?:{MONTHS})\b)"
 )
+_GOES_ON = re.compile(r" (?:and|or|to)\b|[–-]")
+_EACH = re.compile(r"\b(each|every|of) $", re.I)
 _CLOCK = re.compile(r"\d{1,2}:\d\d|\d ?[ap]\.?m\b", re.I)
 _AMOUNT = re.compile(r"[\d.,/–-]*\d|\w+")
 _TIME = re.compile(rf"\b(?:{TIME_UNIT}|h|min|s)\b")
@@ -91,7 +76,7 @@ LABEL = (
     "|model|code|part|question|rule|box|article|clause|paragraph|group|phase|mode|error|status"
     "|channel|track|week|day|lane|locker|shelf|slot|key|position|tram|exit|lift|court|pitch|file"
 )
-_LABELLED = re.compile(rf"\b(?P<label>{LABEL})\.? $")
+_LABELLED = re.compile(rf"\b(?:(?:an?|the) )?(?P<label>{LABEL})\.? $")
 
 
 class Gap(NamedTuple):
@@ -151,18 +136,25 @@ def _who_or_what(span: str, before: str, after: str, word: str, taken: int) -> l
     if _MONTH.fullmatch(span) or _WEEKDAY.fullmatch(span):
         if word in ("in", "on") and not _ARTICLE.search(before):
             asked = "in which month" if word == "in" else "on which day"
-            return [Gap(asked, taken), Gap("when", taken)] if _ends(after) else []
-        return []
+            return [Gap(asked, taken), Gap("when", taken)] if not _GOES_ON.match(after) else []
+        each = _EACH.search(before)
+        if each is None or not _MONTH.fullmatch(span):
+            return []
+        is_part = each[1].casefold() == "of"
+        return [
+            Gap("which month") if is_part else Gap("in which month", len(before) - each.start())
+        ]
     if _OF_SOMEBODY.search(before):
         return []  # "your GP"
     article = _ARTICLE.search(before)
     own = len(before) - article.start() if article else 0
-    if _COMPANY.search(span):
+    if COMPANY.search(span):
         return [Gap("which company", own)]
     if (article or word not in ("", "by")) and _goes_on(after):
         return [Gap("which", own)]  # "the Larne estate"
-    looks_so = _HONOURED.match(span) or _INITIALS.match(span) or re.fullmatch(PERSON, span)
-    is_person = bool(looks_so and not (_NO_PERSON.search(span) or article))
+    is_person = names_person(span) and article is None
+    if is_person and re.match(r" (?:are|were|have)\b", after):
+        is_person = False  # "Old Lumets are ..."
     role = _WITH_A_ROLE.search(before)
     if (
         role
@@ -205,10 +197,6 @@ def _goes_on(after: str) -> bool:
         or word in VERBS
         or re.search(r"(?:s|ed|ing|ly|en)$", word)
     )
-
-
-def _ends(after: str) -> bool:
-    return not re.match(r" (?:and|or|to)\b|[–-]", after)
 
 
 def _when(span: str, word: str, taken: int) -> list[Gap]:
@@ -269,23 +257,32 @@ def _bare(before: str, after: str) -> list[Gap]:
 def _why(span: str, before: str, word: str, taken: int) -> list[Gap]:
     if _EXCEPTION.search(before):
         return []
-    if len(span.split()) < _FEWEST_OF_REASON and _NEEDS_A_CLAUSE.search(before):
+    is_clause = _REASON.search(before) or _CONDITION.search(before)
+    if is_clause and len(span.split()) < _FEWEST_OF_CLAUSE:
         return []  # "so that acidity, oxygen and ..."
     if match := _REASON.search(before):
         return [Gap("why", len(before) - match.start())]
     if match := _CONDITION.search(before):
         only = re.match(r"(?:only|provided)\b", match.group(), re.I)
         return [Gap("under what condition" if only else "when", len(before) - match.start())]
-    if _DUTY.search(before):
-        return [] if re.match(r"(?:be|have|not)\b", span) else [Gap("do what")]
+    if duty := _DUTY.search(before):
+        is_clear = duty["be"] is None or is_participle(span.split()[0])
+        words = "what" if duty["be"] else "do what"
+        return [Gap(words)] if is_clear and not re.match(r"(?:have|not)\b", span) else []
     if word == "by":
         if re.match(r"\w+ing\b", span):
             return [Gap("how", taken)]
-        if span[:1].isdigit() or re.search(r" \d+$", span):
+        if (
+            not AUXILIARIES.isdisjoint(span.split())
+            or span[:1].isdigit()
+            or re.search(r" \d+$", span)
+        ):
             return []
         if _A_TIME.match(span):
             return [Gap("by when", taken)]
         return [Gap("by whom" if _SOMEBODY.match(span) else "by what", taken)]
     if word in ("until", "before", "after"):
+        if span[:1].isdigit():
+            return []
         return [Gap(f"{word} what", taken)]
     return [Gap("what")]

@@ -16,7 +16,7 @@ from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.sentences import ends_shortened
 from polyprag.augment.prose.topic import names_something
 from polyprag.augment.prose.words import BASES, DETERMINERS, VERBS, is_plural
-from polyprag.augment.writing.finished import SMALL_WORDS, is_finished
+from polyprag.augment.writing.finished import SMALL_WORDS, is_finished, places_of
 from polyprag.augment.writing.gap_words import LABEL, Gap, gaps_of
 from polyprag.augment.writing.leaning import Leaning, leans
 from polyprag.augment.writing.subjects import headings_of, subject_of
@@ -54,6 +54,10 @@ _ATTENDANCE = re.compile(
     r"(?:Present|Apologies|Absent|Attend\w+|In attendance|Participants?)(?: for absence)?: "
 )
 _QUESTION_WORDS = frozenset("how many much long far what which when where why number".split())  # noqa: SIM905
+_SOME_OF_THEM = re.compile(r"(?:[^,]{0,30}, )?[\w.,]+ of (?:them|these|those)\b", re.I)
+_SUBORDINATE = re.compile(
+    r"(?:If|When|Since|Because|As|After|Before|While|Until|Unless|Although|Once|Whoever)\b", re.I
+)
 _NEXT_CLAUSE = re.compile(
     r",? (?:and|but|or|so) (?=(?:you|he|she|it|they|we|I|this|that|there|nobody|not"
     r"|is|are|was|were|has|have|can|may|must|will|should)\b)"
@@ -86,7 +90,7 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
             continue
         before, span, after = parts
         gaps = gaps_of(target.kind, span, before, after)
-        if re.match(r" of (?:them|these|those)\b", after):
+        if _SOME_OF_THEM.match(f"{before}{span}{after}"):
             continue
         if not gaps or _is_part(target.kind, span, before, after, gaps[0]):
             continue
@@ -110,20 +114,28 @@ def _around(target: AskedSpan) -> tuple[str, str, str] | None:
     Of several clauses with semicolons only the span's own is looked at, if it is whole.
     """
     span, context = _narrowed(target), target.context
-    match = re.search(rf"(?<!\w)(?<!\w[.,-]){re.escape(span)}(?!\w)", context) if span else None
-    if match is None:
+    at = next((at for at in places_of(span, context) if _is_apart(context, at, len(span))), None)
+    if at is None:
         return None
-    before, after = context[: match.start()], context[match.end() :]
+    before, after = context[:at], context[at + len(span) :]
     if before[-1:] in _OPENS and after[:1] in _CLOSES:
         before, after = before[:-1], after[1:]
     if after.startswith(".") and len(after) > 1 and ends_shortened(span):
         span, after = f"{span}.", after[1:]
+    if target.kind == "clause" and span.startswith("be "):
+        before, span = f"{before}be ", span.removeprefix("be ")
     if target.kind != "cell":
         start, end = before.rfind("; ") + 1, after.find(";")
         own = before[start:].lstrip(), after if end < 0 else after[:end]
         if "; " in context and len(" ".join(own).split()) >= _FEWEST_OTHERS and not leans(own[0]):
             before, after = own
     return before, span, after
+
+
+def _is_apart(context: str, at: int, length: int) -> bool:
+    """Tells whether a span isn't inside of a word or another number: "5 h" in "2.5 h"."""
+    before, after = context[max(0, at - 2) : at], context[at + length : at + length + 1]
+    return not (re.search(r"\w$|\w[.,-]$", before) or re.match(r"\w", after))
 
 
 def _narrowed(target: AskedSpan) -> str:
@@ -133,7 +145,7 @@ def _narrowed(target: AskedSpan) -> str:
         first, _, rest = span.partition(" ")
         if target.context.startswith(span) and first.casefold() in BASES:
             span = rest
-        return re.sub(r"['’]s$", "", span)
+        return re.sub(r"^(?:It|That|There|Here)['’]s |['’]s$", "", span)
     if target.kind == "number":
         words = span.split()
         plural = next(
@@ -156,7 +168,8 @@ def _is_part(kind: str, span: str, before: str, after: str, gap: Gap) -> bool:
     if kind == "number" and not gap.words.startswith("which "):
         is_numbering = not before.strip() and bool(re.match(r"[.)]? [A-Z]", after))
         # SO-2190, 12:45, 8th
-        is_of_a_word = re.search(r"\w-$|\d[:.,]$", before) or re.match(r"\w", after)
+        is_of_a_word = re.search(r"\w-$|\d[:.,]$|\d (?:h|hours?|minutes?|min\.?|feet) $", before)
+        is_of_a_word = is_of_a_word or re.match(r"[\w'’]", after)
         is_of_a_name = span[:1].isdigit() and (_is_named_by(before) or _CODED.search(before))
         is_of_a_name = is_of_a_name or re.match(r"0\d", span)
         is_a_label = _LABEL.search(before) and not _is_counted(before, f"{span}{after}")
@@ -212,7 +225,8 @@ def _wordings(
         words = [*_words_of(subject), *words]
     head = before[: len(before) - last.taken]
     clause = _CLAUSE_STARTS.split(head)[-1], _clause_end(head, after)
-    if len(" ".join(clause).split()) < _FEWEST_WORDS or not clause[0].strip():
+    is_short = len(" ".join(clause).split()) < _FEWEST_WORDS
+    if is_short or not clause[0].strip() or _SUBORDINATE.match(clause[0].strip()):
         clause = head, after
     about = next(reversed(headings), "") if is_named else subject
     asked = _question(clause[0], last, clause[1])
@@ -246,7 +260,7 @@ def _question(head: str, gap: Gap, tail: str) -> str:
         head, tail = tail.lstrip(" ,").rstrip(" .!"), ""
         if rest := _REST_OF_FRONTED.search(head):
             head = head[: rest.start()]
-    if words == "who" and (possessive := re.match(r"['’]s (?=\w)", tail)):
+    if words in ("who", "what") and (possessive := re.match(r"['’]s (?=\w)", tail)):
         words, tail = "whose", tail[possessive.end() :]
     return _asked(head, words, tail)
 

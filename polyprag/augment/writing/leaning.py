@@ -21,6 +21,7 @@ _POINTER = re.compile(
 )
 _LEANS = re.compile(
     r"^(?:it|they|he|she|its|their|his|her|this|that|these|those)\b"
+    r"|^(?:who|what|which)\b.*\b(?:its|their|his|her)\b"
     r"|\b(?:here|you|your|we|our|us|this|these|those|them|there)\b(?! (?:is|are|was|were)\b)",
     re.I,
 )
