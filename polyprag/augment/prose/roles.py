@@ -90,7 +90,7 @@ _TERM = re.compile(
 def names_person(name: str) -> bool:
     """Tells whether a name looks like a person's: "Dr. Lund", "J. B. Lund", "Ada Lund"."""
     looks_so = _HONOURED.match(name) or _INITIALS.match(name) or re.fullmatch(PERSON, name)
-    return looks_so is not None and not _NO_PERSON.search(name)
+    return looks_so is not None and not re.search(rf"\d|{_NO_PERSON.pattern}", name)
 
 
 def person_subject(asker: Asker) -> Iterator[ProseFact]:

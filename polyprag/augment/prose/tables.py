@@ -160,7 +160,7 @@ def asked_of_label(line: str, *, is_item: bool) -> Iterator[ProseFact]:
     if _ATTENDANCE.match(label):
         who = "was present" if label.casefold() == "present" else f'is listed under "{label}"'
         if value.count("(") == value.count(")") and len(value.split()) <= _MOST_PRESENT:
-            yield ProseFact((f"Who {who}?",), value, line)
+            yield ProseFact((f"Who {who}?",), value, line, is_named=False)
         return
     value = re.split(r"; ", value)[0]
     if not _is_label(label) or not _is_value(value):

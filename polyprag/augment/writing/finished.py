@@ -37,7 +37,7 @@ _GLUED = re.compile(
 _NOWHERE = re.compile(
     r"^(?:what|which|who|when|where|why|how)(?: date| time| year)?[,:;]"
     r"|\b(?:which|who|that) (?:what|which|who)\b"
-    r"|, what\?$",
+    r"|, what\?$|: (?:when|what|who),",
     re.I,
 )
 _HANGS = re.compile(

@@ -54,8 +54,8 @@ _COUNTED_BEFORE = re.compile(
 _MONTH = re.compile(rf"(?:{MONTHS})(?: (?:and|to) (?:{MONTHS}))?")
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|Mon|Tues?|Wed|Thu|Fri|Sat|Sun")
 _A_TIME = re.compile(
-    r"(?:(?:the (?:end|start|beginning|first|last|middle|following|next|\d+)|end|noon|midnight)\b"
-    r"|.*o['’]clock"
+    r"(?:(?:the (?:end|start|beginning|first|last|middle|following|next|\d+)|end)\b|.*o['’]clock"
+    r"|(?:noon|midnight|Easter|Christmas)\b"
     rf"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|(?:{MONTHS})\b)"
 )
 _GOES_ON = re.compile(r" (?:and|or|to)\b|[–-]")
