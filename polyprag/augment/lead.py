@@ -29,7 +29,19 @@ def has_lead(passage: Passage) -> bool:
     opening = tidy(passage.text)[:_OPENING]
     if _PRONOUN.match(opening) or _CUT_OFF.match(opening) or _LIFE.match(opening):
         return True
+    if _says_more(subject_name(passage.title), opening):
+        return False
     words = [re.escape(word) for word in re.findall(r"\w+", name) if len(word) > 2]
     start = opening.casefold()[:60]
     begins = rf"\W*(?:the |an? )?(?:[\w.]+ ){{0,3}}\W*(?:{'|'.join(words)})"
     return name in start or bool(words and re.match(begins, start))
+
+
+def _says_more(title: str, opening: str) -> bool:
+    """Tells whether a title is of a text about something: "Three days in Port Ardel".
+
+    It has a name, and a common word before or after that which the opening doesn't have.
+    """
+    common = re.findall(r"(?<![\w-])[a-z]{4,}(?![\w-])", title)
+    is_named = re.search(r"[A-Z]", title[1:]) is not None
+    return is_named and any(word not in opening.casefold() for word in common)

@@ -5,8 +5,8 @@ Deterministic in (passage, seed), so that a corpus gets the same augmentation wh
 
 import random
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 from polyprag.augment.facts import Fact, extract_facts, subject_name
@@ -17,8 +17,10 @@ from polyprag.augment.prose.prose_fact import ProseFact
 from polyprag.augment.prose.sentences import lines_of, sentences_in
 from polyprag.augment.worded import holds, worded
 from polyprag.augment.writing.avoided import Avoided
+from polyprag.augment.writing.finished import is_balanced, is_finished, with_its_stop
 from polyprag.augment.writing.gaps import gap_questions
 from polyprag.augment.writing.keep import OVERLAP
+from polyprag.augment.writing.lead_wordings import wordings_for
 from polyprag.augment.writing.subjects import subject_of
 from polyprag.augment.written import Dropped, Written
 from sharding.corpus.passages import QA, Augmentation, Passage
@@ -84,6 +86,14 @@ def augment(
         fact: rng.sample(PHRASINGS[fact.kind].questions, len(PHRASINGS[fact.kind].questions))
         for fact in facts
     }
+    wordings = {
+        fact: [
+            fitting
+            for each in asked
+            for fitting in wordings_for(each, fact, subject=subject, text=passage.text)
+        ]
+        for fact, asked in wordings.items()
+    }
     rounds = max(map(len, wordings.values()), default=0)
     lead = [
         [
@@ -98,7 +108,7 @@ def augment(
         for turn in range(rounds)
     ]
     known = {fact.value.casefold() for fact in facts}
-    of_text = prose_facts(passage) if len(facts) < num_qas else []
+    of_text = _finished(prose_facts(passage)) if len(facts) < num_qas else []
     of_text = [fact for fact in of_text if fact.answer.casefold() not in known]
     of_gaps = _gaps_beside(passage, of_text, known=known) if len(of_text) < num_qas else []
     prose, gaps = _rounds_of(of_text, rng), _rounds_of(of_gaps, rng, of_others=of_text)
@@ -109,7 +119,8 @@ def augment(
         ordered.extend(more)
     asked: dict[str, QA] = {}
     for qa in chain(*ordered):
-        asked.setdefault(qa.question.casefold(), qa)
+        if is_balanced(qa.question) and is_balanced(qa.answer):
+            asked.setdefault(qa.question.casefold(), qa)
     return Augmentation(rewrites=tuple(rewrites), qas=tuple(asked.values())[:num_qas])
 
 
@@ -131,6 +142,17 @@ def _lead(passage: Passage) -> tuple[list[Fact], str]:
     if subject is None or not first.removeprefix("The ").startswith(subject):
         return [], ""
     return extract_facts(Passage(passage.id, passage.key, subject, first)), subject
+
+
+def _finished(facts: Iterable[ProseFact]) -> list[ProseFact]:
+    """Returns the facts whose answers are whole, with those of their questions that are, too."""
+    found = []
+    for fact in facts:
+        answer = with_its_stop(fact.answer, fact.said)
+        asked = tuple(each for each in fact.questions if is_finished(each, answer, fact.said))
+        if asked:
+            found.append(replace(fact, questions=asked, answer=answer))
+    return found
 
 
 def _gaps_beside(

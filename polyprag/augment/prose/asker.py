@@ -12,7 +12,7 @@ from polyprag.augment.prose.words import AUXILIARIES, POINTING, PREPOSITIONS
 
 _MOST_BODY = 14  # words of a question beside its subject and question words
 MOST_ANSWER = 16
-_TAILS = re.compile(r" (?:too|as well|also|again|already|now|then|however|at all)$")
+_TAILS = re.compile(r" (?:too|as well|also|again|already|now|then|however|at all|only)$")
 
 
 class Asker:
@@ -56,6 +56,8 @@ class Asker:
             r"\b(?:and|or) (?:\d|two|three|four|five|six)|\bher$|\bher (?:to|in|at|on|for)\b", body
         ):
             return None
+        if re.search(r"\bto (?:\d+|one|two|three|four|five|six|nil)$", body):
+            return None  # "by four votes to three"
         if re.search(r"[€$£]\d|\b(?:more|less|extra|named|called|known|considered)$", body):
             return None
         possessive = re.search(r"\b(?:his|her|its|their)\b", body, re.I)

@@ -9,6 +9,10 @@ from polyprag.augment.prose.words import AUXILIARIES, PARTICIPLES, PREPOSITIONS,
 # Where the first clause ends: what comes after has verbs or a subject of its own.
 _AND_NOUN = re.compile(r" (?:and|or) (?:the|a|an|its|their|his|her|in|on|at) ")
 _AND = (" and ", " but ", " or ")
+# "saw", "left", "felt" are nouns and adjectives as well, which need no care here.
+_IRREGULAR = "|".join(
+    sorted(word for word, verb in VERBS.items() if verb.do == "did" and not word.endswith("ed"))
+)
 _CLAUSE_END = re.compile(
     r"[;()]|:(?!\d)| [–—-] |—|, ?(?![A-Z0-9])|, (?=(?:He|She|It|They|We|I|In|The)\b)"
     r"| (?=(?:and|but|or) (?:is|are|was|were|has|have|had|can|may|must|will|should|does|do|did"
@@ -21,7 +25,7 @@ _CLAUSE_END = re.compile(
     r"|February|March|April"
     r"|May|June|July|August|September|October|November|December|the|then)\b))\b)"
     r"| (?=(?:and|but|or) (?!early|daily|weekly|monthly|yearly|family|only)\w+ly )"
-    r"|,? (?:and|but|or) (?=\w+s\b|\w+ed\b)"
+    rf"|,? (?:and|but|or) (?=\w+s\b|\w+ed\b|(?:{_IRREGULAR})\b)"
     r"| (?=(?:until|before|after|once) (?:it|he|she|they|we|you|the|a|an|his|her|their|your|our"
     r"|\w+ing)\b)"
 )

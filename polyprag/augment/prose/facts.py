@@ -36,7 +36,8 @@ _NO_PROSE = re.compile(r"[{}\\=<>|_]|--|://|\w/\w+/|(?<!\w)\$(?!\d)")
 _NEXT = re.compile(r"; (?:and |but )?|, (?:and|but|so) |and |but ")
 _MOST_FAQ_ANSWER = 25
 _BE = frozenset(("is", "are", "was", "were"))
-_LOWER_ENDS = re.compile(r"(?:s|ing|tion|m(?:ent)|ness|ity|ance|ence|age)$")
+_OF_MANY = frozenset(("are", "were", "have", "do", "can", "may", "must", "should", "will"))
+_LOWER_ENDS = re.compile(r"(?:s|ing|[st]ion|m(?:ent)|ness|ity|ance|ence|age)$")
 
 
 def prose_facts(passage: Passage) -> list[ProseFact]:
@@ -98,6 +99,8 @@ def _line(line: Line, reader: "_Reader") -> Iterator[ProseFact]:
         return
     if found := list(asked_of_label(line.text, is_item=line.is_item)):
         yield from found
+        for sentence in sentences_in(line.text)[1:]:  # "Place: Loft. Present: Ann Lee, Bob Ray."
+            yield from asked_of_label(sentence, is_item=line.is_item)
         return
     yield from asked_of_term(line.text)
     for sentence in sentences_in(line.text):
@@ -221,12 +224,14 @@ class _Reader:
             return ""
         is_common = (
             lower in DETERMINERS | PRONOUNS | WHO_ACT | IRREGULAR_PLURALS | COMMON
-            or re.search(rf"(?<![\w-]){re.escape(lower)}(?![\w-])", self._text) is not None
+            or re.search(rf"(?<![\w@./-]){re.escape(lower)}(?![\w@/-]|\.\w)", self._text)
+            is not None
             or (
                 not first.endswith(("'s", "’s"))
                 and first[1:] == first[1:].lower()
                 and not rest[:1].isupper()
                 and (rest or _LOWER_ENDS.search(lower))
+                and (rest or clause.auxiliary in _OF_MANY or not lower.endswith("s"))
                 and not self._is_name(first)
             )
             or lower

@@ -33,6 +33,23 @@ PERSON = (
     rf"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.? )?{_CAPITAL}(?: (?:de|van|von|der|la|le|[A-Z]\.))*"
     rf"(?: {_CAPITAL}){{1,2}}"
 )
+# A word of what has two capitals and isn't a person.
+_NO_PERSON = re.compile(
+    r"\b(?:Academy|America|Area|Awards?|Bay|Board|Bridge|Building|Cathedral|Center|Centre"
+    r"|Championships?|Church|City|Club|College|Committee|Company|Corporation|Council|County|Cup"
+    r"|Department|District|Division|Empire|Festival|Foundation|Friends|Fund|Games|Group|Hall|Hills?"
+    r"|Hospital|House|Institute|Islands?|Junction|Kingdom|Lake|Lane|Law|League|Library|Lock|Medal"
+    r"|Mountains?|Museum|Music|Netherlands|Ocean|Office|Olympics|Orchestra|Park|Party|Peninsula"
+    r"|Prize|Prefecture|Governorate|Region|Desert|Gulf|Strait|Forest|Castle|Palace|Abbey|Province"
+    r"|Records|Republic|River|Road|Room|School|Sea|Series|Service|Society|Square"
+    r"|States?|Station|Street|Studios|Supplies|Team|Theatre|Theater|Tower|Trophy|Trust|Union|Unit"
+    r"|University|Valley|War|Works)\b"
+)
+COMPANY = re.compile(r"\b(?:Ltd|Inc|GmbH|Corp|LLC|Co|AG|plc|Labs|Bros)\b")
+_HONOURED = re.compile(
+    r"(?:Dr|Mr|Mrs|Ms|Prof|Rev|Fr|Capt|Cllr|Sgt|Col|Lt|Sister|Dame|Sir)\.? [A-Z]"
+)
+_INITIALS = re.compile(r"(?:[A-Z]\. ?)+[A-Z][a-z]")
 _HUMAN = frozenset(
     "run lead head manage keep organise organize teach book invent write found direct chair sign"  # noqa: SIM905
     " look plan maintain own"
@@ -68,6 +85,12 @@ _TERM = re.compile(
     r"^(?P<term>[A-Z][\w'’ -]{2,30})\. (?P<a>(?:An?|The|Short for|Another (?:word|name) for"
     r"|Working name of|What|Somebody|Someone|Whoever) [^.;:]+)\.(?= |$)"
 )
+
+
+def names_person(name: str) -> bool:
+    """Tells whether a name looks like a person's: "Dr. Lund", "J. B. Lund", "Ada Lund"."""
+    looks_so = _HONOURED.match(name) or _INITIALS.match(name) or re.fullmatch(PERSON, name)
+    return looks_so is not None and not re.search(rf"\d|{_NO_PERSON.pattern}", name)
 
 
 def person_subject(asker: Asker) -> Iterator[ProseFact]:

@@ -51,6 +51,7 @@ class ClauseSpan(NamedTuple):
     answer: str
 
 
+_GOAL = re.compile(r"\b(?:to|into|from|towards?) (?:the|an?|its|their|our) [\w-]+(?: [\w-]+)? $")
 _TOWARDS = frozenset("go report turn write speak talk apply".split())  # noqa: SIM905
 
 
@@ -79,7 +80,7 @@ def spans_of(clause: Clause) -> Iterator[ClauseSpan]:
             goes_on,
         ):
             return False
-        if re.match(r",|(?:and|or)\b", core[end:].lstrip()):
+        if re.match(r",|(?:and|or)\b|\d", core[end:].lstrip()):
             return False
         if any(start < other_end and other < end for other, other_end in taken):
             return False
@@ -137,13 +138,11 @@ def _standing(clause: Clause, core: str, free: _Free) -> Iterator[ClauseSpan]:
 
 def _is_loose(core: str, start: int) -> bool:
     """Tells whether "in X" tells where it happens, and doesn't belong to a name before it."""
+    if _GOAL.search(core[:start]):
+        return False  # "travels to the laboratory in Carrow"
     before = core[:start].split()
-    return not before or before[-1].lower() not in PREPOSITIONS | {
-        "interested",
-        "based",
-        "believe",
-        "the",
-    }
+    joined = PREPOSITIONS | {"interested", "based", "believe", "the"}
+    return not before or before[-1].lower() not in joined
 
 
 def _measures(clause: Clause, core: str, free: _Free) -> Iterator[ClauseSpan]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from polyprag.augment.prose.prose_fact import ProseFact
+from polyprag.augment.prose.sentences import sentences_in, without_stop
 from polyprag.augment.prose.words import BASES, DETERMINERS, PARTICIPLES, VERBS, is_plural
 
 _PIPES = re.compile(r"\s*\|\s*")
@@ -34,7 +35,10 @@ _NUMBERED = re.compile(
 _LABEL = re.compile(r"^(?P<label>[A-Z0-9][\w'’./ &()%-]{1,50}?): (?P<value>\S.+)$")
 _REMARK = re.compile(r"^(?:not|no|never|only)\b|\b(?:note|example|see|tip|warning)\b", re.I)
 _IS_CLAUSE = re.compile(r"\b(?:is|are|was|were|has|have|can|must|may|will|should)\b")
-_MOST_LABEL, _MOST_ANSWER = 7, 16
+_ATTENDANCE = re.compile(
+    r"(?:Present|Apologies|Absent|In attendance|Attendees|Participants)\b", re.I
+)
+_MOST_LABEL, _MOST_ANSWER, _MOST_PRESENT = 7, 16, 40
 
 
 def table_rows(lines: Sequence[str]) -> tuple[list[list[tuple[str, str]]], list[str]]:
@@ -152,7 +156,12 @@ def asked_of_label(line: str, *, is_item: bool) -> Iterator[ProseFact]:
     match = _LABEL.match(line)
     if not match:
         return
-    label, value = match["label"].strip(), match["value"].split(". ")[0].rstrip(".")
+    label, value = match["label"].strip(), without_stop(sentences_in(match["value"])[0])
+    if _ATTENDANCE.match(label):
+        who = "was present" if label.casefold() == "present" else f'is listed under "{label}"'
+        if value.count("(") == value.count(")") and len(value.split()) <= _MOST_PRESENT:
+            yield ProseFact((f"Who {who}?",), value, line, is_named=False)
+        return
     value = re.split(r"; ", value)[0]
     if not _is_label(label) or not _is_value(value):
         return
@@ -162,7 +171,7 @@ def asked_of_label(line: str, *, is_item: bool) -> Iterator[ProseFact]:
     yield ProseFact(
         (f'What is said about "{name}"?', f'What is given for "{name}"?'),
         value,
-        line.split(". ")[0],
+        sentences_in(line)[0],
     )
 
 

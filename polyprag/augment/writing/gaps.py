@@ -10,20 +10,15 @@ and a model that is trained with them answers people's questions (docs/experimen
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from polyprag.augment.prose.patterns import LENGTH, TIME_UNIT
+from polyprag.augment.prose.patterns import MEASURES
 from polyprag.augment.prose.prose_fact import ProseFact
-from polyprag.augment.prose.roles import PERSON
+from polyprag.augment.prose.sentences import ends_shortened
 from polyprag.augment.prose.topic import names_something
-from polyprag.augment.prose.words import (
-    AUXILIARIES,
-    BASES,
-    DETERMINERS,
-    PREPOSITIONS,
-    PRONOUNS,
-    is_plural,
-)
+from polyprag.augment.prose.words import BASES, DETERMINERS, VERBS, is_plural
+from polyprag.augment.writing.finished import SMALL_WORDS, is_finished, places_of
+from polyprag.augment.writing.gap_words import LABEL, Gap, gaps_of
+from polyprag.augment.writing.leaning import Leaning, leans
 from polyprag.augment.writing.subjects import headings_of, subject_of
 from polyprag.augment.writing.targets import NUMBER_WORDS, AskedSpan, targets_of
 from sharding.corpus.passages import Passage
@@ -32,62 +27,43 @@ _MOST_WORDS = 60  # of a sentence
 _FEWEST_WORDS = 4  # of a clause that is asked for alone
 _FEWEST_OTHERS = 2  # words beside the span
 _MOST_KEYWORDS = 14
-_SMALL = (
-    AUXILIARIES
-    | DETERMINERS
-    | PREPOSITIONS
-    | PRONOUNS
-    | frozenset(
-        "be been being am i this that these those and or but if when while not no do does did"  # noqa: SIM905
-        " there here who which what where also only very so then up out than one too just its"
-        " it's".split()
-    )
-)
-_PREPOSITION = re.compile(
-    r"\b(?P<word>on|in|at|by|until|till|from|since|before|after|for|within|to)(?: the)? $", re.I
-)
-_REASON = re.compile(r"\b(?:because|so that|in order to) $", re.I)
-_CONDITION = re.compile(r"\b(?:if|when|unless|whenever) $", re.I)
-_DUTY = re.compile(r"\b(?:must|should|may|cannot|required to)(?: not)? $", re.I)
-_OF_SOMEBODY = re.compile(r"(?:he|she|it|they|his|her|its|their|this|these|that|those)\b", re.I)
-_ARTICLE = re.compile(r"\b(?:an?|the|its|their|\d+) $", re.I)
-# The last word of what has two capitals and isn't a person.
-_NO_PERSON = re.compile(
-    r"\b(?:Academy|America|Area|Awards?|Bay|Bridge|Cathedral|Center|Centre|Championships?|Church"
-    r"|City|Club|College|Committee|Company|Corporation|Council|County|Cup|Department|District"
-    r"|Division|Empire|Festival|Foundation|Games|Group|Hall|Hospital|House|Institute"
-    r"|Islands?|Kingdom|Lake|Law|League|Library|Medal|Mountains?|Museum|Music|Netherlands|Ocean"
-    r"|Office|Olympics|Orchestra|Park|Party|Peninsula|Prize|Province|Records|Republic|River|Road"
-    r"|School|Sea|Series|Society|Square|States?|Station|Street|Studios|Team|Theatre|Theater|Tower"
-    r"|Trophy|Union|University|Valley|War|Works)$"
-)
 _OPENS, _CLOSES = tuple('"“«'), tuple('"”»')
-_CLOCK = re.compile(r"\d{1,2}:\d\d|\d ?[ap]\.?m\b", re.I)
-_AMOUNT = re.compile(r"[\d.,/–-]*\d|\w+")
 # A word of an amount that has no plural: of a number, or a unit.
 _IS_AMOUNT = re.compile(
     rf"\W*\d\S*|\W+|(?:{NUMBER_WORDS})(?:-\w+)*|million|billion|thousand|per|cent|percent|°?[CF]"
-    r"|[A-Z]{3}|(?:k|c|m|µ)?(?:m|g|l|s|W|V|A|Hz|B|Pa)[²³]?|[MGT]B|kWh|h|min|ft|lb|\w+/\w+"
+    r"|[A-Z]{3}|(?:k|c|m|µ)?(?:m|g|l|s|W|V|A|Hz|B|Pa)[²³]?|[MGT]B|kWh|h|min|ft|lb|oz|tbsp|tsp|kcal|kJ|dB|px|µg|ha|mph|ppm|rpm|bar"
+    r"|\w+/\w+"
 )
-_TIME = re.compile(rf"\b(?:{TIME_UNIT}|h|min|s)\b")
-_LENGTH = re.compile(rf"{LENGTH}|yards?|nautical miles?")
-_OF_A_RANGE = re.compile(r"\d ?(?:to|and|or|–|-) ?$")
+# A number behind one of these tells which one it is, and counts nothing.
+_LABEL = re.compile(
+    rf"\b(?:{LABEL}|{LABEL}s|no|nos|codes|categories|sec|tel|phone|from|the) ?\.? $",
+    re.I,
+)
+_OF_A_LIST = re.compile(
+    rf"(?<!\w)(?:\d+(?:,|,? (?:to|and|or)| ?[–-]) ?|(?:{NUMBER_WORDS}|one) (?:to|or) |\d+ ?)$"
+)
 _NAMED_BEFORE = re.compile(r"(?P<start>^\W*)?\b(?P<word>[A-Z]\w*[a-z]\w*) $")
-_RANGE_AFTER = re.compile(r"^ ?(?:to|and|or|–|-) ?\d")
-_ENDS_CLAUSE = re.compile(r"[,;:()–—]| - ")
-_KEYWORD = re.compile(r"[\w'’€%°./-]*\w[\w'’€%°/-]*")
-
-
-class _Gap(NamedTuple):
-    """Question words for a span.
-
-    Attributes:
-        words: `how many hours`, `on which date`.
-        taken: how many characters before the span they take the place of.
-    """
-
-    words: str
-    taken: int = 0
+_RANGE_AFTER = re.compile(
+    rf"^ ?(?:to|and|or|–|-) ?\d|^ (?:to|or) (?:{NUMBER_WORDS})\b|^, \d+(?:,| and| or)|^ ?\d"
+)
+_CODED = re.compile(r"\b(?!EUR|USD|GBP|CHF)[A-Z]{2,6} $")
+_CLAUSE_STARTS = re.compile(r"; |: | – |—| - ")
+_CLAUSE_ENDS = re.compile(r"; |: |, (?!\d)| – |—| - ")
+_REST_OF_FRONTED = re.compile(r", (?:because|since|so|which|where|who|and|but|as)\b")
+_ATTENDANCE = re.compile(
+    r"(?:Present|Apologies|Absent|Attend\w+|In attendance|Participants?)(?: for absence)?: "
+)
+_QUESTION_WORDS = frozenset("how many much long far what which when where why number".split())  # noqa: SIM905
+_SOME_OF_THEM = re.compile(r"(?:[^,]{0,30}, )?[\w.,]+ of (?:them|these|those)\b", re.I)
+_SUBORDINATE = re.compile(
+    r"(?:If|When|Since|Because|As|After|Before|While|Until|Unless|Although|Once|Whoever)\b", re.I
+)
+_NEXT_CLAUSE = re.compile(
+    r",? (?:and|but|or|so) (?=(?:you|he|she|it|they|we|I|this|that|there|nobody|not"
+    r"|is|are|was|were|has|have|can|may|must|will|should)\b)"
+)
+_NUMBERING = re.compile(r"^(?:\d+(?:\.\d+)*\.?|[A-Z]\.|§ ?\d+) (?=\w)")
+_MARKS = '()[]{}"“”«»,;:!?'
 
 
 def gap_questions(passage: Passage) -> list[ProseFact]:
@@ -100,30 +76,66 @@ def gap_questions(passage: Passage) -> list[ProseFact]:
         A fact for each span that is worth asking about, every sentence's best one before any
         sentence's second; up to three wordings each, the whole sentence first.
     """
-    headings, subject = headings_of(passage.title), subject_of(passage) or ""
+    headings = [_NUMBERING.sub("", heading) for heading in headings_of(passage.title)]
+    subject = _NUMBERING.sub("", subject_of(passage) or "")
+    leaning = Leaning(passage)
     found = []
     for target in targets_of(passage.text, title=passage.title):
-        span = _narrowed(target)
-        at = _place_of(span, target.context)
-        if at is None or len(target.context.split()) > _MOST_WORDS:
+        if len(target.context.split()) > _MOST_WORDS or target.context.endswith("?"):
             continue
-        before, after = target.context[:at], target.context[at + len(span) :]
-        if before[-1:] in _OPENS and after[:1] in _CLOSES:
-            before, after = before[:-1], after[1:]
-        if _is_torn(target.kind, span, before, after) or target.context.endswith("?"):
+        if _ATTENDANCE.match(target.context):
             continue
-        if len(headings) > 1 and target.sentence == 0 and _OF_SOMEBODY.match(target.context):
-            continue  # of the heading, or of what stood before it
-        wordings = _wordings(_gaps(target.kind, span, before), before, after, headings, subject)
+        parts = _around(target)
+        if parts is None:
+            continue
+        before, span, after = parts
+        gaps = gaps_of(target.kind, span, before, after)
+        if _SOME_OF_THEM.match(f"{before}{span}{after}"):
+            continue
+        if not gaps or _is_part(target.kind, span, before, after, gaps[0]):
+            continue
+        resolved = leaning.resolved(before, target.sentence)
+        if resolved is None:
+            continue  # of somebody or something that nothing here names
+        before = resolved
+        wordings = [
+            wording
+            for wording in _wordings(gaps, before, after, headings, subject)
+            if is_finished(wording, span, target.context, about=(subject, *headings[-1:]))
+        ]
         if distinct := tuple(dict.fromkeys(wordings)):
             found.append(ProseFact(distinct, span, target.context))
     return found
 
 
-def _place_of(span: str, context: str) -> int | None:
-    """Returns where a span begins: not inside of a word or another number ("5 h" in "2.5 h")."""
-    match = re.search(rf"(?<!\w)(?<!\w[.,-]){re.escape(span)}(?!\w)", context) if span else None
-    return match.start() if match else None
+def _around(target: AskedSpan) -> tuple[str, str, str] | None:
+    """Returns what of a sentence stands before a span, the span, and what stands behind it.
+
+    Of several clauses with semicolons only the span's own is looked at, if it is whole.
+    """
+    span, context = _narrowed(target), target.context
+    at = next((at for at in places_of(span, context) if _is_apart(context, at, len(span))), None)
+    if at is None:
+        return None
+    before, after = context[:at], context[at + len(span) :]
+    if before[-1:] in _OPENS and after[:1] in _CLOSES:
+        before, after = before[:-1], after[1:]
+    if after.startswith(".") and len(after) > 1 and ends_shortened(span):
+        span, after = f"{span}.", after[1:]
+    if target.kind == "clause" and span.startswith("be "):
+        before, span = f"{before}be ", span.removeprefix("be ")
+    if target.kind != "cell":
+        start, end = before.rfind("; ") + 1, after.find(";")
+        own = before[start:].lstrip(), after if end < 0 else after[:end]
+        if "; " in context and len(" ".join(own).split()) >= _FEWEST_OTHERS and not leans(own[0]):
+            before, after = own
+    return before, span, after
+
+
+def _is_apart(context: str, at: int, length: int) -> bool:
+    """Tells whether a span isn't inside of a word or another number: "5 h" in "2.5 h"."""
+    before, after = context[max(0, at - 2) : at], context[at + length : at + length + 1]
+    return not (re.search(r"\w$|\w[.,-]$", before) or re.match(r"\w", after))
 
 
 def _narrowed(target: AskedSpan) -> str:
@@ -133,27 +145,51 @@ def _narrowed(target: AskedSpan) -> str:
         first, _, rest = span.partition(" ")
         if target.context.startswith(span) and first.casefold() in BASES:
             span = rest
-        return re.sub(r"['’]s$", "", span)
+        return re.sub(r"^(?:It|That|There|Here)['’]s |['’]s$", "", span)
     if target.kind == "number":
         words = span.split()
-        plural = next((at for at, word in enumerate(words) if at and is_plural(word)), 0)
+        plural = next(
+            (at for at, word in enumerate(words) if at and is_plural(word) and word != "data"), 0
+        )
         amount = next((at for at, word in enumerate(words) if not _IS_AMOUNT.fullmatch(word)), None)
         return " ".join(words[: plural + 1] if plural else words[:amount])
-    return span.removeprefix("of ") if target.kind == "clause" else span
+    if target.kind == "clause":
+        return _NEXT_CLAUSE.split(span.removeprefix("of "))[0]
+    return span
 
 
-def _is_torn(kind: str, span: str, before: str, after: str) -> bool:
+def _is_part(kind: str, span: str, before: str, after: str, gap: Gap) -> bool:
     """Tells whether a span is only a part of what is meant: "10" of "10 to 25 °C"."""
+    if before.count('"') % 2 or before.count("“") > before.count("”"):
+        return True  # of a quotation
     if kind == "name":  # or a remark in parentheses: "(British English)"
-        return before.endswith(("& ", "(")) or bool(re.match(r" &| ?\d|-\w|:", after))
-    if kind == "number":
+        is_of_list = re.search(r"\d, $|[A-ZÀ-Þ][\w.'’-]*, $", before)
+        return before.endswith(("& ", "(")) or bool(is_of_list or re.match(r" &| ?\d|-\w|:", after))
+    if kind == "number" and not gap.words.startswith("which "):
         is_numbering = not before.strip() and bool(re.match(r"[.)]? [A-Z]", after))
         # SO-2190, 12:45, 8th
-        is_of_a_word = re.search(r"\w-$|\d[:.,]$", before) or re.match(r"\w", after)
-        is_of_a_name = span[:1].isdigit() and _is_named_by(before)
-        is_of_a_range = _OF_A_RANGE.search(before) or _RANGE_AFTER.match(after)
-        return is_numbering or bool(is_of_a_word or is_of_a_name or is_of_a_range)
+        is_of_a_word = re.search(r"\w-$|\d[:.,]$|\d (?:h|hours?|minutes?|min\.?|feet) $", before)
+        is_of_a_word = is_of_a_word or re.match(r"[\w'’]", after)
+        is_of_a_name = span[:1].isdigit() and (_is_named_by(before) or _CODED.search(before))
+        is_of_a_name = is_of_a_name or re.match(r"0\d", span)
+        is_a_label = _LABEL.search(before) and not _is_counted(before, f"{span}{after}")
+        is_of_a_range = _OF_A_LIST.search(before) or _RANGE_AFTER.match(after)
+        return is_numbering or bool(is_of_a_word or is_of_a_name or is_of_a_range or is_a_label)
+    if kind == "clause":  # cut off where it is long
+        return re.match(r" (?!because|so|and|but|or|unless)", after) is not None
+    if kind == "series":
+        return span.split()[0] in VERBS or span.split()[0] in SMALL_WORDS - DETERMINERS
     return False
+
+
+def _is_counted(before: str, after: str) -> bool:
+    """Tells whether "the 12" or "from 5" is a count: of what follows at once."""
+    word = re.match(r"[\w.,]+ ?([^\W\d]+|[°%€$£])", after)
+    if word is None or not re.search(
+        r"\b(?:from|the|rules?|week|day|position|key) $", before, re.I
+    ):
+        return bool(word and not word[1][0].isalpha())
+    return is_plural(word[1]) or not word[1][0].isalpha() or word[1] in MEASURES
 
 
 def _is_named_by(before: str) -> bool:
@@ -163,11 +199,11 @@ def _is_named_by(before: str) -> bool:
         return False
     word = match["word"].casefold()
     is_first = match["start"] is not None
-    return not (is_first and (word in _SMALL or word in BASES or word.endswith("ly")))
+    return not (is_first and (word in SMALL_WORDS or word in BASES or word.endswith("ly")))
 
 
 def _wordings(
-    gaps: Sequence[_Gap], before: str, after: str, headings: Sequence[str], subject: str
+    gaps: Sequence[Gap], before: str, after: str, headings: Sequence[str], subject: str
 ) -> Iterator[str]:
     """Yields the whole sentence, its clause under a heading, and its words without the small ones.
 
@@ -175,92 +211,63 @@ def _wordings(
     """
     first, last = gaps[0], gaps[-1]
     head = before[: len(before) - first.taken]
-    if len(_KEYWORD.findall(f"{head} {after}")) < _FEWEST_OTHERS:
+    others = _words_of(f"{head} {after}")
+    said = {word.casefold() for word in (*others, *first.words.split())}
+    if len(others) < _FEWEST_OTHERS or said <= SMALL_WORDS | _QUESTION_WORDS:
         return
-    whole = _question(head, first.words, after)
-    is_named = names_something(whole) and not _OF_SOMEBODY.match(whole)
+    whole = _question(head, first, after)
+    is_named = names_something(whole) and not leans(whole)
     if not is_named and not subject:
         return
     yield whole if is_named else f"{subject}: {whole}"
-    words = [word for word in _KEYWORD.findall(f"{head} {after}") if word.casefold() not in _SMALL]
+    words = [word for word in others if word.casefold() not in SMALL_WORDS]
     if not is_named or len(words) < _FEWEST_WORDS:
-        words = [*_KEYWORD.findall(subject), *words]
-    head, tail = before[: len(before) - last.taken], after
-    clause = _ENDS_CLAUSE.split(head)[-1], _ENDS_CLAUSE.split(tail)[0]
-    if len(" ".join(clause).split()) >= _FEWEST_WORDS:
-        head, tail = clause
+        words = [*_words_of(subject), *words]
+    head = before[: len(before) - last.taken]
+    clause = _CLAUSE_STARTS.split(head)[-1], _clause_end(head, after)
+    is_short = len(" ".join(clause).split()) < _FEWEST_WORDS
+    if is_short or not clause[0].strip() or _SUBORDINATE.match(clause[0].strip()):
+        clause = head, after
     about = next(reversed(headings), "") if is_named else subject
-    yield _question(f"{about}: {head}" if about else head, last.words, tail)
-    yield _question(first.words, *words[:_MOST_KEYWORDS])
+    asked = _question(clause[0], last, clause[1])
+    yield f"{about}: {asked}" if about else asked
+    yield _asked(first.words, *words[:_MOST_KEYWORDS])
 
 
-def _question(*parts: str) -> str:
-    text = " ".join(" ".join(parts).split()).rstrip(" .!;:,")
+def _clause_end(head: str, after: str) -> str:
+    """Returns what of a clause stands behind a span: not up to within a bracket or a quotation."""
+    for match in _CLAUSE_ENDS.finditer(after):
+        piece = f"{head}{after[: match.start()]}"
+        if piece.count("(") == piece.count(")") and piece.count('"') % 2 == 0:
+            return after[: match.start()]
+    return after
+
+
+def _words_of(text: str) -> list[str]:
+    """Returns a text's words, numbers and addresses whole, without the marks around them."""
+    words = (word.strip(_MARKS) for word in text.split())
+    return [
+        word if ends_shortened(word.rstrip(".")) else word.rstrip(".")
+        for word in words
+        if any(map(str.isalnum, word))
+    ]
+
+
+def _question(head: str, gap: Gap, tail: str) -> str:
+    """Returns a question; what would stand before the subject, as "In which year", comes last."""
+    words = gap.words
+    if not head.strip() and gap.taken and words not in ("what", "which", "who"):
+        head, tail = tail.lstrip(" ,").rstrip(" .!"), ""
+        if rest := _REST_OF_FRONTED.search(head):
+            head = head[: rest.start()]
+    if words in ("who", "what") and (possessive := re.match(r"['’]s (?=\w)", tail)):
+        words, tail = "whose", tail[possessive.end() :]
+    return _asked(head, words, tail)
+
+
+def _asked(*parts: str) -> str:
+    text = " ".join(" ".join(parts).split())
     text = re.sub(r"(?<=\() | (?=[,.;:)])", "", text)
-    return f"{text[:1].upper()}{text[1:]}?"
-
-
-def _gaps(kind: str, span: str, before: str) -> list[_Gap]:
-    """Returns question words for a span, the most exact first."""
-    match = _PREPOSITION.search(before)
-    word = match["word"].lower() if match else ""
-    taken = len(before) - match.start() if match else 0
-    if kind == "date":
-        return _when(span, word, taken)
-    if kind == "number":
-        return _how_many(span, word, taken)
-    if kind == "name":
-        if word in ("in", "at"):
-            return [_Gap("where", taken), _Gap(f"{word} which place", taken)]
-        if re.fullmatch(PERSON, span) and not (_NO_PERSON.search(span) or _ARTICLE.search(before)):
-            return [_Gap("who"), _Gap("which person")]
-        return [_Gap("what"), _Gap("which")]
-    if kind == "clause":
-        return _why(span, before, word, taken)
-    return [_Gap("what")]
-
-
-def _when(span: str, word: str, taken: int) -> list[_Gap]:
-    exact = "what time" if _CLOCK.search(span) else "which date"
-    if match := re.fullmatch(r"(?P<month>[A-Z][a-z]+ )?\d{4}(?P<decade>s)?", span):
-        exact = f"which {'month' if match['month'] else 'decade' if match['decade'] else 'year'}"
-    if word in ("on", "in", "at"):
-        return [_Gap(f"{word} {exact}", taken), _Gap("when", taken)]
-    if word:
-        return [_Gap(f"{word} {exact}", taken), _Gap(f"{word} when", taken)]
-    return [_Gap(exact), _Gap("when")]
-
-
-def _how_many(span: str, word: str, taken: int) -> list[_Gap]:
-    if re.search(r"[€$£¥]|\b(?:[A-Z]{3}|euros?|dollars?|pounds?)\b", span):
-        return [_Gap("how much"), _Gap("what price")]
-    if re.search(r"%|\bper ?cent\b", span):
-        return [_Gap("what percentage"), _Gap("how many percent")]
-    if re.search(r"°|\bdegrees?\b", span):
-        return [_Gap("what temperature"), _Gap("how many degrees")]
-    amount = _AMOUNT.match(span)
-    unit = span[amount.end() :].strip() if amount else ""
-    if not unit:
-        return [_Gap("how many"), _Gap("which number")]
-    if unit.startswith("-"):
-        return [_Gap("what")]
-    many = _Gap(f"how many {unit}")
-    if _TIME.search(unit):
-        return [many, _Gap("for how long", taken) if word == "for" else _Gap("how long")]
-    if _LENGTH.fullmatch(unit):
-        return [many, _Gap("how far")]
-    return [many]
-
-
-def _why(span: str, before: str, word: str, taken: int) -> list[_Gap]:
-    if match := _REASON.search(before):
-        return [_Gap("why", len(before) - match.start())]
-    if match := _CONDITION.search(before):
-        return [_Gap("when", len(before) - match.start())]
-    if _DUTY.search(before):
-        return [_Gap("do what")]
-    if word == "by" and re.match(r"\w+ing\b", span):
-        return [_Gap("how", taken)]
-    if word in ("until", "before", "after"):
-        return [_Gap(f"{word} what", taken), _Gap("when", taken)]
-    return [_Gap("what")]
+    bare = text.rstrip(" .!;:,")
+    bare = f"{bare}." if ends_shortened(bare) and f"{bare}." in text else bare
+    return f"{bare[:1].upper()}{bare[1:]}?"

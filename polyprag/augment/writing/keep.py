@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from polyprag.augment.writing.avoided import Avoided, plain_words_of
+from polyprag.augment.writing.finished import misfits, says_answer
 from polyprag.augment.writing.injected import Orders, is_order
 from polyprag.augment.writing.subjects import Subjects, own_terms, without_reference, words_of
 from polyprag.augment.written import Dropped, Written
@@ -33,15 +34,6 @@ _NUMBER_WORDS = (
 _TENS = "thirty forty fifty sixty seventy eighty ninety hundred thousand".split()
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)} | dict(
     zip(_TENS, ("30", "40", "50", "60", "70", "80", "90", "100", "1000"), strict=True)
-)
-# Answers of one look, and how no question for them begins.
-_A_NUMBER = re.compile(r"(?:about|over|up to|[€$£¥])? ?\d.{0,24}", re.I)
-_A_NAME = re.compile(r"[A-Z][\w.'’&-]*(?: (?:of|the|de|la|and|[A-Z][\w.'’&-]*))*")
-_NOT_FOR_NUMBERS = re.compile(
-    r"(?:who|whom|whose|why|where|how (?:did|do|does|is|was|are|were|can|should|must))\b", re.I
-)
-_NOT_FOR_NAMES = re.compile(
-    r"(?:why|how (?:many|much|long|old|often|far)|how (?:did|do|does))\b", re.I
 )
 _ENGLISH = frozenset("the and of is are have has with from by".split())
 _MOST_ELSEWHERE = 2  # of these in a text, from where on it is English
@@ -181,9 +173,9 @@ class Sieve:
             return WITHOUT_SUBJECT
         if not self.supports(answer) or not set(_numbers_of(question)) <= self._numbers:
             return UNSUPPORTED
-        if _says_answer(question, answer):
+        if says_answer(question, answer):
             return MALFORMED
-        if self._invents(question) or _misfits(question, answer):
+        if self._invents(question) or misfits(question, answer):
             return UNSUPPORTED
         if self.avoided.has(question):
             return OVERLAP
@@ -268,18 +260,6 @@ def _are_alike(answer: str, other: str) -> bool:
     others = Counter(words_of().terms(other) + list(_numbers_of(other)))
     common = (words & others).total()
     return common > 0 and 2 * common >= _ALIKE * (words.total() + others.total())
-
-
-def _says_answer(question: str, answer: str) -> bool:
-    """Tells whether a question gives its own answer away."""
-    return f" {_key(answer)} " in f" {_key(question)} "
-
-
-def _misfits(question: str, answer: str) -> bool:
-    """Tells whether a question can't have an answer that looks like this: "Who ...?", "1931"."""
-    if _A_NUMBER.fullmatch(answer):
-        return _NOT_FOR_NUMBERS.match(question) is not None
-    return _A_NAME.fullmatch(answer) is not None and _NOT_FOR_NAMES.match(question) is not None
 
 
 def _numbers_of(text: str) -> Sequence[str]:

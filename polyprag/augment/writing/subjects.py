@@ -19,7 +19,9 @@ _LEAD = re.compile(
 )
 _NO_SUBJECT = frozenset(
     "He She It They We I You This That These Those There Here What Who When Where Why How If In"  # noqa: SIM905
-    " On At For From By All Each Every Some No Not Please Note Our Your Their His Her Its".split()
+    " On At For From By All Each Every Some No Not Please Note Our Your Their His Her Its"
+    " Whoever Whatever Everyone Everybody Everything Anyone Anybody Nobody Nothing Somebody"
+    " Someone One".split()
 )
 _PRONOUN = re.compile(
     r"\b(?:he|she|it|they|him|her|his|hers|their|theirs|them|its|this|that one|these|those)\b", re.I

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 
 from polyprag.augment.fact_patterns import MONTHS, NAME
 from polyprag.augment.facts import subject_name
+from polyprag.augment.prose.sentences import ends_shortened, sentences_in
 
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vs|etc|approx|c|ca|e\.g|i\.e|Inc|Ltd|Co|[A-Z]))\.$"
-)
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])|\n+")
 _CELLS = re.compile(r"\s*\|\s*|\t+")
 _RULE_OF_TABLE = re.compile(r"[\s|:+=-]+")
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦–]|\d{1,3}[.)]|[a-z][.)])\s+")
 _MOST_WORDS = 14  # of a span
 _FEWEST_LETTERS = 2
 
+_SHORT_MONTHS = r"(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?"
+_CLOCK = r"\d{1,2}[:.]\d\d ?[ap]\.?m\b\.?|\d{1,2}:\d\d(?:[–-]\d{1,2}:\d\d)?|\d{1,2} ?[ap]\.?m\b\.?"
+_WEEKDAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|(?:Mon|Tues?|Wed|Thu|Fri|Sat|Sun)\.?)"
 _DATE = re.compile(
-    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)? (?:{MONTHS})(?:,? \d{{4}})?"
+    rf"\b(?:(?:{_WEEKDAY},? )?\d{{1,2}}(?:st|nd|rd|th)? (?:{MONTHS}|{_SHORT_MONTHS})(?:,? \d{{4}})?"
     rf"|(?:{MONTHS}) \d{{1,2}}(?!\d)(?:st|nd|rd|th)?(?:, ?\d{{4}})?|(?:{MONTHS}) \d{{4}}"
-    r"|\d{4}-\d\d-\d\d|\d{1,2}:\d\d(?: ?[ap]\.?m\b\.?)?|\d{1,2} ?[ap]\.?m\b\.?"
-    r"|(?:1[0-9]|20)\d0s\b|(?:1[0-9]|20)\d\d(?:[–-](?:1[0-9]|20)?\d\d)?(?![\d,.]*\d))"
+    rf"|\d{{4}}-\d\d-\d\d|{_CLOCK}"
+    r"|(?:1[0-9]|20)\d0s\b|(?:1[0-9]|20)\d\d(?:[–/-](?:1[0-9]|20)?\d\d\b)?(?![\d,.]*\d))"
 )
 NUMBER_WORDS = (
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
@@ -36,7 +36,8 @@ NUMBER_WORDS = (
 )
 # With its currency before it, or its unit after it: a symbol, or a word or two that it counts.
 _NUMBER = re.compile(
-    rf"(?:[€$£¥] ?)?(?:\b\d[\d,.]*\d|\b\d|\b(?:{NUMBER_WORDS})\b(?:[ -](?:{NUMBER_WORDS})\b)*)"
+    r"(?<![\w.,])(?:\+\d|0\d)\d*(?: \d{2,4}){1,5}(?![\d.,]*\d)"  # of a telephone, a code
+    rf"|(?:[€$£¥] ?)?(?:\b\d[\d,.]*\d|\b\d|\b(?:{NUMBER_WORDS})\b(?:[ -](?:{NUMBER_WORDS})\b)*)"
     r"(?: ?(?:°[CF]|[%‰°€$£¥])"
     r"|(?: (?:per ?cent|million|billion|thousand|hundred))?"
     r"(?:[ -](?!(?:and|or|of|in|on|at|to|for|by|from|with|as|is|was|are|were|the|a|an|per|who|that"
@@ -44,13 +45,18 @@ _NUMBER = re.compile(
     r"[a-zA-Zµ²³/]+){1,2})?",
     re.I,
 )
-_NAME = re.compile(rf"(?<![\w.]){NAME}")
+_TITLE = r"(?:Dr|Mr|Mrs|Ms|Prof|Rev|Fr|Capt|Cllr|Sgt|Col|Gen|Lt)\.? "
+_NAME = re.compile(rf"(?<![\w.])(?:{_TITLE})?{NAME}")
 _QUOTED = re.compile(r"[\"“«]([^\"“”«»\n]{2,60})[\"”»]")
 _SERIES = re.compile(
     r"((?:[\w'’&-]+(?: [\w'’&-]+){0,3}, )+(?:[\w'’&-]+ ){1,4}(?:and|or) [\w'’ &-]+)"
 )
 _JOINTS = r"because|so that|in order to|unless|until|provided that|if|when|after|before"
-_IN_CLAUSE = r"(?:[^.;:()\n,]|(?<=\d)[.,](?=\d))"  # a decimal point ends none
+# A decimal point, an address's or an abbreviation's ends none.
+_IN_CLAUSE = (
+    r"(?:[^.;:()\n,]|(?<=\d),(?=\d)|(?<=\w)[.:](?=\w)|(?<=[ap]\.m)\.|(?<=\bDr)\.|(?<=\bMr)\."
+    r"|(?<=\bMrs)\.|(?<=\bSt)\.|(?<=\b[A-Z])\.(?= [A-Z]))"
+)
 _CLAUSE = re.compile(
     rf"\b(?:(?:only )?(?:{_JOINTS})|by|must(?: not)?|may not|cannot|should(?: not)?|is required to"
     r"|are required to|is responsible for|are responsible for|is used (?:for|to)|consists of"
@@ -87,14 +93,7 @@ class AskedSpan:
 
 def lines_and_sentences(text: str) -> list[str]:
     """Returns a text's sentences; a line ends one, so that list items and table rows are some."""
-    found, start = [], 0
-    for match in _SENTENCE_END.finditer(text):
-        if "\n" not in match.group() and _ABBREVIATION.search(text[start : match.start()]):
-            continue
-        found.append(text[start : match.end()].strip())
-        start = match.end()
-    found.append(text[start:].strip())
-    return [sentence for sentence in found if any(c.isalnum() for c in sentence)]
+    return [sentence for line in re.split(r"\n+", text) for sentence in sentences_in(line)]
 
 
 def targets_of(text: str, *, title: str = "") -> list[AskedSpan]:
@@ -186,7 +185,9 @@ def _row(columns: list[str], cells: list[str]) -> str:
 
 
 def _clean(span: str) -> str:
-    return " ".join(span.split()).strip(' ,.;:!?-–*_`"“”|')
+    """Returns a span without marks around it; the full stop of "p.m." and "Ltd." is its own."""
+    bare = " ".join(span.split()).strip(' ,.;:!?-–*_`"“”|')
+    return f"{bare}." if f"{bare}." in span and ends_shortened(bare) else bare
 
 
 def _key(text: str) -> str:

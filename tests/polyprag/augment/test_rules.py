@@ -167,3 +167,17 @@ def test_questions_of_an_evaluation_are_left_out() -> None:
     ((at, written),) = write_all([passage], num_rewrites=1, num_qas=9, avoided=avoided)
     assert at == 0 and written.augmentation == Augmentation(made.rewrites, made.qas[1:])
     assert [each.reason for each in written.dropped] == ["evaluation overlap"]
+
+
+def test_a_title_that_says_more_than_a_name_has_no_lead() -> None:
+    text = "Port Ardel is a harbour town that was founded in 1792."
+    made = augment(Passage(0, "k", "Three days in Port Ardel", text), num_rewrites=1, num_qas=20)
+    assert made.rewrites == () and made.qas
+    assert not any("was Three days" in qa.question for qa in made.qas)
+
+
+def test_answers_of_prose_are_whole() -> None:
+    text = "The café opens at 7:45 and serves soup until 2 p.m. on weekdays. Soup costs £3.75."
+    answers = {qa.answer for qa in augment(Passage(0, "k", "Site > Café", text), num_qas=30).qas}
+    assert {"7:45", "2 p.m.", "£3.75"} <= answers
+    assert not answers & {"2 p.m", "7", "45", "3.75", "£3"}

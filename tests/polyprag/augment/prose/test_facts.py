@@ -275,3 +275,29 @@ def test_a_name_between_two_roles_belongs_to_one(sentence: str, expected: dict[s
     roles = {q.split("who is the ")[1].rstrip("?"): a for q, a in found.items() if "who is" in q}
     assert roles == expected
     assert not any("consists" in question for question in found)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "wrong"),
+    [
+        ("Two registered nurses sign for every dose.", "what did two register?"),
+        ("The sample travels to the laboratory in Carrow.", "where does the sample travel"),
+        ("The proposal was rejected by four votes to three.", "by how many votes"),
+        ("The ferry takes 2 h 40 min. and costs £31.", "how many hours does the ferry"),
+        ("The juniors train on Tuesdays and won the cup.", "and won the cup"),
+    ],
+)
+def test_half_of_what_is_meant_is_not_asked(sentence: str, wrong: str) -> None:
+    assert not any(wrong in question for question in asked(sentence))
+
+
+def test_who_was_present_is_a_whole_list() -> None:
+    names = "Ruth Pellew (chair), Dr. Priya Raman, Cllr. J. B. Okafor"
+    found = asked(f"Place: Loft. Present: {names}. Apologies: Sam Dea.")
+    assert found[IN_LUMO + "who was present?"] == names
+    assert found[IN_LUMO + 'who is listed under "Apologies"?'] == "Sam Dea"
+
+
+def test_a_name_keeps_its_capital() -> None:
+    found = asked("Matthias showed the list. Write to help@lumos.example. Lumos needs 12 cables.")
+    assert not any("matthias" in question or "lumos" in question for question in found)
