@@ -147,7 +147,7 @@ def _document(read: ReadFile) -> Document | BadRow:
     try:
         text = decode_text(read.data, file=file.url, declares=file.kind == "html")
     except NotTextError as error:
-        return BadRow(1, "not UTF-8", str(error), file=file.url)
+        return BadRow(error.line, "not UTF-8", str(error), file=file.url)
     try:
         titles, items = _items(file.kind, text)
     except Exception as error:  # other people's parsers raise anything at odd input

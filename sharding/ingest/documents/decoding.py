@@ -26,7 +26,16 @@ _LIKELY = ["cp1252", "cp1251", "koi8_r", "shift_jis", "gb18030", "big5", "euc_kr
 
 
 class NotTextError(Exception):
-    """Bytes that can't be read as text; says which, and what to do."""
+    """Bytes that can't be read as text; says which, and what to do.
+
+    Attributes:
+        line: of the first such byte, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int = 1) -> None:
+        """An error of a line."""
+        super().__init__(message)
+        self.line = line
 
 
 def decode_text(data: bytes, *, file: str, declares: bool = False) -> str:
@@ -45,12 +54,11 @@ def decode_text(data: bytes, *, file: str, declares: bool = False) -> str:
     try:
         text = data.decode(encoding or declared or "utf-8")
     except UnicodeError as error:
-        at = "a byte"
+        at, line = "a byte", 1
         if isinstance(error, UnicodeDecodeError):
-            line = error.object.count(b"\n", 0, error.start) + 1
-            at = f"byte {error.start}, in line {line},"
+            at, line = f"byte {error.start}", 1 + error.object.count(b"\n", 0, error.start)
         what = encoding or declared or "UTF-8"
-        raise NotTextError(f"{at} isn't {what}; {_remedy(data, file)}") from error
+        raise NotTextError(f"{at} isn't {what}; {_remedy(data, file)}", line=line) from error
     if "\0" in text:
         at = f"character {text.index(chr(0))}"
         raise NotTextError(f"{at} is a zero: it is no text, or in UTF-16 without a mark")

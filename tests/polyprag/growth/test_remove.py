@@ -149,7 +149,7 @@ def test_keys_and_a_file_of_keys_name_passages_too(run: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name passages with --ids, --keys or --keys-file"),
+        ([], "name passages with --ids, --keys, --keys-file or --documents"),
         (["--ids", "3,x"], "'x' is no id"),
         (["--ids", "3,10"], "no passage 10; ids go from 0 to 9"),
         (["--keys", "p3,p33"], "no passage with the key 'p33'"),
