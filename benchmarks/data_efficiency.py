@@ -1,7 +1,7 @@
 """How much must be written about a passage: F1 against training examples, beside a LoRA for each.
 
     python benchmarks/data_efficiency.py [--quick] [--json FILE] [--work DIR] [--seeds N]
-                                         [--examples N,N]
+                                         [--examples N,N] [--only NAMES]
 
 The same passages and question-answer pairs, 1 to 16 of them a passage, go to polyprag (one pool of
 experts and a row a passage) and to PRAG (a LoRA a passage, by peft); both are asked the same
@@ -27,13 +27,19 @@ from data_efficiency.sides import PRAG_FORMATS, ours, theirs
 from harness.cells import Cells
 from harness.examples import ROOT
 from harness.prag import Recipe
-from harness.reporting import Goal, finish, options, show
+from harness.reporting import Goal, add_parts, finish, options, show
 from polyprag.config.files import load_config
 from polyprag.evaluation.metrics import bootstrap_interval
 
 BUDGETS = (1, 2, 4, 8, 16)
 OUR_MICROBATCHES, OUR_EPOCHS = (4, 16), (8, 24)  # 4 of them a step
 PRAG_RATES, PRAG_STEPS = (3e-3, 1e-2, 3e-2), (8, 32)
+
+SIDES = {
+    "ours": "polyprag",
+    "prag": "PRAG, questions alone",
+    "prag-formats": "PRAG, its formats",
+}
 
 Found = dict[str, Any]
 
@@ -43,6 +49,7 @@ def main() -> int:
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep what is measured there")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of the test figures")
+    add_parts(parser, tuple(SIDES))
     parser.add_argument("--examples", metavar="N,N", help="a passage  [default: 1,2,4,8,16]")
     args = parser.parse_args()
     budgets = (2, 8) if args.quick else BUDGETS
@@ -61,7 +68,7 @@ def main() -> int:
         )
         cells = Cells(work / "cells.jsonl")
         bench = Bench(material, cells, Path(temporary), budgets=budgets, quick=args.quick)
-        curves = bench.curves(seeds=range(1 if args.quick else args.seeds))
+        curves = bench.curves(args.only, seeds=range(1 if args.quick else args.seeds))
     rows = [row for points in curves.values() for row in points]
     shown = (
         "side",
@@ -99,16 +106,18 @@ class Bench:
         self._asked = material.num_tuning + material.num_testing
         self._budgets = budgets
 
-    def curves(self, *, seeds: Sequence[int]) -> dict[str, list[Found]]:
-        """Returns F1 by examples a passage for each side."""
-        sides: dict[str, Callable[[int], tuple[Found, list[Found]]]] = {
-            "polyprag": partial(self._ours, seeds=seeds),
-            "PRAG, questions alone": partial(self._theirs, formats=("qa",), seeds=seeds),
-            "PRAG, its formats": partial(self._theirs, formats=PRAG_FORMATS, seeds=seeds),
+    def curves(self, sides: Sequence[str], *, seeds: Sequence[int]) -> dict[str, list[Found]]:
+        """Returns F1 by examples a passage for each side, of `SIDES`."""
+        measures: dict[str, Callable[[int], tuple[Found, list[Found]]]] = {
+            "ours": partial(self._ours, seeds=seeds),
+            "prag": partial(self._theirs, formats=("qa",), seeds=seeds),
+            "prag-formats": partial(self._theirs, formats=PRAG_FORMATS, seeds=seeds),
         }
         return {
-            side: [_point(side, budget, *measure(budget)) for budget in self._budgets]
-            for side, measure in sides.items()
+            SIDES[side]: [
+                _point(SIDES[side], budget, *measures[side](budget)) for budget in self._budgets
+            ]
+            for side in sides
         }
 
     def _ours(self, budget: int, seeds: Sequence[int]) -> tuple[Found, list[Found]]:
@@ -194,6 +203,8 @@ def _point(side: str, budget: int, settings: Found, found: list[Found]) -> Found
 def goals_of(curves: dict[str, list[Found]]) -> list[Goal]:
     """Compares with the better of PRAG's two curves, at each number of examples."""
     rivals = [points for side, points in curves.items() if side.startswith("PRAG")]
+    if not rivals:
+        return []
     rival = [max(points, key=lambda point: point["f1"]) for points in zip(*rivals, strict=True)]
     goals = []
     for side, points in curves.items():

@@ -17,9 +17,9 @@ def plain_items(text: str) -> Iterator[Heading | Block]:
     """Yields a text's paragraphs and headings.
 
     A first line that stands alone, and is no sentence, is the highest heading; lines that stand
-    alone in capitals, numbered or not, or are underlined, are those below. Lines that were broken to fit a page are
-    joined. A line break stays where the line before is short, as in a verse or an address, or where
-    the next is indented or begins an item.
+    alone in capitals, numbered or not, or are underlined, are those below. Lines that were broken
+    to fit a page are joined. A line break stays where the line before is short, as in a verse or an
+    address, or where the next is indented or begins an item.
     """
     paragraphs = list(_paragraphs(text))
     for at, (number, lines) in enumerate(paragraphs):
