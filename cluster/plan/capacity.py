@@ -1,8 +1,8 @@
 """Whether a pool of experts holds a corpus, by the law that benchmarks/capacity.py fitted.
 
 A pool of few experts for the facts of its passages answers worse; this is told before it is
-trained. The law was measured with the small base that ships here and questions
-by rules (docs/benchmarks.md#examples-and-capacity); what lies outside of what was measured is said.
+trained. The law was measured with the small base that ships here and questions by rules
+(docs/benchmarks.md#examples-and-capacity); what lies outside of what was measured is said.
 """
 
 import math
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cluster.plan.model_shape import ModelShape
 
 GOOD_SHARE = 0.95  # of what a pool with room has
+MOST_ADVISED = 1_000  # experts; far more than were measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cluster.plan.capacity import GOOD_SHARE
+from cluster.plan.capacity import GOOD_SHARE, MOST_ADVISED
 from polyprag.config import Config
 from sharding.counted import counted
 
@@ -135,13 +135,12 @@ def _capacity(plan: "RunPlan") -> list[str]:
         f"{found.facts_per_expert:,.0f} for each expert: "
         f"{'enough experts' if found.enough is None else 'too few experts'}.",
         f"           By the law of docs/benchmarks.md, {found.share:.0%} of what a pool with room "
-        "answers"
-        + (
-            ""
-            if found.enough is None
-            else f";\n           experts.num={found.enough:,} would come to {GOOD_SHARE:.0%}"
-        ),
+        f"answers{'' if found.enough is None else ';'}",
     ]
+    if found.enough is not None and found.enough <= MOST_ADVISED:
+        lines.append(f"           experts.num={found.enough:,} would come to {GOOD_SHARE:.0%}")
+    elif found.enough is not None:
+        lines.append("           no number of experts that anybody has tried would come near that")
     if not found.is_measured:
         lines.append(
             "           (that is beyond what was measured: encode a part first, and ask it)"
