@@ -61,14 +61,14 @@ def main() -> int:
     passages = args.passages.resolve()
     os.chdir(ROOT)  # the model's path is relative to it
     lines = passages.read_text(encoding="utf-8").splitlines(keepends=True)
-    sizes = (16, 48) if args.quick else [n for n in NUM_PASSAGES if n < len(lines)] + [len(lines)]
+    sizes = (8, 24) if args.quick else [n for n in NUM_PASSAGES if n < len(lines)] + [len(lines)]
     if args.sizes:
         sizes = sorted({int(size) for size in args.sizes.split(",")})
     if sizes[-1] > len(lines):
         parser.error(
             f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}"
         )
-    pools = ((8, 2, "module"), (32, 2, "layer")) if args.quick else POOLS
+    pools = ((8, 2, "module"), (8, 8, "module"), (32, 2, "layer")) if args.quick else POOLS
     found = []
     with tempfile.TemporaryDirectory(prefix="capacity-") as temporary:
         work = args.work or Path(temporary)
