@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -192,8 +192,8 @@ def test_threads_and_processes_share_it(
 ) -> None:
     files = [put(bytes([i]) * (100 + 37 * i)) for i in range(24)]
     directory = tmp_path / "cache"
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        pool.starmap(_hammer, [(directory, files, seed) for seed in range(4)])
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as processes:
+        list(processes.map(_hammer, [directory] * 4, [files] * 4, range(4)))
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda seed: _hammer(directory, files, seed), range(4, 8)))
     assert taken(directory) <= 3000
@@ -340,8 +340,8 @@ def test_processes_and_threads_share_files_and_directories(
 ) -> None:
     files = [put(bytes([i]) * 200) for i in range(12)]
     root = tmp_path / "cache"
-    with multiprocessing.get_context("fork").Pool(3) as pool:
-        pool.starmap(_hammer_both, [(root, files, seed) for seed in range(3)])
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as processes:
+        list(processes.map(_hammer_both, [root] * 3, [files] * 3, range(3)))
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(lambda seed: _hammer_both(root, files, seed), range(3, 6)))
     LocalCache(root, max_bytes=1500).get(files[0][0], sha256=files[0][1], remedy="")
