@@ -111,9 +111,7 @@ def plan_run(
     if sample is not None:
         capacity = pool_capacity(
             shape,
-            num_passages=sum(
-                part.num_passages - len(manifest.removed_in(part)) for part in manifest.partitions
-            ),
+            num_passages=manifest.num_passages - len(manifest.removed),
             facts_per_passage=sample.facts_per_passage,
         )
     return RunPlan(found, wrong, better, notes, capacity)

@@ -83,16 +83,13 @@ def augment(
         order = rng.sample(facts, len(facts))
         rewrites.append(" ".join(_statement(fact, subject, rng) for fact in order))
     wordings = {
-        fact: rng.sample(PHRASINGS[fact.kind].questions, len(PHRASINGS[fact.kind].questions))
-        for fact in facts
-    }
-    wordings = {
         fact: [
             fitting
-            for each in asked
+            for each in rng.sample(questions, len(questions))
             for fitting in wordings_for(each, fact, subject=subject, text=passage.text)
         ]
-        for fact, asked in wordings.items()
+        for fact in facts
+        for questions in (PHRASINGS[fact.kind].questions,)
     }
     rounds = max(map(len, wordings.values()), default=0)
     lead = [

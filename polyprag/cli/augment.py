@@ -97,15 +97,14 @@ def command(
     from polyprag.augment.work.partition import Came
 
     config = settings_of(run, configs, only_overrides(arguments))
-    if report:
+    if report or show_all:
         if qa_files or overwrite or keep:
-            raise click.UsageError("--report writes nothing: leave --qa, --overwrite and --keep")
-        _show(run, None, None, as_json=as_json)
-        return
-    if show_all:
-        if qa_files or overwrite or keep:
-            raise click.UsageError("--list writes nothing: leave --qa, --overwrite and --keep")
-        _list(run)
+            option = "--report" if report else "--list"
+            raise click.UsageError(f"{option} writes nothing: leave --qa, --overwrite and --keep")
+        if report:
+            _show(run, None, None, as_json=as_json)
+        else:
+            _list(run)
         return
     if overwrite and keep:
         raise click.UsageError("--overwrite writes again what --keep keeps: choose one of them")

@@ -184,12 +184,10 @@ def ids_of_keys(
                 (gone if passage.is_removed else there)[key].append(passage.id)
     unknown = [key for key in wanted if not there[key] and not gone[key]]
     if unknown:
-        some = ", ".join(map(repr, unknown[:_NAMED]))
-        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         raise CorpusError(
-            f"{corpus.directory}: has no passage with the key {some}{more}; a key is the id that "
-            "the source gave it (of a cut text followed by #1, #2 and so on): check the spelling; "
-            "all passages of a document go by --documents"
+            f"{corpus.directory}: has no passage with the key {_some(unknown)}; a key is the id "
+            "that the source gave it (of a cut text followed by #1, #2 and so on): check the "
+            "spelling; all passages of a document go by --documents"
         )
     return sorted(passage_id for key in wanted for passage_id in there[key] or gone[key])
 
@@ -215,24 +213,29 @@ def ids_of_documents(
     wanted = sorted(set(names))
     hashes = key_hashes(wanted)
     order = np.argsort(hashes)
+    ordered = hashes[order]
     found: dict[str, list[int]] = {name: [] for name in wanted}
     what = "looking for the documents"
     for shard in all_keys(corpus, what=what, with_documents=True, pool=pool, show=show):
         assert shard.documents is not None
-        places, nearest = matches(shard.documents, hashes[order])
+        places, nearest = matches(shard.documents, ordered)
         for at, which in zip(places.tolist(), order[nearest].tolist(), strict=True):
             passage = corpus.record(shard.partition.first_id + at).passage
             if not passage.is_removed and document_of_key(passage.key) == wanted[which]:
                 found[wanted[which]].append(passage.id)
     unknown = [name for name in wanted if not found[name]]
     if unknown:
-        some = ", ".join(map(repr, unknown[:_NAMED]))
-        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         raise CorpusError(
-            f"{corpus.directory}: has no passage of a document {some}{more}; a document's name is "
-            "its path in the folder that was prepared, and begins its passages' keys"
+            f"{corpus.directory}: has no passage of a document {_some(unknown)}; a document's name "
+            "is its path in the folder that was prepared, and begins its passages' keys"
         )
     return sorted(passage_id for ids in found.values() for passage_id in ids)
+
+
+def _some(unknown: Sequence[str]) -> str:
+    """Names a few of what wasn't found, and counts the rest."""
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+    return ", ".join(map(repr, unknown[:_NAMED])) + more
 
 
 def matches(hashes: Hashes, ordered: Hashes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
