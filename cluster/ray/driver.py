@@ -37,6 +37,7 @@ from polyprag.teaching.counts import TaughtCounts
 from polyprag.teaching.manifest import needs_teacher, teacher_dir
 from polyprag.teaching.teach import teach_corpus
 from sharding.corpus.manifest import CorpusManifest
+from sharding.counted import counted
 from sharding.storage.files import exists, join, list_sizes
 from sharding.storage.urls import absolute, is_local
 
@@ -95,6 +96,7 @@ def encode(
         check_cursor(checkpoint, plan, run_dir)
     config = replace(config, train=replace(config.train, epochs=plan.epochs))
     _check_shards(corpus_url, manifest)
+    say(_beginning(config, plan, start=start))
     with ray_session(config.cluster):
         await_machines(workers_demand(config.cluster), config.cluster)
         before_saving()
@@ -104,6 +106,15 @@ def encode(
             _teach(run_dir, config, manifest)
             with _shown_progress(run_dir, plan, start=start):
                 train_on_ray(run_dir, config, plan, lease=lease)
+
+
+def _beginning(config: Config, plan: EncodePlan, *, start: int) -> str:
+    """Returns what happens until the first step, half a minute away."""
+    address = cluster_address(config.cluster)
+    ray = "starting Ray on this machine" if address is None else f"joining Ray at {address}"
+    workers = counted(config.cluster.workers, "worker")
+    since = f", going on after step {start:,}" if start else ""
+    return f"{ray}, with {workers} for {plan.last_step - start:,} steps{since}"
 
 
 def _teach(run_dir: str, config: Config, manifest: CorpusManifest) -> None:

@@ -113,8 +113,9 @@ def command(
     rows are trained with the experts as they are (add.* says how), and join the encoding. If
     RUN has an index, it grows. Nothing that is there is written anew.
 
-    Passages that RUN has already are passed over. Of an edited document those that it no longer
-    has are named, and stay until `polyprag remove`. So the same command goes on after an
+    Passages that RUN has already are passed over. Those that an edited document no longer has, and
+    those of documents that are gone from a SOURCE folder, are named, and stay until
+    `polyprag remove`. So the same command goes on after an
     interruption; without a SOURCE it only does what RUN still lacks. `polyprag train-more`
     trains the new passages together with all others instead.
 
@@ -202,15 +203,17 @@ def _name_outdated(run: str, ids: list[int]) -> None:
     from sharding.corpus.reader import Corpus
     from sharding.storage.files import atomic_write, join
 
+    corpus = Corpus.open(join(run, "corpus"))
     which = f"--ids {','.join(map(str, ids))}"
     if len(ids) > _IDS_IN_A_LINE:
-        corpus, file_name = Corpus.open(join(run, "corpus")), join(run, "outdated-keys.txt")
+        file_name = join(run, "outdated-keys.txt")
         with atomic_write(file_name, "w") as file:
             file.writelines(f"{corpus.record(number).passage.key}\n" for number in ids)
         which = f"--keys-file {file_name}"
     echo(
-        f"{len(ids):,} passages of these documents are no longer in them, such as passage "
-        f"{ids[0]}; they stay until they are removed: polyprag remove {run} {which}"
+        f"{counted(len(ids), 'passage')} not in the documents any more (edited, or gone), such as "
+        f"{printable(corpus.record(ids[0]).passage.key)}; until this they stay, and answer: "
+        f"polyprag remove {run} {which}"
     )
 
 

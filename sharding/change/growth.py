@@ -22,7 +22,12 @@ from sharding.corpus.partitions import remove_unnamed_shards
 from sharding.corpus.reader import Corpus
 from sharding.errors import CorpusError
 from sharding.ingest.document_groups import WITHOUT_TEXT, check_passage_words
-from sharding.ingest.document_places import named_as_before, noted_places, places_in
+from sharding.ingest.document_places import (
+    gone_from,
+    named_as_before,
+    noted_places,
+    places_in,
+)
 from sharding.ingest.duplicates import Duplicates, find_duplicates
 from sharding.ingest.fields.field_map import FieldMap
 from sharding.ingest.fields.heads import Quoting
@@ -49,8 +54,9 @@ class Grown:
         num_added: new passages.
         num_there: passages of the files that were in the corpus already.
         skipped: rows and passages of the files that were left out, by reason.
-        outdated: ids of passages that came from earlier versions of the files' documents, and
-            aren't in them any more, ascending.
+        outdated: ids of passages that came from earlier versions of the files' documents and
+            aren't in them any more, or from documents that are gone from a folder among the
+            sources, ascending.
         unread: documents that have no passage, and why.
     """
 
@@ -134,7 +140,8 @@ def append_passages(
             file.name
             for file in files
             if file.is_document and unread.get(file.url, WITHOUT_TEXT) == WITHOUT_TEXT
-        ],
+        ]
+        + gone_from(sources, files, places),
         pool=pool,
         show=show,
     )

@@ -10,6 +10,7 @@ get the folder's name before theirs where another document has it already.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sharding.ingest.documents.names import plain_name
@@ -96,6 +97,25 @@ def named_as_before(
             prefix = next(p for p in _prefixes(root) if not any(p + f.name in taken for f in group))
         names |= {file.url: prefix + file.name for file in group}
     return [replace(file, name=names.get(file.url, file.name)) for file in files]
+
+
+def gone_from(
+    folders: Iterable[str | Path], files: Iterable[SourceFile], before: Mapping[str, DocumentPlace]
+) -> list[str]:
+    """Returns the corpus's documents that lay in some folders and aren't there any more.
+
+    Args:
+        folders: paths or URLs; those that are files have no documents.
+        files: all that they hold now, with the names that documents have in the corpus.
+        before: the corpus's documents.
+    """
+    there = {file.name for file in files if file.is_document}
+    roots = tuple(f"{without_passwords(absolute(str(each))).rstrip('/')}/" for each in folders)
+    return [
+        name
+        for name, place in before.items()
+        if place.url.startswith(roots) and name not in there
+    ]
 
 
 def _place(file: SourceFile) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,8 @@ def test_killed_encode_goes_on_where_its_checkpoint_was(workplace: Any, encode_h
 
     again = encode(workplace, *settings)
     assert again.returncode == 0, again.stderr
+    said = r"starting Ray on this machine, with 2 workers for \d+ steps, going on after step \d+\n"
+    assert re.match(said, again.stderr)
     steps = [line["step"] for line in workplace.metrics()]
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) > killed_at

@@ -117,3 +117,19 @@ def test_all_passages_of_a_document_are_found_by_its_name(tmp_path: Path) -> Non
     remove_passages(directory, wanted, count=lambda record: {"passage": 1})
     with pytest.raises(CorpusError, match="no passage of a document"):
         ids_of_documents(Corpus.open(directory), ["policies/leave.md"])
+
+
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [("docs", 1), ("./docs/", 1), (".", 1), ("docs/policies", 1), ("docs/index.md", 0)],
+)
+def test_a_document_that_is_gone_from_a_named_folder_is_noticed(
+    corpus: Path, source: str, number: int
+) -> None:
+    write(Path("docs"), {"policies/new.md": "Boats are painted white."})
+    Path("docs/policies/leave.md").rename("docs/policies/leaves.md")
+    grown = append_passages(corpus, [source])
+    (old,) = ids_of_documents(Corpus.open(corpus), ["policies/leave.md"])
+    assert grown.outdated == [old][:number]
+    remove_passages(corpus, [old], count=lambda record: {"passage": 1})
+    assert append_passages(corpus, [source]).outdated == []
