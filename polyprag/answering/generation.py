@@ -1,7 +1,6 @@
-"""Batched greedy decoding, each prompt with its own mixture of experts.
+"""Greedy decoding of many prompts, each with its own mixture of experts.
 
-Prompts are sorted by length into batches so that little is padded; every batch's gates are taken in
-the same order, and answers come back in the order of the prompts.
+Long prompts come first, so that little is padded; answers come back in the order of the prompts.
 """
 
 import itertools
@@ -21,6 +20,11 @@ from transformers import (
 )
 
 from polyprag.config import GenerationConfig
+from polyprag.decoding.continuation import Continuation
+from polyprag.decoding.decoder import Decoder
+from polyprag.decoding.sampling import Sampling
+from polyprag.decoding.slots import SlotCache
+from polyprag.decoding.text_stream import TextStream
 from polyprag.method.experts import ExpertPool
 from polyprag.pretrained.generation_config import (
     end_token_ids,
@@ -209,6 +213,68 @@ def decode_greedily(
         raise ValueError("gates need the pool whose experts they mix; pass pool=")
     if gates is not None and len(gates) != len(prompts):
         raise ValueError(f"{len(gates)} mixtures for {len(prompts)} prompts; pass one for each")
+    if SlotCache.fits(model):
+        return _decoded_together(
+            model, tokenizer, prompts, config=config, pool=pool, gates=gates, chat=chat, scored=scored
+        )
+    return _decoded_in_batches(
+        model, tokenizer, prompts, config=config, pool=pool, gates=gates, chat=chat, scored=scored
+    )
+
+
+def _decoded_together(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    config: GenerationConfig,
+    pool: ExpertPool | None,
+    gates: torch.Tensor | None,
+    chat: bool,
+    scored: bool,
+) -> list[Said]:
+    """Continues all prompts in one batch that each joins and leaves when there is room."""
+    sampling = Sampling(
+        max_new_tokens=config.max_new_tokens,
+        stops=() if chat else ("\n",),
+        logprobs=0 if scored else None,
+    )
+    made = [
+        Continuation(
+            prompt,
+            sampling=sampling,
+            text=TextStream(tokenizer, sampling.stops),
+            gates=None if gates is None else gates[i],
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+    decoder = Decoder(model, tokenizer, pool=pool, most=config.batch_size)
+    for each in sorted(made, key=lambda each: len(each.prompt), reverse=True):
+        decoder.submit([each])
+    decoder.run()
+    return [
+        Said(
+            text=each.text.strip(),
+            ids=tuple(each.ids),
+            has_ended=each.finish == "stop",
+            logprobs=tuple(noted.logprob for noted in each.logprobs) if scored else None,
+        )
+        for each in made
+    ]
+
+
+def _decoded_in_batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    config: GenerationConfig,
+    pool: ExpertPool | None,
+    gates: torch.Tensor | None,
+    chat: bool,
+    scored: bool,
+) -> list[Said]:
+    """Continues prompts by `generate`, which knows what models remember beside keys and values."""
     answers: dict[int, Said] = {}
     newline = NewlineEnds(tokenizer)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)

@@ -1,0 +1,1 @@
+"""Tokens after tokens: many sequences in one batch, each with its own mixture, that join and leave."""

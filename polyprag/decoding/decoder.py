@@ -1,0 +1,248 @@
+"""Continuous batching: sequences join and leave between any two tokens, each with its own mixture.
+
+A step reads waiting prompts (some at a time, long ones in pieces, so that those who are being
+answered don't wait long) and then says one more token of every sequence. Gates are the batch's: a
+pass over many mixtures costs what a pass with one costs.
+
+R rows of a batch, C columns, T tokens of a pass, S sites, K experts, V tokens of the vocabulary.
+"""
+
+import inspect
+from collections import deque
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from polyprag.decoding.continuation import Continuation
+from polyprag.decoding.sampling import choose, logprobs_of_tokens
+from polyprag.decoding.slots import SlotCache
+from polyprag.method.experts import ExpertPool
+from polyprag.pretrained.generation_config import end_token_ids
+
+
+@dataclass(slots=True)
+class _Prompts:
+    """Prompts that are being read, one row each.
+
+    Attributes:
+        cache: what the model remembers of them.
+        alike: of each prompt its continuations.
+        gates: (R, S, K); None where nobody has any.
+        done: columns that were read.
+    """
+
+    cache: SlotCache
+    alike: list[list[Continuation]]
+    gates: Tensor | None
+    done: int = 0
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest."""
+        return max(len(each.prompt) for each, *_ in self.alike)
+
+
+@dataclass(slots=True)
+class _Running:
+    """Sequences that are being continued, one row each; the last token of each isn't read yet."""
+
+    cache: SlotCache
+    members: list[Continuation] = field(default_factory=list)
+    gates: Tensor | None = None
+
+
+class Decoder:
+    """Continues prompts with one model. One thread at a time may use it."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        pool: ExpertPool | None = None,
+        most: int = 32,
+        prefill_tokens: int = 2048,
+    ) -> None:
+        """Makes one that has nothing to do.
+
+        Args:
+            model: a causal LM in eval mode that `SlotCache.fits`.
+            tokenizer: the model's.
+            pool: the experts that were put into the model, where it has some.
+            most: sequences that are continued at a time.
+            prefill_tokens: of prompts, padding included, that are read between two tokens of the
+                others.
+        """
+        self._model, self._pool = model, pool
+        self._end_ids = frozenset(end_token_ids(model, tokenizer))
+        self._pad_id = int(tokenizer.pad_token_id or 0)
+        self._most, self._prefill_tokens = most, prefill_tokens
+        accepted = inspect.signature(type(model).forward).parameters
+        self._takes_positions = "position_ids" in accepted
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._waiting: deque[list[Continuation]] = deque()
+        self._prompts: _Prompts | None = None
+        self._running = _Running(SlotCache(model))
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences whose prompt isn't being read yet."""
+        return sum(map(len, self._waiting))
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that have begun, and not ended."""
+        return len(self._running.members) + sum(map(len, self._reading()))
+
+    def submit(self, continuations: Sequence[Continuation]) -> None:
+        """Adds continuations of one prompt with one mixture, which is read once for them all.
+
+        Raises:
+            ValueError: there are more than are continued at a time, or gates without experts.
+        """
+        if not 0 < len(continuations) <= self._most:
+            raise ValueError(
+                f"{len(continuations)} continuations of a prompt; from 1 to {self._most} can be "
+                "said at a time"
+            )
+        if self._pool is None and any(each.gates is not None for each in continuations):
+            raise ValueError("gates need the pool whose experts they mix; pass pool=")
+        self._waiting.append(list(continuations))
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Reads some prompts, says a token of each sequence; tells whether anything is left."""
+        self._drop_ended()
+        if self._prompts is None:
+            self._prompts = self._admitted()
+        if self._prompts is not None:
+            self._read(self._prompts)
+        if self._running.members:
+            self._say()
+            self._drop_ended()
+        return bool(self._running.members or self._prompts or self._waiting)
+
+    def run(self) -> None:
+        """Steps until nothing is left."""
+        while self.step():
+            pass
+
+    def _reading(self) -> list[list[Continuation]]:
+        return self._prompts.alike if self._prompts is not None else []
+
+    def _admitted(self) -> _Prompts | None:
+        """Returns the prompts that are read next; None where there is none, or no room for it."""
+        room = self._most - len(self._running.members)
+        chosen: list[list[Continuation]] = []
+        longest = 0
+        while self._waiting:
+            alike = [each for each in self._waiting[0] if not each.end_if_cancelled()]
+            if alike:
+                longest = max(longest, len(alike[0].prompt))
+                is_much = longest * (len(chosen) + 1) > self._prefill_tokens
+                if len(alike) > room or (chosen and is_much):
+                    break
+                room -= len(alike)
+                chosen.append(alike)
+            self._waiting.popleft()
+        if not chosen:
+            return None
+        cache = SlotCache(self._model)
+        cache.open_rows(len(chosen))
+        return _Prompts(cache, chosen, self._gates_of([each for each, *_ in chosen]))
+
+    def _read(self, prompts: _Prompts) -> None:
+        """Reads a piece of the prompts; those that are read join the running ones."""
+        width, start = prompts.width, prompts.done
+        end = min(width, start + max(1, self._prefill_tokens // len(prompts.alike)))
+        ids_RC = torch.full((len(prompts.alike), width), self._pad_id)
+        for row, (each, *_) in enumerate(prompts.alike):
+            ids_RC[row, width - len(each.prompt) :] = torch.tensor(each.prompt)
+        first = torch.tensor([width - len(each.prompt) for each, *_ in prompts.alike])
+        logits_RV = self._pass(prompts.cache, ids_RC[:, start:end], first, prompts.gates)
+        prompts.done = end
+        if end == width:
+            self._prompts = None
+            self._begin(prompts, logits_RV)
+
+    def _begin(self, prompts: _Prompts, logits_RV: Tensor) -> None:
+        """Says the first token after each prompt."""
+        rows = [row for row, alike in enumerate(prompts.alike) for _ in alike]
+        begun = [each for alike in prompts.alike for each in alike]
+        self._take(begun, logits_RV[rows])
+        stays = [i for i, each in enumerate(begun) if not each.end_if_cancelled()]
+        if stays:
+            self._running.members += [begun[i] for i in stays]
+            self._running.cache.join(prompts.cache, [rows[i] for i in stays])
+            self._running.gates = self._gates_of(self._running.members)
+
+    def _say(self) -> None:
+        """Says the next token of each running sequence."""
+        running = self._running
+        ids_R1 = torch.tensor([each.ids[-1:] for each in running.members])
+        width = running.cache.width + 1
+        first = torch.tensor([width - each.num_tokens for each in running.members])
+        self._take(running.members, self._pass(running.cache, ids_R1, first, running.gates))
+
+    def _take(self, members: Sequence[Continuation], logits_RV: Tensor) -> None:
+        samplings = [each.sampling for each in members]
+        tokens = choose(logits_RV, samplings, [each.generator for each in members])
+        noted = logprobs_of_tokens(logits_RV, tokens, samplings)
+        for each, token, logprobs in zip(members, tokens, noted, strict=True):
+            each.take(token, logprobs, end_ids=self._end_ids)
+
+    def _drop_ended(self) -> None:
+        """Gives the rows of ended sequences to the last ones."""
+        running = self._running
+        stays = [i for i, each in enumerate(running.members) if not each.end_if_cancelled()]
+        if len(stays) == len(running.members):
+            return
+        rows = list(range(len(stays)))
+        free = sorted(set(rows) - set(stays))
+        for row, moved in zip(free, (i for i in stays if i >= len(stays)), strict=True):
+            rows[row] = moved
+        running.members = [running.members[i] for i in rows]
+        width = max((each.num_tokens - 1 for each in running.members), default=0)
+        running.cache.keep(rows, width=width)
+        running.gates = self._gates_of(running.members)
+
+    def _gates_of(self, members: Sequence[Continuation]) -> Tensor | None:
+        """Returns (R, S, K) gates; zeros, which add nothing, for those that have none."""
+        if self._pool is None or all(each.gates is None for each in members):
+            return None
+        nothing = torch.zeros(self._pool.num_sites, self._pool.num_experts)
+        gates = [nothing if each.gates is None else each.gates for each in members]
+        return torch.stack(gates).to(self._model.device)
+
+    def _pass(
+        self, cache: SlotCache, ids_RT: Tensor, first: Tensor, gates: Tensor | None
+    ) -> Tensor:
+        """Returns (R, V) logits after the last of some tokens, which the cache then has.
+
+        Args:
+            cache: of the tokens before.
+            ids_RT: R rows of T tokens.
+            first: (R,) the column of each row's first token; those before are padding.
+            gates: (R, S, K).
+        """
+        device, more = self._model.device, ids_RT.shape[1]
+        columns = torch.arange(cache.width + more)
+        inputs = {"attention_mask": (columns >= first[:, None]).long().to(device)}
+        if self._takes_positions:
+            positions = (columns[-more:] - first[:, None]).clamp(min=0)
+            inputs["position_ids"] = positions.to(device)
+        gated = nullcontext() if self._pool is None or gates is None else self._pool.gated(gates)
+        with gated:
+            logits: Tensor = self._model(
+                input_ids=ids_RT.to(device),
+                past_key_values=cache,
+                use_cache=True,
+                **inputs,
+                **self._last_only,
+            ).logits
+        cache.advance(more)
+        return logits[:, -1]

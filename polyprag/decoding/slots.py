@@ -1,0 +1,186 @@
+"""The keys and values of sequences that are decoded together, each of its own length.
+
+All sequences end at one column, so that a step writes one column whatever their lengths, and the
+model sees an ordinary batch that was padded on the left. A sequence joins with what its prompt left
+here, moved to that column; one that has ended gives its row to another. Nothing is copied in a step
+itself: buffers are made with room and grow by doubling.
+
+R rows, H heads, C columns, q tokens of a step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+_LEAST_COLUMNS = 64
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where the sequences lie in all layers' buffers: rows [0, rows), columns [start, end)."""
+
+    rows: int = 0
+    start: int = 0
+    end: int = 0
+
+    @property
+    def width(self) -> int:
+        return self.end - self.start
+
+
+class _SlotLayer(DynamicLayer):
+    """The keys and values of one layer, each (R, H, C, head size) with room."""
+
+    def __init__(self, place: _Place) -> None:
+        super().__init__()
+        self._place = place
+        self.buffers: list[Tensor] = []  # keys, values
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Writes (R, H, q, head size) behind the end, and returns all from the start on.
+
+        The end stays where it is until every layer has written.
+        """
+        place, new = self._place, (key_states, value_states)
+        if not self.buffers:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self.is_initialized = True
+            self.buffers = [states.new_zeros(0) for states in new]
+        end = place.end + key_states.shape[2]
+        found = []
+        for i, states in enumerate(new):
+            self.buffers[i] = _with_room(self.buffers[i], like=states, place=place, columns=end)
+            self.buffers[i][: place.rows, :, place.end : end] = states
+            found.append(self.buffers[i][: place.rows, :, place.start : end])
+        return found[0], found[1]
+
+    def get_seq_length(self) -> int:
+        """Returns how many columns there are before a step."""
+        return self._place.width
+
+
+def _with_room(buffer: Tensor, *, like: Tensor, place: _Place, columns: int) -> Tensor:
+    """Returns the buffer, or one with more room and the same in it.
+
+    Zeros where nothing was written: what is masked must still be finite.
+    """
+    if buffer.dim() > 1 and place.rows <= buffer.shape[0] and columns <= buffer.shape[2]:
+        return buffer
+    rows, room = place.rows, max(columns, _LEAST_COLUMNS)
+    if buffer.dim() > 1:
+        if rows > buffer.shape[0]:
+            rows = max(rows, 2 * buffer.shape[0])
+        rows = max(rows, buffer.shape[0])
+        room = 2 * buffer.shape[2] if columns > buffer.shape[2] else buffer.shape[2]
+        room = max(room, columns)
+    new = like.new_zeros(rows, like.shape[1], room, like.shape[3])
+    if buffer.dim() > 1:
+        new[: buffer.shape[0], :, : buffer.shape[2]] = buffer
+    return new
+
+
+class SlotCache(Cache):
+    """The keys and values of all layers, for sequences that join and leave."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Makes an empty one; what it takes is allocated when something is written."""
+        self._place = _Place()
+        number = len(DynamicCache(config=model.config).layers)
+        super().__init__(layers=[_SlotLayer(self._place) for _ in range(number)])
+
+    @staticmethod
+    def fits(model: PreTrainedModel) -> bool:
+        """Tells whether all that a model remembers of a sequence are keys and values."""
+        layers = DynamicCache(config=model.config).layers
+        kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+        return bool(layers) and "chunked_attention" not in kinds and all(
+            type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many sequences there are."""
+        return self._place.rows
+
+    @property
+    def width(self) -> int:
+        """Columns of the longest sequence."""
+        return self._place.width
+
+    @property
+    def num_bytes(self) -> int:
+        """What the buffers take."""
+        return sum(buffer.nbytes for layer in self._slots() for buffer in layer.buffers)
+
+    def open_rows(self, number: int) -> None:
+        """Makes an empty cache one of `number` sequences without any token."""
+        assert self._place.rows == 0
+        self._place.rows, self._place.start, self._place.end = number, 0, 0
+
+    def advance(self, tokens: int) -> None:
+        """Takes in what a pass of the model has written."""
+        self._place.end += tokens
+
+    def join(self, other: "SlotCache", rows: Sequence[int]) -> None:
+        """Adds sequences of another cache as the last rows; one may be taken several times."""
+        place, theirs = self._place, other._place
+        if place.rows == 0:
+            place.start, place.end = 0, theirs.width
+        more = theirs.width - place.width
+        if more > place.start:
+            self._move(more)
+        place.start -= max(more, 0)
+        first = place.rows
+        place.rows += len(rows)
+        for mine, layer in zip(self._slots(), other._slots(), strict=True):
+            if not layer.buffers:
+                continue  # a layer that shares another's
+            index = torch.tensor(rows, device=layer.buffers[0].device)
+            taken = [buffer[:, :, theirs.start : theirs.end][index] for buffer in layer.buffers]
+            if not mine.buffers:
+                mine.dtype, mine.device = taken[0].dtype, taken[0].device
+                mine.is_initialized = True
+                mine.buffers = [states.new_zeros(0) for states in taken]
+            for i, states in enumerate(taken):
+                buffer = _with_room(mine.buffers[i], like=states, place=place, columns=place.end)
+                buffer[first : place.rows, :, place.end - theirs.width : place.end] = states
+                mine.buffers[i] = buffer
+
+    def keep(self, rows: Sequence[int], *, width: int) -> None:
+        """Keeps these rows, as the first ones in this order, and their last `width` columns."""
+        place = self._place
+        if not rows:
+            place.rows, place.start, place.end = 0, 0, 0
+            return
+        moved = [(to, row) for to, row in enumerate(rows) if to != row]
+        for layer in self._slots() if moved else ():
+            for buffer in layer.buffers:
+                to, row = torch.tensor(moved, device=buffer.device).T
+                live = buffer[:, :, place.start : place.end]
+                live[to] = live[row]
+        place.rows = len(rows)
+        place.start = place.end - width
+        if place.start > max(width, _LEAST_COLUMNS):  # moved by less than was written since
+            self._move(0)
+
+    def _move(self, start: int) -> None:
+        """Moves the columns so that they begin at `start`."""
+        place = self._place
+        by = start - place.start
+        for layer in self._slots():
+            for i, buffer in enumerate(layer.buffers):
+                live = buffer[: place.rows, :, place.start : place.end].clone()
+                buffer = _with_room(buffer, like=live, place=place, columns=place.end + by)
+                buffer[: place.rows, :, start : place.end + by] = live
+                layer.buffers[i] = buffer
+        place.start, place.end = start, place.end + by
+
+    def _slots(self) -> list[_SlotLayer]:
+        return self.layers
