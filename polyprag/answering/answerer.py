@@ -14,11 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.abstention import load_if_there
 from polyprag.answering.answer import Answer, Latency
-from polyprag.answering.generation import Said, decode_greedily, pad_token_id
+from polyprag.answering.generation import decode_greedily
 from polyprag.answering.judging import Judge, evidence_of
 from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.mixing import NO_INDEX, mixture_of
 from polyprag.answering.modes import MIXES, MODES, READS, SEARCHES, WITHOUT_MAP, Mode
+from polyprag.answering.said import Said
 from polyprag.config import Config, GenerationConfig, RouterConfig
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.reader import Encoding
@@ -28,6 +29,7 @@ from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.prompts import PromptTokenizer, TitledText
 from polyprag.method.support.check import check_experts
 from polyprag.method.window import fit_prompt, prompt_tokens
+from polyprag.pretrained.generation_config import pad_token_id
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
 from polyprag.routed.gates import RoutedGates
@@ -67,8 +69,7 @@ class Answerer:
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.index, self.pool = index, pool
-        self._router = router if router is not None else config.router
-        self._routed_gates = routed
+        self._router, self._routed_gates = router or config.router, routed
         self._prompts = PromptTokenizer(tokenizer, prompts or config.generation)
         self.judge = judge or Judge(config)
         self._max_prompt_tokens = prompt_tokens(model.config, config.generation.max_new_tokens)
@@ -143,8 +144,7 @@ class Answerer:
         k = self.config.retrieval.top_k if k is None else k
         if k < 1:
             raise ConfigError(f"--top-k {k}: must be at least 1")
-        found = self._indexed().search(questions, k=k, method=self.config.retrieval.method)
-        return list(found)
+        return list(self._indexed().search(questions, k=k, method=self.config.retrieval.method))
 
     def hits_of(self, passages: Sequence[TitledText]) -> Hits:
         """Returns given passages as hits of equal score, found in the index by title and text.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from polyprag.answering.abstention import CALIBRATE_AGAIN, Abstention, abstention_settings
 from polyprag.answering.confidence import Evidence, Rule
-from polyprag.answering.generation import Said
 from polyprag.answering.modes import MIXES, Mode
+from polyprag.answering.said import Said
 from polyprag.config import Config
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index

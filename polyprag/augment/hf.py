@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polyprag.answering.generation import NewlineEnds, continuations
+from polyprag.answering.generate import NewlineEnds, continuations
 from polyprag.augment.prompt import instruction
 from polyprag.augment.writing.asks import CHECK, ITEMS, SPAN, ModelRequest
 from polyprag.augment.writing.avoided import avoided_in

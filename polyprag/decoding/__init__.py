@@ -1,1 +1,1 @@
-"""Tokens after tokens: many sequences in one batch, each with its own mixture, that join and leave."""
+"""Sequences are continued in one batch that each joins and leaves, with its own mixture."""

@@ -21,7 +21,7 @@ from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.sampling import choose, logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
 from polyprag.method.experts import ExpertPool
-from polyprag.pretrained.generation_config import end_token_ids
+from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Decoder:
         """
         self._model, self._pool = model, pool
         self._end_ids = frozenset(end_token_ids(model, tokenizer))
-        self._pad_id = int(tokenizer.pad_token_id or 0)
+        self._pad_id = pad_token_id(model, tokenizer)
         self._most, self._prefill_tokens = most, prefill_tokens
         accepted = inspect.signature(type(model).forward).parameters
         self._takes_positions = "position_ids" in accepted

@@ -33,11 +33,11 @@ class _Place:
         return self.end - self.start
 
 
-class _SlotLayer(DynamicLayer):
+class _SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__
     """The keys and values of one layer, each (R, H, C, head size) with room."""
 
     def __init__(self, place: _Place) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._place = place
         self.buffers: list[Tensor] = []  # keys, values
 
@@ -93,15 +93,18 @@ class SlotCache(Cache):
         """Makes an empty one; what it takes is allocated when something is written."""
         self._place = _Place()
         number = len(DynamicCache(config=model.config).layers)
-        super().__init__(layers=[_SlotLayer(self._place) for _ in range(number)])
+        self._slots = [_SlotLayer(self._place) for _ in range(number)]
+        super().__init__(layers=list(self._slots))
 
     @staticmethod
     def fits(model: PreTrainedModel) -> bool:
         """Tells whether all that a model remembers of a sequence are keys and values."""
         layers = DynamicCache(config=model.config).layers
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
-        return bool(layers) and "chunked_attention" not in kinds and all(
-            type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers
+        return (
+            bool(layers)
+            and "chunked_attention" not in kinds
+            and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
         )
 
     @property
@@ -117,7 +120,7 @@ class SlotCache(Cache):
     @property
     def num_bytes(self) -> int:
         """What the buffers take."""
-        return sum(buffer.nbytes for layer in self._slots() for buffer in layer.buffers)
+        return sum(buffer.nbytes for layer in self._slots for buffer in layer.buffers)
 
     def open_rows(self, number: int) -> None:
         """Makes an empty cache one of `number` sequences without any token."""
@@ -139,7 +142,7 @@ class SlotCache(Cache):
         place.start -= max(more, 0)
         first = place.rows
         place.rows += len(rows)
-        for mine, layer in zip(self._slots(), other._slots(), strict=True):
+        for mine, layer in zip(self._slots, other._slots, strict=True):
             if not layer.buffers:
                 continue  # a layer that shares another's
             index = torch.tensor(rows, device=layer.buffers[0].device)
@@ -160,7 +163,7 @@ class SlotCache(Cache):
             place.rows, place.start, place.end = 0, 0, 0
             return
         moved = [(to, row) for to, row in enumerate(rows) if to != row]
-        for layer in self._slots() if moved else ():
+        for layer in self._slots if moved else ():
             for buffer in layer.buffers:
                 to, row = torch.tensor(moved, device=buffer.device).T
                 live = buffer[:, :, place.start : place.end]
@@ -174,13 +177,10 @@ class SlotCache(Cache):
         """Moves the columns so that they begin at `start`."""
         place = self._place
         by = start - place.start
-        for layer in self._slots():
+        for layer in self._slots:
             for i, buffer in enumerate(layer.buffers):
                 live = buffer[: place.rows, :, place.start : place.end].clone()
                 buffer = _with_room(buffer, like=live, place=place, columns=place.end + by)
                 buffer[: place.rows, :, start : place.end + by] = live
                 layer.buffers[i] = buffer
         place.start, place.end = start, place.end + by
-
-    def _slots(self) -> list[_SlotLayer]:
-        return self.layers

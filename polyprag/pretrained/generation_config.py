@@ -22,3 +22,9 @@ def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     own = getattr(model.generation_config, "eos_token_id", None)
     ids = {*own} if isinstance(own, list | tuple) else {own}
     return sorted({int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None})
+
+
+def pad_token_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the token that fills a batch up."""
+    pad_id = tokenizer.pad_token_id
+    return int(pad_id) if pad_id is not None else end_token_ids(model, tokenizer)[0]

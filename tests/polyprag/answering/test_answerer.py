@@ -16,9 +16,10 @@ from polyprag.answering.abstention import Abstention, CalibratedRule, abstention
 from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
 from polyprag.answering.confidence import NO_PASSAGE
 from polyprag.answering.controls import other_passages, random_rows
-from polyprag.answering.generation import Said, decode_greedily
+from polyprag.answering.generation import decode_greedily
 from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.modes import WITHOUT_MAP, Mode
+from polyprag.answering.said import Said
 from polyprag.augment.corpus import counts_of
 from polyprag.config import (
     AnsweringConfig,

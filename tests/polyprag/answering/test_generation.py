@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from polyprag.answering.generation import NewlineEnds, decode_greedily
+from polyprag.answering.generate import NewlineEnds, decode_in_batches
+from polyprag.answering.generation import decode_greedily
 from polyprag.config import ExpertsConfig, GenerationConfig, ModelConfig, RouterConfig
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
@@ -310,3 +311,24 @@ def test_gates_must_match_the_prompts(
             gates=torch.ones(1, pool.num_sites, 3),
         )
     assert texts_of(model, tokenizer, [], config=GenerationConfig()) == []
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_generate_in_batches_says_the_same(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    chat: bool,
+) -> None:
+    model, tokenizer = make_random_llama(seed=3), make_byte_tokenizer()
+    pool = inject(model, ExpertsConfig(num=3, rank=2), RouterConfig(), seed=0)
+    prompts = PromptTokenizer(tokenizer).prompt_ids(PROMPTS)
+    gates = torch.randn(len(prompts), pool.num_sites, 3)
+    how = {"config": GenerationConfig(max_new_tokens=9, batch_size=3), "chat": chat}
+    for mixed in ({}, {"pool": pool, "gates": gates}):
+        together = decode_greedily(model, tokenizer, prompts, **how, **mixed, scored=True)
+        in_batches = decode_in_batches(
+            model, tokenizer, prompts, **{"pool": None, "gates": None, **how, **mixed}, scored=True
+        )
+        for one, other in zip(together, in_batches, strict=True):
+            assert (one.text, one.ids, one.has_ended) == (other.text, other.ids, other.has_ended)
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)

@@ -72,7 +72,8 @@ def test_a_stop_is_found_wherever_tokens_meet(make_byte_tokenizer: Tokenizers) -
     tokenizer, dice = make_byte_tokenizer(), random.Random(1)
     for _ in range(200):
         text = "".join(dice.choice("abØ\n") for _ in range(30))
-        stops = tuple("".join(dice.choice("abØ\n") for _ in range(dice.randint(1, 4))) for _ in "12")
+        places = (dice.randrange(28), 29)
+        stops = (*(text[at : at + dice.randint(1, 4)] for at in places), "ba")
         stream, given = TextStream(tokenizer, stops), ""
         for token in ids_of(tokenizer, text):
             given += stream.put(token)
