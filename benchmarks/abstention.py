@@ -27,8 +27,8 @@ from harness.examples import PASSAGES, QUESTIONS, ROOT, first_questions
 from harness.plain_workers import encode_here
 from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
-from polyprag.answering.confidence import Evidence, Rule
 from polyprag.answering.modes import Mode
+from polyprag.answering.trust.confidence import Evidence, Rule
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import AnsweringConfig, Config
 from polyprag.config.files import load_config, save_config

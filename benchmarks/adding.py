@@ -23,6 +23,7 @@ from harness.examples import PASSAGES, ROOT
 from harness.plain_workers import encode_here
 from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
+from polyprag.answering.given import hits_of
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config
@@ -67,7 +68,7 @@ def ask(run: Path, config: Config, questions: list[Question], *, shift: int = 0)
     """F1 with each question's own passage's row, or that of the question `shift` places on."""
     build_index(run, config)
     answerer = Answerer.open(run, config, modes=["poly"])
-    hits = [answerer.hits_of(question.gold) for question in questions]
+    hits = [hits_of(answerer.indexed(), question.gold) for question in questions]
     hits = hits[shift:] + hits[:shift]
     answers = answerer.answer([question.question for question in questions], mode="poly", hits=hits)
     f1 = [

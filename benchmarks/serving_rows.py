@@ -24,6 +24,7 @@ from harness.examples import PASSAGES, ROOT, first_questions
 from harness.plain_workers import encode_here
 from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
+from polyprag.answering.given import hits_of
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
@@ -73,13 +74,13 @@ def quality(run: Path, config: Config, questions: list[Question]) -> dict[str, l
     """Each format's F1 of every question."""
     answerer = Answerer.open(run, config, modes=["poly"])
     encoding = Encoding.load(run)
-    hits = [answerer.hits_of(question.gold) for question in questions]
+    hits = [hits_of(answerer.indexed(), question.gold) for question in questions]
     trained = [replace(hit, rows=encoding.rows(hit.ids)) for hit in hits]
     found = {"fp32": f1_of(answerer, questions, trained)}
     for rows_format in FORMATS:
         build_index(run, replace(config, index=replace(config.index, rows_format=rows_format)))
         answerer.index = Index.open(run)
-        hits = [answerer.hits_of(question.gold) for question in questions]
+        hits = [hits_of(answerer.indexed(), question.gold) for question in questions]
         found[rows_format] = f1_of(answerer, questions, hits)
     return found
 

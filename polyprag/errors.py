@@ -12,6 +12,7 @@ __all__ = [
     "CorpusError",
     "FileError",
     "PolypragError",
+    "RequestError",
     "RunError",
     "StorageError",
     "Terminated",
@@ -38,6 +39,10 @@ class ConfigError(PolypragError):
 
 class Terminated(KeyboardInterrupt):
     """The process was told to end (SIGTERM): as Ctrl-C, with an exit status of its own."""
+
+
+class RequestError(PolypragError):
+    """A request can't be answered as it is; names what in it, and what is allowed."""
 
 
 class RunError(PolypragError):

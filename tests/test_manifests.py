@@ -13,7 +13,7 @@ from msgspec import structs
 
 from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, StateFile
 from cluster.plan.phases import Phase
-from polyprag.answering.abstention import Abstention, CalibratedRule
+from polyprag.answering.trust.abstention import Abstention, CalibratedRule
 from polyprag.augment.work.overwriting import OVERWRITING, Overwriting
 from polyprag.augment.work.own_pairs import OWN_PAIRS, KeptPairs, PairsOfPassage
 from polyprag.encoding.base import BaseModel

@@ -32,7 +32,7 @@ _ANSWER_S = 600.0  # an answer that lies there for so long isn't waited for
 _LOG = logging.getLogger(__name__)
 
 
-class Request(IntEnum):
+class TrainingRequest(IntEnum):
     """What workers are asked for; of several requests the greatest counts."""
 
     NONE = 0
@@ -45,7 +45,7 @@ class RequestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A request.
 
     Attributes:
-        request: the value of a `Request`.
+        request: the value of a `TrainingRequest`.
         by: who asks, for people.
         lease: of the command that is asked; None asks whoever finds it.
     """
@@ -63,7 +63,7 @@ class _AnswerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def request_checkpoint(
-    run_dir: str, request: Request, *, by: str, lease: int | None, timeout_s: float
+    run_dir: str, request: TrainingRequest, *, by: str, lease: int | None, timeout_s: float
 ) -> int | None:
     """Asks for a checkpoint and waits until it is durable.
 
@@ -149,10 +149,10 @@ class RequestReader(Closing):
         self._thread = threading.Thread(target=self._look, name="requests", daemon=True)
         self._thread.start()
 
-    def pending(self) -> Request:
+    def pending(self) -> TrainingRequest:
         """Returns the greatest request that hasn't been answered."""
         self._told = {k: v for k, v in self._found.copy().items() if k not in self._done}
-        return Request(max((file.request for file in self._told.values()), default=0))
+        return TrainingRequest(max((file.request for file in self._told.values()), default=0))
 
     def answer(self, step: int) -> str:
         """Answers the requests that the last `pending` saw: their checkpoint is durable.

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from cluster.checkpoints.request import Request, request_checkpoint
+from cluster.checkpoints.request import TrainingRequest, request_checkpoint
 from cluster.parallel.failures import exit_status_of, failure
 from cluster.ray.session import cluster_nodes
 from polyprag.errors import TRY_AGAIN, PolypragError
@@ -55,7 +55,7 @@ def controller_hooks(run_dir: str, *, lease: int | None, grace_s: float) -> list
 
 def _checkpoint(run_dir: str, by: str, *, lease: int | None, grace_s: float) -> None:
     try:
-        request_checkpoint(run_dir, Request.RESTART, by=by, lease=lease, timeout_s=grace_s)
+        request_checkpoint(run_dir, TrainingRequest.RESTART, by=by, lease=lease, timeout_s=grace_s)
     except (PolypragError, OSError) as error:
         _LOG.warning("%s", error)
 

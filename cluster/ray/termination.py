@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.checkpoints.request import Request, request_checkpoint
+from cluster.checkpoints.request import TrainingRequest, request_checkpoint
 from polyprag.errors import PolypragError
 from polyprag.sigterm import on_sigterm
 
@@ -38,7 +38,7 @@ def checkpoint_on_sigterm(
     def stop() -> None:
         try:
             step = request_checkpoint(
-                run_dir, Request.STOP, by="SIGTERM", lease=lease, timeout_s=grace_s
+                run_dir, TrainingRequest.STOP, by="SIGTERM", lease=lease, timeout_s=grace_s
             )
         except (PolypragError, OSError) as error:
             _LOG.warning("%s", error)

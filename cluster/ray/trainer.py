@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, cast
 
-from cluster.checkpoints.request import Request
+from cluster.checkpoints.request import TrainingRequest
 from cluster.plan.steps import EncodePlan
 from cluster.ray.attended_training import attended
 from cluster.ray.controller_hooks import controller_hooks, raise_final
@@ -39,14 +39,14 @@ def train_on_ray(run_dir: str, config: Config, plan: EncodePlan, *, lease: int |
     task = WorkerTask(run_dir, config, plan.first_step, plan.first_epoch, lease)
     grace_s = config.cluster.grace_seconds
     with checkpoint_on_sigterm(run_dir, lease=lease, grace_s=grace_s) as termination:
-        request = Request.RESTART
-        while request is Request.RESTART:  # the workers have ended to be placed anew
+        request = TrainingRequest.RESTART
+        while request is TrainingRequest.RESTART:  # the workers have ended to be placed anew
             request = _fit(task, told_to_end=termination.is_set)
-    if request is Request.STOP:
+    if request is TrainingRequest.STOP:
         raise Terminated("a checkpoint was made")
 
 
-def _fit(task: WorkerTask, *, told_to_end: Callable[[], bool]) -> Request:
+def _fit(task: WorkerTask, *, told_to_end: Callable[[], bool]) -> TrainingRequest:
     """Runs workers until they have trained all, or a request has ended them."""
     from ray.exceptions import RayError
     from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
@@ -67,7 +67,7 @@ def _fit(task: WorkerTask, *, told_to_end: Callable[[], bool]) -> Request:
             f"{task.run_dir}: Ray itself failed ({type(error).__name__}: {error}); the same "
             "command goes on from the last checkpoint"
         ) from error
-    return Request(result.return_value["request"])
+    return TrainingRequest(result.return_value["request"])
 
 
 def _trainer(task: WorkerTask) -> Any:

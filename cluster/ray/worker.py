@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cluster.checkpoints.request import Request
+from cluster.checkpoints.request import TrainingRequest
 from cluster.parallel.failures import exit_status_of, told
 from cluster.ray.watchdog import Watchdog, end_stalled_worker
 from cluster.record.events import groups_of_workers, read_events, record
@@ -46,7 +46,7 @@ def train_on_worker(settings: dict[str, Any]) -> dict[str, Any]:
         settings: {"task": WorkerTask}.
 
     Returns:
-        {"step": global steps done, "request": what ended it, a `Request`}.
+        {"step": global steps done, "request": what ended it, a `TrainingRequest`}.
 
     Raises:
         Exception: whatever went wrong; `controller_hooks` decides whether workers start again.
@@ -99,22 +99,22 @@ class _DrainNotice:
         self._grace_s = grace_s
         self._seen: set[tuple[str, ...]] = set()
 
-    def __call__(self) -> Request:
+    def __call__(self) -> TrainingRequest:
         try:
             from ray.train.v2._internal.execution.context import get_train_context
 
             # `ray.train.get_preemption_info` has the workers wait for one another at each call.
             info = get_train_context().preemption_context.preemption_info
         except (ImportError, AttributeError):  # another Ray; the machine's end is a failure then
-            return Request.NONE
+            return TrainingRequest.NONE
         if info is None:
-            return Request.NONE
+            return TrainingRequest.NONE
         left_s = info.deadline_ms / 1000 - time.time() if info.deadline_ms else math.inf
         notice = (*info.preempted_node_ids, "now" if left_s < self._grace_s else "later")
         if notice in self._seen:
-            return Request.NONE
+            return TrainingRequest.NONE
         self._seen.add(notice)
-        return Request.CHECKPOINT
+        return TrainingRequest.CHECKPOINT
 
 
 def _prometheus(run_dir: str, run_id: str, rank: int) -> PrometheusSink:

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import distributed
 
-from cluster.checkpoints.request import Request
+from cluster.checkpoints.request import TrainingRequest
 from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.record.events import record
 from cluster.record.metrics import StepMetrics
@@ -33,10 +33,10 @@ class TrainingOutcome:
     """
 
     step: int
-    request: Request = Request.NONE
+    request: TrainingRequest = TrainingRequest.NONE
 
 
-def train_epochs(training: Training, *, asked: Callable[[], Request]) -> TrainingOutcome:
+def train_epochs(training: Training, *, asked: Callable[[], TrainingRequest]) -> TrainingOutcome:
     """Trains to the phase's end, or to the checkpoint that a request ends it with.
 
     Args:
@@ -59,7 +59,7 @@ def train_epochs(training: Training, *, asked: Callable[[], Request]) -> Trainin
                     _begin_checkpoint(training, step)
                 if request:
                     _finish_asked_checkpoint(training, request, step=step)
-                if request >= Request.RESTART and step < plan.last_step:
+                if request >= TrainingRequest.RESTART and step < plan.last_step:
                     return TrainingOutcome(step, request)
     return TrainingOutcome(step)
 
@@ -83,12 +83,12 @@ def _train_one_step(
     batches: Iterator[StepBatch[Example]],
     *,
     step: int,
-    asked: Callable[[], Request],
-) -> Request:
+    asked: Callable[[], TrainingRequest],
+) -> TrainingRequest:
     """Takes a step and writes it down; returns what all workers are asked for after it."""
     run, checkpoints, requests = training.run, training.checkpoints, training.requests
     training.beat(f"step {step + 1}")
-    request = max(asked(), requests.pending() if requests else Request.NONE)
+    request = max(asked(), requests.pending() if requests else TrainingRequest.NONE)
     metrics, request = train_step(
         training.engine,
         training.table,
@@ -134,14 +134,17 @@ def _begin_checkpoint(training: Training, step: int) -> None:
     training.checkpoints.begin(step, training.run.plan.cursor_at(step))
 
 
-def _finish_asked_checkpoint(training: Training, request: Request, *, step: int) -> None:
+def _finish_asked_checkpoint(training: Training, request: TrainingRequest, *, step: int) -> None:
     """Waits until a checkpoint is durable; tells those who asked for it, and the run's events."""
     training.beat("the checkpoint that was asked for")
     training.checkpoints.wait()
     if training.requests is None:
         return
     asked = training.requests.answer(step) or "the cluster, which takes a machine away"
-    follows = {Request.RESTART: "; the workers start anew", Request.STOP: "; training stops"}
+    follows = {
+        TrainingRequest.RESTART: "; the workers start anew",
+        TrainingRequest.STOP: "; training stops",
+    }
     detail = f"asked for by {asked}{follows.get(request, '')}"
     _LOG.info("checkpoint of step %d, %s", step, detail)
     last_step = training.run.plan.last_step

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cluster.checkpoints.manifest import RowsFile
-from cluster.checkpoints.request import Request
+from cluster.checkpoints.request import TrainingRequest
 from cluster.parallel.collectives import gather_numbers, raise_together
 from cluster.parallel.engine import ExpertEngine
 from cluster.plan.steps import EncodePlan
@@ -51,8 +51,8 @@ def train_step(
     stalled: float = 0.0,
     before_error: Callable[[], None] = lambda: None,
     key_of: Callable[[int], str] = str,
-    request: Request = Request.NONE,
-) -> tuple[StepMetrics, Request]:
+    request: TrainingRequest = TrainingRequest.NONE,
+) -> tuple[StepMetrics, TrainingRequest]:
     """Reads every lane's microbatch, runs it forward and backward, and updates experts and rows.
 
     Args:
@@ -162,7 +162,7 @@ def train_step(
         rows_loaded_bytes=int(ended[:, 4].sum()),
         rows_saved_bytes=int(ended[:, 5].sum()),
     )
-    return metrics, Request(int(ended[:, 3].max()))
+    return metrics, TrainingRequest(int(ended[:, 3].max()))
 
 
 def _gather(

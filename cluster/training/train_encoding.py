@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from cluster.checkpoints.request import Request
+from cluster.checkpoints.request import TrainingRequest
 from cluster.record.sinks.sink import Sink
 from cluster.training.load import load_run
 from cluster.training.loop import TrainingOutcome, train_epochs
@@ -19,7 +19,7 @@ def train_encoding(
     first_epoch: int = 0,
     lease: int | None = None,
     beat: Callable[[str], None] = lambda doing: None,
-    asked: Callable[[], Request] = lambda: Request.NONE,
+    asked: Callable[[], TrainingRequest] = lambda: TrainingRequest.NONE,
     sinks: Sequence[Sink] = (),
 ) -> TrainingOutcome:
     """Trains a phase to its end, resuming from the run's checkpoint where there is one.
@@ -45,6 +45,6 @@ def train_encoding(
     run = load_run(run_dir, config, first_step=first_step, first_epoch=first_epoch, lease=lease)
     with start_training(run, beat=beat, sinks=sinks) as training:
         outcome = train_epochs(training, asked=asked)
-        if outcome.request is Request.NONE:
+        if outcome.request is TrainingRequest.NONE:
             write_encoding(training, step=outcome.step)
     return outcome

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.answering.confidence import Evidence, Trust
 from polyprag.answering.modes import Mode
+from polyprag.answering.trust.confidence import Evidence, Trust
+from polyprag.decoding.sampling import TokenLogprobs
+from polyprag.method.prompts import one_line
 from polyprag.retrieval.results import Hits
+
+_SHOWN_CHARACTERS = 72  # of a passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,23 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a request's continuations.
+
+    Attributes:
+        text: as it came, without what ended it.
+        ids: its tokens.
+        finish: `stop` (the model or a stop text ended it), `length`, or `cancelled`.
+        logprobs: of the tokens; empty where they weren't asked for.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    finish: str
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """One answer with what it came from.
 
@@ -36,6 +57,10 @@ class Answer:
         latency: of retrieval, mixing and generation.
         evidence: what speaks for it; None with `answering.abstain=never`.
         trust: whether to trust it; None with `answering.abstain=never`.
+        weights: (k,) float32, what each passage's gates count in the mixture; None where none was
+            mixed of passages.
+        choices: the request's continuations, the first one being `text`; of an engine.
+        prompt_tokens: tokens of the prompt; of an engine.
     """
 
     text: str
@@ -45,10 +70,13 @@ class Answer:
     latency: Latency
     evidence: Evidence | None = None
     trust: Trust | None = None
+    weights: npt.NDArray[np.float32] | None = None
+    choices: tuple[Choice, ...] = ()
+    prompt_tokens: int = 0
 
     @property
     def confidence(self) -> float | None:
-        """From 0 to 1; see `polyprag.answering.confidence`. None where it wasn't looked at."""
+        """From 0 to 1 (`polyprag.answering.trust.confidence`); None where it wasn't looked at."""
         return None if self.trust is None else self.trust.confidence
 
     @property
@@ -60,3 +88,15 @@ class Answer:
     def reason(self) -> str | None:
         """Why it isn't to be trusted, in plain words; None where there is no reason."""
         return None if self.trust is None else self.trust.reason
+
+    def __repr__(self) -> str:
+        """Returns the answer and what it came from, a line each, as a notebook shows it."""
+        lines = [f"{self.text!r}  ({self.mode}, {self.latency.total_ms:.0f} ms)"]
+        if self.reason is not None:
+            lines.append(f"  don't trust it: {self.reason}")
+        passages = () if self.hits is None else self.hits.passages
+        for at, passage in enumerate(passages):
+            share = "" if self.weights is None else f"{self.weights[at]:6.2f}"
+            shown = one_line(f"{passage.title}: {passage.text}")[:_SHOWN_CHARACTERS]
+            lines.append(f"  [{passage.key}]{share}  {shown}")
+        return "\n".join(lines)

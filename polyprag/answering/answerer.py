@@ -8,18 +8,17 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polyprag.answering.abstention import load_if_there
 from polyprag.answering.answer import Answer, Latency
 from polyprag.answering.generation import decode_greedily
-from polyprag.answering.judging import Judge, evidence_of
-from polyprag.answering.likelihood import logprobs_of
 from polyprag.answering.mixing import NO_INDEX, mixture_of
 from polyprag.answering.modes import MIXES, MODES, READS, SEARCHES, WITHOUT_MAP, Mode
 from polyprag.answering.said import Said
+from polyprag.answering.trust.abstention import load_if_there
+from polyprag.answering.trust.judging import Judge
+from polyprag.answering.trust.likelihood import logprobs_of
 from polyprag.config import Config, GenerationConfig, RouterConfig
 from polyprag.encoding.base import describe_base
 from polyprag.encoding.reader import Encoding
@@ -33,9 +32,6 @@ from polyprag.pretrained.generation_config import pad_token_id
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
 from polyprag.routed.gates import RoutedGates
-from sharding.corpus.passages import Passage
-
-NOT_IN_CORPUS = -1  # the id of a passage that came with a question and isn't in the index
 
 
 class Answerer:
@@ -69,10 +65,9 @@ class Answerer:
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.index, self.pool = index, pool
-        self._router, self._routed_gates = router or config.router, routed
-        self._prompts = PromptTokenizer(tokenizer, prompts or config.generation)
+        self.router, self._routed_gates = router or config.router, routed
+        self.prompts = PromptTokenizer(tokenizer, prompts or config.generation)
         self.judge = judge or Judge(config)
-        self._max_prompt_tokens = prompt_tokens(model.config, config.generation.max_new_tokens)
 
     @classmethod
     def open(
@@ -144,31 +139,7 @@ class Answerer:
         k = self.config.retrieval.top_k if k is None else k
         if k < 1:
             raise ConfigError(f"--top-k {k}: must be at least 1")
-        return list(self._indexed().search(questions, k=k, method=self.config.retrieval.method))
-
-    def hits_of(self, passages: Sequence[TitledText]) -> Hits:
-        """Returns given passages as hits of equal score, found in the index by title and text.
-
-        Args:
-            passages: such as a question's supporting passages.
-
-        Returns:
-            The passages in their order. Those not in the corpus have the id `NOT_IN_CORPUS`; the
-            rows are None unless all are in it.
-        """
-        found = [self._indexed().find(passage.title, passage.text) for passage in passages]
-        ids = np.asarray([NOT_IN_CORPUS if i is None else i for i in found], dtype=np.int64)
-        return Hits(
-            ids=ids,
-            scores=np.ones(len(ids), dtype=np.float32),
-            rows=self._indexed().rows_of(ids) if NOT_IN_CORPUS not in ids else None,
-            passages=tuple(
-                Passage(id=int(i), key="", title=passage.title, text=passage.text)
-                if i == NOT_IN_CORPUS
-                else self._indexed().passage(int(i))
-                for i, passage in zip(ids, passages, strict=True)
-            ),
-        )
+        return list(self.indexed().search(questions, k=k, method=self.config.retrieval.method))
 
     def answer(
         self,
@@ -210,15 +181,15 @@ class Answerer:
         retrieved = time.perf_counter()
         mixtures = None
         if mode == "routed":
-            mixtures = self._routed(questions)
+            mixtures = self.routed(questions)
         elif mode in MIXES and found is not None:
             barred = never_rows_of if never_rows_of is not None else [()] * len(questions)
             mix = partial(
                 mixture_of,
                 mode=mode,
-                pool=self._experts(mode),
+                pool=self.experts(mode),
                 index=self.index,
-                router=self._router,
+                router=self.router,
                 config=self.config,
             )
             of_each = zip(questions, found, barred, strict=True)
@@ -227,28 +198,26 @@ class Answerer:
         shown = (
             [hit.passages for hit in found] if found and mode in READS else [()] * len(questions)
         )
-        judges = self.config.answering.abstain != "never"
         said = decode_greedily(
             self.model,
             self.tokenizer,
-            [self._prompt(text, passages) for text, passages in zip(questions, shown, strict=True)],
+            [self.prompt_ids(text, each) for text, each in zip(questions, shown, strict=True)],
             config=self.config.generation,
             pool=self.pool,
             gates=mixtures,
-            chat=self._prompts.chat,
-            scored=judges,
+            chat=self.prompts.chat,
+            scored=self.config.answering.abstain != "never",
         )
-        evidence, rule = None, self.judge.rule(mode, top_k=k)
-        if judges:
-            weighs_alone = all_evidence or "alone_logprob" in (rule.weights or ())
-            evidence = evidence_of(
-                questions,
-                said,
-                alone=self._alone(questions, said) if weighs_alone and mode != "closed" else None,
-                hits=found,
-                index=self.index,
-                by_words=self.config.retrieval.method != "dense",
-            )
+        judged = self.judge.judged(
+            questions,
+            said,
+            mode=mode,
+            hits=found,
+            index=self.index,
+            alone=partial(self.alone, questions, said),
+            top_k=k,
+            all_evidence=all_evidence,
+        )
         per_question = 1000.0 / len(questions)
         latency = Latency(
             retrieve_ms=(retrieved - started) * per_question,
@@ -262,39 +231,65 @@ class Answerer:
                 hits=None if found is None else found[i],
                 gates=None if mixtures is None else mixtures[i].numpy(),
                 latency=latency,
-                evidence=None if evidence is None else evidence[i],
-                trust=None if evidence is None else rule.judge(evidence[i]),
+                evidence=None if judged is None else judged[i][0],
+                trust=None if judged is None else judged[i][1],
             )
             for i, each in enumerate(said)
         ]
 
-    def _prompt(self, question: str, passages: Sequence[TitledText] = ()) -> list[int]:
-        return fit_prompt(
-            self._prompts, question, passages=passages, max_tokens=self._max_prompt_tokens
-        )
+    def prompt_ids(
+        self,
+        question: str,
+        passages: Sequence[TitledText] = (),
+        *,
+        max_new_tokens: int | None = None,
+    ) -> list[int]:
+        """Returns a prompt's token ids, with as much of the passages as leaves room for the answer.
 
-    def _alone(self, questions: Sequence[str], said: Sequence[Said]) -> list[tuple[float, ...]]:
+        Args:
+            question: kept whole.
+            passages: best first.
+            max_new_tokens: of the answer; None: `generation.max_new_tokens`.
+
+        Raises:
+            QuestionTooLongError: the question doesn't fit the model's window.
+        """
+        room = max_new_tokens or self.config.generation.max_new_tokens
+        most = prompt_tokens(self.model.config, room)
+        return fit_prompt(self.prompts, question, passages=passages, max_tokens=most)
+
+    def alone(self, questions: Sequence[str], said: Sequence[Said]) -> list[tuple[float, ...]]:
         """Returns the answers' log-probabilities for the base model alone, token by token."""
         return logprobs_of(
             self.model,
-            [self._prompt(question) for question in questions],
+            [self.prompt_ids(question) for question in questions],
             [each.ids for each in said],
             pad_id=pad_token_id(self.model, self.tokenizer),
         )
 
-    def _indexed(self) -> Index:
+    def indexed(self) -> Index:
+        """Returns the index.
+
+        Raises:
+            RunError: the run was opened without it.
+        """
         if self.index is None:
             raise RunError(NO_INDEX)
         return self.index
 
-    def _experts(self, mode: Mode) -> ExpertPool:
+    def experts(self, mode: Mode) -> ExpertPool:
+        """Returns the experts.
+
+        Raises:
+            RunError: the run was opened without them.
+        """
         if self.pool is None:
             raise RunError(f"{mode} needs the experts: run `polyprag encode RUN` first")
         return self.pool
 
-    def _routed(self, questions: Sequence[str]) -> torch.Tensor:
+    def routed(self, questions: Sequence[str]) -> torch.Tensor:
         """Returns the questions' (Q, S, K) float32 gates by the routing map."""
         if self._routed_gates is None:
             raise RunError("routed needs the run's routing map: run `polyprag distill RUN` first")
-        self._experts("routed")
+        self.experts("routed")
         return torch.from_numpy(self._routed_gates.of(questions))

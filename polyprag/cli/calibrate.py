@@ -50,7 +50,7 @@ def command(
         raise click.UsageError("give --f1 or --coverage, not both")
     from msgspec import to_builtins
 
-    from polyprag.answering.abstention import abstention_file
+    from polyprag.answering.trust.abstention import abstention_file
     from polyprag.evaluation.calibration import Target, calibrate
     from sharding.storage.files import exists
 

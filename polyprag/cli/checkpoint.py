@@ -29,7 +29,7 @@ def command(run: str, stop: bool, timeout: float) -> None:
       polyprag checkpoint s3://bucket/run
       polyprag checkpoint runs/wiki --stop --timeout 110
     """
-    from cluster.checkpoints.request import Request, request_checkpoint
+    from cluster.checkpoints.request import TrainingRequest, request_checkpoint
     from polyprag.errors import RunError
     from sharding.storage.files import join
     from sharding.storage.lease import LEASE_DIRECTORY, read
@@ -40,7 +40,7 @@ def command(run: str, stop: bool, timeout: float) -> None:
     number, holder = held
     if holder.purpose not in ("encode", "train-more"):
         raise RunError(f"{run}: {holder} is at work, which needs no checkpoint")
-    request = Request.STOP if stop else Request.CHECKPOINT
+    request = TrainingRequest.STOP if stop else TrainingRequest.CHECKPOINT
     step = request_checkpoint(
         run, request, by="polyprag checkpoint", lease=number, timeout_s=timeout
     )

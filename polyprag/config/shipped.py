@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import polyprag
-
 
 def shipped_configs() -> dict[str, Path]:
     """Returns the configs that come with polyprag by name, such as `deepspeed/zero3`.
 
     They lie beside the packages in a checkout, and inside `polyprag` in an installed wheel.
     """
-    package = Path(polyprag.__file__).parent
+    package = Path(__file__).parents[1]
     root = next((p for p in (package / "configs", package.parent / "configs") if p.is_dir()), None)
     if root is None:
         return {}

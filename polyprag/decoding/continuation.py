@@ -9,7 +9,7 @@ from torch import Tensor
 from polyprag.decoding.sampling import Sampling, TokenLogprobs
 from polyprag.decoding.text_stream import TextStream
 
-Finish = Literal["stop", "length", "cancelled"]
+Finish = Literal["stop", "length", "cancelled", "failed"]
 
 
 class Continuation:
@@ -22,6 +22,7 @@ class Continuation:
         ids: the tokens said, without the one that ended it.
         logprobs: of these, where they were asked for.
         finish: why it ended; None until then.
+        error: what failed.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Continuation:
         self.ids: list[int] = []
         self.logprobs: list[TokenLogprobs] = []
         self.finish: Finish | None = None
+        self.error: Exception | None = None
         self.generator: torch.Generator | None = None
         if sampling.temperature > 0:
             self.generator = torch.Generator()
@@ -77,6 +79,12 @@ class Continuation:
         if self._is_cancelled and self.finish is None:
             self._end("cancelled")
         return self.finish is not None
+
+    def fail(self, error: Exception) -> None:
+        """Ends it because a pass of the model failed."""
+        if self.finish is None:
+            self.error = error
+            self._end("failed")
 
     def take(self, token: int, logprobs: TokenLogprobs | None, *, end_ids: frozenset[int]) -> None:
         """Takes the next token in."""

@@ -104,6 +104,11 @@ class Decoder:
         Raises:
             ValueError: there are more than are continued at a time, or gates without experts.
         """
+        self.check(continuations)
+        self._waiting.append(list(continuations))
+
+    def check(self, continuations: Sequence[Continuation]) -> None:
+        """Refuses what `submit` would refuse; any thread may call it."""
         if not 0 < len(continuations) <= self._most:
             raise ValueError(
                 f"{len(continuations)} continuations of a prompt; from 1 to {self._most} can be "
@@ -111,7 +116,6 @@ class Decoder:
             )
         if self._pool is None and any(each.gates is not None for each in continuations):
             raise ValueError("gates need the pool whose experts they mix; pass pool=")
-        self._waiting.append(list(continuations))
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -130,6 +134,15 @@ class Decoder:
         """Steps until nothing is left."""
         while self.step():
             pass
+
+    def abandon(self, error: Exception) -> None:
+        """Ends everything after a step that failed, so that others can be continued."""
+        begun = [*self._running.members, *(each for alike in self._reading() for each in alike)]
+        waiting = [each for alike in self._waiting for each in alike]
+        self._waiting.clear()
+        self._prompts, self._running = None, _Running(SlotCache(self._model))
+        for each in (*begun, *waiting):
+            each.fail(error)
 
     def _reading(self) -> list[list[Continuation]]:
         return self._prompts.alike if self._prompts is not None else []

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from polyprag.answering.answer import Answer
-from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
+from polyprag.answering.answerer import Answerer
+from polyprag.answering.given import NOT_IN_CORPUS
 from polyprag.answering.modes import MIXES, SEARCHES, Mode
 from polyprag.evaluation.kept_answers import KeptAnswer, KeptAnswers
 from polyprag.evaluation.questions import Question

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polyprag.answering.abstention import Abstention, CalibratedRule
-from polyprag.answering.confidence import FEATURES, Evidence, Rule
 from polyprag.answering.modes import CONTROLS, MIXES, MODES, Mode
+from polyprag.answering.trust.abstention import Abstention, CalibratedRule
+from polyprag.answering.trust.confidence import FEATURES, Evidence, Rule
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import ConfigError, RunError

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from polyprag.answering.abstention import abstention_file
 from polyprag.answering.answer import Answer
-from polyprag.answering.confidence import Evidence
 from polyprag.answering.modes import Mode
+from polyprag.answering.trust.abstention import abstention_file
+from polyprag.answering.trust.confidence import Evidence
 from polyprag.config import Config
 from polyprag.encoding.reader import encoding_dir
 from polyprag.pretrained.where import is_gguf

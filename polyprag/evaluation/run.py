@@ -17,9 +17,10 @@ import numpy as np
 from msgspec import structs
 
 from polyprag import __version__
-from polyprag.answering.abstention import abstention_settings
 from polyprag.answering.answerer import Answerer
+from polyprag.answering.given import hits_of
 from polyprag.answering.modes import MODES, Mode
+from polyprag.answering.trust.abstention import abstention_settings
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError
 from polyprag.evaluation.asking import LATENCY_SAMPLE, Asked, Case, ask_all, cases_of, latency
@@ -109,7 +110,10 @@ def evaluate(
             "--gold-passages needs; leave the option out to use retrieval"
         )
     has_index = answerer.index is not None
-    cases = [Case(q, answerer.hits_of(q.gold) if has_index and q.gold else None) for q in questions]
+    cases = [
+        Case(q, hits_of(answerer.indexed(), q.gold) if has_index and q.gold else None)
+        for q in questions
+    ]
     chunk = answerer.config.generation.batch_size * _BATCHES_A_CHUNK
     made_of = ingredients(
         run_dir,

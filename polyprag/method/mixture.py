@@ -32,15 +32,14 @@ def weights(scores: Tensor, config: RetrievalConfig) -> Tensor:
     return counted / counted.sum(dim=-1, keepdim=True).clamp(min=1.0)
 
 
-def mix_gates(gates: Tensor, scores: Tensor, config: RetrievalConfig) -> Tensor:
-    """Returns the weighted sum of the retrieved passages' gates.
+def mix_gates(gates: Tensor, weights: Tensor) -> Tensor:
+    """Returns the weighted sum of passages' gates.
 
     Args:
-        gates: (..., k, S, K) gates (not rows), best passage first.
-        scores: (..., k) retrieval scores; leading axes are batch axes.
-        config: mixture and temperature.
+        gates: (..., k, S, K) gates (not rows).
+        weights: (..., k) float32, what each passage counts; leading axes are batch axes.
 
     Returns:
         (..., S, K) float32.
     """
-    return torch.einsum("...k,...ksj->...sj", weights(scores, config), gates.float())
+    return torch.einsum("...k,...ksj->...sj", weights, gates.float())

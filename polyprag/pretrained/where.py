@@ -9,7 +9,6 @@ import os
 import re
 from pathlib import Path
 
-import polyprag
 from polyprag.pretrained.unusable import UnusableModelError
 
 TINY_BASE = "polyprag:tiny-base"
@@ -73,7 +72,7 @@ def is_hub_name(path: str) -> bool:
 
 def _shipped(path: str) -> str:
     name = path.removeprefix(_PREFIX)
-    package = Path(polyprag.__file__).parent
+    package = Path(__file__).parents[1]
     # Inside the package where it is installed, beside it in a checkout.
     places = {"tiny-base": (package / "models", package.parent / "examples")}
     found = [place / name for place in places.get(name, ()) if (place / name).is_dir()]

@@ -1,6 +1,6 @@
 """Whether RUN/abstention.json, where there is one, can be read and is of these experts."""
 
-from polyprag.answering.abstention import CALIBRATE_AGAIN, Abstention, abstention_file
+from polyprag.answering.trust.abstention import CALIBRATE_AGAIN, Abstention, abstention_file
 from polyprag.errors import PolypragError
 from polyprag.retrieval.freshness import corpus_and_encoding
 from polyprag.verify.findings import RunFindings

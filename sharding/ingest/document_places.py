@@ -112,9 +112,7 @@ def gone_from(
     there = {file.name for file in files if file.is_document}
     roots = tuple(f"{without_passwords(absolute(str(each))).rstrip('/')}/" for each in folders)
     return [
-        name
-        for name, place in before.items()
-        if place.url.startswith(roots) and name not in there
+        name for name, place in before.items() if place.url.startswith(roots) and name not in there
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.checkpoints import request as requests
 from cluster.checkpoints.manifest import CheckpointManifest
-from cluster.checkpoints.request import Request, RequestReader, request_checkpoint
+from cluster.checkpoints.request import RequestReader, TrainingRequest, request_checkpoint
 from cluster.record.events import read_events
 from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
@@ -18,14 +18,16 @@ from sharding.errors import FileError
 from sharding.storage.lease import LeaseError, take
 
 
-def waits_for(reader: RequestReader, request: Request) -> None:
+def waits_for(reader: RequestReader, request: TrainingRequest) -> None:
     deadline = time.monotonic() + 60
     while reader.pending() is not request:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def asking(run: Path, request: Request, results: list[int | None], **more: Any) -> threading.Thread:
+def asking(
+    run: Path, request: TrainingRequest, results: list[int | None], **more: Any
+) -> threading.Thread:
     def work() -> None:
         arguments = {"by": "a test", "lease": 3, "timeout_s": 20.0} | more
         results.append(request_checkpoint(str(run), request, **arguments))
@@ -38,17 +40,17 @@ def asking(run: Path, request: Request, results: list[int | None], **more: Any) 
 def test_the_greatest_request_counts_and_all_are_answered(tmp_path: Path) -> None:
     results: list[int | None] = []
     with RequestReader(str(tmp_path), lease=3) as reader:
-        assert reader.pending() is Request.NONE
-        first = asking(tmp_path, Request.CHECKPOINT, results)
-        waits_for(reader, Request.CHECKPOINT)
-        second = asking(tmp_path, Request.STOP, results, lease=None)
-        waits_for(reader, Request.STOP)
+        assert reader.pending() is TrainingRequest.NONE
+        first = asking(tmp_path, TrainingRequest.CHECKPOINT, results)
+        waits_for(reader, TrainingRequest.CHECKPOINT)
+        second = asking(tmp_path, TrainingRequest.STOP, results, lease=None)
+        waits_for(reader, TrainingRequest.STOP)
         assert results == []
         assert reader.answer(8).count("a test on ") == 1
         first.join()
         second.join()
         assert results == [8, 8]
-        assert reader.pending() is Request.NONE
+        assert reader.pending() is TrainingRequest.NONE
     assert list((tmp_path / "requests").iterdir()) == []
 
 
@@ -60,8 +62,8 @@ def test_a_damaged_request_is_passed_over_and_the_others_are_read(
     (tmp_path / "requests" / "0.json").write_bytes(data)
     results: list[int | None] = []
     with RequestReader(str(tmp_path), lease=3) as reader:
-        asked = asking(tmp_path, Request.CHECKPOINT, results)
-        waits_for(reader, Request.CHECKPOINT)
+        asked = asking(tmp_path, TrainingRequest.CHECKPOINT, results)
+        waits_for(reader, TrainingRequest.CHECKPOINT)
         reader.answer(5)
         asked.join()
     assert results == [5]
@@ -71,9 +73,9 @@ def test_a_damaged_request_is_passed_over_and_the_others_are_read(
 def test_what_comes_after_the_question_waits_for_the_next_answer(tmp_path: Path) -> None:
     results: list[int | None] = []
     with RequestReader(str(tmp_path), lease=3) as reader:
-        first = asking(tmp_path, Request.CHECKPOINT, results)
-        waits_for(reader, Request.CHECKPOINT)
-        later = asking(tmp_path, Request.STOP, results)
+        first = asking(tmp_path, TrainingRequest.CHECKPOINT, results)
+        waits_for(reader, TrainingRequest.CHECKPOINT)
+        later = asking(tmp_path, TrainingRequest.STOP, results)
         deadline = time.monotonic() + 60
         while len(list((tmp_path / "requests").iterdir())) < 2:
             assert time.monotonic() < deadline
@@ -81,21 +83,23 @@ def test_what_comes_after_the_question_waits_for_the_next_answer(tmp_path: Path)
         reader.answer(5)  # the checkpoint was begun before the second asked
         first.join()
         assert results == [5]
-        waits_for(reader, Request.STOP)
+        waits_for(reader, TrainingRequest.STOP)
         reader.answer(6)
         later.join()
     assert results == [5, 6]
 
 
 def test_nobody_there_means_no_and_leaves_nothing(tmp_path: Path) -> None:
-    asked = request_checkpoint(str(tmp_path), Request.STOP, by="a test", lease=1, timeout_s=0.3)
+    asked = request_checkpoint(
+        str(tmp_path), TrainingRequest.STOP, by="a test", lease=1, timeout_s=0.3
+    )
     assert asked is None
     assert list((tmp_path / "requests").iterdir()) == []
 
 
 def test_a_request_that_vanishes_is_no_answer(tmp_path: Path) -> None:
     results: list[int | None] = []
-    asked = asking(tmp_path, Request.STOP, results, timeout_s=1.0)
+    asked = asking(tmp_path, TrainingRequest.STOP, results, timeout_s=1.0)
     deadline = time.monotonic() + 60
     while not (files := list((tmp_path / "requests").glob("*.json"))):
         assert time.monotonic() < deadline
@@ -107,7 +111,7 @@ def test_a_request_that_vanishes_is_no_answer(tmp_path: Path) -> None:
 
 def test_an_answer_under_another_lease_is_none(tmp_path: Path) -> None:
     results: list[int | None] = []
-    asked = asking(tmp_path, Request.STOP, results, lease=3, timeout_s=1.0)
+    asked = asking(tmp_path, TrainingRequest.STOP, results, lease=3, timeout_s=1.0)
     deadline = time.monotonic() + 60
     while not (files := list((tmp_path / "requests").glob("*.json"))):
         assert time.monotonic() < deadline
@@ -121,10 +125,10 @@ def test_an_answer_under_another_lease_is_none(tmp_path: Path) -> None:
 
 def test_requests_to_another_command_stay(tmp_path: Path) -> None:
     results: list[int | None] = []
-    stale = asking(tmp_path, Request.STOP, results, lease=2, timeout_s=2.0)
+    stale = asking(tmp_path, TrainingRequest.STOP, results, lease=2, timeout_s=2.0)
     with RequestReader(str(tmp_path), lease=3) as reader:
-        own = asking(tmp_path, Request.CHECKPOINT, results)
-        waits_for(reader, Request.CHECKPOINT)  # the other is not among them
+        own = asking(tmp_path, TrainingRequest.CHECKPOINT, results)
+        waits_for(reader, TrainingRequest.CHECKPOINT)  # the other is not among them
         assert len(list((tmp_path / "requests").iterdir())) == 2
         reader.answer(5)
         own.join()
@@ -145,7 +149,7 @@ def test_who_has_lost_the_lease_is_told_so_and_not_that_a_checkpoint_was_made(
         pytest.raises(LeaseError, match="taken over"),
     ):
         request_checkpoint(
-            str(tmp_path), Request.STOP, by="a test", lease=lease.number, timeout_s=20.0
+            str(tmp_path), TrainingRequest.STOP, by="a test", lease=lease.number, timeout_s=20.0
         )
     assert list((tmp_path / "requests").iterdir()) == []
 
@@ -165,8 +169,8 @@ def test_who_waits_survives_a_storage_that_fails_for_a_while(
     monkeypatch.setattr(requests, name, fail)
     results: list[int | None] = []
     with RequestReader(str(tmp_path), lease=3) as reader:
-        asked = asking(tmp_path, Request.CHECKPOINT, results)
-        waits_for(reader, Request.CHECKPOINT)
+        asked = asking(tmp_path, TrainingRequest.CHECKPOINT, results)
+        waits_for(reader, TrainingRequest.CHECKPOINT)
         assert failed.wait(timeout=60)
         reader.answer(5)
         asked.join()
@@ -202,14 +206,14 @@ def test_a_storage_that_fails_for_a_while_stops_no_looking(
         reader = RequestReader(str(tmp_path), lease=3)
         assert failed.wait(timeout=60)
     with reader:
-        asked = asking(tmp_path, Request.CHECKPOINT, results)
-        waits_for(reader, Request.CHECKPOINT)
+        asked = asking(tmp_path, TrainingRequest.CHECKPOINT, results)
+        waits_for(reader, TrainingRequest.CHECKPOINT)
         reader.answer(5)
         asked.join()
     assert results == [5]
 
 
-def train_asked(run: Path, overrides: list[str], at: int, request: Request) -> None:
+def train_asked(run: Path, overrides: list[str], at: int, request: TrainingRequest) -> None:
     """Trains; before a step, the first worker's directory has a request."""
     from torch import distributed
 
@@ -225,12 +229,16 @@ def train_asked(run: Path, overrides: list[str], at: int, request: Request) -> N
 
     training.train_step = asked  # type: ignore[assignment]
     outcome = train_encoding(str(run), load_config([], overrides))
-    assert outcome.request is (Request.NONE if request is Request.CHECKPOINT else request)
+    assert outcome.request is (
+        TrainingRequest.NONE if request is TrainingRequest.CHECKPOINT else request
+    )
 
 
-@pytest.mark.parametrize("request_", [Request.CHECKPOINT, Request.RESTART, Request.STOP])
+@pytest.mark.parametrize(
+    "request_", [TrainingRequest.CHECKPOINT, TrainingRequest.RESTART, TrainingRequest.STOP]
+)
 def test_training_that_was_asked_for_a_checkpoint_comes_to_the_same(
-    workplace: Any, spawn: Any, train_workers: Any, straight_run: Any, request_: Request
+    workplace: Any, spawn: Any, train_workers: Any, straight_run: Any, request_: TrainingRequest
 ) -> None:
     straight = straight_run(world_size=2)
     spawn(train_asked, workplace.run, workplace.overrides(), 6, request_, world_size=2)
@@ -238,7 +246,7 @@ def test_training_that_was_asked_for_a_checkpoint_comes_to_the_same(
     assert [event.step for event in told] == [7]
     saved = CheckpointManifest.load(str(workplace.run / "checkpoints"))
     assert saved is not None
-    if request_ is not Request.CHECKPOINT:
+    if request_ is not TrainingRequest.CHECKPOINT:
         assert saved.step == 7 and not (workplace.run / "encoding").exists()
         assert len(workplace.losses()) == 7
         train_workers(workplace, world_size=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.checkpoints.request import Request, RequestReader
+from cluster.checkpoints.request import RequestReader, TrainingRequest
 
 _TRAINS = """
 import sys, time
@@ -46,7 +46,7 @@ def test_sigterm_asks_the_workers_to_stop_at_a_checkpoint(tmp_path: Path) -> Non
     ):
         running.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 60
-        while reader.pending() is not Request.STOP:
+        while reader.pending() is not TrainingRequest.STOP:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)  # the same signal by way of a parent

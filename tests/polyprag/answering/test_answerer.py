@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from polyprag.answering.abstention import Abstention, CalibratedRule, abstention_settings
-from polyprag.answering.answerer import NOT_IN_CORPUS, Answerer
-from polyprag.answering.confidence import NO_PASSAGE
+from polyprag.answering.answerer import Answerer
 from polyprag.answering.controls import other_passages, random_rows
 from polyprag.answering.generation import decode_greedily
-from polyprag.answering.likelihood import logprobs_of
+from polyprag.answering.given import NOT_IN_CORPUS, hits_of
 from polyprag.answering.modes import WITHOUT_MAP, Mode
 from polyprag.answering.said import Said
+from polyprag.answering.trust.abstention import Abstention, CalibratedRule, abstention_settings
+from polyprag.answering.trust.confidence import NO_PASSAGE
+from polyprag.answering.trust.judging import Judge
+from polyprag.answering.trust.likelihood import logprobs_of
 from polyprag.augment.corpus import counts_of
 from polyprag.config import (
     AnsweringConfig,
@@ -138,6 +140,7 @@ def test_tokens_are_scored_where_somebody_judges(
     for abstain in ("tell", "never"):
         settings = replace(answerer.config, answering=AnsweringConfig(abstain=abstain))
         monkeypatch.setattr(answerer, "config", settings)
+        monkeypatch.setattr(answerer, "judge", Judge(settings))
         (answer,) = answerer.answer(QUESTIONS[:1], mode="closed")
         assert (answer.trust is None) == (abstain == "never")
     assert asked == [True, False]
@@ -214,13 +217,13 @@ def test_a_question_that_finds_nothing_is_answered_without_experts(answerer: Ans
 def test_given_passages_stand_in_for_retrieval(answerer: Answerer) -> None:
     known = SourcePassage("Hugo", "Hugo Smith  was born in Lyon in 1970.", True)
     unknown = SourcePassage("Nobody", "Nobody was born.", True)
-    hits = answerer.hits_of([known])
+    hits = hits_of(answerer.indexed(), [known])
     assert hits.ids.tolist() == [7] and hits.passages[0].key == "p7" and hits.rows is not None
     answer = answerer.answer(QUESTIONS[:1], mode="poly", hits=[hits])[0]
     assert answer.gates is not None
     np.testing.assert_allclose(answer.gates, hits.rows[0] / np.sqrt(16), rtol=1e-6)
 
-    mixed = answerer.hits_of([unknown, known])
+    mixed = hits_of(answerer.indexed(), [unknown, known])
     assert mixed.ids.tolist() == [NOT_IN_CORPUS, 7] and mixed.rows is None
     assert mixed.passages[0].text == "Nobody was born."
     assert answerer.answer(QUESTIONS[:1], mode="rag", hits=[mixed])[0].text is not None

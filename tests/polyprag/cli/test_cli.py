@@ -301,7 +301,7 @@ class StubAnswerer:
 
     def answer(self, questions: list[str], *, mode: Any, k: int | None) -> list[Any]:
         from polyprag.answering.answer import Answer, Latency
-        from polyprag.answering.confidence import Evidence, Rule
+        from polyprag.answering.trust.confidence import Evidence, Rule
         from polyprag.retrieval.results import Hits
         from sharding.corpus.passages import Passage
 

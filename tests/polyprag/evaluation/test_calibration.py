@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from polyprag.answering.abstention import Abstention, CalibratedRule
-from polyprag.answering.confidence import Evidence, Rule
+from polyprag.answering.trust.abstention import Abstention, CalibratedRule
+from polyprag.answering.trust.confidence import Evidence, Rule
 from polyprag.cli import main
 from polyprag.config import Config
 from polyprag.errors import ConfigError, RunError

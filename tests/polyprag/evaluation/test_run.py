@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyprag.answering.abstention import Abstention, CalibratedRule
 from polyprag.answering.answer import Answer
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import WITHOUT_MAP
+from polyprag.answering.trust.abstention import Abstention, CalibratedRule
 from polyprag.config import AnsweringConfig, Config
 from polyprag.encoding.edit import forget_encoded_rows
 from polyprag.errors import ConfigError, RunError

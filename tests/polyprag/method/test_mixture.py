@@ -30,11 +30,11 @@ def test_mixture_is_the_weighted_sum_of_gates(
     gates = torch.randn(2, 3, S, K, generator=torch.Generator().manual_seed(0))
     scores = torch.tensor(SCORES)
     np.testing.assert_allclose(weights(scores, config), expected, rtol=1e-6)
-    mixed = mix_gates(gates, scores, config)
+    mixed = mix_gates(gates, weights(scores, config))
     for b in range(2):
         want = sum(float(expected[b, i]) * gates[b, i] for i in range(3))
         torch.testing.assert_close(mixed[b], want, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(mix_gates(gates[b], scores[b], config), mixed[b])
+        torch.testing.assert_close(mix_gates(gates[b], weights(scores[b], config)), mixed[b])
 
 
 @pytest.mark.parametrize("mixture", ["softmax", "mean", "sum"])
@@ -42,9 +42,9 @@ def test_a_place_without_a_passage_counts_nothing(mixture: str) -> None:
     config = RetrievalConfig(mixture=mixture)
     gates = torch.randn(3, S, K)
     scores = torch.tensor([2.0, 1.0, -torch.inf])
-    short = mix_gates(gates[:2], scores[:2], config)
-    torch.testing.assert_close(mix_gates(gates, scores, config), short)
-    nothing = mix_gates(gates, torch.full((3,), -torch.inf), config)
+    short = mix_gates(gates[:2], weights(scores[:2], config))
+    torch.testing.assert_close(mix_gates(gates, weights(scores, config)), short)
+    nothing = mix_gates(gates, weights(torch.full((3,), -torch.inf), config))
     assert not nothing.any()
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from cluster.checkpoints.manifest import CheckpointManifest
-from polyprag.answering.abstention import Abstention, CalibratedRule
+from polyprag.answering.trust.abstention import Abstention, CalibratedRule
 from polyprag.augment.corpus import counts_of
 from polyprag.cli import main
 from polyprag.config import Config

@@ -1,11 +1,11 @@
 """Answers are judged: what speaks for each is gathered, and held to the rule of its mode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from polyprag.answering.abstention import CALIBRATE_AGAIN, Abstention, abstention_settings
-from polyprag.answering.confidence import Evidence, Rule
 from polyprag.answering.modes import MIXES, Mode
 from polyprag.answering.said import Said
+from polyprag.answering.trust.abstention import CALIBRATE_AGAIN, Abstention, abstention_settings
+from polyprag.answering.trust.confidence import Evidence, Rule, Trust
 from polyprag.config import Config
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
@@ -44,6 +44,44 @@ class Judge:
         if threshold is None:
             return rule
         return Rule(threshold=threshold, weights=rule.weights, intercept=rule.intercept)
+
+    def judged(
+        self,
+        questions: Sequence[str],
+        said: Sequence[Said],
+        *,
+        mode: Mode,
+        hits: Sequence[Hits] | None,
+        index: Index | None,
+        alone: Callable[[], Sequence[Sequence[float]]],
+        top_k: int | None = None,
+        all_evidence: bool = False,
+    ) -> list[tuple[Evidence, Trust]] | None:
+        """Returns what speaks for each answer, and whether to trust it; None: nothing is judged.
+
+        Args:
+            questions: that were asked.
+            said: the answers, scored.
+            mode: of the answers.
+            hits: each question's passages; None where nothing was searched.
+            index: that they were searched in.
+            alone: gives the log-probabilities of the answers' tokens for the base model alone.
+            top_k: passages a question; None for `retrieval.top_k`.
+            all_evidence: whether to look also at evidence that the mode's rule doesn't weigh.
+        """
+        if self._config.answering.abstain == "never":
+            return None
+        rule = self.rule(mode, top_k=top_k)
+        weighs_alone = all_evidence or "alone_logprob" in (rule.weights or ())
+        evidence = evidence_of(
+            questions,
+            said,
+            alone=alone() if weighs_alone and mode != "closed" else None,
+            hits=hits,
+            index=index,
+            by_words=self._config.retrieval.method != "dense",
+        )
+        return [(each, rule.judge(each)) for each in evidence]
 
     def note(self, mode: Mode, *, top_k: int | None = None) -> str | None:
         """Returns what keeps the run's calibration from being used, and what to do; None: nothing.

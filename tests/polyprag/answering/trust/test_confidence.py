@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprag.answering.confidence import (
+from polyprag.answering.trust.confidence import (
     NO_MATCH,
     NO_PASSAGE,
     NO_WORDS,

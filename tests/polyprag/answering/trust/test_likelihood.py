@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from polyprag.answering.likelihood import logprobs_of
+from polyprag.answering.trust.likelihood import logprobs_of
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.method.experts import inject
 
@@ -32,7 +32,7 @@ def test_they_are_those_of_single_passes_whatever_the_batch(
     monkeypatch: pytest.MonkeyPatch,
     most: int,
 ) -> None:
-    monkeypatch.setattr("polyprag.answering.likelihood._MAX_LOGITS", most)
+    monkeypatch.setattr("polyprag.answering.trust.likelihood._MAX_LOGITS", most)
     model = make_random_llama(seed=3)
     for found, expected in zip(
         logprobs_of(model, PROMPTS, ANSWERS, pad_id=256), _one_by_one(model), strict=True

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from polyprag.answering.confidence import FEATURES, Rule
 from polyprag.answering.modes import MODES
+from polyprag.answering.trust.confidence import FEATURES, Rule
 from polyprag.config import Config
 from polyprag.errors import RunError
 from sharding.storage.files import exists, join

@@ -2,7 +2,7 @@
 
 Without a calibration the confidence is the probability of the answer's least sure token times the
 share of the question that the best passage has: on its own each of the two says much less
-(docs/abstention.md). A calibration (`polyprag.answering.abstention`) is a logistic regression.
+(docs/abstention.md). A calibration (`abstention.py`) is a logistic regression.
 """
 
 import math
