@@ -25,7 +25,7 @@ from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
-from polyprag.method.prompts import PromptTokenizer, TitledText
+from polyprag.method.prompts import Message, PromptTokenizer, TitledText
 from polyprag.method.support.check import check_experts
 from polyprag.method.window import fit_prompt, prompt_tokens
 from polyprag.pretrained.generation_config import pad_token_id
@@ -242,6 +242,7 @@ class Answerer:
         question: str,
         passages: Sequence[TitledText] = (),
         *,
+        history: Sequence[Message] = (),
         max_new_tokens: int | None = None,
     ) -> list[int]:
         """Returns a prompt's token ids, with as much of the passages as leaves room for the answer.
@@ -249,6 +250,7 @@ class Answerer:
         Args:
             question: kept whole.
             passages: best first.
+            history: what was said before.
             max_new_tokens: of the answer; None: `generation.max_new_tokens`.
 
         Raises:
@@ -256,7 +258,9 @@ class Answerer:
         """
         room = max_new_tokens or self.config.generation.max_new_tokens
         most = prompt_tokens(self.model.config, room)
-        return fit_prompt(self.prompts, question, passages=passages, max_tokens=most)
+        return fit_prompt(
+            self.prompts, question, passages=passages, history=history, max_tokens=most
+        )
 
     def alone(self, questions: Sequence[str], said: Sequence[Said]) -> list[tuple[float, ...]]:
         """Returns the answers' log-probabilities for the base model alone, token by token."""

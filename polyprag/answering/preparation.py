@@ -127,8 +127,12 @@ class Preparation:
         loaded = self._loaded
         shown = hits.passages if hits is not None and request.mode in READS else ()
         if request.question is not None:
-            most = sampling.max_new_tokens
-            return loaded.prompt_ids(request.question, shown, max_new_tokens=most)
+            return loaded.prompt_ids(
+                request.question,
+                shown,
+                history=request.history,
+                max_new_tokens=sampling.max_new_tokens,
+            )
         blocks = "".join(passage_block(each.title, each.text) for each in shown)
         (ids,) = loaded.prompts.plain_ids([blocks + request.text])
         room = prompt_tokens(loaded.model.config, sampling.max_new_tokens)

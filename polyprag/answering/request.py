@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from polyprag.answering.modes import CONTROLS, MODES, Mode
 from polyprag.decoding.sampling import Sampling
 from polyprag.errors import RequestError
+from polyprag.method.prompts import ROLES, Message
 
 Key = int | str
 
@@ -16,6 +17,7 @@ class Request:
 
     Attributes:
         question: laid out as in training, with the passages where the mode shows them.
+        history: what was said before the question, as it is shown in a chat.
         prompt: in a question's place: a text that is continued as it is, behind the passages.
             Passages are searched for by it.
         mode: closed, rag, poly, combine or routed (`polyprag.answering.modes`).
@@ -28,6 +30,7 @@ class Request:
     """
 
     question: str | None = None
+    history: tuple[Message, ...] = ()
     prompt: str | None = None
     mode: Mode = "poly"
     top_k: int | None = None
@@ -46,6 +49,10 @@ class Request:
             raise RequestError("a request has either a question or a prompt")
         if self.question is not None and not self.question.strip():
             raise RequestError("question: is empty")
+        if self.history and self.question is None:
+            raise RequestError("history: goes before a question, not before a prompt")
+        if wrong := {message.role for message in self.history} - set(ROLES):
+            raise RequestError(f"history: role {wrong.pop()!r} isn't one of {', '.join(ROLES)}")
         if self.mode not in MODES or self.mode in CONTROLS:
             known = ", ".join(mode for mode in MODES if mode not in CONTROLS)
             raise RequestError(f"mode {self.mode!r} isn't known: use one of {known}")

@@ -7,17 +7,28 @@ asked must agree to the token, so nothing else in the project writes prompt text
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import GenerationConfig
 from polyprag.errors import ConfigError
-from polyprag.tokens.chat_template import chat_markup
+from polyprag.tokens.chat_template import chat_markup, conversation_markup
 from polyprag.tokens.text_tokens import TextTokenizer
 
 _PROMPT_END = "Answer:"
 _DEFAULTS = GenerationConfig()
+
+
+ROLES = ("system", "user", "assistant")
+
+
+class Message(NamedTuple):
+    """What somebody says in a conversation; `role` is one of `ROLES`."""
+
+    role: str
+    content: str
 
 
 class TitledText(Protocol):
@@ -52,6 +63,14 @@ def qa_prompt(question: str, passages: Sequence[TitledText] = ()) -> str:
 def completion(answer: str, *, chat: bool = False) -> str:
     """Returns what follows the prompt, without EOS: ` {answer}`, in a chat turn `{answer}`."""
     return one_line(answer) if chat else f" {one_line(answer)}"
+
+
+def _plain_conversation(messages: Sequence[Message]) -> str:
+    *before, last = messages
+    begins = {"user": "Question: ", "assistant": "Answer: "}
+    lines = [f"{begins.get(each.role, '')}{one_line(each.content)}\n" for each in before]
+    ends = last.content if last.content.endswith(_PROMPT_END) else qa_prompt(last.content)
+    return "".join([*lines, ends])
 
 
 def uses_chat(tokenizer: PreTrainedTokenizerBase, style: str) -> bool:
@@ -108,6 +127,8 @@ class PromptTokenizer:
                 instruction=config.instruction,
             )
         self._asking = TextTokenizer(tokenizer, markup=markup) if markup else self._plain
+        self._tokenizer, self._config = tokenizer, config
+        self._conversing = lru_cache(maxsize=64)(self._tokenizer_of)
         self._prompt_end = _PROMPT_END + (markup[-1] if markup else "")
 
     def _refuse_special_tokens(self, instruction: str) -> None:
@@ -125,6 +146,45 @@ class PromptTokenizer:
         EOS. A chat template writes its own BOS.
         """
         return self._asking.ids(prompts)
+
+    def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Returns the ids of a conversation up to where the next answer starts.
+
+        With a chat template, what is said stands in its markup; `generation.instruction` is the
+        system message where there is none. In the plain layout each message is a line, a user's
+        after `Question:`, an assistant's after `Answer:`.
+
+        Args:
+            messages: one at least; the last one, a user's, may be a `qa_prompt` with passages.
+
+        Raises:
+            ConfigError: the template doesn't take such a conversation.
+        """
+        if not self.chat:
+            return self._plain.ids([_plain_conversation(messages)])[0]
+        instruction = self._config.instruction.strip()
+        if instruction and all(message.role != "system" for message in messages):
+            messages = [Message("system", instruction), *messages]
+        try:
+            return self._conversation_ids(messages)
+        except ConfigError:
+            if messages[0].role != "system":
+                raise
+        # Several templates refuse a system message, and some leave it out.
+        system, first, *others = messages
+        return self._conversation_ids(
+            [Message(first.role, f"{system.content}\n\n{first.content}"), *others]
+        )
+
+    def _conversation_ids(self, messages: Sequence[Message]) -> list[int]:
+        conversing = self._conversing(tuple(message.role for message in messages))
+        return conversing.ids_between([message.content for message in messages])
+
+    def _tokenizer_of(self, roles: tuple[str, ...]) -> TextTokenizer:
+        markup = conversation_markup(
+            self._tokenizer, roles, date=self._config.date, thinking=self._config.thinking
+        )
+        return TextTokenizer(self._tokenizer, markup=markup)
 
     def plain_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of texts without a question, never in a chat turn, and without EOS."""

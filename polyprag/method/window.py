@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyprag.errors import PolypragError
-from polyprag.method.prompts import PromptTokenizer, TitledText, one_line, qa_prompt
+from polyprag.method.prompts import Message, PromptTokenizer, TitledText, one_line, qa_prompt
 
 
 class QuestionTooLongError(PolypragError):
@@ -94,6 +94,7 @@ def fit_prompt(
     question: str,
     *,
     passages: Sequence[TitledText] = (),
+    history: Sequence[Message] = (),
     max_tokens: int | None,
 ) -> list[int]:
     """Returns the token ids of the prompt with as much of the passages as fits.
@@ -102,21 +103,26 @@ def fit_prompt(
         prompts: the base model's.
         question: kept whole.
         passages: best first; the last ones are cut or left out.
+        history: what was said before, kept whole.
         max_tokens: at most so many prompt tokens; None never cuts.
 
     Raises:
-        QuestionTooLongError: the question alone is longer than `max_tokens`.
+        QuestionTooLongError: the question, with the history, is longer than `max_tokens`.
     """
 
     def ids_with(num_characters: int) -> list[int]:
         kept = first_passages(passages, num_characters)
-        return prompts.prompt_ids([qa_prompt(question, kept)])[0]
+        asked = qa_prompt(question, kept)
+        if history:
+            return prompts.conversation_ids([*history, Message("user", asked)])
+        return prompts.prompt_ids([asked])[0]
 
     all_characters = sum(len(one_line(passage.text)) for passage in passages)
     ids = longest_that_fits(ids_with, all_characters, room=max_tokens)
     if max_tokens is not None and len(ids) > max_tokens:
         raise QuestionTooLongError(
-            f"the question {question[:60]!r}... is longer than the {max_tokens} tokens that the "
+            f"the question {question[:60]!r}... {'with what was said before ' if history else ''}"
+            f"is longer than the {max_tokens} tokens that the "
             "model's window leaves for the prompt: ask a shorter one, lower "
             "generation.max_new_tokens, or use a model with a longer window"
         )

@@ -1,10 +1,11 @@
-"""What a chat template writes around a user's message, asked once and with bounds."""
+"""What a chat template writes around messages, asked once and with bounds."""
 
 import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,27 +48,15 @@ def chat_markup(
     Raises:
         ConfigError: the template can't be rendered, doesn't end, or doesn't show the message.
     """
-    try:
-        template = str(tokenizer.get_chat_template())
-    except ValueError as error:  # several named ones, none of them the default
-        raise _unusable(tokenizer, str(error)) from error
-    variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
-    if thinking == "never":  # a template that has to do with it knows one name or the other
-        variables |= {"enable_thinking": False, "thinking": False}
-    request = {
-        "template": template,
-        "variables": variables,
-        "date": date,
-        "contents": [_STAND_IN, _LIKE_A_PROMPT],
-    }
+    request = _request(tokenizer, date=date, thinking=thinking)
     instruction = instruction.strip()
     if instruction:
         with suppress(_TemplateError):  # several refuse a system message, and some leave it out
-            markup = _markup(request | {"system": instruction})
+            markup = _markup(request, system=instruction)
             if instruction in markup[0]:
                 return markup
     try:
-        markup = _markup(request | {"system": ""})
+        markup = _markup(request)
     except _TemplateError as error:
         raise _unusable(tokenizer, str(error)) from None
     if instruction:
@@ -75,9 +64,79 @@ def chat_markup(
     return markup
 
 
-def _markup(request: dict[str, Any]) -> tuple[str, ...]:
+def conversation_markup(
+    tokenizer: PreTrainedTokenizerBase,
+    roles: Sequence[str],
+    *,
+    date: str,
+    thinking: str = "never",
+) -> tuple[str, ...]:
+    """Returns the pieces of text around the messages of a conversation; see `chat_markup`.
+
+    Args:
+        tokenizer: has a chat template.
+        roles: who says each message: system, user or assistant.
+        date: `generation.date`.
+        thinking: `generation.thinking`.
+
+    Returns:
+        One piece more than there are messages; each message comes between its piece and the next.
+
+    Raises:
+        ConfigError: the template can't be rendered, or doesn't show each message once, in order.
+    """
+    request = _request(tokenizer, date=date, thinking=thinking)
+    shown, like_prompts = (
+        [{"role": role, "content": f"{content}x{number}x"} for number, role in enumerate(roles)]
+        for content in (_STAND_IN, _LIKE_A_PROMPT)
+    )
+    try:
+        rendered = _rendered(_as_json(request | {"conversations": [shown, like_prompts]}))
+        return _around(rendered, shown, like_prompts)
+    except _TemplateError as error:
+        raise _unusable(tokenizer, str(error)) from None
+
+
+def _around(
+    rendered: Sequence[str], shown: Sequence[dict[str, str]], others: Sequence[dict[str, str]]
+) -> tuple[str, ...]:
+    """Returns what a template writes before, between and after messages."""
+    pieces, rest = [], rendered[0]
+    for message in shown:
+        piece, found, rest = rest.partition(message["content"])
+        if not found or _STAND_IN in piece:
+            raise _TemplateError(f"it doesn't show what the {message['role']} says in its place")
+        pieces.append(piece)
+    pieces.append(rest)
+    again = "".join(
+        text
+        for piece, message in zip(pieces, [*others, {"content": ""}], strict=True)
+        for text in (piece, message["content"])
+    )
+    if _STAND_IN in rest or again != rendered[1]:
+        raise _TemplateError("it changes or repeats what is said")
+    return tuple(pieces)
+
+
+def _request(tokenizer: PreTrainedTokenizerBase, *, date: str, thinking: str) -> dict[str, Any]:
+    """Returns what a template is rendered with, but for the messages."""
+    try:
+        template = str(tokenizer.get_chat_template())
+    except ValueError as error:  # several named ones, none of them the default
+        raise _unusable(tokenizer, str(error)) from error
+    variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
+    if thinking == "never":  # a template that has to do with it knows one name or the other
+        variables |= {"enable_thinking": False, "thinking": False}
+    return {"template": template, "variables": variables, "date": date}
+
+
+def _markup(request: dict[str, Any], *, system: str = "") -> tuple[str, ...]:
     """Returns what a template writes around the user's message."""
-    shown, like_a_prompt = _rendered(json.dumps(request, sort_keys=True, default=str))
+    before = [{"role": "system", "content": system}] if system else []
+    conversations = [
+        [*before, {"role": "user", "content": content}] for content in (_STAND_IN, _LIKE_A_PROMPT)
+    ]
+    shown, like_a_prompt = _rendered(_as_json(request | {"conversations": conversations}))
     markup = tuple(shown.split(_STAND_IN))
     if len(markup) < 2:
         raise _TemplateError("it doesn't show what the user says")
@@ -86,13 +145,17 @@ def _markup(request: dict[str, Any]) -> tuple[str, ...]:
     return markup
 
 
+def _as_json(request: dict[str, Any]) -> str:
+    return json.dumps(request, sort_keys=True, default=str)
+
+
 class _TemplateError(Exception):
     """A template can't be rendered; says why."""
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def _rendered(request: str) -> tuple[str, str]:
-    """Returns what the template makes of each stand-in."""
+    """Returns what the template makes of two conversations."""
     # Without the script's own folder in front of the path (-P); jinja2 is found where it is here.
     command = [sys.executable, "-P", str(Path(__file__).with_name("render_chat.py"))]
     environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}

@@ -22,7 +22,7 @@ import jinja2.parser
 import jinja2.sandbox
 
 _SECONDS, _BYTES = 3, 1 << 29  # of processor time; of address space
-_MAX_CHARACTERS = 100_000  # that a template writes around a message
+_MAX_CHARACTERS = 100_000  # that a template writes around messages
 
 
 class _Generation(jinja2.ext.Extension):
@@ -53,7 +53,7 @@ def _tojson(
 
 
 def _rendered(request: dict[str, Any]) -> list[str]:
-    """Renders the template once for each of the user's messages."""
+    """Renders the template once for each conversation."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
@@ -63,14 +63,12 @@ def _rendered(request: dict[str, Any]) -> list[str]:
     environment.globals["strftime_now"] = lambda form: today.strftime(form)
     environment.globals["dict"] = lambda *pairs, **values: dict(*pairs, **values)
     template = environment.from_string(request["template"])
-    told = request["system"]
-    system = [{"role": "system", "content": told}] if told else []
     texts = []
-    for content in request["contents"]:
+    for messages in request["conversations"]:
         pieces: list[str] = []
-        left = _MAX_CHARACTERS + len(content)
+        left = _MAX_CHARACTERS + sum(len(message["content"]) for message in messages)
         for piece in template.generate(
-            messages=[*system, {"role": "user", "content": content}],
+            messages=messages,
             tools=None,
             documents=None,
             add_generation_prompt=True,

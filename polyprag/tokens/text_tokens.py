@@ -61,11 +61,24 @@ class TextTokenizer:
             ids[: len(ids) - self._num_last]
             if not self.has_control(text)
             and self._controls_in(ids[: len(ids) - self._num_last]) == self._expected
-            else self._first + self._apart(text, pieces)
+            else self._first + self._apart([text] * (len(pieces) - 1), pieces)
             for text, ids in zip(
                 texts, self._live(whole, add_special_tokens=not self._markup), strict=True
             )
         ]
+
+    def ids_between(self, texts: Sequence[str]) -> list[int]:
+        """Returns the ids of the markup with these texts between its pieces, one after the other.
+
+        Raises:
+            ValueError: there isn't one text for each place.
+        """
+        places = [*texts, ""]
+        whole = "".join(t for pair in zip(self._markup, places, strict=True) for t in pair)
+        (ids,) = self._live([whole], add_special_tokens=False)
+        if any(map(self.has_control, texts)) or self._controls_in(ids) != self._expected:
+            return self._apart(texts, self._markup)
+        return ids
 
     def continuations(self, texts: Sequence[str], *, after: str) -> list[list[int]]:
         """Returns the ids of texts as they are where they follow other text.
@@ -107,12 +120,12 @@ class TextTokenizer:
                 return added[:at], len(added) - at - len(bare)
         return [], 0
 
-    def _apart(self, text: str, markup: Sequence[str]) -> list[int]:
-        """Returns the ids of a text between markup, cut where the markup has special tokens."""
+    def _apart(self, texts: Sequence[str], markup: Sequence[str]) -> list[int]:
+        """Returns the ids of texts between markup, cut where the markup has special tokens."""
         ids: list[int] = []
         pending = ""
         for number, piece in enumerate(markup):
-            pending += text if number else ""
+            pending += texts[number - 1] if number else ""
             at = 0
             for match in self._pattern.finditer(piece):
                 control = self._controls[match.group()]

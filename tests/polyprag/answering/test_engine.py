@@ -19,6 +19,7 @@ from polyprag.answering.request import Request
 from polyprag.config import Config
 from polyprag.decoding.sampling import Sampling
 from polyprag.errors import RequestError, RunError
+from polyprag.method.prompts import Message
 from polyprag.method.window import QuestionTooLongError
 
 MODES: tuple[Mode, ...] = ("closed", "rag", "poly", "combine")
@@ -89,6 +90,21 @@ def test_a_mixture_is_the_sum_of_its_passages_gates(engine: Engine) -> None:
     assert mixed.weights is not None and mixed.weights.tolist() == [0.75, -0.5]
     nothing = engine.ask("Who?", mixture={3: 0.0})
     assert nothing.text == engine.ask("Who?", mode="closed").text
+
+
+def test_what_was_said_before_stands_before_the_question_and_its_passages(
+    engine: Engine, answerer: Answerer
+) -> None:
+    history = (Message("user", "Hello?"), Message("assistant", "Hello."))
+    answer = engine.ask(QUESTIONS[0], history=history, mode="rag", passages=("p0",))
+    text = "Question: Hello?\nAnswer: Hello.\nPassage: Anna. Anna Smith was born in Oslo in 1900.\n"
+    whole = f"{text}Question: {QUESTIONS[0]}\nAnswer:"
+    sampling = Sampling(max_new_tokens=6, stops=("\n",))
+    (same,) = engine.generate([Request(prompt=whole, mode="closed", sampling=sampling)])
+    assert answer.text == same.text and answer.prompt_tokens == same.prompt_tokens
+    long = (Message("user", "Hello? " * 200),)
+    with pytest.raises(QuestionTooLongError, match="with what was said before"):
+        engine.ask(QUESTIONS[0], history=long)
 
 
 def test_text_that_is_no_question_is_continued_as_it_is(engine: Engine, answerer: Answerer) -> None:
@@ -162,6 +178,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"question": "a", "mode": "closed", "top_k": 2}, "mode 'closed' uses no passages"),
     ({"question": "a", "mode": "rag", "mixture": {1: 1.0}}, "'rag' mixes nothing"),
     ({"question": "a", "top_k": 0}, "top_k=0"),
+    ({"prompt": "a", "history": (Message("user", "b"),)}, "goes before a question"),
+    ({"question": "a", "history": (Message("tool", "b"),)}, "role 'tool' isn't one of"),
     ({"question": "a", "n": 0}, "n=0"),
 ]
 
