@@ -27,6 +27,7 @@ _SECTIONS = {  # in the order of a run
         "encode",
         "index",
         "ask",
+        "export",
     ),
     "Measure": ("questions", "evaluate", "report", "calibrate"),
     "Change what is encoded": ("add", "remove", "train-more", "distill"),

@@ -141,6 +141,30 @@ class ExpertPool:
         with self._context.holding(gates, token_rows):
             yield
 
+    def mixed(self, gates: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Returns a mixture as a low-rank change of each module: A (KR, d_in), B (d_out, KR).
+
+        The change of a module's weight is B A, float32 on the CPU.
+
+        Args:
+            gates: (S, K) float32.
+        """
+        wide = (gates.float() * self._context.scale).repeat_interleave(self.rank, dim=-1)
+        return {
+            name: (
+                layer.A_cat.weight.detach().float().cpu(),
+                layer.B_cat.weight.detach().float().cpu() * wide[layer.site],
+            )
+            for name, layer in self._layers.items()
+        }
+
+    def take_out(self, model: nn.Module) -> dict[str, nn.Linear]:
+        """Puts the base's own Linears back into the model, and returns them by name."""
+        for name, layer in self._layers.items():
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, layer.base)
+        return {name: layer.base for name, layer in self._layers.items()}
+
     def recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Gives recomputed layers the gates of their forward pass, whichever thread runs them.
 

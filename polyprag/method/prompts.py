@@ -116,6 +116,7 @@ class PromptTokenizer:
         """
         self.chat = uses_chat(tokenizer, config.prompt)
         self._eos_id = int(tokenizer.eos_token_id)
+        self.instruction = config.instruction
         self._plain = TextTokenizer(tokenizer)
         markup: tuple[str, ...] = ()
         if self.chat:

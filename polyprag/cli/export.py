@@ -1,0 +1,213 @@
+"""`polyprag export`: passages' mixtures as adapters and models that others can load."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from polyprag.cli.arguments import (
+    config_option,
+    json_option,
+    only_overrides,
+    overrides_argument,
+    run_argument,
+    settings_of,
+    show_result,
+)
+from polyprag.errors import RequestError
+from sharding.counted import counted
+
+if TYPE_CHECKING:
+    from polyprag.answering.answerer import Answerer
+    from polyprag.answering.preparation import Prepared
+    from polyprag.answering.request import Request
+    from polyprag.export.lora import Lora
+
+
+@click.command("export")
+@run_argument
+@overrides_argument
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to make.")
+@click.option(
+    "--passages",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="A passage by its key; give the option once for each. They count alike.",
+)
+@click.option(
+    "--mixture",
+    "weighted",
+    multiple=True,
+    nargs=2,
+    type=(str, float),
+    metavar="KEY WEIGHT",
+    help="A passage, and what its gates count; give the option once for each.",
+)
+@click.option(
+    "--question",
+    metavar="TEXT",
+    help="The passages that a search finds for it, as `polyprag ask` mixes them.",
+)
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="An adapter for each passage, in OUT/ID: PRAG's way, for comparisons and small corpora.",
+)
+@click.option(
+    "--rank",
+    type=click.IntRange(min=1),
+    help="A smaller rank than that of all experts together, which is exact; what is left out is "
+    "told.",
+)
+@click.option("--merge", is_flag=True, help="The whole model with the mixture in its weights.")
+@click.option("--overwrite", is_flag=True, help="Replace what is at OUT.")
+@config_option
+@json_option
+def command(
+    run: str,
+    arguments: tuple[str, ...],
+    out: Path,
+    keys: tuple[str, ...],
+    weighted: tuple[tuple[str, float], ...],
+    question: str | None,
+    every: bool,
+    rank: int | None,
+    merge: bool,
+    overwrite: bool,
+    configs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write passages of RUN as a PEFT LoRA or a whole model.
+
+    The adapter adds to the base model what `poly` adds when it answers with these passages; its
+    README.md says what is in it and how it is asked.
+
+    \b
+    Examples:
+      polyprag export runs/wiki --passages ada-lovelace --out adapters/ada
+      polyprag export runs/wiki --question "Who was Ada?" --out ada --rank 8
+      polyprag export runs/wiki --mixture ada 0.7 --mixture babbage 0.3 --out both
+      polyprag export runs/wiki --passages ada-lovelace --merge --out models/ada
+      polyprag export runs/handbook --all --out adapters/handbook
+    """
+    if sum(map(bool, (keys, weighted, question, every))) != 1:
+        raise click.UsageError("name passages by one of --passages, --mixture, --question, --all")
+    if every and merge:
+        raise click.UsageError("--all writes adapters; --merge is for one mixture")
+    config = settings_of(run, configs, only_overrides(arguments))
+    from polyprag.answering.answerer import Answerer
+    from polyprag.answering.request import Request
+    from polyprag.export.directory import new_directory, write_adapter, write_merged
+
+    loaded = Answerer.open(run, config, modes=["poly"])
+    if every:
+        _write_all(loaded, run, out, rank=rank, overwrite=overwrite, as_json=as_json)
+        return
+    # What is asked for matters only where passages are searched for.
+    request = Request(
+        question=question or "?",
+        passages=keys or None,
+        mixture=dict(weighted) if weighted else None,
+    )
+    prepared = _mixture(loaded, run, request)
+    lora, card = _lora_and_card(loaded, prepared, rank=rank, is_merged=merge)
+    with new_directory(out, overwrite=overwrite) as made:
+        if merge:
+            write_merged(
+                made, lora, loaded.model, loaded.tokenizer, loaded.experts("poly"), card=card
+            )
+        else:
+            write_adapter(made, lora, base=_base(loaded), card=card)
+    fields = {
+        "out": str(out),
+        "passages": [passage.key for passage in prepared.hits.passages] if prepared.hits else [],
+        "weights": [] if prepared.weights is None else prepared.weights.tolist(),
+        "rank": lora.rank,
+        "error": lora.error,
+        "merged": merge,
+    }
+    left_out = f", {lora.error:.2%} of the mixture left out" if lora.error else ", exact"
+    what = "model" if merge else f"adapter of {lora.num_bytes / 1e6:.1f} MB"
+    text = (
+        f"{out}: {what} with {counted(len(fields['passages']), 'passage')}, rank {lora.rank}"
+        f"{left_out}\nnext: see {out / 'README.md'}"
+    )
+    show_result(as_json, fields, text)
+
+
+def _mixture(loaded: "Answerer", run: str, request: "Request") -> "Prepared":
+    """Returns a request with its passages and gates.
+
+    Raises:
+        RequestError: there is no such passage, or the search finds nothing.
+    """
+    from polyprag.answering.preparation import Preparation
+
+    (prepared,) = Preparation(loaded, run_dir=run).of([request])
+    if prepared.hits is None or not len(prepared.hits.ids):
+        raise RequestError(f"no passage was found for {request.text!r}: nothing was written")
+    return prepared
+
+
+def _lora_and_card(
+    loaded: "Answerer", prepared: "Prepared", *, rank: int | None, is_merged: bool = False
+) -> "tuple[Lora, str]":
+    from polyprag.export.card import model_card
+    from polyprag.export.lora import lora_of_mixture
+
+    assert prepared.hits is not None and prepared.gates is not None  # of poly
+    assert prepared.weights is not None
+    lora = lora_of_mixture(loaded.experts("poly"), prepared.gates, rank=rank)
+    weights = prepared.weights.tolist()
+    card = model_card(
+        lora,
+        prepared.hits.passages,
+        weights,
+        base=_base(loaded),
+        prompts=loaded.prompts,
+        is_merged=is_merged,
+    )
+    return lora, card
+
+
+def _base(loaded: "Answerer") -> str:
+    """Returns where others find the base model: a path, or a hub's name."""
+    from polyprag.pretrained.where import located
+
+    return located(loaded.config.model.path)
+
+
+def _write_all(
+    loaded: "Answerer", run: str, out: Path, *, rank: int | None, overwrite: bool, as_json: bool
+) -> None:
+    """Writes an adapter for each passage that is left."""
+    from polyprag.answering.request import Request
+    from polyprag.export.directory import new_directory, write_adapter
+    from polyprag.progress import progress
+
+    index = loaded.indexed()
+    ids = [i for i in range(index.num_passages) if i not in index.removed]
+    num_bytes = 0
+    with (
+        new_directory(out, overwrite=overwrite) as made,
+        progress(len(ids), "exporting", unit="passages") as advance,
+    ):
+        for passage_id in ids:
+            request = Request(question="?", passages=(passage_id,))
+            lora, card = _lora_and_card(loaded, _mixture(loaded, run, request), rank=rank)
+            directory = made / str(passage_id)
+            directory.mkdir()
+            write_adapter(directory, lora, base=_base(loaded), card=card)
+            num_bytes += lora.num_bytes
+            if len(ids) * lora.num_bytes > shutil.disk_usage(made).free + num_bytes:
+                raise RequestError(
+                    f"{len(ids):,} adapters of {lora.num_bytes:,} bytes don't fit on {out}'s disk; "
+                    "take a smaller --rank, or fewer passages with --passages"
+                )
+            advance(1)
+    fields = {"out": str(out), "passages": len(ids), "bytes": num_bytes}
+    text = f"{out}: {counted(len(ids), 'adapter')}, {num_bytes / 1e6:,.1f} MB, by passage id"
+    show_result(as_json, fields, text)
