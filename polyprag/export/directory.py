@@ -104,6 +104,10 @@ def write_merged(
         A, B = lora.factors[name]
         change = (B @ A).to(linear.weight.device)
         linear.weight.copy_((linear.weight.float() + change).to(linear.weight.dtype))
+    if (
+        model.device.type == "cpu"
+    ):  # saving imports DeepSpeed, which would warn that it finds no GPU
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if hasattr(model.config, "quantization_config"):  # of a GGUF file that was read whole
         del model.config.quantization_config
     model.save_pretrained(directory)
