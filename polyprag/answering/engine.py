@@ -114,6 +114,16 @@ class Engine:
         async for piece in reply:
             yield piece
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether prompts are turns of a chat template."""
+        return self._loaded.prompts.chat
+
+    @property
+    def stale_index(self) -> str | None:
+        """What of the index is out of date, and what to do; None: nothing."""
+        return None if self._loaded.index is None else self._loaded.index.freshness.note
+
     def close(self) -> None:
         """Finishes what was begun, and takes nothing more."""
         self._loop.close()

@@ -1,5 +1,6 @@
 """`polyprag ask`: answers with the passages behind them and their mixture of experts."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from sharding.printable import printable_line
 
 if TYPE_CHECKING:
     from polyprag.answering.answer import Answer
+    from polyprag.config import Config
 
 _SHOWN_CHARACTERS = 76
 _LEGEND = (
@@ -56,6 +58,7 @@ def command(
 
     \b
     Examples:
+      polyprag ask runs/wiki
       polyprag ask runs/wiki "Where was Ada Lovelace born?"
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode rag --top-k 5
       polyprag ask runs/wiki "Where was Ada Lovelace born?" --mode routed
@@ -65,9 +68,15 @@ def command(
     An answer that isn't to be trusted comes with a note that says why; with
     answering.abstain=refuse the note stands in its place, and with never nothing is judged
     (docs/abstention.md).
+
+    Without a question, on a terminal, it is a conversation: answers come as they are said, with
+    their sources, and /help says how to change the mode.
     """
     questions, overrides = split_overrides(arguments)
     config = settings_of(run, configs, overrides)
+    if not questions and sys.stdin.isatty() and not as_json:
+        _converse(run, config, mode, top_k)
+        return
     if not questions:
         raise click.UsageError('name at least one question after RUN, in quotes: "..."')
     if any(not question.strip() for question in questions):
@@ -89,6 +98,19 @@ def command(
             echo_json(as_record(question, answer, refuses=refuses))
         else:
             print_answer(question, answer, refuses=refuses, verbose=verbose)
+
+
+def _converse(run: str, config: "Config", mode: Mode, top_k: int | None) -> None:
+    """Holds a conversation on the terminal."""
+    from polyprag.answering.engine import Engine
+    from polyprag.cli.conversation import Conversation, typed_lines
+
+    with Engine.open(run, config) as engine:
+        if engine.stale_index:
+            echo(f"note: {run}: {engine.stale_index}", err=True)
+        echo(f"{engine!r}\nask, or /help; Ctrl-D ends", err=True)
+        refuses = config.answering.abstain == "refuse"
+        Conversation(engine, mode=mode, top_k=top_k, refuses=refuses).hold(typed_lines())
 
 
 def expert_shares(answer: "Answer") -> list[float]:
