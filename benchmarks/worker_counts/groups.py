@@ -45,7 +45,7 @@ def _worker(
 ) -> None:
     import logging
 
-    from cluster.checkpoints.request import Request
+    from cluster.checkpoints.request import TrainingRequest
     from cluster.training import rows, start
     from cluster.training.train_encoding import train_encoding
     from polyprag.config.files import load_config
@@ -64,8 +64,8 @@ def _worker(
     def adam(**settings: float | tuple[float, float]) -> RowAdam:
         return RowAdam(**settings, eps=recipe.epsilon)  # type: ignore[arg-type]
 
-    left = iter([Request.NONE] * ((steps or sys.maxsize) - 1) if steps else [])
-    asked = (lambda: next(left, Request.STOP)) if steps else (lambda: Request.NONE)
+    left = iter([TrainingRequest.NONE] * ((steps or sys.maxsize) - 1) if steps else [])
+    asked = (lambda: next(left, TrainingRequest.STOP)) if steps else (lambda: TrainingRequest.NONE)
     with patch.object(start, "ExpertEngine", Engine), patch.object(rows, "RowAdam", adam):
         train_encoding(run, load_config([], recipe.changed, run), asked=asked)
     sys.stdout.flush()

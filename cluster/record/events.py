@@ -7,6 +7,7 @@ An object store can't append, and several machines write, so every event has a f
 import logging
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -41,6 +42,8 @@ Kind = Literal[
     "interrupted",
     "finished",
 ]
+_NAMING = threading.Lock()
+_last = 0  # milliseconds in the name of this process's newest event
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -90,12 +93,20 @@ def record(run_dir: str, kind: Kind, *, detail: str = "", **numbers: int | None)
         detail=without_passwords(detail)[-_MAX_DETAIL:],
         **numbers,
     )
-    name = f"{int(now * 1000):015d}-{kind}-{secrets.token_hex(2)}.json"
+    name = f"{_later(int(now * 1000)):015d}-{kind}-{secrets.token_hex(2)}.json"
     try:
         with atomic_write(join(run_dir, EVENTS_DIRECTORY, name)) as file:
             file.write(strict_json(event) + b"\n")
     except (FileError, OSError) as error:
         _LOG.warning("%s", error)
+
+
+def _later(milliseconds: int) -> int:
+    """Returns the time, or what comes after the last one: a process's events keep their order."""
+    global _last
+    with _NAMING:
+        _last = max(milliseconds, _last + 1)
+        return _last
 
 
 def remove_unfinished(run_dir: str) -> None:
