@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import distributed
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cluster.checkpoints.request import Request
+from cluster.checkpoints.request import TrainingRequest
 from cluster.training.train_encoding import train_encoding
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
@@ -140,8 +140,8 @@ def _prepare(run: Path, config: Config, *, num_passages: int) -> None:
 
 
 def _joint_losses(run: Path, config: Config, *, steps: int) -> list[float]:
-    left = iter([Request.NONE] * (steps - 1))
-    train_encoding(str(run), config, asked=lambda: next(left, Request.STOP))
+    left = iter([TrainingRequest.NONE] * (steps - 1))
+    train_encoding(str(run), config, asked=lambda: next(left, TrainingRequest.STOP))
     text = (run / "logs" / "metrics.jsonl").read_text(encoding="utf-8")
     return [json.loads(line)["loss"] for line in text.splitlines()]
 
