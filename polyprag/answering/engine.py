@@ -14,11 +14,11 @@ from typing import Any
 
 from polyprag.answering.answer import Answer, Choice, Latency
 from polyprag.answering.answerer import Answerer
+from polyprag.answering.generation import said_of
 from polyprag.answering.modes import MIXES, MODES, SEARCHES, Mode
 from polyprag.answering.preparation import Preparation, Prepared
 from polyprag.answering.reply import Reply
 from polyprag.answering.request import Request
-from polyprag.answering.said import Said
 from polyprag.config import Config
 from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.decoder import Decoder
@@ -183,12 +183,7 @@ class Engine:
         )
         first, *_ = reply.continuations
         request = prepared.request
-        said = Said(
-            text=first.text.strip(),
-            ids=tuple(first.ids),
-            has_ended=first.finish == "stop",
-            logprobs=tuple(noted.logprob for noted in first.logprobs),
-        )
+        said = said_of(first)
         latency = Latency(
             retrieve_ms=prepared.retrieve_ms,
             mix_ms=prepared.mix_ms,

@@ -77,11 +77,7 @@ def _decoded_together(
     scored: bool,
 ) -> list[Said]:
     """Continues all prompts in one batch that each joins and leaves when there is room."""
-    sampling = Sampling(
-        max_new_tokens=config.max_new_tokens,
-        stops=() if chat else ("\n",),
-        logprobs=0 if scored else None,
-    )
+    sampling = greedy(config, chat=chat, scored=scored)
     made = [
         Continuation(
             prompt,
@@ -95,12 +91,24 @@ def _decoded_together(
     for each in sorted(made, key=lambda each: len(each.prompt), reverse=True):
         decoder.submit([each])
     decoder.run()
-    return [
-        Said(
-            text=each.text.strip(),
-            ids=tuple(each.ids),
-            has_ended=each.finish == "stop",
-            logprobs=tuple(noted.logprob for noted in each.logprobs) if scored else None,
-        )
-        for each in made
-    ]
+    return [said_of(each) for each in made]
+
+
+def greedy(config: GenerationConfig, *, chat: bool, scored: bool) -> Sampling:
+    """Returns how a prompt is continued greedily; see `decode_greedily`."""
+    return Sampling(
+        max_new_tokens=config.max_new_tokens,
+        stops=() if chat else ("\n",),
+        logprobs=0 if scored else None,
+    )
+
+
+def said_of(continuation: Continuation) -> Said:
+    """Returns what a continuation that has ended says."""
+    scored = continuation.sampling.logprobs is not None
+    return Said(
+        text=continuation.text.strip(),
+        ids=tuple(continuation.ids),
+        has_ended=continuation.finish == "stop",
+        logprobs=tuple(noted.logprob for noted in continuation.logprobs) if scored else None,
+    )

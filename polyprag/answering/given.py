@@ -44,9 +44,10 @@ def hits_of_ids(index: Index, ids: Sequence[int]) -> Hits:
     Raises:
         IndexError: there is no such passage, or it was removed.
     """
+    wanted = np.asarray(ids, dtype=np.int64)
     return Hits(
-        ids=np.asarray(ids, dtype=np.int64),
+        ids=wanted,
         scores=np.ones(len(ids), dtype=np.float32),
-        rows=index.rows_of(np.asarray(ids, dtype=np.int64)),
+        rows=index.rows_of(wanted),
         passages=tuple(index.passage(i) for i in ids),
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from polyprag.answering.answerer import Answerer
+from polyprag.answering.generation import greedy
 from polyprag.answering.given import hits_of_ids
 from polyprag.answering.mixing import mixture_of_hits
 from polyprag.answering.modes import MIXES, READS, SEARCHES
@@ -101,8 +102,11 @@ class Preparation:
                 pool=loaded.experts(request.mode),
                 router=loaded.router,
             )
-        sampling = request.sampling or self._greedy()
-        if loaded.config.answering.abstain != "never" and sampling.logprobs is None:
+        judged = loaded.config.answering.abstain != "never"
+        sampling = request.sampling or greedy(
+            loaded.config.generation, chat=loaded.prompts.chat, scored=judged
+        )
+        if judged and sampling.logprobs is None:
             sampling = replace(sampling, logprobs=0)  # what an answer is judged by
         mixed = time.perf_counter()
         return Prepared(
@@ -114,13 +118,6 @@ class Preparation:
             sampling=sampling,
             retrieve_ms=retrieve_ms,
             mix_ms=(mixed - started) * 1000,
-        )
-
-    def _greedy(self) -> Sampling:
-        """Returns how `polyprag ask` answers: a plain answer ends with its line."""
-        return Sampling(
-            max_new_tokens=self._loaded.config.generation.max_new_tokens,
-            stops=() if self._loaded.prompts.chat else ("\n",),
         )
 
     def _prompt(self, request: Request, hits: Hits | None, sampling: Sampling) -> list[int]:
@@ -153,8 +150,10 @@ class Preparation:
         try:
             if unknown:
                 corpus = Corpus.open(join(self._run_dir, "corpus"))
-                for key in unknown:
-                    (self._keys[key],) = ids_of_keys(corpus, [key])
+                for passage_id in ids_of_keys(corpus, unknown):  # which reads it once for all
+                    self._keys[corpus.record(passage_id).passage.key] = passage_id
+            if gone := [key for key in unknown if key not in self._keys]:
+                raise RequestError(f"passages: {gone[0]!r} has been removed")
             ids = [self._keys[key] if isinstance(key, str) else key for key in keys]
             return hits_of_ids(self._loaded.indexed(), ids)
         except (CorpusError, IndexError) as error:

@@ -49,41 +49,44 @@ class _SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_s
         The end stays where it is until every layer has written.
         """
         place, new = self._place, (key_states, value_states)
-        if not self.buffers:
-            self.dtype, self.device = key_states.dtype, key_states.device
-            self.is_initialized = True
-            self.buffers = [states.new_zeros(0) for states in new]
+        self.begin(new)
         end = place.end + key_states.shape[2]
         found = []
         for i, states in enumerate(new):
-            self.buffers[i] = _with_room(self.buffers[i], like=states, place=place, columns=end)
+            self.buffers[i] = _with_room(self.buffers[i], rows=place.rows, columns=end)
             self.buffers[i][: place.rows, :, place.end : end] = states
             found.append(self.buffers[i][: place.rows, :, place.start : end])
         return found[0], found[1]
+
+    def begin(self, states: Sequence[Tensor]) -> None:
+        """Makes empty buffers for such keys and values, where there are none."""
+        if not self.buffers:
+            keys, _ = states
+            self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+            self.buffers = [each.new_zeros(0, each.shape[1], 0, each.shape[3]) for each in states]
 
     def get_seq_length(self) -> int:
         """Returns how many columns there are before a step."""
         return self._place.width
 
 
-def _with_room(buffer: Tensor, *, like: Tensor, place: _Place, columns: int) -> Tensor:
+def _with_room(buffer: Tensor, *, rows: int, columns: int) -> Tensor:
     """Returns the buffer, or one with more room and the same in it.
 
     Zeros where nothing was written: what is masked must still be finite.
     """
-    if buffer.dim() > 1 and place.rows <= buffer.shape[0] and columns <= buffer.shape[2]:
+    old_rows, heads, old_columns, size = buffer.shape
+    if rows <= old_rows and columns <= old_columns:
         return buffer
-    rows, room = place.rows, max(columns, _LEAST_COLUMNS)
-    if buffer.dim() > 1:
-        if rows > buffer.shape[0]:
-            rows = max(rows, 2 * buffer.shape[0])
-        rows = max(rows, buffer.shape[0])
-        room = 2 * buffer.shape[2] if columns > buffer.shape[2] else buffer.shape[2]
-        room = max(room, columns)
-    new = like.new_zeros(rows, like.shape[1], room, like.shape[3])
-    if buffer.dim() > 1:
-        new[: buffer.shape[0], :, : buffer.shape[2]] = buffer
+    new_columns = max(_grown(old_columns, columns), _LEAST_COLUMNS)
+    new = buffer.new_zeros(_grown(old_rows, rows), heads, new_columns, size)
+    new[:old_rows, :, :old_columns] = buffer
     return new
+
+
+def _grown(have: int, needed: int) -> int:
+    """Returns a size that is enough, and twice the one before where that isn't."""
+    return have if needed <= have else max(needed, 2 * have)
 
 
 class SlotCache(Cache):
@@ -147,12 +150,9 @@ class SlotCache(Cache):
                 continue  # a layer that shares another's
             index = torch.tensor(rows, device=layer.buffers[0].device)
             taken = [buffer[:, :, theirs.start : theirs.end][index] for buffer in layer.buffers]
-            if not mine.buffers:
-                mine.dtype, mine.device = taken[0].dtype, taken[0].device
-                mine.is_initialized = True
-                mine.buffers = [states.new_zeros(0) for states in taken]
+            mine.begin(taken)
             for i, states in enumerate(taken):
-                buffer = _with_room(mine.buffers[i], like=states, place=place, columns=place.end)
+                buffer = _with_room(mine.buffers[i], rows=place.rows, columns=place.end)
                 buffer[first : place.rows, :, place.end - theirs.width : place.end] = states
                 mine.buffers[i] = buffer
 
@@ -180,7 +180,7 @@ class SlotCache(Cache):
         for layer in self._slots:
             for i, buffer in enumerate(layer.buffers):
                 live = buffer[: place.rows, :, place.start : place.end].clone()
-                buffer = _with_room(buffer, like=live, place=place, columns=place.end + by)
+                buffer = _with_room(buffer, rows=place.rows, columns=place.end + by)
                 buffer[: place.rows, :, start : place.end + by] = live
                 layer.buffers[i] = buffer
         place.start, place.end = start, place.end + by

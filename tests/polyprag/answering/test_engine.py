@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import polyprag
+from polyprag.answering import preparation
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.engine import Engine
 from polyprag.answering.modes import Mode
@@ -21,6 +22,8 @@ from polyprag.decoding.sampling import Sampling
 from polyprag.errors import RequestError, RunError
 from polyprag.method.prompts import Message
 from polyprag.method.window import QuestionTooLongError
+from sharding.change.keys import ids_of_keys
+from sharding.corpus.reader import Corpus
 
 MODES: tuple[Mode, ...] = ("closed", "rag", "poly", "combine")
 QUESTIONS = [f"Where was {name} Smith born?" for name in ("Anna", "Boris", "Carla", "Dario")]
@@ -80,6 +83,22 @@ def test_passages_by_id_and_key_stand_in_for_a_search(engine: Engine) -> None:
     assert by_id.text == by_key.text
     assert [passage.key for passage in by_id.hits.passages] == ["p5", "p2"]
     assert by_id.weights is not None and by_id.weights.tolist() == [0.5, 0.5]
+
+
+def test_keys_are_looked_up_once_and_all_together(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[list[str]] = []
+
+    def noting(corpus: Corpus, keys: list[str]) -> list[int]:
+        looked_up.append(keys)
+        return ids_of_keys(corpus, keys)
+
+    monkeypatch.setattr(preparation, "ids_of_keys", noting)
+    for _ in range(2):
+        answer = engine.ask(QUESTIONS[0], passages=("p7", 1, "p3"))
+        assert answer.hits is not None and answer.hits.ids.tolist() == [7, 1, 3]
+    assert looked_up == [["p7", "p3"]]
 
 
 def test_a_mixture_is_the_sum_of_its_passages_gates(engine: Engine) -> None:
