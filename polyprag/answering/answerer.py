@@ -15,18 +15,14 @@ from polyprag.answering.answer import Answer, Latency
 from polyprag.answering.generation import decode_greedily
 from polyprag.answering.mixing import NO_INDEX, mixture_of
 from polyprag.answering.modes import MIXES, MODES, READS, SEARCHES, WITHOUT_MAP, Mode
+from polyprag.answering.parts import LoadedModel, load_parts
 from polyprag.answering.said import Said
-from polyprag.answering.trust.abstention import load_if_there
 from polyprag.answering.trust.judging import Judge
 from polyprag.answering.trust.likelihood import logprobs_of
 from polyprag.config import Config, GenerationConfig, RouterConfig
-from polyprag.encoding.base import describe_base
-from polyprag.encoding.reader import Encoding
 from polyprag.errors import ConfigError, RunError
-from polyprag.method.base_model import load_base
-from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.experts import ExpertPool
 from polyprag.method.prompts import Message, PromptTokenizer, TitledText
-from polyprag.method.support.check import check_experts
 from polyprag.method.window import fit_prompt, prompt_tokens
 from polyprag.pretrained.generation_config import pad_token_id
 from polyprag.retrieval.results import Hits
@@ -64,6 +60,7 @@ class Answerer:
             judge: of the answers; default the rule without a calibration.
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.base = LoadedModel(model, tokenizer, pool)
         self.index, self.pool = index, pool
         self.router, self._routed_gates = router or config.router, routed
         self.prompts = PromptTokenizer(tokenizer, prompts or config.generation)
@@ -71,7 +68,12 @@ class Answerer:
 
     @classmethod
     def open(
-        cls, run_dir: str | Path, config: Config, *, modes: Collection[Mode] = WITHOUT_MAP
+        cls,
+        run_dir: str | Path,
+        config: Config,
+        *,
+        modes: Collection[Mode] = WITHOUT_MAP,
+        earlier: LoadedModel | None = None,
     ) -> "Answerer":
         """Loads what the modes need from a run directory.
 
@@ -83,51 +85,17 @@ class Answerer:
                 modes that mix experts, its routing map for `routed`.
             config: `model`, `retrieval` and `generation` are used.
             modes: what will be asked for.
+            earlier: `base` of an answerer that was opened before by this config, which is used
+                again where its experts still are the run's.
 
         Raises:
             RunError: the index, the encoding or the map is missing, or they don't belong together.
             ConfigError: the base model can't be loaded.
         """
-        index = None
-        if not set(modes).isdisjoint(SEARCHES):
-            index = Index.open(
-                run_dir,
-                gpu=config.index.gpu,
-                cache_dir=config.data.cache_dir,
-                cache_gb=config.data.cache_gb,
-                retrieval=config.retrieval,
-            )
-        calibration = load_if_there(run_dir) if config.answering.abstain != "never" else None
-        if MIXES.isdisjoint(modes):
-            model, tokenizer = load_base(config.model)
-            judge = Judge(config, calibration=calibration)
-            return cls(model, tokenizer, config, index=index, judge=judge)
-        encoding = Encoding.load(run_dir)
-        routed = None
-        if "routed" in modes:
-            routed = RoutedGates.open(run_dir, config, encoding=encoding.manifest)
-        model, tokenizer = load_base(config.model)
-        encoding.check_base_model(describe_base(config.model, tokenizer))
-        pool = inject(
-            model, encoding.config.experts, encoding.config.router, seed=encoding.config.train.seed
-        )
-        check_experts(model, pool)
-        pool.load_state_dict(encoding.expert_state())
-        return cls(
-            model,
-            tokenizer,
-            config,
-            index=index,
-            pool=pool,
-            router=encoding.config.router,
-            routed=routed,
-            prompts=config.generation.told_as(encoding.config.generation),
-            judge=Judge(
-                config,
-                calibration=calibration,
-                experts_sha256=encoding.manifest.experts.sha256,
-            ),
-        )
+        parts = load_parts(run_dir, config, modes=modes, earlier=earlier)
+        made = cls(parts.base.model, parts.base.tokenizer, config, **parts.others)
+        made.base = parts.base
+        return made
 
     def retrieve(self, questions: Sequence[str], *, k: int | None = None) -> list[Hits]:
         """Returns each question's passages, best first, with their scores and routing rows.
@@ -270,6 +238,11 @@ class Answerer:
             [each.ids for each in said],
             pad_id=pad_token_id(self.model, self.tokenizer),
         )
+
+    @property
+    def has_map(self) -> bool:
+        """Whether the routing map of `routed` was loaded."""
+        return self._routed_gates is not None
 
     def indexed(self) -> Index:
         """Returns the index.

@@ -5,9 +5,9 @@ decodes all of them in one batch.
 """
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from polyprag.answering.request import Request
 from polyprag.config import Config
 from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.decoder import Decoder
-from polyprag.decoding.loop import DecodingLoop
+from polyprag.decoding.loop import DecodingLoop, LoopClosedError
 from polyprag.decoding.slots import SlotCache
 from polyprag.decoding.text_stream import TextStream
-from polyprag.errors import ConfigError, RequestError
+from polyprag.errors import ConfigError, RequestError, RunError
 from polyprag.retrieval.query_encoder import check_endpoint
 from polyprag.routed.map_file import ROUTER
 from polyprag.run_dir import ENCODING, INDEX
@@ -35,13 +35,21 @@ from sharding.storage.files import exists, join
 class Engine:
     """A run, loaded once, that answers any number of requests from any thread."""
 
-    def __init__(self, answerer: Answerer, *, run_dir: str | Path, most: int | None = None) -> None:
+    def __init__(
+        self,
+        answerer: Answerer,
+        *,
+        run_dir: str | Path,
+        most: int | None = None,
+        modes: Collection[Mode] | None = None,
+    ) -> None:
         """Starts to wait for requests; `open` loads a run directory.
 
         Args:
             answerer: the loaded run.
             run_dir: its directory, where passages are looked up by key.
             most: continuations that are said at a time; None: `generation.batch_size`.
+            modes: what `reload` loads; None: all that the run is ready for.
 
         Raises:
             ConfigError: the base model remembers more than keys and values of what it has read.
@@ -52,16 +60,37 @@ class Engine:
                 "and values can't be asked by several requests in one batch; `polyprag ask` and "
                 "`evaluate` answer with them batch by batch"
             )
-        self._loaded, self._run_dir = answerer, str(run_dir)
-        self._preparation = Preparation(answerer, run_dir=self._run_dir)
-        self._loop = DecodingLoop(
-            Decoder(
-                answerer.model,
-                answerer.tokenizer,
-                pool=answerer.pool,
-                most=most or answerer.config.generation.batch_size,
-            )
-        )
+        self._run_dir, self._most = str(run_dir), most or answerer.config.generation.batch_size
+        self._modes = modes
+        self._reloading = threading.Lock()
+        self._now = self._ready(answerer, None)
+
+    def _ready(self, loaded: Answerer, before: "_Ready | None") -> "_Ready":
+        """Gets what was loaded ready, with the loop of before where the model is the same."""
+        if before is not None and loaded.model is before.loaded.model:
+            loop = before.loop
+        else:
+            decoder = Decoder(loaded.model, loaded.tokenizer, pool=loaded.pool, most=self._most)
+            loop = DecodingLoop(decoder)
+        return _Ready(loaded, Preparation(loaded, run_dir=self._run_dir), loop)
+
+    def reload(self) -> None:
+        """Takes in what has changed in the run since: passages, rows, experts, calibration.
+
+        Requests that have begun end with what they began with. Another model is loaded only where
+        the experts have changed; both are in memory then until the last of those has ended.
+
+        Raises:
+            RunError: the run isn't whole at the moment; nothing has changed then.
+        """
+        with self._reloading:
+            before = self._now
+            modes = self._modes or _ready_modes(self._run_dir)
+            config, base = before.loaded.config, before.loaded.base
+            loaded = Answerer.open(self._run_dir, config, modes=modes, earlier=base)
+            self._now = self._ready(loaded, before)
+            if self._now.loop is not before.loop:
+                before.loop.close()
 
     @classmethod
     def open(
@@ -87,8 +116,14 @@ class Engine:
         """
         if exists(join(run_dir, INDEX, "manifest.json")):
             check_endpoint(run_dir, trust_run=False)
-        loaded = Answerer.open(run_dir, config, modes=modes or _ready_modes(run_dir))
-        return cls(loaded, run_dir=run_dir, most=most)
+        ready = modes or _ready_modes(run_dir)
+        if modes is None and ready == ["closed"]:
+            raise RunError(
+                f"{run_dir} has neither an index nor an encoding: run `polyprag index` or "
+                "`polyprag encode` first"
+            )
+        loaded = Answerer.open(run_dir, config, modes=ready)
+        return cls(loaded, run_dir=run_dir, most=most, modes=modes)
 
     def ask(self, question: str, **fields: Any) -> Answer:
         """Answers one question; `fields` are those of a `Request`, such as mode="combine".
@@ -100,13 +135,23 @@ class Engine:
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Answers requests of any kinds in one batch, in their order."""
-        replies = [self._submitted(each) for each in self._preparation.of(requests)]
-        return [reply.answer() for reply in replies]
+        return [reply.answer() for reply in self.submit_all(requests)]
 
     def submit(self, request: Request) -> Reply:
         """Begins to answer a request, and returns what gives its text as it comes."""
-        (prepared,) = self._preparation.of([request])
-        return self._submitted(prepared)
+        (reply,) = self.submit_all([request])
+        return reply
+
+    def submit_all(self, requests: Sequence[Request]) -> list[Reply]:
+        """Begins to answer several, whose passages are searched for together."""
+        now = self._now
+        prepared = now.preparation.of(requests)
+        try:
+            return [self._begun(each, now) for each in prepared]
+        except LoopClosedError:
+            if now is self._now:
+                raise
+        return self.submit_all(requests)  # the run was loaded anew meanwhile
 
     async def stream(self, question: str, **fields: Any) -> AsyncIterator[str]:
         """Yields the answer's text as it comes; see `ask`."""
@@ -117,16 +162,27 @@ class Engine:
     @property
     def has_turns(self) -> bool:
         """Whether prompts are turns of a chat template."""
-        return self._loaded.prompts.chat
+        return self.loaded.prompts.chat
 
     @property
     def stale_index(self) -> str | None:
         """What of the index is out of date, and what to do; None: nothing."""
-        return None if self._loaded.index is None else self._loaded.index.freshness.note
+        index = self.loaded.index
+        return None if index is None else index.freshness.note
+
+    @property
+    def loaded(self) -> Answerer:
+        """The run as it is loaded at the moment."""
+        return self._now.loaded
+
+    @property
+    def decoder(self) -> Decoder:
+        """What is being said at the moment, for who watches it."""
+        return self._now.loop.decoder
 
     def close(self) -> None:
         """Finishes what was begun, and takes nothing more."""
-        self._loop.close()
+        self._now.loop.close()
 
     def __enter__(self) -> "Engine":
         return self
@@ -136,7 +192,7 @@ class Engine:
 
     def __repr__(self) -> str:
         """Returns what was loaded, in a line."""
-        loaded = self._loaded
+        loaded = self.loaded
         index, pool = loaded.index, loaded.pool
         parts = [
             f"Engine({self._run_dir!r}",
@@ -146,10 +202,9 @@ class Engine:
         ]
         return ", ".join(parts) + ")"
 
-    def _submitted(self, prepared: Prepared) -> Reply:
+    def _begun(self, prepared: Prepared, now: "_Ready") -> Reply:
         sampling, request = prepared.sampling, prepared.request
-        started = time.perf_counter()
-        reply = Reply(partial(self._answer, prepared, started))
+        reply = Reply(prepared, partial(_answer, now.loaded))
         made = []
         for choice in range(request.n):
             seed = None if sampling.seed is None else sampling.seed + choice
@@ -158,60 +213,75 @@ class Engine:
                 Continuation(
                     prepared.prompt,
                     sampling=own,
-                    text=TextStream(self._loaded.tokenizer, own.stops),
+                    text=TextStream(now.loaded.tokenizer, own.stops),
                     gates=prepared.gates,
                     on_change=partial(reply.note, choice),
                 )
             )
         reply.continuations = made
         try:
-            self._loop.submit(made)
+            now.loop.submit(made)
         except ValueError as error:
             raise RequestError(f"n={request.n}: {error}") from error
         return reply
 
-    def _answer(self, prepared: Prepared, started: float, reply: Reply) -> Answer:
-        """Returns what a reply has come to, judged."""
-        choices = tuple(
-            Choice(
-                text=each.text,
-                ids=tuple(each.ids),
-                finish=str(each.finish),
-                logprobs=tuple(each.logprobs) if prepared.request.sampling else (),
-            )
-            for each in reply.continuations
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A loaded run, ready for requests."""
+
+    loaded: Answerer
+    preparation: Preparation
+    loop: DecodingLoop
+
+
+def _answer(loaded: Answerer, reply: Reply) -> Answer:
+    """Returns what a reply has come to, judged."""
+    prepared = reply.prepared
+    asked = prepared.request.sampling
+    tells = asked is not None and asked.logprobs is not None  # else noted to judge by alone
+    choices = tuple(
+        Choice(
+            text=each.text,
+            ids=tuple(each.ids),
+            finish=str(each.finish),
+            logprobs=tuple(each.logprobs) if tells else (),
         )
-        first, *_ = reply.continuations
-        request = prepared.request
-        said = said_of(first)
-        latency = Latency(
-            retrieve_ms=prepared.retrieve_ms,
-            mix_ms=prepared.mix_ms,
-            generate_ms=(time.perf_counter() - started) * 1000,
-        )
-        loaded = self._loaded
+        for each in reply.continuations
+    )
+    first, *_ = reply.continuations
+    request = prepared.request
+    said = said_of(first)
+    latency = Latency(
+        retrieve_ms=prepared.retrieve_ms,
+        mix_ms=prepared.mix_ms,
+        generate_ms=reply.seconds * 1000,
+    )
+    judged = None
+    if request.question is not None:  # a text that goes on isn't right or wrong
         judged = loaded.judge.judged(
-            [request.text],
+            [prepared.text],
             [said],
             mode=request.mode,
             hits=None if prepared.hits is None else [prepared.hits],
             index=loaded.index,
-            alone=partial(loaded.alone, [request.text], [said]),
+            alone=partial(loaded.alone, [prepared.text], [said]),
             top_k=request.top_k,
         )
-        evidence, trust = (None, None) if judged is None else judged[0]
-        return Answer(
-            text=said.text,
-            mode=request.mode,
-            hits=prepared.hits,
-            gates=None if prepared.gates is None else prepared.gates.numpy(),
-            latency=latency,
-            evidence=evidence,
-            trust=trust,
-            weights=prepared.weights,
-            choices=choices,
-            prompt_tokens=len(prepared.prompt),
-        )
+    evidence, trust = (None, None) if judged is None else judged[0]
+    return Answer(
+        text=said.text,
+        mode=request.mode,
+        hits=prepared.hits,
+        gates=None if prepared.gates is None else prepared.gates.numpy(),
+        latency=latency,
+        evidence=evidence,
+        trust=trust,
+        weights=prepared.weights,
+        choices=choices,
+        prompt_ids=tuple(prepared.prompt),
+        prompt_logprobs=tuple(first.prompt_logprobs),
+    )
 
 
 def _ready_modes(run_dir: str | Path) -> list[Mode]:

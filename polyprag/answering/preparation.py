@@ -35,6 +35,7 @@ class Prepared:
 
     Attributes:
         request: that was made.
+        text: what its passages were searched for by.
         prompt: token ids.
         hits: its passages; None where its mode has none.
         weights: (k,) float32, what each passage's gates count; None where none is mixed.
@@ -45,6 +46,7 @@ class Prepared:
     """
 
     request: Request
+    text: str
     prompt: list[int]
     hits: Hits | None
     weights: npt.NDArray[np.float32] | None
@@ -70,6 +72,7 @@ class Preparation:
             RunError: the run has no index or no experts, and a mode needs them.
         """
         loaded, found = self._loaded, dict[int, Hits]()
+        texts = [self._text(request) for request in requests]
         started = time.perf_counter()
         searched: dict[int | None, list[int]] = {}
         for i, request in enumerate(requests):
@@ -78,19 +81,33 @@ class Preparation:
             elif request.mode in SEARCHES:
                 searched.setdefault(request.top_k, []).append(i)
         for top_k, which in searched.items():
-            hits = loaded.retrieve([requests[i].text for i in which], k=top_k)
+            hits = loaded.retrieve([texts[i] for i in which], k=top_k)
             found |= dict(zip(which, hits, strict=True))
         retrieve_ms = (time.perf_counter() - started) * 1000 / max(len(requests), 1)
         return [
-            self._ready(request, found.get(i), retrieve_ms=retrieve_ms)
+            self._ready(request, texts[i], found.get(i), retrieve_ms=retrieve_ms)
             for i, request in enumerate(requests)
         ]
 
-    def _ready(self, request: Request, hits: Hits | None, *, retrieve_ms: float) -> Prepared:
+    def _text(self, request: Request) -> str:
+        """Returns what a request's passages are searched for by."""
+        if request.question is not None:
+            return request.question
+        if isinstance(request.prompt, str):
+            return request.prompt
+        vocabulary = int(self._loaded.model.config.get_text_config().vocab_size)
+        ids = list(request.prompt or ())
+        if wrong := [token for token in ids if not 0 <= token < vocabulary]:
+            raise RequestError(f"prompt: {wrong[0]} isn't a token of the model's {vocabulary:,}")
+        return str(self._loaded.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _ready(
+        self, request: Request, text: str, hits: Hits | None, *, retrieve_ms: float
+    ) -> Prepared:
         loaded, started = self._loaded, time.perf_counter()
         weights, gates = None, None
         if request.mode == "routed":
-            gates = loaded.routed([request.text])[0]
+            gates = loaded.routed([text])[0]
         elif request.mode in MIXES and hits is not None:
             weights = weights_of(torch.from_numpy(hits.scores), loaded.config.retrieval)
             if request.mixture is not None:
@@ -102,7 +119,7 @@ class Preparation:
                 pool=loaded.experts(request.mode),
                 router=loaded.router,
             )
-        judged = loaded.config.answering.abstain != "never"
+        judged = request.question is not None and loaded.config.answering.abstain != "never"
         sampling = request.sampling or greedy(
             loaded.config.generation, chat=loaded.prompts.chat, scored=judged
         )
@@ -111,6 +128,7 @@ class Preparation:
         mixed = time.perf_counter()
         return Prepared(
             request=request,
+            text=text,
             prompt=self._prompt(request, hits, sampling),
             hits=hits,
             weights=None if weights is None else weights.numpy(),
@@ -131,7 +149,12 @@ class Preparation:
                 max_new_tokens=sampling.max_new_tokens,
             )
         blocks = "".join(passage_block(each.title, each.text) for each in shown)
-        (ids,) = loaded.prompts.plain_ids([blocks + request.text])
+        if isinstance(request.prompt, str):
+            (ids,) = loaded.prompts.plain_ids([blocks + request.prompt])
+        else:
+            ids = list(request.prompt or ())
+            if blocks:
+                ids = [*loaded.prompts.plain_ids([blocks])[0], *ids]
         room = prompt_tokens(loaded.model.config, sampling.max_new_tokens)
         if not ids or (room is not None and len(ids) > room):
             raise RequestError(

@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from polyprag.answering.answer import Answer
+from polyprag.answering.preparation import Prepared
 from polyprag.decoding.continuation import Continuation
 
 TextPiece = tuple[int, str]  # which continuation, and what it adds
@@ -14,26 +16,40 @@ class Reply:
     """What comes of one request; the engine makes it.
 
     Iterating gives the pieces of the first continuation's text, in a thread or a coroutine.
+
+    Attributes:
+        continuations: what is being said.
+        prepared: what it is said with.
+        seconds: from its beginning to what was said last.
+        first_seconds: from its beginning to what was said first; None until then.
     """
 
-    def __init__(self, judged: Callable[["Reply"], Answer]) -> None:
+    def __init__(self, prepared: Prepared, judged: Callable[["Reply"], Answer]) -> None:
         """Takes what makes the answer when all is said."""
+        self.prepared = prepared
         self.continuations: Sequence[Continuation] = ()
+        self.seconds = 0.0
+        self.first_seconds: float | None = None
+        self._begun_at = time.perf_counter()
         self._judged = judged
         self._changed = threading.Condition()
         self._pieces: list[TextPiece] = []
         self._ended = 0
-        self._wakers: set[Callable[[], None]] = set()
+        self._wakers: set[Callable[[], None]] = set()  # of those who take every piece
+        self._waiting: set[Callable[[], None]] = set()  # of those who wait for the end
         self._answer: Answer | None = None
 
     def note(self, choice: int, continuation: Continuation, piece: str) -> None:
         """Takes in what a continuation adds; its decoder calls this."""
         with self._changed:
+            self.seconds = time.perf_counter() - self._begun_at
+            if self.first_seconds is None:
+                self.first_seconds = self.seconds
             if piece:
                 self._pieces.append((choice, piece))
             self._ended += continuation.finish is not None
             self._changed.notify_all()
-            wakers = list(self._wakers)
+            wakers = [*self._wakers, *(self._waiting if self.is_done else ())]
         for wake in wakers:
             wake()
 
@@ -95,6 +111,19 @@ class Reply:
             with self._changed:
                 self._wakers.discard(wake)
             self.cancel()
+
+    async def wait(self) -> None:
+        """Waits until all is said, without holding the event loop up."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        with self._changed:
+            self._waiting.add(wake)
+            if self.is_done:
+                return
+        await ended.wait()
 
     def answer(self) -> Answer:
         """Waits until all is said, and returns it, judged.

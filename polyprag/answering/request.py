@@ -18,8 +18,8 @@ class Request:
     Attributes:
         question: laid out as in training, with the passages where the mode shows them.
         history: what was said before the question, as it is shown in a chat.
-        prompt: in a question's place: a text that is continued as it is, behind the passages.
-            Passages are searched for by it.
+        prompt: in a question's place: a text, or token ids, that are continued as they are, behind
+            the passages. Passages are searched for by it.
         mode: closed, rag, poly, combine or routed (`polyprag.answering.modes`).
         top_k: passages that are searched for; None: `retrieval.top_k`.
         passages: ids or keys of passages that are used in a search's place, best first, all alike.
@@ -31,11 +31,11 @@ class Request:
 
     question: str | None = None
     history: tuple[Message, ...] = ()
-    prompt: str | None = None
+    prompt: str | tuple[int, ...] | None = None
     mode: Mode = "poly"
     top_k: int | None = None
     passages: tuple[Key, ...] | None = None
-    mixture: Mapping[Key, float] | None = None
+    mixture: Mapping[Key, float] | Mapping[str, float] | None = None
     sampling: Sampling | None = None
     n: int = 1
 
@@ -68,11 +68,6 @@ class Request:
             raise RequestError(f"top_k={self.top_k}: must be at least 1")
         if self.n < 1:
             raise RequestError(f"n={self.n}: must be at least 1")
-
-    @property
-    def text(self) -> str:
-        """What passages are searched for by."""
-        return self.question if self.question is not None else self.prompt or ""
 
     @property
     def pinned(self) -> tuple[Key, ...] | None:

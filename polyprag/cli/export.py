@@ -148,7 +148,7 @@ def _mixture(loaded: "Answerer", run: str, request: "Request") -> "Prepared":
 
     (prepared,) = Preparation(loaded, run_dir=run).of([request])
     if prepared.hits is None or not len(prepared.hits.ids):
-        raise RequestError(f"no passage was found for {request.text!r}: nothing was written")
+        raise RequestError(f"no passage was found for {prepared.text!r}: nothing was written")
     return prepared
 
 

@@ -27,6 +27,7 @@ _SECTIONS = {  # in the order of a run
         "encode",
         "index",
         "ask",
+        "serve",
         "export",
     ),
     "Measure": ("questions", "evaluate", "report", "calibrate"),

@@ -21,6 +21,7 @@ class Continuation:
         sampling: how it is continued.
         ids: the tokens said, without the one that ended it.
         logprobs: of these, where they were asked for.
+        prompt_logprobs: of the prompt's tokens but the first, where they were asked for.
         finish: why it ended; None until then.
         error: what failed.
     """
@@ -47,6 +48,7 @@ class Continuation:
         self.gates, self.sampling = gates, sampling
         self.ids: list[int] = []
         self.logprobs: list[TokenLogprobs] = []
+        self.prompt_logprobs: list[TokenLogprobs] = []
         self.finish: Finish | None = None
         self.error: Exception | None = None
         self.generator: torch.Generator | None = None

@@ -98,6 +98,11 @@ class Decoder:
         """Sequences that have begun, and not ended."""
         return len(self._running.members) + sum(map(len, self._reading()))
 
+    @property
+    def cache_bytes(self) -> int:
+        """What the keys and values of running sequences take."""
+        return self._running.cache.num_bytes
+
     def submit(self, continuations: Sequence[Continuation]) -> None:
         """Adds continuations of one prompt with one mixture, which is read once for them all.
 
@@ -176,11 +181,19 @@ class Decoder:
         for row, (each, *_) in enumerate(prompts.alike):
             ids_RC[row, width - len(each.prompt) :] = torch.tensor(each.prompt)
         first = torch.tensor([width - len(each.prompt) for each, *_ in prompts.alike])
-        logits_RV = self._pass(prompts.cache, ids_RC[:, start:end], first, prompts.gates)
+        scored = any(each.sampling.prompt_logprobs is not None for each, *_ in prompts.alike)
+        logits_RTV = self._pass(
+            prompts.cache, ids_RC[:, start:end], first, prompts.gates, keeps_all=scored
+        )
+        for row, alike in enumerate(prompts.alike if scored else ()):
+            padding = width - len(alike[0].prompt)
+            begin = max(start, padding)
+            if begin < end:
+                _score(alike, logits_RTV[row, begin - start :], done=begin - padding)
         prompts.done = end
         if end == width:
             self._prompts = None
-            self._begin(prompts, logits_RV)
+            self._begin(prompts, logits_RTV[:, -1])
 
     def _begin(self, prompts: _Prompts, logits_RV: Tensor) -> None:
         """Says the first token after each prompt."""
@@ -199,12 +212,13 @@ class Decoder:
         ids_R1 = torch.tensor([each.ids[-1:] for each in running.members])
         width = running.cache.width + 1
         first = torch.tensor([width - each.num_tokens for each in running.members])
-        self._take(running.members, self._pass(running.cache, ids_R1, first, running.gates))
+        logits_R1V = self._pass(running.cache, ids_R1, first, running.gates)
+        self._take(running.members, logits_R1V[:, -1])
 
     def _take(self, members: Sequence[Continuation], logits_RV: Tensor) -> None:
         samplings = [each.sampling for each in members]
         tokens = choose(logits_RV, samplings, [each.generator for each in members])
-        noted = logprobs_of_tokens(logits_RV, tokens, samplings)
+        noted = logprobs_of_tokens(logits_RV, tokens, [each.logprobs for each in samplings])
         for each, token, logprobs in zip(members, tokens, noted, strict=True):
             each.take(token, logprobs, end_ids=self._end_ids)
 
@@ -232,15 +246,22 @@ class Decoder:
         return torch.stack(gates).to(self._model.device)
 
     def _pass(
-        self, cache: SlotCache, ids_RT: Tensor, first: Tensor, gates: Tensor | None
+        self,
+        cache: SlotCache,
+        ids_RT: Tensor,
+        first: Tensor,
+        gates: Tensor | None,
+        *,
+        keeps_all: bool = False,
     ) -> Tensor:
-        """Returns (R, V) logits after the last of some tokens, which the cache then has.
+        """Returns (R, 1, V) logits after the last of some tokens, which the cache then has.
 
         Args:
             cache: of the tokens before.
             ids_RT: R rows of T tokens.
             first: (R,) the column of each row's first token; those before are padding.
             gates: (R, S, K).
+            keeps_all: whether the logits after each token are wanted: (R, T, V).
         """
         device, more = self._model.device, ids_RT.shape[1]
         columns = torch.arange(cache.width + more)
@@ -255,7 +276,24 @@ class Decoder:
                 past_key_values=cache,
                 use_cache=True,
                 **inputs,
-                **self._last_only,
+                **({} if keeps_all else self._last_only),
             ).logits
         cache.advance(more)
-        return logits[:, -1]
+        return logits
+
+
+def _score(continuations: Sequence[Continuation], logits_TV: Tensor, *, done: int) -> None:
+    """Notes how likely the prompt's tokens after those of a piece were.
+
+    Args:
+        continuations: of one prompt.
+        logits_TV: after each of the piece's tokens.
+        done: tokens before the piece.
+    """
+    prompt, tell = continuations[0].prompt, continuations[0].sampling.prompt_logprobs
+    tokens = prompt[done + 1 : done + 1 + len(logits_TV)]
+    if tell is None or not tokens:
+        return
+    found = logprobs_of_tokens(logits_TV[: len(tokens)], tokens, [tell] * len(tokens))
+    for each in continuations:
+        each.prompt_logprobs += [noted for noted in found if noted is not None]

@@ -9,6 +9,10 @@ from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.decoder import Decoder
 
 
+class LoopClosedError(RuntimeError):
+    """A loop that was closed takes nothing more."""
+
+
 class DecodingLoop:
     """Steps while there is something to say, and waits where there isn't."""
 
@@ -17,6 +21,7 @@ class DecodingLoop:
         self._decoder = decoder
         self._new: queue.SimpleQueue[list[Continuation] | None] = queue.SimpleQueue()
         self._is_closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="decoding", daemon=True)
         self._thread.start()
 
@@ -25,17 +30,24 @@ class DecodingLoop:
 
         Raises:
             ValueError: the decoder can't take them.
-            RuntimeError: the loop was closed.
+            LoopClosedError: the loop was closed.
         """
-        if self._is_closed:
-            raise RuntimeError("this engine was closed")
         self._decoder.check(continuations)
-        self._new.put(list(continuations))
+        with self._closing:
+            if self._is_closed:
+                raise LoopClosedError("this engine was closed")
+            self._new.put(list(continuations))
+
+    @property
+    def decoder(self) -> Decoder:
+        """What steps; its numbers may be read from any thread."""
+        return self._decoder
 
     def close(self) -> None:
         """Says what was submitted to its end, takes nothing more, and waits for the thread."""
-        self._is_closed = True
-        self._new.put(None)
+        with self._closing:
+            self._is_closed = True
+            self._new.put(None)
         self._thread.join()
 
     def __enter__(self) -> "DecodingLoop":

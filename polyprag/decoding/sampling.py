@@ -24,6 +24,7 @@ class Sampling:
         stops: texts that end it and are no part of it.
         logprobs: how many of the likeliest tokens are told beside each token's own natural
             log-probability, before temperature; None tells none, and costs nothing.
+        prompt_logprobs: the same for the prompt's tokens.
         ends: whether a token that ends a text ends it.
     """
 
@@ -34,6 +35,7 @@ class Sampling:
     seed: int | None = None
     stops: tuple[str, ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     ends: bool = True
 
     def __post_init__(self) -> None:
@@ -47,7 +49,8 @@ class Sampling:
             ("temperature", 0 <= self.temperature < float("inf"), "at least 0"),
             ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
             ("top_k", self.top_k >= 0, "at least 0"),
-            ("logprobs", self.logprobs is None or self.logprobs >= 0, "at least 0"),
+            ("logprobs", (self.logprobs or 0) >= 0, "at least 0"),
+            ("prompt_logprobs", (self.prompt_logprobs or 0) >= 0, "at least 0"),
             ("stops", all(self.stops), "texts that aren't empty"),
         ):
             if not is_right:
@@ -102,18 +105,24 @@ def _draw(logits_V: Tensor, sampling: Sampling, generator: torch.Generator | Non
 
 
 def logprobs_of_tokens(
-    logits_RV: Tensor, tokens: Sequence[int], of_each: Sequence[Sampling]
+    logits_RV: Tensor, tokens: Sequence[int], tell: Sequence[int | None]
 ) -> list[TokenLogprobs | None]:
-    """Returns how likely the tokens were, where that is asked for."""
-    asked = [i for i, sampling in enumerate(of_each) if sampling.logprobs is not None]
-    found: list[TokenLogprobs | None] = [None] * len(of_each)
+    """Returns how likely the tokens were, where that is asked for.
+
+    Args:
+        logits_RV: of any float dtype.
+        tokens: R tokens that came.
+        tell: of each, how many of the likeliest are told beside it; None: nothing is asked for.
+    """
+    asked = [i for i, number in enumerate(tell) if number is not None]
+    found: list[TokenLogprobs | None] = [None] * len(tell)
     if not asked:
         return found
-    wide_NV = (logits_RV if len(asked) == len(of_each) else logits_RV[asked]).float()
+    wide_NV = (logits_RV if len(asked) == len(tell) else logits_RV[asked]).float()
     total_N = wide_NV.logsumexp(dim=-1)
     taken = torch.tensor([tokens[i] for i in asked], device=wide_NV.device)
     own: list[float] = (wide_NV.gather(1, taken[:, None])[:, 0] - total_N).tolist()
-    most = max(of_each[i].logprobs or 0 for i in asked)
+    most = max(tell[i] or 0 for i in asked)
     values: list[list[float]] = [[] for _ in asked]
     ids: list[list[int]] = [[] for _ in asked]
     if most:
@@ -121,7 +130,7 @@ def logprobs_of_tokens(
         values = (best.values - total_N[:, None]).tolist()
         ids = best.indices.tolist()
     for row, i in enumerate(asked):
-        number = of_each[i].logprobs or 0
+        number = tell[i] or 0
         top = tuple(zip(ids[row][:number], values[row][:number], strict=True))
         found[i] = TokenLogprobs(own[row], top)
     return found

@@ -196,6 +196,10 @@ class Index:
             return "it has no word that can be searched: stop words and punctuation alone"
         return "none of its words is in any passage"
 
+    def vectors_of(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns (Q, D) vectors by the index's encoder; its errors are those of `search`."""
+        return self._opened_dense().encoder.encode_queries(queries)
+
     def search_vectors(self, vectors: npt.NDArray[np.float32], *, k: int) -> SearchResult:
         """Finds the passages whose vectors are nearest to given ones, with their routing rows.
 

@@ -509,6 +509,7 @@ def test_commands_choices_are_the_method_s_modes() -> None:
         "index",
         "distill",
         "ask",
+        "serve",
         "export",
         "questions",
         "evaluate",

@@ -238,6 +238,35 @@ def test_log_probabilities_are_those_of_a_pass_over_the_whole_text(
         assert [p for _, p in noted.top] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize("prefill", [8, 2048])
+def test_a_prompts_log_probabilities_are_those_of_a_pass_over_it_alone(
+    prefill: int, make_random_llama: Llamas, make_byte_tokenizer: Tokenizers
+) -> None:
+    model, tokenizer = make_random_llama(seed=4), make_byte_tokenizer()
+    pool = inject(model, ExpertsConfig(num=3, rank=2), RouterConfig(), seed=0)
+    gates = torch.randn(pool.num_sites, 3)
+    prompts = [*prompts_of(11, number=5), [65]]
+    decoder = Decoder(model, tokenizer, pool=pool, most=8, prefill_tokens=prefill)
+    made = [
+        continuation(tokenizer, prompt, gates, max_new_tokens=1, prompt_logprobs=tell, logprobs=0)
+        for prompt, tell in zip(prompts, (2, None, 0, 5, 1, 1), strict=True)
+    ]
+    for each in made:
+        decoder.submit([each])
+    decoder.run()
+    for each, tell in zip(made, (2, None, 0, 5, 1, 1), strict=True):
+        if tell is None:
+            assert each.prompt_logprobs == []
+            continue
+        ids = torch.tensor([each.prompt])
+        with torch.no_grad(), pool.gated(gates[None]):
+            expected = model(ids, use_cache=False).logits[0, :-1].log_softmax(-1)
+        assert len(each.prompt_logprobs) == len(each.prompt) - 1
+        for row, token, noted in zip(expected, each.prompt[1:], each.prompt_logprobs, strict=True):
+            assert noted.logprob == pytest.approx(row[token].item(), abs=1e-4)
+            assert [i for i, _ in noted.top] == row.topk(tell).indices.tolist()
+
+
 def test_the_cache_keeps_to_the_room_that_running_sequences_need(
     make_random_llama: Llamas, make_byte_tokenizer: Tokenizers
 ) -> None:

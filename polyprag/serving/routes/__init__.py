@@ -1,0 +1,1 @@
+"""What a server answers, a file for each kind."""
