@@ -1,17 +1,18 @@
 """`polyprag serve`: answers over HTTP, by OpenAI's interface, with a page to ask."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event
 
 import click
 
 from polyprag.cli.arguments import config_option, run_argument, settings_of
 from polyprag.cli.output import echo
 from polyprag.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
+from polyprag.sigterm import on_sigterm
+from sharding.counted import counted
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
@@ -44,6 +45,19 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
     metavar="FILE",
     help="Keys that clients may use, one a line, in a file of mode 0600; those of "
     "POLYPRAG_API_KEYS, between commas, count too.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="Serve with so many copies over the nodes of a Ray cluster, behind Ray Serve.",
+)
+@click.option(
+    "--address",
+    default=None,
+    help="The Ray cluster to join, with --replicas.  [default: cluster.address; without one, "
+    "Ray starts here]",
 )
 @click.option(
     "--parallel",
@@ -83,6 +97,8 @@ def command(
     port: int,
     name: str | None,
     keys: Path | None,
+    replicas: int | None,
+    address: str | None,
     parallel: int | None,
     max_tokens: int,
     max_waiting: int,
@@ -97,6 +113,7 @@ def command(
       polyprag serve runs/wiki
       polyprag serve runs/wiki --port 0 --name wiki retrieval.method=hybrid
       polyprag serve runs/wiki --host 0.0.0.0 --keys keys.txt --parallel 64
+      polyprag serve s3://bucket/run --replicas 8 --address auto
 
     NAME is the base model alone; NAME:rag, NAME:poly, NAME:combine and NAME:poly:KEY,KEY answer
     with passages. What changes in RUN is taken in within seconds. Ctrl-C or SIGTERM answers what
@@ -122,27 +139,49 @@ def command(
         )
     name = _name(name, run)
     limits = RequestLimits(max_tokens=max_tokens, max_waiting=max_waiting, timeout_s=timeout)
-    with open_port(host, port) as listening:
-        from polyprag.answering.engine import Engine
+    hosts = None if known else LOOPBACK
+    if replicas is not None:
+        if not port:
+            raise click.UsageError("--port 0: replicas need a port that all nodes know")
+        if address is not None:
+            config = replace(config, cluster=replace(config.cluster, address=address))
+        from cluster.serving.replicas import ServedRun, serve_replicas
 
-        echo(f"loading {run} ...", err=True)
-        engine = Engine.open(run, config, most=parallel)
-        if engine.stale_index:
-            echo(f"note: {run}: {engine.stale_index}", err=True)
-        service = Service(engine, run_dir=run, name=name, limits=limits)
-        names = ", ".join([name, *(f"{name}:{mode}" for mode in service.modes)])
-        app = make_app(service, keys=known, hosts=None if known else LOOPBACK)
-        url = url_of(listening)
-        run_server(
-            app,
-            listening,
-            grace_seconds=timeout,
-            access_log=access_log,
-            on_started=lambda: echo(
-                f"{engine!r}\nserving {names}\npage: {url}/\nOpenAI's interface: {url}/v1", err=True
-            ),
-        )
+        served = ServedRun(run, config, name, limits, parallel, tuple(known), hosts)
+        echo(f"starting {counted(replicas, 'replica')} of {run} on Ray ...", err=True)
+        told_to_end = Event()
+        with on_sigterm(told_to_end.set):
+            serve_replicas(
+                served,
+                replicas=replicas,
+                host=host,
+                port=port,
+                on_started=lambda url: _show_where(url, [name]),
+                ended=told_to_end.is_set,
+            )
+    else:
+        with open_port(host, port) as listening:
+            from polyprag.answering.engine import Engine
+
+            echo(f"loading {run} ...", err=True)
+            engine = Engine.open(run, config, most=parallel)
+            if engine.stale_index:
+                echo(f"note: {run}: {engine.stale_index}", err=True)
+            echo(repr(engine), err=True)
+            service = Service(engine, run_dir=run, name=name, limits=limits)
+            names = [name, *(f"{name}:{mode}" for mode in service.modes)]
+            run_server(
+                make_app(service, key_digests=known, hosts=hosts),
+                listening,
+                grace_seconds=timeout,
+                access_log=access_log,
+                on_started=lambda: _show_where(url_of(listening), names),
+            )
     echo("ended: what was accepted was answered", err=True)
+
+
+def _show_where(url: str, names: Sequence[str]) -> None:
+    echo(f"serving {', '.join(names)}\npage: {url}/\nOpenAI's interface: {url}/v1", err=True)
 
 
 def _name(given: str | None, run: str) -> str:

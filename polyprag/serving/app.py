@@ -25,13 +25,13 @@ _OWN_FILES_ALONE = (
 
 
 def make_app(
-    service: Service, *, keys: Iterable[str] = (), hosts: Sequence[str] | None = None
+    service: Service, *, key_digests: Iterable[bytes] = (), hosts: Sequence[str] | None = None
 ) -> FastAPI:
     """Makes the app; it watches the run from its start to its end.
 
     Args:
         service: who answers.
-        keys: one of which a request must have; none: nobody is asked.
+        key_digests: of the keys of which a request must have one; none: nobody is asked.
         hosts: names by which it may be addressed; None: any.
     """
 
@@ -44,7 +44,10 @@ def make_app(
         title="polyprag", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.add_middleware(
-        Gate, keys=list(keys), max_body_bytes=service.limits.max_body_bytes, hosts=hosts
+        Gate,
+        key_digests=list(key_digests),
+        max_body_bytes=service.limits.max_body_bytes,
+        hosts=hosts,
     )
     answer_failures(app)
     for routes in (chat_routes, completion_routes, search_routes, state_routes):

@@ -20,8 +20,8 @@ OPEN_FOLDER = "/page/"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def read_keys(file: Path | None) -> list[str]:
-    """Returns the keys of a file, a line each, and of `POLYPRAG_API_KEYS`, between commas.
+def read_keys(file: Path | None) -> list[bytes]:
+    """Returns the digests of a file's keys, a line each, and of those of `POLYPRAG_API_KEYS`.
 
     Raises:
         ConfigError: the file can't be read, others may read it, or it has no key.
@@ -39,7 +39,7 @@ def read_keys(file: Path | None) -> list[str]:
         if not found:
             raise ConfigError(f"--keys {file}: has no key; give one a line")
         keys += found
-    return [key for key in keys if key]
+    return [key_digest(key.encode()) for key in keys if key]
 
 
 class Gate:
@@ -49,7 +49,7 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        keys: Iterable[str],
+        key_digests: Iterable[bytes],
         max_body_bytes: int,
         hosts: Sequence[str] | None = None,
     ) -> None:
@@ -57,14 +57,14 @@ class Gate:
 
         Args:
             app: behind it.
-            keys: one of which each request must have; none: nobody is asked.
+            key_digests: of the keys of which each request must have one; none: nobody is asked.
             max_body_bytes: of a request.
             hosts: names by which the server may be addressed; None: any. With the names of this
                 machine alone, a page from elsewhere can't have a browser ask it by a name of its
                 own.
         """
         self._app, self._max_body_bytes, self._hosts = app, max_body_bytes, hosts
-        self._digests = [_digest(key.encode()) for key in keys]
+        self._digests = list(key_digests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it with why not."""
@@ -110,12 +110,13 @@ class Gate:
 
     def _knows(self, authorization: str) -> bool:
         scheme, _, key = authorization.partition(" ")
-        given = _digest(key.strip().encode("latin-1"))  # the bytes that came
+        given = key_digest(key.strip().encode("latin-1"))  # the bytes that came
         same = [hmac.compare_digest(given, known) for known in self._digests]  # all, in equal time
         return scheme.lower() == "bearer" and any(same)
 
 
-def _digest(key: bytes) -> bytes:
+def key_digest(key: bytes) -> bytes:
+    """Returns what stands for a key wherever it is only compared."""
     return hashlib.sha256(key).digest()
 
 

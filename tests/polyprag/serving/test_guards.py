@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from polyprag.errors import ConfigError
-from polyprag.serving.keys import read_keys
+from polyprag.serving.keys import key_digest, read_keys
 from polyprag.serving.limits import RequestLimits
 from tests.polyprag.serving.conftest import MakeServer, Serving
 
@@ -41,7 +41,7 @@ def until(holds: Callable[[], bool], *, seconds: float = 30) -> None:
 
 
 def test_every_route_but_the_open_ones_wants_a_key(make_server: MakeServer) -> None:
-    server = make_server(keys=["first", "sécond"])
+    server = make_server(key_digests=[key_digest(key.encode()) for key in ("first", "sécond")])
     with httpx.Client(base_url=server.url) as client:
         for path in ("/health", "/ready", "/", "/page/index.html"):
             assert client.get(path).status_code == 200
@@ -70,8 +70,8 @@ def test_keys_come_from_a_file_that_only_its_owner_reads(
     file = tmp_path / "keys.txt"
     file.write_text("# of the team\nthree\n\n")
     file.chmod(0o600)
-    assert read_keys(None) == ["one", "two"]
-    assert read_keys(file) == ["one", "two", "three"]
+    assert read_keys(None) == [key_digest(b"one"), key_digest(b"two")]
+    assert read_keys(file) == [key_digest(key) for key in (b"one", b"two", b"three")]
     file.chmod(0o640)
     with pytest.raises(ConfigError, match="chmod 600"):
         read_keys(file)

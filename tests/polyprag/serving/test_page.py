@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from polyprag.serving.keys import key_digest
 from tests.polyprag.serving.conftest import MakeServer, Serving
 
 selenium = pytest.importorskip("selenium")
@@ -132,7 +133,7 @@ def test_a_slider_changes_what_the_weights_answer(
 def test_a_key_is_asked_for_and_kept_while_the_page_is_open(
     browser: webdriver.Chrome, make_server: MakeServer
 ) -> None:
-    server = make_server(keys=["secret"])
+    server = make_server(key_digests=[key_digest(b"secret")])
     browser.get(server.url)
     box = browser.find_element(By.ID, "key")
     until(browser, box.is_displayed)

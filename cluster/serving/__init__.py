@@ -1,0 +1,1 @@
+"""A server's replicas over the nodes of a Ray cluster."""
