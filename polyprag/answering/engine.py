@@ -88,6 +88,8 @@ class Engine:
             modes = self._modes or _ready_modes(self._run_dir)
             config, base = before.loaded.config, before.loaded.base
             loaded = Answerer.open(self._run_dir, config, modes=modes, earlier=base)
+            if loaded.index is not None:  # opens what a build could take away when it is in use
+                loaded.retrieve(["anything"])
             self._now = self._ready(loaded, before)
             if self._now.loop is not before.loop:
                 before.loop.close()

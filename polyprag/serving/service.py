@@ -195,6 +195,9 @@ class Service:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Takes in what changes in the run meanwhile; ends with what was accepted."""
+        loaded = self.engine.loaded
+        if loaded.index is not None:  # opens what the first request would wait for
+            await self.in_thread(lambda: loaded.retrieve(["anything"]))
         task = asyncio.create_task(self._keep_up())
         try:
             yield
