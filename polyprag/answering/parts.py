@@ -15,7 +15,7 @@ from polyprag.encoding.base import describe_base
 from polyprag.encoding.reader import Encoding
 from polyprag.method.base_model import load_base
 from polyprag.method.experts import ExpertPool, inject
-from polyprag.method.support.check import check_experts
+from polyprag.method.support.remembered import check_experts_once
 from polyprag.retrieval.search import Index
 from polyprag.routed.gates import RoutedGates
 
@@ -99,9 +99,10 @@ def load_parts(
 
 def _with_experts(config: Config, encoding: Encoding) -> LoadedModel:
     model, tokenizer = load_base(config.model)
-    encoding.check_base_model(describe_base(config.model, tokenizer))
+    base = describe_base(config.model, tokenizer)
+    encoding.check_base_model(base)
     trained = encoding.config
     pool = inject(model, trained.experts, trained.router, seed=trained.train.seed)
-    check_experts(model, pool)
+    check_experts_once(model, pool, weights=base.weights or base.sha256)
     pool.load_state_dict(encoding.expert_state())
     return LoadedModel(model, tokenizer, pool, encoding.manifest.experts.sha256)

@@ -13,6 +13,7 @@ from polyprag import __version__
 from polyprag.cli.groups import SuggestingGroup
 from polyprag.cli.output import echo
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
+from polyprag.garbage import collect_seldom
 from polyprag.sigterm import on_sigterm
 from polyprag.streams import outlive_readers
 from polyprag.threads import share_cores
@@ -58,6 +59,7 @@ class CommandGroup(SuggestingGroup):
         """Runs the command line; a pipe that is closed on the other side ends none of its work."""
         outlive_readers()
         share_cores()
+        collect_seldom()
         return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -11,20 +11,21 @@ V terms, D dimensions.
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from polyprag.errors import CorpusError, FileError, RunError
 from polyprag.retrieval.analysis import Analyzer
 from polyprag.retrieval.encoders.interface import unit_vectors
 from polyprag.retrieval.remedy import REMEDY
 from sharding.storage.files import read_bytes, read_json
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import, which questions by words can do without
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 _VOCABULARY, _WEIGHTS = "vocabulary.json", "lsa.safetensors"
 _MAX_TERMS = 1 << 18  # the most frequent ones; keeps the components under 256 KiB a dimension
@@ -69,6 +70,8 @@ class LsaEncoder:
         Raises:
             CorpusError: the texts have fewer than two terms.
         """
+        from sklearn.decomposition import TruncatedSVD
+
         vectorizer = _vectorizer(analyzer, max_features=_MAX_TERMS)
         try:
             matrix = vectorizer.fit_transform(texts)
@@ -147,7 +150,9 @@ def _sketch(singular_VH: npt.NDArray[np.float32], dims: int) -> npt.NDArray[np.f
     return residual_VD
 
 
-def _vectorizer(analyzer: Analyzer, **options: Any) -> TfidfVectorizer:
+def _vectorizer(analyzer: Analyzer, **options: Any) -> "TfidfVectorizer":
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(
         tokenizer=analyzer.terms,
         token_pattern=None,
