@@ -8,7 +8,6 @@ R rows of a batch, C columns, T tokens of a pass, S sites, K experts, V tokens o
 """
 
 import inspect
-from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.sampling import choose, logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
+from polyprag.decoding.waiting import WaitingPrompts
 from polyprag.method.experts import ExpertPool
 from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 
@@ -84,14 +84,14 @@ class Decoder:
         accepted = inspect.signature(type(model).forward).parameters
         self._takes_positions = "position_ids" in accepted
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-        self._waiting: deque[list[Continuation]] = deque()
+        self._waiting = WaitingPrompts()
         self._prompts: _Prompts | None = None
         self._running = _Running(SlotCache(model))
 
     @property
     def num_waiting(self) -> int:
         """Sequences whose prompt isn't being read yet."""
-        return sum(map(len, self._waiting))
+        return self._waiting.num_continuations
 
     @property
     def num_running(self) -> int:
@@ -110,7 +110,7 @@ class Decoder:
             ValueError: there are more than are continued at a time, or gates without experts.
         """
         self.check(continuations)
-        self._waiting.append(list(continuations))
+        self._waiting.put(continuations)
 
     def check(self, continuations: Sequence[Continuation]) -> None:
         """Refuses what `submit` would refuse; any thread may call it."""
@@ -143,8 +143,7 @@ class Decoder:
     def abandon(self, error: Exception) -> None:
         """Ends everything after a step that failed, so that others can be continued."""
         begun = [*self._running.members, *(each for alike in self._reading() for each in alike)]
-        waiting = [each for alike in self._waiting for each in alike]
-        self._waiting.clear()
+        waiting = self._waiting.take_all()
         self._prompts, self._running = None, _Running(SlotCache(self._model))
         for each in (*begun, *waiting):
             each.fail(error)
@@ -155,18 +154,7 @@ class Decoder:
     def _admitted(self) -> _Prompts | None:
         """Returns the prompts that are read next; None where there is none, or no room for it."""
         room = self._most - len(self._running.members)
-        chosen: list[list[Continuation]] = []
-        longest = 0
-        while self._waiting:
-            alike = [each for each in self._waiting[0] if not each.end_if_cancelled()]
-            if alike:
-                longest = max(longest, len(alike[0].prompt))
-                is_much = longest * (len(chosen) + 1) > self._prefill_tokens
-                if len(alike) > room or (chosen and is_much):
-                    break
-                room -= len(alike)
-                chosen.append(alike)
-            self._waiting.popleft()
+        chosen = self._waiting.take(room=room, most_tokens=self._prefill_tokens)
         if not chosen:
             return None
         cache = SlotCache(self._model)
