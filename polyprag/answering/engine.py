@@ -28,7 +28,7 @@ from polyprag.decoding.text_stream import TextStream
 from polyprag.errors import ConfigError, RequestError, RunError
 from polyprag.retrieval.query_encoder import check_endpoint
 from polyprag.routed.map_file import ROUTER
-from polyprag.run_dir import ENCODING, INDEX
+from polyprag.run_dir import CORPUS, ENCODING, INDEX
 from sharding.storage.files import exists, join
 
 
@@ -119,11 +119,8 @@ class Engine:
         if exists(join(run_dir, INDEX, "manifest.json")):
             check_endpoint(run_dir, trust_run=False)
         ready = modes or _ready_modes(run_dir)
-        if modes is None and ready == ["closed"]:
-            raise RunError(
-                f"{run_dir} has neither an index nor an encoding: run `polyprag index` or "
-                "`polyprag encode` first"
-            )
+        if ready == ["closed"] and not exists(join(run_dir, CORPUS)):
+            raise RunError(f"{run_dir} is no run: run `polyprag prepare` first")
         loaded = Answerer.open(run_dir, config, modes=ready)
         return cls(loaded, run_dir=run_dir, most=most, modes=modes)
 

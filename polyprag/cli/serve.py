@@ -10,7 +10,7 @@ import click
 
 from polyprag.cli.arguments import config_option, run_argument, settings_of
 from polyprag.cli.output import echo
-from polyprag.errors import ConfigError
+from polyprag.errors import ConfigError, RunError
 from polyprag.sigterm import on_sigterm
 from sharding.counted import counted
 
@@ -169,6 +169,11 @@ def command(
                 echo(f"note: {run}: {engine.stale_index}", err=True)
             echo(repr(engine), err=True)
             service = Service(engine, run_dir=run, name=name, limits=limits)
+            if service.modes == ["closed"]:
+                raise RunError(
+                    f"{run} has neither an index nor an encoding, and so nothing to answer with: "
+                    "run `polyprag index RUN` or `polyprag encode RUN` first"
+                )
             names = [name, *(f"{name}:{mode}" for mode in service.modes)]
             run_server(
                 make_app(service, key_digests=known, hosts=hosts),

@@ -105,4 +105,11 @@ def test_a_port_that_is_taken_is_named(run: Path) -> None:
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
     ran = CliRunner().invoke(main, ["serve", str(tmp_path / "nothing"), "--port", "0"])
-    assert ran.exit_code == 2 and "nothing" in ran.output
+    assert ran.exit_code == 2 and "is no run: run `polyprag prepare` first" in ran.output
+
+
+def test_a_run_with_nothing_to_answer_with_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "corpus", tmp_path / "run" / "corpus")
+    shutil.copy(run / "config.yaml", tmp_path / "run")
+    ran = CliRunner().invoke(main, ["serve", str(tmp_path / "run"), "--port", "0"])
+    assert ran.exit_code == 2 and "nothing to answer with: run `polyprag index" in ran.output
