@@ -1,5 +1,6 @@
 """Random models of two shapes, and what is asked of them."""
 
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def requests(
         number: of requests.
         mixtures: `skewed`: of four, one of which has most of the requests.
         vocabulary: tokens are drawn of it.
-        new_tokens: least and most.
+        new_tokens: least and most; in between, as many requests want half of it as twice.
     """
     dice = random.Random(0)
     torch.manual_seed(1)
@@ -141,7 +142,7 @@ def requests(
             prompt=tokens(dice.randint(12, 48)),
             passages=tokens(PASSAGES * PASSAGE_TOKENS),
             gates=gates(at),
-            new_tokens=dice.randint(*new_tokens),
+            new_tokens=round(math.exp(dice.uniform(*map(math.log, new_tokens)))),
         )
         for at in range(number)
     ]

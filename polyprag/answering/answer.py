@@ -60,6 +60,7 @@ class Answer:
         weights: (k,) float32, what each passage's gates count in the mixture; None where none was
             mixed of passages.
         choices: the request's continuations, the first one being `text`; of an engine.
+        thinking: what a model that thinks said before it.
         prompt_ids: tokens of the prompt; of an engine.
         prompt_logprobs: of these but the first, where they were asked for.
     """
@@ -73,6 +74,7 @@ class Answer:
     trust: Trust | None = None
     weights: npt.NDArray[np.float32] | None = None
     choices: tuple[Choice, ...] = ()
+    thinking: str = ""
     prompt_ids: tuple[int, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
 

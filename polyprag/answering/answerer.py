@@ -199,6 +199,7 @@ class Answerer:
                 hits=None if found is None else found[i],
                 gates=None if mixtures is None else mixtures[i].numpy(),
                 latency=latency,
+                thinking=each.thinking,
                 evidence=None if judged is None else judged[i][0],
                 trust=None if judged is None else judged[i][1],
             )

@@ -278,6 +278,7 @@ def _answer(loaded: Answerer, reply: Reply) -> Answer:
         trust=trust,
         weights=prepared.weights,
         choices=choices,
+        thinking=said.thinking,
         prompt_ids=tuple(prepared.prompt),
         prompt_logprobs=tuple(first.prompt_logprobs),
     )

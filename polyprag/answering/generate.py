@@ -28,6 +28,7 @@ from polyprag.pretrained.generation_config import (
     new_generation_config,
     pad_token_id,
 )
+from polyprag.tokens.thinking import split_thinking
 
 # B prompts of a batch, S sites, K experts, T tokens of the longest prompt, V of a vocabulary.
 
@@ -191,8 +192,10 @@ def decode_in_batches(
                 text = text.split("\n", 1)[0]
                 line = list(itertools.takewhile(lambda i: not newline.ends(i), ids))
                 ids, has_ended = line, has_ended or len(line) < len(ids)
+            thinking, text = split_thinking(text)
             answers[i] = Said(
-                text=text.strip(),
+                text=text,
+                thinking=thinking,
                 ids=tuple(ids),
                 has_ended=has_ended,
                 logprobs=None if logprobs is None else tuple(logprobs[: len(ids)]),

@@ -17,6 +17,7 @@ from polyprag.decoding.sampling import Sampling
 from polyprag.decoding.slots import SlotCache
 from polyprag.decoding.text_stream import TextStream
 from polyprag.method.experts import ExpertPool
+from polyprag.tokens.thinking import split_thinking
 
 
 @torch.inference_mode()
@@ -106,8 +107,10 @@ def greedy(config: GenerationConfig, *, chat: bool, scored: bool) -> Sampling:
 def said_of(continuation: Continuation) -> Said:
     """Returns what a continuation that has ended says."""
     scored = continuation.sampling.logprobs is not None
+    thinking, text = split_thinking(continuation.text)
     return Said(
-        text=continuation.text.strip(),
+        text=text,
+        thinking=thinking,
         ids=tuple(continuation.ids),
         has_ended=continuation.finish == "stop",
         logprobs=tuple(noted.logprob for noted in continuation.logprobs) if scored else None,

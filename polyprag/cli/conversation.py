@@ -83,6 +83,7 @@ class Conversation:
         from polyprag.answering.request import Request
         from polyprag.method.prompts import Message
         from polyprag.method.window import QuestionTooLongError
+        from polyprag.tokens.thinking import ThinkingStream
 
         top_k = self.top_k if mode in ("rag", "poly", "combine") else None
         while True:
@@ -96,11 +97,13 @@ class Conversation:
                     raise
                 del self.history[:2]  # the oldest question, and its answer
         try:
-            has_begun = False
+            has_begun, thinking = False, ThinkingStream()
             for piece in () if self.refuses else reply:  # what isn't judged yet isn't shown then
-                shown = piece if has_begun else piece.lstrip()
+                _, said = thinking.put(piece)
+                shown = said if has_begun else said.lstrip()
                 echo(shown, nl=False)
                 has_begun |= bool(shown)
+            echo(thinking.end()[1], nl=False)
             answer = reply.answer()
         except KeyboardInterrupt:
             reply.cancel()

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import openai
 
 from polyprag.augment.writing.keep import on_one_line
-from polyprag.augment.writing.reading import without_thinking
+from polyprag.tokens.thinking import without_thinking
 
 _SHOWN = 300  # characters of a server's words
 _PASSES = frozenset((408, 409, 425, 429))  # beside 5xx: statuses that another try may mend

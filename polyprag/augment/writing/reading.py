@@ -6,15 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from polyprag.augment.writing.keep import Proposed, on_one_line
+from polyprag.tokens.thinking import without_thinking
 
-_THINKING = re.compile(
-    r"<(think|thinking|thought|reasoning|reflection)\b[^>]*>.*?(?:</\1>|\Z)"
-    r"|\[THINK\].*?(?:\[/THINK\]|\Z)|<\|channel\|>analysis.*?(?:<\|channel\|>final<\|message\|>|\Z)",
-    re.S | re.I,
-)
-_END_OF_THINKING = re.compile(
-    r"\A(?:(?!<think).)*</(?:think|thinking|thought|reasoning)>", re.S | re.I
-)
 _FENCE = re.compile(r"^\s*```\w*\s*\n?|\n?\s*```\s*$")
 _LEAD_IN = re.compile(
     r"^(?:(?:sure|certainly|of course|okay|ok)[^\n]{0,20}[!,.:]\s*)?"
@@ -39,12 +32,6 @@ _QUESTION = ("question", "q", "query")
 _ANSWER = ("answer", "a", "short_answer", "answers", "response")
 _FULL = ("full_answer", "long_answer", "full", "sentence")
 _MOST_OBJECTS = 1000
-
-
-def without_thinking(text: str) -> str:
-    """Returns a reply without what the model thought before it: blocks, or all up to their end."""
-    text = _THINKING.sub("", text)
-    return _END_OF_THINKING.sub("", text).strip()
 
 
 def proposed_items(reply: str) -> list[Proposed]:

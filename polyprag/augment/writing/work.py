@@ -16,10 +16,10 @@ from polyprag.augment.writing.reading import (
     proposed_items,
     proposed_question,
     proposed_text,
-    without_thinking,
 )
 from polyprag.augment.written import Written
 from polyprag.config import AugmentConfig
+from polyprag.tokens.thinking import without_thinking
 from sharding.corpus.passages import Augmentation, Passage
 
 _TOKENS_AN_ITEM = 56  # of JSON, with a question, an answer and a sentence

@@ -22,8 +22,10 @@ from polyprag.serving.telling import (
     usage_of,
 )
 from polyprag.serving.wire import ChatBody
+from polyprag.tokens.thinking import ThinkingStream, begins_thinking, split_thinking
 
 _ROUTE = "chat"
+_LAST_TOKENS = 8  # of a prompt, which hold the tag that some templates end with
 
 
 def chat_routes(service: Service) -> APIRouter:
@@ -58,7 +60,10 @@ def _keeps_back(service: Service, answer: Answer) -> bool:
 
 def _choice(service: Service, body: ChatBody, answer: Answer, at: int) -> dict[str, Any]:
     choice = answer.choices[at]
-    message: dict[str, Any] = {"role": "assistant", "content": choice.text.strip(), "refusal": None}
+    thinking, text = split_thinking(choice.text)
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if thinking:
+        message["reasoning_content"] = thinking
     if _keeps_back(service, answer):
         message |= {"content": None, "refusal": answer.reason}
     told = {"index": at, "message": message, "finish_reason": finish_told(choice)}
@@ -80,6 +85,8 @@ async def _chunks(service: Service, head: Head, body: ChatBody, reply: Reply) ->
     noted = [0] * number  # tokens whose log-probabilities were told
     has_begun = [False] * number
     tokens = service.engine.loaded.tokenizer
+    is_inside = begins_thinking(str(tokens.decode(reply.prepared.prompt[-_LAST_TOKENS:])))
+    thinking = [ThinkingStream(is_inside=is_inside) for _ in range(number)]
 
     def logprobs_since(at: int) -> dict[str, Any] | None:
         said = reply.continuations[at]
@@ -91,18 +98,24 @@ async def _chunks(service: Service, head: Head, body: ChatBody, reply: Reply) ->
 
     if not service.refuses:  # else nothing is shown that isn't judged yet
         async for at, piece in reply.stream():
-            shown = piece if has_begun[at] else piece.lstrip()
+            thought, said = thinking[at].put(piece)
+            shown = said if has_begun[at] else said.lstrip()
             has_begun[at] |= bool(shown)
-            if shown:
-                told = delta(at, {"content": shown})
-                yield event(head.told([{**told, "logprobs": logprobs_since(at)}]))
+            pieces = {"reasoning_content": thought, "content": shown}
+            if told := {key: text for key, text in pieces.items() if text}:
+                yield event(head.told([{**delta(at, told), "logprobs": logprobs_since(at)}]))
+        for at, split in enumerate(thinking):
+            thought, said = split.end()
+            pieces = {"reasoning_content": thought, "content": said}
+            if told := {key: text for key, text in pieces.items() if text}:
+                yield event(head.told([delta(at, told)]))
     else:
         await reply.wait()
     answer = await service.answer_of(reply)
     if service.refuses:
         key = "refusal" if _keeps_back(service, answer) else "content"
         for at, choice in enumerate(answer.choices):
-            text = answer.reason if key == "refusal" else choice.text.strip()
+            text = answer.reason if key == "refusal" else split_thinking(choice.text)[1]
             yield event(head.told([delta(at, {key: text})]))
     ends = [
         {**delta(at, {}, finish=finish_told(choice)), "logprobs": logprobs_since(at)}

@@ -8,6 +8,7 @@ import torch
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 from polyprag.answering.request import Request
+from polyprag.decoding import decoder
 from polyprag.decoding.sampling import Sampling
 from tests.polyprag.serving.conftest import MakeServer, Serving
 
@@ -311,3 +312,24 @@ def test_an_answer_that_is_not_trusted_can_be_kept_back(make_server: MakeServer)
 def test_the_schema_is_told(serving: Serving) -> None:
     schema = httpx.get(f"{serving.url}/openapi.json").json()
     assert {"/v1/chat/completions", "/v1/completions", "/v1/retrieve"} <= set(schema["paths"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_thought_is_apart_from_the_answer(
+    client: OpenAI, serving: Serving, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    said = list(serving.engine.loaded.tokenizer("<think>in Oslo?</think>Oslo")["input_ids"])
+    script = iter([*said, serving.engine.loaded.tokenizer.eos_token_id])
+    monkeypatch.setattr(decoder, "choose", lambda *_: [next(script)])
+    given = {"model": "wiki:closed", "messages": user(), "max_tokens": 50}
+    if not stream:
+        told = client.chat.completions.create(**given)  # type: ignore[call-overload]
+        message = told.choices[0].message
+        assert (message.content, message.reasoning_content) == ("Oslo", "in Oslo?")
+        return
+    thought = answer = ""
+    for chunk in client.chat.completions.create(**given, stream=True):  # type: ignore[call-overload]
+        delta = chunk.choices[0].delta
+        thought += getattr(delta, "reasoning_content", None) or ""
+        answer += delta.content or ""
+    assert (answer, thought) == ("Oslo", "in Oslo?")

@@ -11,7 +11,6 @@ from polyprag.augment.writing.reading import (
     proposed_items,
     proposed_question,
     proposed_text,
-    without_thinking,
 )
 
 TWO = [
@@ -114,22 +113,6 @@ def test_the_first_question_is_read(reply: str, question: str) -> None:
 )
 def test_a_rewrite_is_read_without_its_announcement(reply: str) -> None:
     assert proposed_text(reply) == "Ada was born in London."
-
-
-@pytest.mark.parametrize(
-    ("reply", "said"),
-    [
-        ("<think>a</think>b", "b"),
-        ("<THINKING>a</THINKING>\nb", "b"),
-        ("a</think>\n\nb", "b"),
-        ("<think>a", ""),
-        ("[THINK]a[/THINK]b", "b"),
-        ("b", "b"),
-        ("<think></think>", ""),
-    ],
-)
-def test_thinking_is_stripped(reply: str, said: str) -> None:
-    assert without_thinking(reply) == said
 
 
 @given(st.text())
