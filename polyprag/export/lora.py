@@ -41,20 +41,27 @@ class Lora:
 
 
 @torch.no_grad()
-def lora_of_mixture(pool: ExpertPool, gates_SK: Tensor, *, rank: int | None = None) -> Lora:
+def lora_of_mixture(
+    pool: ExpertPool,
+    gates_SK: Tensor,
+    *,
+    rank: int | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> Lora:
     """Returns a mixture as one LoRA.
 
     Args:
         pool: the experts.
         gates_SK: (S, K) float32.
         rank: of every change; None, or K r and more: exact.
+        state: the experts' weights, where the pool is without any (on the meta device).
 
     Raises:
         ValueError: the rank is below 1.
     """
     if rank is not None and rank < 1:
         raise ValueError(f"rank={rank}: must be at least 1")
-    factors = pool.mixed(gates_SK)
+    factors = pool.mixed(gates_SK, state=state)
     if rank is None or rank >= pool.num_experts * pool.rank:
         return Lora(factors)
     cut, left_out, whole = {}, 0.0, 0.0

@@ -141,19 +141,23 @@ class ExpertPool:
         with self._context.holding(gates, token_rows):
             yield
 
-    def mixed(self, gates: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def mixed(
+        self, gates: Tensor, *, state: Mapping[str, Tensor] | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Returns a mixture as a low-rank change of each module: A (KR, d_in), B (d_out, KR).
 
         The change of a module's weight is B A, float32 on the CPU.
 
         Args:
             gates: (S, K) float32.
+            state: weights in the place of the pool's own; see `state_dict`.
         """
+        weights = state or dict(self.named_parameters())
         wide = (gates.float() * self._context.scale).repeat_interleave(self.rank, dim=-1)
         return {
             name: (
-                layer.A_cat.weight.detach().float().cpu(),
-                layer.B_cat.weight.detach().float().cpu() * wide[layer.site],
+                weights[f"{name}.A"].detach().float().cpu(),
+                weights[f"{name}.B"].detach().float().cpu() * wide[layer.site],
             )
             for name, layer in self._layers.items()
         }
