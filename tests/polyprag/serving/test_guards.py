@@ -46,7 +46,7 @@ def test_every_route_but_the_open_ones_wants_a_key(make_server: MakeServer) -> N
         for path in ("/health", "/ready", "/", "/page/index.html"):
             assert client.get(path).status_code == 200
         for method, path in ROUTES:
-            for key in (None, "Bearer wrong", "Bearer", "first", "Basic first", "Bearer firs"):
+            for key in (None, "Bearer wrong", "Bearer", "first", "Basic first", "Bearer firstly"):
                 headers = {} if key is None else {"Authorization": key}
                 told = client.request(method, path, headers=headers, json=BODY)
                 assert told.status_code == 401 and "first" not in told.text
