@@ -39,7 +39,9 @@ MIXTURES = ("distinct", "uniform", "skewed", "identical")
 SAME_LENGTH, MIXED_LENGTHS = (16, 16), (4, 64)
 COLUMNS = ("side", "batch", "tokens/s", "first token, p50 s", "answer, p50 s", "p95 s", "MiB")
 ADAPTERS = 12
-ONE_BY_ONE_MOST = 16  # questions that those who answer one after the other are asked
+# Questions that sides are asked at most: those who answer one after the other, and those with long
+# prompts, whose time is as many times that of one.
+FEWER = {"peft, hot-swapped": 16, "PRAG by the book": 16, "engine, 3 passages in the prompt": 4}
 
 Figures = dict[str, Any]
 
@@ -80,7 +82,6 @@ def measured(shape: str, directory: Path, *, batches: Sequence[int], rounds: int
         "peft, hot-swapped": hot_swapped(shape, paths),
         "PRAG by the book": prag_by_the_book(shape, paths),
     }
-    one_by_one = {"peft, hot-swapped", "PRAG by the book"}
     found = []
 
     def asked(side: str, number: int, lengths: tuple[int, int]) -> list[Asked]:
@@ -97,7 +98,7 @@ def measured(shape: str, directory: Path, *, batches: Sequence[int], rounds: int
         alike = {
             side: asked(side, number, SAME_LENGTH)
             for side in sides
-            if (number <= ONE_BY_ONE_MOST or side not in one_by_one)
+            if number <= FEWER.get(side, number)
             and (number > 1 or side.split(", ")[-1].split()[0] not in MIXTURES[1:])
         }
         found += timed(sides, alike, label=str(number), rounds=rounds)
