@@ -125,18 +125,21 @@ def _sampling(
     stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if own_stops:
         stops = (*stops, "\n")  # where an answer of the plain layout ends
-    return Sampling(
-        max_new_tokens=max_tokens,
-        temperature=body.temperature or 0.0,
-        top_p=body.top_p or 1.0,
-        top_k=max(body.top_k or 0, 0),
-        seed=None if body.seed is None else body.seed % 2**62,  # which others may be added to
-        stops=tuple(stop for stop in stops if stop),
-        logprobs=logprobs,
-        prompt_logprobs=prompt_logprobs,
-        # A single token beside a scored prompt is told even where it ends the text.
-        ends=not (body.ignore_eos or (prompt_logprobs is not None and max_tokens == 1)),
-    )
+    try:
+        return Sampling(
+            max_new_tokens=max_tokens,
+            temperature=body.temperature or 0.0,
+            top_p=body.top_p or 1.0,
+            top_k=max(body.top_k or 0, 0),
+            seed=None if body.seed is None else body.seed % 2**62,  # which others may be added to
+            stops=tuple(stop for stop in stops if stop),
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
+            # A single token beside a scored prompt is told even where it ends the text.
+            ends=not (body.ignore_eos or (prompt_logprobs is not None and max_tokens == 1)),
+        )
+    except ValueError as error:
+        raise _cannot("max_tokens" if not max_tokens else "sampling", str(error)) from error
 
 
 def _cannot(param: str, why: str) -> ApiError:

@@ -12,6 +12,7 @@ from polyprag.errors import ConfigError, PolypragError, RequestError
 from polyprag.method.window import QuestionTooLongError
 
 _LOG = logging.getLogger(__name__)
+GONE = 499  # as web servers write down a client that went
 _KINDS = {401: "authentication_error", 429: "rate_limit_error"}
 
 

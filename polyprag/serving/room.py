@@ -5,10 +5,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from polyprag.serving.failures import api_error_of
+from polyprag.serving.failures import GONE, api_error_of
 from polyprag.serving.metrics import Metrics
-
-_GONE = "499"  # as web servers write down a client that went
 
 
 class Room:
@@ -55,7 +53,7 @@ class Room:
         if self._status != "200":
             return
         is_gone = isinstance(error, asyncio.CancelledError)
-        self._status = _GONE if is_gone else str(api_error_of(error, quiet=True).status)
+        self._status = str(GONE if is_gone else api_error_of(error, quiet=True).status)
 
     def leave(self, error: BaseException | None = None) -> None:
         """Gives the room back, and counts the request."""
@@ -65,7 +63,7 @@ class Room:
             self.failed_by(error)
         on_leave, self._on_leave = self._on_leave, None
         on_leave(self)
-        if self._status == _GONE:
+        if self._status == str(GONE):
             self._metrics.cancelled.inc()
         self._metrics.requests.labels(self._route, self._mode, self._status).inc()
         self._metrics.duration.labels(self._route).observe(self.seconds)

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from polyprag.answering.answer import Answer
 from polyprag.answering.reply import Reply
 from polyprag.answering.request import Request
-from polyprag.serving.failures import api_error_of
+from polyprag.serving.failures import GONE, ApiError, api_error_of
 from polyprag.serving.room import Room
 from polyprag.serving.service import Service
 from polyprag.serving.telling import event
@@ -97,13 +97,13 @@ async def _unless_gone(work: Awaitable[Result], gone: Awaitable[None]) -> Result
     """Returns what work comes to, and gives it up when the client has gone.
 
     Raises:
-        asyncio.CancelledError: it has.
+        ApiError: it has.
     """
     task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone)
     try:
         await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise asyncio.CancelledError
+            raise ApiError(GONE, "the client has gone")
         return await task
     finally:
         for each in (task, leaving):

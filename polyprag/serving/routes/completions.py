@@ -84,8 +84,9 @@ async def _chunks(
     tokens = service.engine.loaded.tokenizer
     number = replies[0].prepared.request.n
     own = [sources_told(reply.prepared, router=service.router_for(body)) for reply in replies]
-    yield event(head.told([], polyprag=own))
     noted = [0] * (number * len(replies))  # tokens whose log-probabilities were told
+    begun = {"text": "", "logprobs": None, "finish_reason": None}
+    yield event(head.told([{"index": index, **begun} for index in range(len(noted))], polyprag=own))
 
     def piece_told(which: int, at: int, text: str, finish: str | None = None) -> str:
         said, index = replies[which].continuations[at], which * number + at

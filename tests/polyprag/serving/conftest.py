@@ -39,7 +39,7 @@ MakeServer = Callable[..., Serving]
 @contextmanager
 def _running(app: Any) -> Iterator[str]:
     with open_port("127.0.0.1", 0) as port:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [port]}, daemon=True)
         thread.start()
         url = url_of(port)

@@ -138,7 +138,9 @@ def test_beyond_its_room_a_server_says_when_to_come_again(make_server: MakeServe
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_nobody_waits_for_any_more_is_not_said(make_server: MakeServer, stream: bool) -> None:
+def test_what_nobody_waits_for_any_more_is_not_said(
+    make_server: MakeServer, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     server = make_server(most=2)
     body = json.dumps({**LONG, "stream": stream}).encode()
     head = (
@@ -154,6 +156,7 @@ def test_what_nobody_waits_for_any_more_is_not_said(make_server: MakeServer, str
     metrics = httpx.get(f"{server.url}/metrics").text
     assert "polyprag_requests_cancelled_total 1.0" in metrics
     assert 'status="499"' in metrics and 'kind="completion"} 400' not in metrics
+    assert not caplog.records  # nobody needs a traceback of it
 
 
 @pytest.mark.parametrize("stream", [False, True])
