@@ -64,12 +64,14 @@ def _choice(service: Service, body: ChatBody, answer: Answer, at: int) -> dict[s
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if thinking:
         message["reasoning_content"] = thinking
+    logprobs = None
     if _keeps_back(service, answer):
-        message |= {"content": None, "refusal": answer.reason}
+        message = {"role": "assistant", "content": None, "refusal": answer.reason}
+    elif body.logprobs:
+        tokens = service.engine.loaded.tokenizer
+        logprobs = chat_logprobs(tokens, choice.ids, choice.logprobs)
     told = {"index": at, "message": message, "finish_reason": finish_told(choice)}
-    tokens = service.engine.loaded.tokenizer
-    told["logprobs"] = chat_logprobs(tokens, choice.ids, choice.logprobs) if body.logprobs else None
-    return told
+    return told | {"logprobs": logprobs}
 
 
 async def _chunks(service: Service, head: Head, body: ChatBody, reply: Reply) -> AsyncIterator[str]:
@@ -117,10 +119,9 @@ async def _chunks(service: Service, head: Head, body: ChatBody, reply: Reply) ->
         for at, choice in enumerate(answer.choices):
             text = answer.reason if key == "refusal" else split_thinking(choice.text)[1]
             yield event(head.told([delta(at, {key: text})]))
-    ends = [
-        {**delta(at, {}, finish=finish_told(choice)), "logprobs": logprobs_since(at)}
-        for at, choice in enumerate(answer.choices)
-    ]
+    ends = [delta(at, {}, finish=finish_told(choice)) for at, choice in enumerate(answer.choices)]
+    if not _keeps_back(service, answer):
+        ends = [{**end, "logprobs": logprobs_since(at)} for at, end in enumerate(ends)]
     yield event(head.told(ends, polyprag={"trust": trust_told(answer)}))
     if body.wants_usage:
         yield event(head.told([], usage=usage_of([answer])))

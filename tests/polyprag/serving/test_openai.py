@@ -303,10 +303,12 @@ def test_an_answer_that_is_not_trusted_can_be_kept_back(make_server: MakeServer)
     client = OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     answer = server.engine.ask(ASKED)
     assert answer.trusted is False  # a random model's
-    told = client.chat.completions.create(model="wiki:poly", messages=user())  # type: ignore[arg-type]
-    assert told.choices[0].message.content is None
+    given = {"model": "wiki:poly", "messages": user(), "logprobs": True}
+    told = client.chat.completions.create(**given)  # type: ignore[call-overload]
+    assert told.choices[0].message.content is None and told.choices[0].logprobs is None
     assert told.choices[0].message.refusal == answer.reason
-    chunks = list(client.chat.completions.create(model="wiki:poly", messages=user(), stream=True))  # type: ignore[arg-type]
+    chunks = list(client.chat.completions.create(**given, stream=True))  # type: ignore[call-overload]
+    assert not any(each.choices[0].logprobs for each in chunks)
     assert not any(each.choices[0].delta.content for each in chunks)
     assert "".join(each.choices[0].delta.refusal or "" for each in chunks) == answer.reason
 
