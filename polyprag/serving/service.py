@@ -127,13 +127,17 @@ class Service:
         """Runs what would hold the event loop up."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def accept(self, requests: Sequence[Request], *, route: str) -> Room:
-        """Takes the room that requests of a client need.
+    def accept(self, number: int = 1, *, route: str, mode: str = "") -> Room:
+        """Takes the room that a client's request needs.
+
+        Args:
+            number: of continuations; a search needs as much room as one.
+            route: for the counters.
+            mode: for the counters.
 
         Raises:
-            ApiError: there is none at the moment, or they ask for more than one client may.
+            ApiError: there is none at the moment, or it asks for more than one may.
         """
-        number = sum(request.n for request in requests)
         limits = self.limits
         if number > limits.max_choices:
             raise ApiError(400, f"{number} continuations: at most {limits.max_choices} are made")
@@ -152,7 +156,7 @@ class Service:
             number,
             seconds=limits.timeout_s,
             route=route,
-            mode=requests[0].mode,
+            mode=mode,
             metrics=self.metrics,
             on_leave=self._left,
         )

@@ -24,7 +24,7 @@ async def answered(
     service: Service, requests: Sequence[Request], *, route: str, http: HttpRequest
 ) -> tuple[list[Reply], list[Answer]]:
     """Answers requests whole, unless the client goes."""
-    with service.accept(requests, route=route) as room:
+    with _room_for(service, requests, route) as room:
         async with room.timeout():
             replies = await service.begun(requests)
             return replies, await _unless_gone(service.ended(replies), _gone(http))
@@ -45,7 +45,7 @@ async def streamed(
         route: for the counters.
         told: yields the events of their replies.
     """
-    room = service.accept(requests, route=route)
+    room = _room_for(service, requests, route)
     try:
         async with room.timeout():
             replies = await service.begun(requests)
@@ -53,6 +53,11 @@ async def streamed(
         room.leave(error)
         raise
     return _EventStream(room, replies, told(replies))
+
+
+def _room_for(service: Service, requests: Sequence[Request], route: str) -> Room:
+    number = sum(request.n for request in requests)
+    return service.accept(number, route=route, mode=requests[0].mode)
 
 
 class _EventStream(StreamingResponse):

@@ -23,7 +23,9 @@ def search_routes(service: Service) -> APIRouter:
         """Makes vectors of texts, by the encoder of the run's index."""
         texts = _texts("input", body.input)
         index = service.indexed()
-        vectors = await service.in_thread(lambda: index.vectors_of(texts))
+        with service.accept(route="embeddings") as room:
+            async with room.timeout():
+                vectors = await service.in_thread(lambda: index.vectors_of(texts))
         if body.dimensions not in (None, vectors.shape[1]):
             wrong = f"dimensions: the index's encoder makes {vectors.shape[1]} numbers"
             raise ApiError(400, wrong, param="dimensions")
@@ -44,9 +46,11 @@ def search_routes(service: Service) -> APIRouter:
         k, method = body.top_k or config.top_k, body.method or config.method
         if k > service.limits.max_top_k:
             raise ApiError(400, f"top_k: at most {service.limits.max_top_k} passages are found")
-        found = await service.in_thread(
-            lambda: [_passages(hits) for hits in index.search(queries, k=k, method=method)]
-        )
+        with service.accept(route="retrieve", mode=method) as room:
+            async with room.timeout():
+                found = await service.in_thread(
+                    lambda: [_passages(hits) for hits in index.search(queries, k=k, method=method)]
+                )
         return {
             "object": "list",
             "data": [{"query": q, "passages": p} for q, p in zip(queries, found, strict=True)],

@@ -122,6 +122,7 @@ def test_beyond_its_room_a_server_says_when_to_come_again(make_server: MakeServe
         told = httpx.post(url, json=LONG)
         assert told.status_code == 429 and int(told.headers["Retry-After"]) >= 1
         assert told.json()["error"]["code"] == "overloaded"
+        assert httpx.post(f"{server.url}/v1/retrieve", json={"query": "Anna"}).status_code == 429
         assert [each.result().status_code for each in long] == [200, 200]
     assert httpx.post(url, json={**LONG, "max_tokens": 1}).status_code == 200
     metrics = httpx.get(f"{server.url}/metrics").text
