@@ -1,6 +1,5 @@
 """Answers as OpenAI's clients read them, whole or in pieces; `polyprag` is what they're made of."""
 
-import json
 import time
 import uuid
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fastapi.responses import JSONResponse
 from transformers import PreTrainedTokenizerBase
 
 from polyprag.answering.answer import Answer, Choice
@@ -16,6 +16,7 @@ from polyprag.answering.preparation import Prepared
 from polyprag.config import RouterConfig
 from polyprag.decoding.sampling import TokenLogprobs
 from polyprag.method.router import gates as gates_of_rows
+from sharding.storage.decoding import shown_json
 
 Json = dict[str, Any]
 
@@ -135,7 +136,15 @@ def completion_logprobs(
     }
 
 
+class ToldResponse(JSONResponse):
+    """A whole response; numbers that aren't finite are null, as JSON has none."""
+
+    def render(self, content: Any) -> bytes:
+        """Returns the body."""
+        return shown_json(content, ascii_only=False).encode()
+
+
 def event(content: Json | str) -> str:
     """Returns a server-sent event."""
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    text = content if isinstance(content, str) else shown_json(content, ascii_only=False)
     return f"data: {text}\n\n"

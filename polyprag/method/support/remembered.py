@@ -46,7 +46,7 @@ def _digest(model: PreTrainedModel, pool: ExpertPool, weights: str) -> str:
         "versions": list(map(version, _PACKAGES)),
         "code": _code(),
     }
-    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(depends, allow_nan=False).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)

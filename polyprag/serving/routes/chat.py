@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from polyprag.answering.answer import Answer
 from polyprag.answering.reply import Reply
@@ -14,6 +14,7 @@ from polyprag.serving.service import Service
 from polyprag.serving.streams import answered, streamed
 from polyprag.serving.telling import (
     Head,
+    ToldResponse,
     chat_logprobs,
     event,
     finish_told,
@@ -49,7 +50,7 @@ def chat_routes(service: Service) -> APIRouter:
         choices = [_choice(service, body, answer, at) for at in range(len(answer.choices))]
         own = sources_told(reply.prepared, router=service.router_for(body))
         own["trust"] = trust_told(answer)
-        return JSONResponse(head.told(choices, usage=usage_of([answer]), polyprag=own))
+        return ToldResponse(head.told(choices, usage=usage_of([answer]), polyprag=own))
 
     return router
 

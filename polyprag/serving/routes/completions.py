@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from polyprag.answering.answer import Answer
 from polyprag.answering.reply import Reply
@@ -15,6 +15,7 @@ from polyprag.serving.service import Service
 from polyprag.serving.streams import answered, streamed
 from polyprag.serving.telling import (
     Head,
+    ToldResponse,
     completion_logprobs,
     event,
     finish_told,
@@ -50,7 +51,7 @@ def completion_routes(service: Service) -> APIRouter:
                 for at in range(len(answer.choices))
             ]
         own = [sources_told(reply.prepared, router=service.router_for(body)) for reply in replies]
-        return JSONResponse(head.told(choices, usage=usage_of(answers), polyprag=own))
+        return ToldResponse(head.told(choices, usage=usage_of(answers), polyprag=own))
 
     return router
 
