@@ -23,23 +23,20 @@ from typing import Any
 import numpy as np
 
 from cluster.checkpoints.edit import forget_checkpoint_rows
+from harness.encoded import encoded_run
 from harness.examples import PASSAGES, QUESTIONS, ROOT, first_questions
-from harness.plain_workers import encode_here
 from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.modes import Mode
 from polyprag.answering.trust.confidence import Evidence, Rule
-from polyprag.augment.corpus import augment_corpus
 from polyprag.config import AnsweringConfig, Config
-from polyprag.config.files import load_config, save_config
+from polyprag.config.files import load_config
 from polyprag.evaluation.calibration import Target, calibrate
 from polyprag.evaluation.questions import Question, read_questions
 from polyprag.evaluation.risk_coverage import COVERAGES, trust_scores
 from polyprag.evaluation.run import evaluate
 from polyprag.growth.remove import remove_from_run
-from polyprag.retrieval.building.index import build_index
 from sharding.corpus.reader import Corpus
-from sharding.ingest.prepare import prepare
 
 PERSONS = ROOT / "examples" / "wikipedia-questions" / "questions-dev.jsonl"
 METHODS: tuple[Mode, ...] = ("poly", "rag", "combine")
@@ -49,13 +46,7 @@ GONE = 0.3  # of the passages
 def encoded(directory: Path, passages: Path, *, quick: bool) -> Path:
     """Makes a run of the passages, in this process."""
     config = load_config(["quickstart"], ["data.partition_size=16"] if quick else [])
-    run = directory / "run"
-    prepare([str(passages)], run / "corpus", partition_size=config.data.partition_size)
-    augment_corpus(run, config)
-    save_config(config, run)
-    encode_here(run, config)
-    build_index(run, config)
-    return run
+    return encoded_run(directory, passages, config)
 
 
 def lose_passages(run: Path, config: Config) -> set[str]:

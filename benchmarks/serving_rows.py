@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.encoded import encoded_run
 from harness.examples import PASSAGES, ROOT, first_questions
-from harness.plain_workers import encode_here
 from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.given import hits_of
-from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config.files import load_config, save_config
+from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
 from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.metrics import bootstrap_interval, score
@@ -36,7 +35,6 @@ from polyprag.retrieval.building.index import build_index
 from polyprag.retrieval.parts.serving_rows import ServingRows, write_rows
 from polyprag.retrieval.results import Hits
 from polyprag.retrieval.search import Index
-from sharding.ingest.prepare import prepare
 
 FORMATS = ("fp16", "int8")
 COSTS = {"fp16": 0.005, "int8": 0.01}  # F1 that a format may cost
@@ -45,20 +43,14 @@ BATCH = 64  # questions
 Take = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 
-def encoded_run(directory: Path, *, quick: bool) -> tuple[Path, Config]:
+def popqa_run(directory: Path, *, quick: bool) -> tuple[Path, Config]:
     """A run of PopQA's passages, encoded and indexed; the first questions' only with `quick`."""
     passages = PASSAGES
     if quick:
         passages, _ = first_questions(directory, num_questions=40)
     overrides = ["data.partition_size=16", "train.epochs=4"] if quick else []
     config = load_config(["quickstart"], overrides)
-    run = directory / "run"
-    prepare([str(passages)], run / "corpus", partition_size=config.data.partition_size)
-    augment_corpus(run, config)
-    save_config(config, run)
-    encode_here(run, config)
-    build_index(run, config)
-    return run, config
+    return encoded_run(directory, passages, config), config
 
 
 def f1_of(answerer: Answerer, questions: list[Question], hits: list[Hits]) -> list[float]:
@@ -132,7 +124,7 @@ def main() -> None:
     os.chdir(ROOT)  # the model's path is relative to it
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        run, config = encoded_run(directory, quick=args.quick)
+        run, config = popqa_run(directory, quick=args.quick)
         lead = directory / "lead.jsonl"
         write_lead_questions(run, lead, limit=200 if args.quick else None)
         f1 = quality(run, config, read_questions(lead))

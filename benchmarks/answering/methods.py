@@ -109,24 +109,19 @@ def continuous_generate(shape: str) -> Method:
 def prag_by_the_book(shape: str, paths: Sequence[Path]) -> Method:
     """For each question: load its passages' adapters, concatenate them, answer, delete them."""
     model = adapted(shape, list(paths[:1]))
+    names = [f"own-{i}" for i in range(PASSAGES)]
 
-    def answer(asked: Sequence[Asked]) -> Times:
-        times, started = Times(), time.perf_counter()
-        for at, each in enumerate(asked):
-            names = [f"own-{i}" for i in range(PASSAGES)]
-            for i, name in enumerate(names):
-                path = paths[(at * PASSAGES + i) % len(paths)]
-                model.load_adapter(str(path), adapter_name=name)
-            model.add_weighted_adapter(names, [1.0] * PASSAGES, "all", combination_type="cat")
-            model.set_adapter("all")
-            _generate(model, [each.prompt], each.new_tokens)
-            for name in ("all", *names):
-                model.delete_adapter(name)
-            times.last.append(time.perf_counter() - started)
-        times.first, times.total = list(times.last), times.last[-1]
-        return times
+    def answer_one(at: int, each: Asked) -> None:
+        for i, name in enumerate(names):
+            path = paths[(at * PASSAGES + i) % len(paths)]
+            model.load_adapter(str(path), adapter_name=name)
+        model.add_weighted_adapter(names, [1.0] * PASSAGES, "all", combination_type="cat")
+        model.set_adapter("all")
+        _generate(model, [each.prompt], each.new_tokens)
+        for name in ("all", *names):
+            model.delete_adapter(name)
 
-    return answer
+    return _one_after_another(answer_one)
 
 
 def hot_swapped(shape: str, paths: Sequence[Path]) -> Method:
@@ -134,16 +129,11 @@ def hot_swapped(shape: str, paths: Sequence[Path]) -> Method:
     model = adapted(shape, list(paths[:1]))
     name = paths[0].name
 
-    def answer(asked: Sequence[Asked]) -> Times:
-        times, started = Times(), time.perf_counter()
-        for at, each in enumerate(asked):
-            hotswap_adapter(model, str(paths[at % len(paths)]), adapter_name=name)
-            _generate(model, [each.prompt], each.new_tokens)
-            times.last.append(time.perf_counter() - started)
-        times.first, times.total = list(times.last), times.last[-1]
-        return times
+    def answer_one(at: int, each: Asked) -> None:
+        hotswap_adapter(model, str(paths[at % len(paths)]), adapter_name=name)
+        _generate(model, [each.prompt], each.new_tokens)
 
-    return answer
+    return _one_after_another(answer_one)
 
 
 def mixed_adapters(shape: str, paths: Sequence[Path]) -> Method:
@@ -159,6 +149,20 @@ def mixed_adapters(shape: str, paths: Sequence[Path]) -> Method:
             adapter_names=[paths[at % len(paths)].name for at in range(len(asked))],
         )
         return _all_at(time.perf_counter() - started, len(asked))
+
+    return answer
+
+
+def _one_after_another(answer_one: Callable[[int, Asked], None]) -> Method:
+    """Answers one request after the other; a request's tokens all come at its end."""
+
+    def answer(asked: Sequence[Asked]) -> Times:
+        times, started = Times(), time.perf_counter()
+        for at, each in enumerate(asked):
+            answer_one(at, each)
+            times.last.append(time.perf_counter() - started)
+        times.first, times.total = list(times.last), times.last[-1]
+        return times
 
     return answer
 

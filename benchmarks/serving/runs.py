@@ -10,14 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.encoded import encoded_run
 from harness.examples import first_questions
-from harness.plain_workers import encode_here
-from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
-from polyprag.config.files import load_config, save_config
-from polyprag.retrieval.building.index import build_index
+from polyprag.config.files import load_config
 from polyprag.serving.server import open_port, url_of
-from sharding.ingest.prepare import prepare
 
 Questions = Sequence[str]
 
@@ -26,12 +23,7 @@ def small_run(directory: Path) -> tuple[Path, Config, Questions]:
     """Encodes the passages of some of PopQA's questions, for one epoch."""
     passages, asked = first_questions(directory, num_questions=40)
     config = load_config(["quickstart"], ["data.partition_size=16", "train.epochs=1"])
-    run = directory / "run"
-    prepare([str(passages)], run / "corpus", partition_size=config.data.partition_size)
-    augment_corpus(run, config)
-    save_config(config, run)
-    encode_here(run, config)
-    build_index(run, config)
+    run = encoded_run(directory, passages, config)
     lines = asked.read_text(encoding="utf-8").splitlines()
     return run, config, [json.loads(line)["question"] for line in lines]
 

@@ -109,6 +109,11 @@ class Answerer:
             raise ConfigError(f"--top-k {k}: must be at least 1")
         return list(self.indexed().search(questions, k=k, method=self.config.retrieval.method))
 
+    def open_index(self) -> None:
+        """Opens all of the index, where there is one, that the first search would open."""
+        if self.index is not None:
+            self.retrieve(["anything"])
+
     def answer(
         self,
         questions: Sequence[str],

@@ -15,7 +15,7 @@ from typing import Any
 from polyprag.answering.answer import Answer, Choice, Latency
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.generation import said_of
-from polyprag.answering.modes import MIXES, MODES, SEARCHES, Mode
+from polyprag.answering.modes import Mode, ready_modes
 from polyprag.answering.preparation import Preparation, Prepared
 from polyprag.answering.reply import Reply
 from polyprag.answering.request import Request
@@ -88,8 +88,7 @@ class Engine:
             modes = self._modes or _ready_modes(self._run_dir)
             config, base = before.loaded.config, before.loaded.base
             loaded = Answerer.open(self._run_dir, config, modes=modes, earlier=base)
-            if loaded.index is not None:  # opens what a build could take away when it is in use
-                loaded.retrieve(["anything"])
+            loaded.open_index()  # which a build could take away when it is in use
             self._now = self._ready(loaded, before)
             if self._now.loop is not before.loop:
                 before.loop.close()
@@ -286,13 +285,7 @@ def _answer(loaded: Answerer, reply: Reply) -> Answer:
 
 def _ready_modes(run_dir: str | Path) -> list[Mode]:
     """Returns the modes that a run has everything for."""
-    has = {
-        stage: exists(join(run_dir, stage, "manifest.json")) for stage in (INDEX, ENCODING, ROUTER)
-    }
-    return [
-        mode
-        for mode in MODES
-        if (has[INDEX] or mode not in SEARCHES)
-        and (has[ENCODING] or mode not in MIXES)
-        and (has[ROUTER] or mode != "routed")
-    ]
+    has_index, has_experts, has_map = (
+        exists(join(run_dir, stage, "manifest.json")) for stage in (INDEX, ENCODING, ROUTER)
+    )
+    return ready_modes(has_index=has_index, has_experts=has_experts, has_map=has_map)

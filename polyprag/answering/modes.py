@@ -32,3 +32,14 @@ WITHOUT_MAP: tuple[Mode, ...] = ("closed", *SEARCHES)  # all that a run without 
 MODES: tuple[Mode, ...] = (*WITHOUT_MAP, "routed")
 READS: frozenset[Mode] = frozenset({"rag", "combine"})  # passages are in the prompt
 MIXES: frozenset[Mode] = frozenset(MODES) - {"closed", "rag"}
+
+
+def ready_modes(*, has_index: bool, has_experts: bool, has_map: bool) -> list[Mode]:
+    """Returns the modes, controls included, that a run has everything for."""
+    return [
+        mode
+        for mode in MODES
+        if (has_index or mode not in SEARCHES)
+        and (has_experts or mode not in MIXES)
+        and (has_map or mode != "routed")
+    ]

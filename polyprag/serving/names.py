@@ -5,9 +5,9 @@ A key that has a comma or a percent sign in it is percent-encoded (`%2C`, `%25`)
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-from polyprag.answering.modes import CONTROLS, MODES, SEARCHES, Mode
+from polyprag.answering.modes import Mode
 from polyprag.serving.failures import ApiError
 
 
@@ -42,11 +42,6 @@ def mode_and_keys(
     return known[mode], tuple(unquote(key) for key in keys.split(","))  # type: ignore[index]
 
 
-def name_of_mixture(name: str, mode: Mode, keys: Sequence[str]) -> str:
-    """Returns the name of a model that answers with these passages."""
-    return f"{name}:{mode}:{','.join(quote(key, safe='/:') for key in keys)}"
-
-
 def model_cards(
     name: str, *, base: str, modes: Sequence[Mode], created: int, window: int | None
 ) -> list[dict[str, Any]]:
@@ -56,16 +51,4 @@ def model_cards(
     return [
         own,
         *({"id": f"{name}:{mode}", **card, "root": base, "parent": name} for mode in modes),
-    ]
-
-
-def served_modes(*, has_index: bool, has_experts: bool, has_map: bool) -> list[Mode]:
-    """Returns the modes that what was loaded can answer in."""
-    return [
-        mode
-        for mode in MODES
-        if mode not in CONTROLS
-        and (has_index or mode not in SEARCHES)
-        and (has_experts or mode in ("closed", "rag"))
-        and (has_map or mode != "routed")
     ]

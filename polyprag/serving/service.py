@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from polyprag.answering.answer import Answer
 from polyprag.answering.engine import Engine
-from polyprag.answering.modes import Mode
+from polyprag.answering.modes import CONTROLS, Mode, ready_modes
 from polyprag.answering.reply import Reply
 from polyprag.answering.request import Request
 from polyprag.answering.trust.abstention import abstention_file
@@ -26,7 +26,6 @@ from polyprag.run_dir import ENCODING, INDEX
 from polyprag.serving.failures import ApiError
 from polyprag.serving.limits import RequestLimits
 from polyprag.serving.metrics import Metrics
-from polyprag.serving.names import served_modes
 from polyprag.serving.room import Room
 from polyprag.serving.wire import ChatBody, CompletionBody
 from sharding.storage.files import exists, join, read_bytes
@@ -80,11 +79,12 @@ class Service:
     def modes(self) -> list[Mode]:
         """The ways in which the run can answer at the moment."""
         loaded = self.engine.loaded
-        return served_modes(
+        ready = ready_modes(
             has_index=loaded.index is not None,
             has_experts=loaded.pool is not None,
             has_map=loaded.has_map,
         )
+        return [mode for mode in ready if mode not in CONTROLS]
 
     @property
     def refuses(self) -> bool:
@@ -199,9 +199,7 @@ class Service:
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Takes in what changes in the run meanwhile; ends with what was accepted."""
-        loaded = self.engine.loaded
-        if loaded.index is not None:  # opens what the first request would wait for
-            await self.in_thread(lambda: loaded.retrieve(["anything"]))
+        await self.in_thread(self.engine.loaded.open_index)  # else the first request waits for it
         task = asyncio.create_task(self._keep_up())
         try:
             yield

@@ -75,6 +75,11 @@ def _choice(service: Service, body: ChatBody, answer: Answer, at: int) -> dict[s
     return told | {"logprobs": logprobs}
 
 
+def _pieces(thought: str, said: str) -> dict[str, str]:
+    pieces = {"reasoning_content": thought, "content": said}
+    return {key: text for key, text in pieces.items() if text}
+
+
 async def _chunks(service: Service, head: Head, body: ChatBody, reply: Reply) -> AsyncIterator[str]:
     """Yields a chat's events: what it is made of, then text as it comes, then why it ended."""
     number = reply.prepared.request.n
@@ -104,13 +109,10 @@ async def _chunks(service: Service, head: Head, body: ChatBody, reply: Reply) ->
             thought, said = thinking[at].put(piece)
             shown = said if has_begun[at] else said.lstrip()
             has_begun[at] |= bool(shown)
-            pieces = {"reasoning_content": thought, "content": shown}
-            if told := {key: text for key, text in pieces.items() if text}:
+            if told := _pieces(thought, shown):
                 yield event(head.told([{**delta(at, told), "logprobs": logprobs_since(at)}]))
         for at, split in enumerate(thinking):
-            thought, said = split.end()
-            pieces = {"reasoning_content": thought, "content": said}
-            if told := {key: text for key, text in pieces.items() if text}:
+            if told := _pieces(*split.end()):
                 yield event(head.told([delta(at, told)]))
     else:
         await reply.wait()

@@ -1,0 +1,21 @@
+"""A run that benchmarks ask, encoded in this process."""
+
+from pathlib import Path
+
+from harness.plain_workers import encode_here
+from polyprag.augment.corpus import augment_corpus
+from polyprag.config import Config
+from polyprag.config.files import save_config
+from polyprag.retrieval.building.index import build_index
+from sharding.ingest.prepare import prepare
+
+
+def encoded_run(directory: Path, passages: Path, config: Config) -> Path:
+    """Makes `directory/run` of the passages: prepared, augmented, encoded and indexed."""
+    run = directory / "run"
+    prepare([str(passages)], run / "corpus", partition_size=config.data.partition_size)
+    augment_corpus(run, config)
+    save_config(config, run)
+    encode_here(run, config)
+    build_index(run, config)
+    return run
