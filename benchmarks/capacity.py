@@ -1,7 +1,7 @@
 """How many passages a pool of experts can hold, and what a plan should take for N of them.
 
     python benchmarks/capacity.py [--quick] [--json FILE] [--work DIR] [--passages FILE]
-                                  [--sizes N,N]
+                                  [--sizes N,N] [--pools POOL,POOL]
 
 Trains pools of several sizes and rows of several granularities on growing corpora, each for the
 same number of epochs, and asks questions in wordings that no training used with each passage's own
@@ -57,6 +57,9 @@ def main() -> int:
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep what is measured there")
     parser.add_argument("--passages", type=Path, metavar="FILE", default=PASSAGES)
     parser.add_argument("--sizes", metavar="N,N", help="passages of the corpora, the first of FILE")
+    parser.add_argument(
+        "--pools", metavar="POOL,POOL", help="such as 32/2/module: experts, rank, granularity"
+    )
     args = parser.parse_args()
     passages = args.passages.resolve()
     os.chdir(ROOT)  # the model's path is relative to it
@@ -69,6 +72,9 @@ def main() -> int:
             f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}"
         )
     pools = ((8, 2, "module"), (8, 8, "module"), (32, 2, "layer")) if args.quick else POOLS
+    if args.pools:
+        parts = [pool.split("/") for pool in args.pools.split(",")]
+        pools = tuple((int(num), int(rank), granularity) for num, rank, granularity in parts)
     found = []
     with tempfile.TemporaryDirectory(prefix="capacity-") as temporary:
         work = args.work or Path(temporary)

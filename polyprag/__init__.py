@@ -40,3 +40,18 @@ def load(
 
     config = load_config(configs, settings, run, uses=(CACHE_DIR,))
     return Engine.open(run, config, modes=modes, most=most)
+
+
+def register_peft() -> None:
+    """Makes peft load a run's experts: `PeftModel.from_pretrained(base, RUN/encoding)`.
+
+        polyprag.register_peft()
+        model = PeftModel.from_pretrained(base, "runs/wiki/encoding")
+        with model.passages("ada-lovelace"):
+            model.generate(**inputs)
+
+    Called again, it does nothing.
+    """
+    from polyprag.export.peft_method import register_method
+
+    register_method()

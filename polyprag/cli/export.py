@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polyprag.answering.answerer import Answerer
     from polyprag.answering.preparation import Prepared
     from polyprag.answering.request import Request
+    from polyprag.export.card import Form
     from polyprag.export.lora import Lora
 
 
@@ -62,6 +63,13 @@ if TYPE_CHECKING:
     help="A smaller rank than that of all experts together, which is exact; what is left out is "
     "told.",
 )
+@click.option("--gguf", is_flag=True, help="A LoRA for llama.cpp, adapter.gguf, in PEFT's place.")
+@click.option(
+    "--experts",
+    is_flag=True,
+    help="Each expert as a LoRA for llama.cpp, whose scales in a request are a passage's gates; "
+    "needs router.granularity=model.",
+)
 @click.option("--merge", is_flag=True, help="The whole model with the mixture in its weights.")
 @click.option("--overwrite", is_flag=True, help="Replace what is at OUT.")
 @config_option
@@ -75,15 +83,18 @@ def command(
     question: str | None,
     every: bool,
     rank: int | None,
+    gguf: bool,
+    experts: bool,
     merge: bool,
     overwrite: bool,
     configs: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write passages of RUN as a PEFT LoRA or a whole model.
+    """Write passages of RUN as LoRAs or a whole model.
 
-    The adapter adds to the base model what `poly` adds when it answers with these passages; its
-    README.md says what is in it and how it is asked.
+    A LoRA is for PEFT, or with --gguf for llama.cpp. It adds to the base model
+    what `poly` adds when it answers with these passages; its README.md says what
+    is in it and how it is asked.
 
     \b
     Examples:
@@ -92,19 +103,33 @@ def command(
       polyprag export runs/wiki --mixture ada 0.7 --mixture babbage 0.3 --out both
       polyprag export runs/wiki --passages ada-lovelace --merge --out models/ada
       polyprag export runs/handbook --all --out adapters/handbook
+      polyprag export runs/wiki --passages ada-lovelace --gguf --out ada-gguf
+      polyprag export runs/wiki --experts --out experts
     """
-    if sum(map(bool, (keys, weighted, question, every))) != 1:
-        raise click.UsageError("name passages by one of --passages, --mixture, --question, --all")
-    if every and merge:
-        raise click.UsageError("--all writes adapters; --merge is for one mixture")
+    if sum(map(bool, (keys, weighted, question, every, experts))) != 1:
+        raise click.UsageError(
+            "name passages by one of --passages, --mixture, --question, --all; or --experts"
+        )
+    if (every or experts) and merge:
+        raise click.UsageError("--all and --experts write adapters; --merge is for one mixture")
+    if gguf and merge:
+        raise click.UsageError("--gguf writes an adapter; llama.cpp converts a merged model itself")
+    if experts and rank:
+        raise click.UsageError(
+            "--rank is for mixtures; an expert has the rank that it was made with"
+        )
     config = settings_of(run, configs, only_overrides(arguments))
     from polyprag.answering.answerer import Answerer
     from polyprag.answering.request import Request
-    from polyprag.export.directory import new_directory, write_adapter, write_merged
+    from polyprag.export.directory import new_directory, write_merged
 
     loaded = Answerer.open(run, config, modes=["poly"])
+    if experts:
+        _write_experts(loaded, out, overwrite=overwrite, as_json=as_json)
+        return
+    form: Form = "merged" if merge else "gguf" if gguf else "peft"
     if every:
-        _write_all(loaded, run, out, rank=rank, overwrite=overwrite, as_json=as_json)
+        _write_all(loaded, run, out, rank=rank, form=form, overwrite=overwrite, as_json=as_json)
         return
     # What is asked for matters only where passages are searched for.
     request = Request(
@@ -113,14 +138,14 @@ def command(
         mixture=dict(weighted) if weighted else None,
     )
     prepared = _mixture(loaded, run, request)
-    lora, card = _lora_and_card(loaded, prepared, rank=rank, is_merged=merge)
+    lora, card = _lora_and_card(loaded, prepared, rank=rank, form=form)
     with new_directory(out, overwrite=overwrite) as made:
         if merge:
             write_merged(
                 made, lora, loaded.model, loaded.tokenizer, loaded.experts("poly"), card=card
             )
         else:
-            write_adapter(made, lora, base=_base(loaded), card=card)
+            _write_lora(made, loaded, lora, card, form=form)
     fields = {
         "out": str(out),
         "passages": [passage.key for passage in prepared.hits.passages] if prepared.hits else [],
@@ -153,7 +178,7 @@ def _mixture(loaded: "Answerer", run: str, request: "Request") -> "Prepared":
 
 
 def _lora_and_card(
-    loaded: "Answerer", prepared: "Prepared", *, rank: int | None, is_merged: bool = False
+    loaded: "Answerer", prepared: "Prepared", *, rank: int | None, form: "Form"
 ) -> "tuple[Lora, str]":
     from polyprag.export.card import model_card
     from polyprag.export.lora import lora_of_mixture
@@ -168,9 +193,20 @@ def _lora_and_card(
         weights,
         base=_base(loaded),
         prompts=loaded.prompts,
-        is_merged=is_merged,
+        form=form,
     )
     return lora, card
+
+
+def _write_lora(
+    directory: Path, loaded: "Answerer", lora: "Lora", card: str, *, form: "Form"
+) -> None:
+    from polyprag.export.directory import write_adapter, write_gguf
+
+    if form == "gguf":
+        write_gguf(directory, lora, model=loaded.model, card=card)
+    else:
+        write_adapter(directory, lora, base=_base(loaded), card=card)
 
 
 def _base(loaded: "Answerer") -> str:
@@ -181,11 +217,18 @@ def _base(loaded: "Answerer") -> str:
 
 
 def _write_all(
-    loaded: "Answerer", run: str, out: Path, *, rank: int | None, overwrite: bool, as_json: bool
+    loaded: "Answerer",
+    run: str,
+    out: Path,
+    *,
+    rank: int | None,
+    form: "Form",
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Writes an adapter for each passage that is left."""
     from polyprag.answering.request import Request
-    from polyprag.export.directory import new_directory, write_adapter
+    from polyprag.export.directory import new_directory
     from polyprag.progress import progress
 
     index = loaded.indexed()
@@ -197,10 +240,11 @@ def _write_all(
     ):
         for passage_id in ids:
             request = Request(question="?", passages=(passage_id,))
-            lora, card = _lora_and_card(loaded, _mixture(loaded, run, request), rank=rank)
+            mixture = _mixture(loaded, run, request)
+            lora, card = _lora_and_card(loaded, mixture, rank=rank, form=form)
             directory = made / str(passage_id)
             directory.mkdir()
-            write_adapter(directory, lora, base=_base(loaded), card=card)
+            _write_lora(directory, loaded, lora, card, form=form)
             num_bytes += lora.num_bytes
             if len(ids) * lora.num_bytes > shutil.disk_usage(made).free + num_bytes:
                 raise RequestError(
@@ -210,4 +254,26 @@ def _write_all(
             advance(1)
     fields = {"out": str(out), "passages": len(ids), "bytes": num_bytes}
     text = f"{out}: {counted(len(ids), 'adapter')}, {num_bytes / 1e6:,.1f} MB, by passage id"
+    show_result(as_json, fields, text)
+
+
+def _write_experts(loaded: "Answerer", out: Path, *, overwrite: bool, as_json: bool) -> None:
+    """Writes each expert as an adapter for llama.cpp."""
+    from polyprag.export.card import experts_card
+    from polyprag.export.directory import new_directory, write_experts
+
+    pool = loaded.experts("poly")
+    with new_directory(out, overwrite=overwrite) as made:
+        write_experts(
+            made,
+            pool,
+            model=loaded.model,
+            card=experts_card(pool.num_experts, base=_base(loaded)),
+        )
+        num_bytes = sum(file.stat().st_size for file in made.glob("*.gguf"))
+    fields = {"out": str(out), "experts": pool.num_experts, "bytes": num_bytes}
+    text = (
+        f"{out}: {counted(pool.num_experts, 'expert')}, {num_bytes / 1e6:,.1f} MB\n"
+        f"next: see {out / 'README.md'}"
+    )
     show_result(as_json, fields, text)

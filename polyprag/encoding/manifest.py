@@ -18,7 +18,7 @@ from sharding.storage.versioned import (
 )
 
 MANIFEST_NAME = "manifest.json"
-_FORMAT, _VERSION = "polyprag-encoding", 3
+_FORMAT, _VERSION = "polyprag-encoding", 4
 _MAX_SIZE = 1 << 20  # of sites, experts and ranks, each
 _ROWS_NAME = re.compile(r"rows/part-(\d{5,})(-[0-9a-f]{12})?\.safetensors")
 
@@ -101,7 +101,7 @@ class EncodingManifest(Stored, frozen=True):
 
 
 def _with_joint(values: Values) -> Values:
-    """Returns the values of version 1, which knew no `joint`, as those of version 3."""
+    """Returns the values of version 1, which knew no `joint`, as those of version 4."""
     parts = values.get("parts")
     if not isinstance(parts, list):
         return values
@@ -110,12 +110,17 @@ def _with_joint(values: Values) -> Values:
 
 
 def _with_unknown_base(values: Values) -> Values:
-    """Returns the values of version 2, which knew a base's config.json alone, as version 3's."""
+    """Returns the values of version 2, which knew a base's config.json alone, as version 4's."""
     base = values.get("base_model")
     if not isinstance(base, dict):
         return values
     unknown: Values = {"weights": None, "tokenizer": None, "chat_template": None, "settings": {}}
     return values | {"base_model": base | unknown}
+
+
+def _with_old_names(values: Values) -> Values:
+    """Returns the values of version 3, whose experts' file alone has other names in it."""
+    return values
 
 
 _MANIFEST = FileKind(
@@ -126,5 +131,5 @@ _MANIFEST = FileKind(
     error=RunError,
     make="run `polyprag encode RUN` first",
     remedy="run `polyprag encode RUN` again",
-    upgrades={1: _with_joint, 2: _with_unknown_base},
+    upgrades={1: _with_joint, 2: _with_unknown_base, 3: _with_old_names},
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 from polyprag.config import Config
 from polyprag.config.files import CONFIG_FILE, load_saved_config, save_config
 from polyprag.config.trust import harmless
+from polyprag.encoding.adapter import peft_names, pool_names, write_adapter_files
 from polyprag.encoding.base import BaseModel, remedy_for
 from polyprag.encoding.manifest import (
     EncodingManifest,
@@ -75,7 +76,8 @@ def save_encoding(
         The manifest as saved.
     """
     experts_file = f"experts{variant}.safetensors"
-    data = save({name: tensor.contiguous() for name, tensor in expert_state.items()})
+    named = peft_names(expert_state)
+    data = save({name: tensor.contiguous() for name, tensor in named.items()})
     with atomic_write(join(directory, experts_file)) as file:
         file.write(data)
     if check is not None:
@@ -94,6 +96,9 @@ def save_encoding(
     if check is not None:
         check()
     manifest.save(directory)
+    write_adapter_files(
+        directory, config, experts_file=experts_file, experts_sha256=manifest.experts.sha256
+    )
     return manifest
 
 
@@ -142,7 +147,7 @@ class Encoding:
         if hashlib.sha256(data).hexdigest() != self.manifest.experts.sha256:
             raise RunError(f"{url}: {_OTHER_SHA256}; {_DAMAGED}")
         try:
-            state = dict(load(data))
+            state = pool_names(load(data))
         except SafetensorError as error:
             raise RunError(f"{url}: not a safetensors file ({error}); {_DAMAGED}") from error
         if wrong := names_not_finite(state.items()):

@@ -1,13 +1,21 @@
 """The model card of an export: what it is, and how it is asked."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from polyprag import __version__
 from polyprag.export.lora import Lora
 from polyprag.method.prompts import PromptTokenizer, one_line, qa_prompt
 from sharding.corpus.passages import Passage
 
+Form = Literal["peft", "gguf", "merged"]
+
 _SHOWN = 20  # passages that are named
+_KINDS: dict[Form, tuple[str, str]] = {  # what it is, and the library that reads it
+    "peft": ("a PEFT LoRA", "peft"),
+    "gguf": ("a LoRA for llama.cpp", "llama.cpp"),
+    "merged": ("a causal LM", "transformers"),
+}
 
 
 def model_card(
@@ -17,7 +25,7 @@ def model_card(
     *,
     base: str,
     prompts: PromptTokenizer,
-    is_merged: bool,
+    form: Form,
 ) -> str:
     """Returns README.md of an export.
 
@@ -27,10 +35,9 @@ def model_card(
         weights: what each passage's gates count in it.
         base: path or hub name of the base model.
         prompts: how it is asked.
-        is_merged: whether the model has it in its weights.
+        form: what is written.
     """
-    kind = "a causal LM" if is_merged else "a PEFT LoRA"
-    library = "transformers" if is_merged else "peft"
+    kind, library = _KINDS[form]
     exact = (
         "exactly the passages' mixture of experts"
         if not lora.error
@@ -57,7 +64,7 @@ def model_card(
     ]
     if len(passages) > _SHOWN:
         lines.append(f"| | and {len(passages) - _SHOWN:,} more | |")
-    lines += ["", "## Asking it", "", *_usage(base, is_merged=is_merged), ""]
+    lines += ["", "## Asking it", "", *_usage(base, form), ""]
     layout = "as plain text"
     if prompts.chat:
         layout = f"as a user's message, after the system message {prompts.instruction!r}"
@@ -72,8 +79,39 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _usage(base: str, *, is_merged: bool) -> list[str]:
-    if is_merged:
+def experts_card(num: int, *, base: str) -> str:
+    """Returns README.md of a pool whose experts are adapters for llama.cpp."""
+    lines = [
+        "---",
+        "library_name: llama.cpp",
+        f"base_model: {base}",
+        "tags: [polyprag, parametric-rag]",
+        "---",
+        "",
+        f"# {num} experts beside {base}",
+        "",
+        f"These are the experts of a pool made by polyprag {__version__} (Poly-PRAG, arXiv "
+        "2511.17044), a LoRA each. Passages are mixtures of them: each request to llama.cpp's "
+        "server brings the scales of its own, which are the passage's gates.",
+        "",
+        "    llama-server -m BASE.gguf --lora-init-without-apply --lora expert-000.gguf ...",
+        "    curl localhost:8080/completion -d '{",
+        '      "prompt": "Question: QUESTION\\nAnswer:",',
+        '      "lora": [{"id": 0, "scale": 0.12}, {"id": 1, "scale": -0.4}]',
+        "    }'",
+        "",
+        "All files are loaded with `--lora`, in their order; an id is the number in a file's "
+        "name, and an expert that a request doesn't name counts 0. The run gives a question's "
+        'gates, by `POST /v1/retrieve` with `"gates": true` or from Python: '
+        "`engine.ask(QUESTION).gates[0]`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _usage(base: str, form: Form) -> list[str]:
+    if form == "gguf":
+        return ["    llama-server -m BASE.gguf --lora adapter.gguf"]
+    if form == "merged":
         return [
             "    from transformers import AutoModelForCausalLM, AutoTokenizer",
             "    model = AutoModelForCausalLM.from_pretrained('THIS DIRECTORY')",

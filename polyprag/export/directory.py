@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polyprag.encoding.adapter import ADAPTER_WEIGHTS
 from polyprag.errors import ConfigError
-from polyprag.export.lora import Lora
+from polyprag.export.gguf_adapter import write_gguf_adapter
+from polyprag.export.lora import Lora, lora_of_expert
 from polyprag.method.experts import ExpertPool
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 @contextmanager
@@ -69,6 +69,57 @@ def write_adapter(directory: Path, lora: Lora, *, base: str, card: str) -> None:
         tensors[f"base_model.model.{name}.lora_A.weight"] = A.contiguous()
         tensors[f"base_model.model.{name}.lora_B.weight"] = B.contiguous()
     save_file(tensors, directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_gguf(directory: Path, lora: Lora, *, model: PreTrainedModel, card: str) -> None:
+    """Writes a LoRA as llama.cpp takes one: adapter.gguf and README.md.
+
+    Args:
+        directory: an empty one.
+        lora: what the adapter adds.
+        model: the base model, for its config.
+        card: README.md.
+
+    Raises:
+        ConfigError: see `write_gguf_adapter`.
+    """
+    write_gguf_adapter(
+        directory / "adapter.gguf",
+        lora.factors,
+        model=model.config,
+        alpha=lora.rank,  # scaled by 1: the experts' scale is in B
+        name="polyprag mixture",
+    )
+    (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_experts(directory: Path, pool: ExpertPool, *, model: PreTrainedModel, card: str) -> None:
+    """Writes each expert of a pool as an adapter for llama.cpp, whose scale is its gate.
+
+    Args:
+        directory: an empty one.
+        pool: with one site: llama.cpp scales an adapter as a whole.
+        model: the base model, for its config.
+        card: README.md.
+
+    Raises:
+        ConfigError: rows have a gate for each layer or Linear, or see `write_gguf_adapter`.
+    """
+    if pool.num_sites != 1:
+        raise ConfigError(
+            f"--experts: a routing row has {pool.num_sites} sites here, and llama.cpp scales an "
+            "adapter as a whole: encode with router.granularity=model, or export mixtures "
+            "(--passages KEY --gguf)"
+        )
+    for expert in range(pool.num_experts):
+        write_gguf_adapter(
+            directory / f"expert-{expert:03d}.gguf",
+            lora_of_expert(pool, expert),
+            model=model.config,
+            alpha=pool.alpha,
+            name=f"polyprag expert {expert}",
+        )
     (directory / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -71,6 +71,22 @@ def lora_of_mixture(
     return Lora(cut, error=(left_out / whole) ** 0.5 if whole else 0.0)
 
 
+@torch.no_grad()
+def lora_of_expert(pool: ExpertPool, expert: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Returns one expert of each Linear: A (r, d_in) and B (d_out, r), float32, not scaled.
+
+    Args:
+        pool: the experts.
+        expert: its number, from 0.
+    """
+    weights = pool.state_dict()
+    mine = slice(expert * pool.rank, (expert + 1) * pool.rank)
+    return {
+        name: (weights[f"{name}.A"][mine], weights[f"{name}.B"][:, mine])
+        for name in pool.module_names
+    }
+
+
 def _truncated(
     A: Tensor, B: Tensor, rank: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[float, float]]:

@@ -19,16 +19,17 @@ from torch.nn import functional as F
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.errors import ConfigError, RunError
 from polyprag.method.pass_gates import GateContext
-from polyprag.method.router import num_sites, site_of_module
+from polyprag.method.support.linears import sites_of, targeted_linears
 
 
-class _ExpertLinear(nn.Linear):
+class ExpertLinear(nn.Linear):
     """A Linear without bias that computes in the activations' dtype whatever its own."""
 
     def reset_parameters(self) -> None:
         """Leaves the weight to `inject`: the default would draw from the global generator."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns (..., d_out) for x (..., d_in), in x's dtype."""
         return F.linear(x, self.weight.to(x.dtype))
 
 
@@ -47,8 +48,8 @@ class GatedLoRALinear(nn.Module):
         width = experts.num * experts.rank
         device = base.weight.device
         self.base = base
-        self.A_cat = _ExpertLinear(base.in_features, width, bias=False, device=device)
-        self.B_cat = _ExpertLinear(width, base.out_features, bias=False, device=device)
+        self.A_cat = ExpertLinear(base.in_features, width, bias=False, device=device)
+        self.B_cat = ExpertLinear(width, base.out_features, bias=False, device=device)
         self.site = site
         self.context = context
 
@@ -97,6 +98,7 @@ class ExpertPool:
         self.num_sites = sites
         self.num_experts = experts.num
         self.rank = experts.rank
+        self.alpha = experts.alpha
         self.module_names = tuple(layers)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
@@ -235,22 +237,9 @@ def inject(
     """
     if any(isinstance(module, GatedLoRALinear) for module in model.modules()):
         raise ConfigError("the model carries an expert pool already; load a fresh base model")
-    in_layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and layer_of(name) is not None
-    }
-    targeted = {n: m for n, m in in_layers.items() if n.rpartition(".")[2] in experts.targets}
-    found = sorted({name.rpartition(".")[2] for name in in_layers})
-    if unknown := [target for target in experts.targets if target not in found]:
-        raise ConfigError(
-            f"experts.targets={experts.targets!r} can't be used: this model has no Linear named "
-            f"{', '.join(unknown)} in its decoder layers; there are: {', '.join(found) or 'none'}"
-        )
-
+    targeted = targeted_linears(model, experts.targets)
     model.requires_grad_(False).eval()
-    num_layers = 1 + max(layer for name in targeted if (layer := layer_of(name)) is not None)
-    first = next(iter(targeted.values())).weight.dtype
+    first = next(iter(targeted.values())).get_parameter("weight").dtype
     context = GateContext(
         rank=experts.rank,
         scale=experts.alpha / experts.rank,
@@ -258,28 +247,26 @@ def inject(
     )
     generator = torch.Generator().manual_seed(seed)
     layers = {}
-    for linear, (name, base) in enumerate(targeted.items()):
-        site = site_of_module(router.granularity, layer=layer_of(name) or 0, linear=linear)
-        gated = GatedLoRALinear(base, experts=experts, site=site, context=context)
-        _initialise(gated, generator)
+    sites, num_of_sites = sites_of(targeted, router.granularity)
+    for name, base in targeted.items():
+        assert isinstance(base, nn.Linear)  # no others are targeted here
+        gated = GatedLoRALinear(base, experts=experts, site=sites[name], context=context)
+        initialise(gated.A_cat, gated.B_cat, generator)
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, gated.eval())
         layers[name] = gated
     model.register_forward_pre_hook(context.begin_pass, with_kwargs=True)
     model.register_forward_hook(context.end_pass, always_call=True)
-    sites = num_sites(router.granularity, num_layers=num_layers, num_linears=len(layers))
-    return ExpertPool(layers, experts=experts, sites=sites)
+    return ExpertPool(layers, experts=experts, sites=num_of_sites)
 
 
-def layer_of(module_name: str) -> int | None:
-    """Returns a module's decoder layer: the first number of its name, as in `layers.3.mlp`."""
-    return next((int(part) for part in module_name.split(".") if part.isdecimal()), None)
-
-
-def _initialise(layer: GatedLoRALinear, generator: torch.Generator) -> None:
+def initialise(
+    A_cat: nn.Linear, B_cat: nn.Linear, generator: torch.Generator | None = None
+) -> None:
+    """Fills a Linear's experts as LoRA starts: A Kaiming-uniform for each expert, B zero."""
     # The fan-in of one expert is d_in however many there are, so one draw serves them all.
-    A = torch.empty(layer.A_cat.out_features, layer.A_cat.in_features)
+    A = torch.empty(A_cat.out_features, A_cat.in_features)
     nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)
     with torch.no_grad():
-        layer.A_cat.weight.copy_(A)
-        layer.B_cat.weight.zero_()
+        A_cat.weight.copy_(A)
+        B_cat.weight.zero_()

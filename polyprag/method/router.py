@@ -13,28 +13,6 @@ from torch.nn import functional as F
 from polyprag.config import RouterConfig
 
 
-def num_sites(granularity: str, *, num_layers: int, num_linears: int) -> int:
-    """Returns how many sites a routing row has at `router.granularity`.
-
-    Args:
-        granularity: `model` (one), `layer` (one a decoder layer) or `module` (one a Linear).
-        num_layers: decoder layers of the base model.
-        num_linears: Linears that carry experts.
-    """
-    return {"model": 1, "layer": num_layers, "module": num_linears}[granularity]
-
-
-def site_of_module(granularity: str, *, layer: int, linear: int) -> int:
-    """Returns the site that gates one Linear.
-
-    Args:
-        granularity: `model`, `layer` or `module`.
-        layer: the decoder layer that the Linear is in.
-        linear: its position among the Linears that carry experts.
-    """
-    return {"model": 0, "layer": layer, "module": linear}[granularity]
-
-
 def gates(
     rows: Tensor,
     config: RouterConfig,

@@ -127,3 +127,4 @@ class RetrieveBody(BaseModel):
     query: str | list[str]
     top_k: Annotated[int, Field(ge=1)] | None = None
     method: Literal["bm25", "dense", "hybrid"] | None = None
+    gates: bool = False  # with the mixture of what is found: sites x experts

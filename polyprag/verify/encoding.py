@@ -1,6 +1,9 @@
 """Whether RUN/encoding is whole, and of the corpus that is there."""
 
+from collections.abc import Mapping
+
 from polyprag.config.files import CONFIG_FILE, load_config
+from polyprag.encoding.adapter import ADAPTER_WEIGHTS
 from polyprag.encoding.edit import EXPERTS_FILE
 from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest
 from polyprag.errors import FileError, PolypragError
@@ -12,7 +15,7 @@ from sharding.checks.problem import Problem, leftovers
 from sharding.corpus.manifest import CorpusManifest
 from sharding.counted import counted
 from sharding.shown_progress import ShowProgress
-from sharding.storage.files import TEMPORARY_NAME, exists, join
+from sharding.storage.files import TEMPORARY_NAME, exists, join, sha256_of
 
 _BEFORE = "an encoding before this one"
 _ENCODE = (
@@ -84,6 +87,7 @@ def verify_encoding(
         elif not quick:
             sha256 = manifest.experts.sha256
             problems += expert_problems(file, manifest, sha256=sha256, remedy=_ENCODE)
+            problems += _adapter_problems(directory, beside, sha256)
         advance(1)
     named = {part.file.removeprefix("rows/") for part in manifest.parts}
     stray = [
@@ -136,6 +140,18 @@ def _behind(url: str, manifest: EncodingManifest, corpus: CorpusManifest) -> lis
         f"{manifest.num_passages} on; `polyprag add RUN` trains them with the experts as they "
         "are, `polyprag train-more RUN` together with all others"
     ]
+
+
+def _adapter_problems(
+    directory: str, beside: Mapping[str, int] | None, sha256: str
+) -> list[Problem]:
+    """Returns that peft would load other experts: a stop came between manifest and adapter."""
+    if ADAPTER_WEIGHTS not in (beside or {}):
+        return []  # in object storage, or of a version that wrote none
+    file = join(directory, ADAPTER_WEIGHTS)
+    if sha256_of(file) == sha256:
+        return []
+    return [Problem(file, f"{file}: these aren't the encoding's experts; {_ENCODE}")]
 
 
 def _temporary(directory: str) -> list[Problem]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
+from polyprag.encoding.adapter import pool_name
 from polyprag.encoding.manifest import EncodingManifest
 from polyprag.errors import FileError
 from sharding.checks.problem import Problem
@@ -86,7 +87,7 @@ def expert_problems(
         return [Problem(url, f"{url}: not a safetensors file ({error}); {remedy}")]
     wrong = []
     for name, tensor in tensors:
-        shape, letter = tensor["shape"], name.rpartition(".")[2]
+        shape, letter = tensor["shape"], pool_name(name).rpartition(".")[2]
         if tensor["dtype"] != "F32" or not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all():
             wrong.append(f"{name} isn't of finite float32 numbers")
         if manifest is not None and letter in ("A", "B"):

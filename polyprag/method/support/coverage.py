@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from polyprag.method.experts import ExpertPool, GatedLoRALinear, layer_of
+from polyprag.method.experts import ExpertPool, GatedLoRALinear
+from polyprag.method.support.linears import layer_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ import base64
 from typing import Any
 
 import numpy as np
+import torch
 from fastapi import APIRouter
 
+from polyprag.answering.mixing import mixture_of_hits
+from polyprag.method.mixture import weights as weights_of
 from polyprag.retrieval.results import Hits
 from polyprag.serving.failures import ApiError
 from polyprag.serving.service import Service
@@ -49,12 +52,15 @@ def search_routes(service: Service) -> APIRouter:
         with service.accept(route="retrieve", mode=method) as room:
             async with room.timeout():
                 found = await service.in_thread(
-                    lambda: [_passages(hits) for hits in index.search(queries, k=k, method=method)]
+                    lambda: [
+                        {"query": query, "passages": _passages(hits)}
+                        | ({"gates": _gates(service, hits)} if body.gates else {})
+                        for query, hits in zip(
+                            queries, index.search(queries, k=k, method=method), strict=True
+                        )
+                    ]
                 )
-        return {
-            "object": "list",
-            "data": [{"query": q, "passages": p} for q, p in zip(queries, found, strict=True)],
-        }
+        return {"object": "list", "data": found}
 
     return router
 
@@ -73,6 +79,18 @@ def _passages(hits: Hits) -> list[dict[str, Any]]:
         {"id": p.id, "key": p.key, "title": p.title, "text": p.text, "score": float(score)}
         for p, score in zip(hits.passages, hits.scores, strict=True)
     ]
+
+
+def _gates(service: Service, hits: Hits) -> list[list[float]]:
+    """Returns the mixture that `poly` would answer with."""
+    loaded = service.engine.loaded
+    if "poly" not in service.modes:
+        raise ApiError(400, "gates: this server's run has no experts loaded", param="gates")
+    weights = weights_of(torch.from_numpy(np.asarray(hits.scores)), loaded.config.retrieval)
+    mixture = mixture_of_hits(
+        hits, weights, mode="poly", pool=loaded.experts("poly"), router=loaded.router
+    )
+    return [[float(gate) for gate in site] for site in mixture]
 
 
 def _told(vector: np.ndarray[Any, np.dtype[np.float32]], *, as_text: bool) -> list[float] | str:

@@ -95,6 +95,8 @@ def test_forgotten_rows_are_zero_and_only_their_files_change(run: Path) -> None:
         "encoding/manifest.json",
         "encoding/config.yaml",
         "encoding/experts.safetensors",
+        "encoding/adapter_config.json",
+        "encoding/adapter_model.safetensors",
         *(f"encoding/{part.file}" for part in manifest.parts),
     }
     after = files(run)
@@ -126,7 +128,7 @@ def test_an_encoding_of_version_1_is_read_as_trained_jointly(run: Path) -> None:
     manifest = EncodingManifest.load(encoding_dir(run))
     assert [part.joint for part in manifest.parts] == [True, True]
     extend_encoding(run, [save_part(run, 2, joint=False)])
-    assert json.loads(path.read_text())["version"] == 3
+    assert json.loads(path.read_text())["version"] == 4
 
 
 def test_killed_at_any_step_it_is_whole_and_the_same_calls_do_the_rest(

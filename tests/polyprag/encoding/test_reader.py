@@ -1,5 +1,6 @@
 """The artefact: written once, read lazily, damage and mismatch named."""
 
+import hashlib
 import json
 import mmap
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from safetensors.torch import save
 from transformers import LlamaForCausalLM
 
 from polyprag.config import Config, ExpertsConfig
@@ -70,6 +72,20 @@ def test_what_was_saved_comes_back(run: Path, state: dict[str, torch.Tensor]) ->
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
     json.loads((run / "encoding" / "manifest.json").read_text())
+
+
+def test_experts_under_the_names_of_version_3_are_read(
+    run: Path, state: dict[str, torch.Tensor]
+) -> None:
+    directory = run / "encoding"
+    data = save(state)
+    (directory / "experts.safetensors").write_bytes(data)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["experts"]["sha256"] = hashlib.sha256(data).hexdigest()
+    (directory / "manifest.json").write_text(json.dumps(manifest | {"version": 3}))
+    loaded = Encoding.load(run).expert_state()
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
 @pytest.fixture
@@ -138,7 +154,7 @@ def set_field(manifest: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("version", 4, "version 4"),
+        ("version", 5, "version 5"),
         ("parts/1/joint", 1, r"parts\[1\]\.joint"),
         ("format", "zip", "format"),
         ("num_passages", 8, "num_passages"),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.distributions import RelaxedBernoulli
 
 from polyprag.config import RouterConfig
-from polyprag.method.router import gates, num_sites, site_of_module
+from polyprag.method.router import gates
+from polyprag.method.support.linears import sites_of
 
 GATES = ("linear", "tanh", "softmax", "sigmoid")
 finite = st.floats(-80, 80, width=32)
@@ -93,8 +94,12 @@ def test_relaxed_bernoulli_equals_torch_distributions(temperature: float) -> Non
 
 
 def test_sites_by_granularity() -> None:
-    sizes = {"model": 1, "layer": 4, "module": 12}
-    for granularity, size in sizes.items():
-        assert num_sites(granularity, num_layers=4, num_linears=12) == size
-        sites = [site_of_module(granularity, layer=i // 3, linear=i) for i in range(12)]
-        assert sorted(set(sites)) == list(range(size))
+    names = [
+        f"model.layers.{i // 3}.mlp.{name}" for i, name in enumerate(["up", "down", "gate"] * 4)
+    ]
+    expected = {"model": [0] * 12, "layer": [i // 3 for i in range(12)], "module": [*range(12)]}
+    for granularity, sites in expected.items():
+        assert sites_of(names, granularity) == (
+            dict(zip(names, sites, strict=True)),
+            len(set(sites)),
+        )

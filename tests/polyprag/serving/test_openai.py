@@ -3,6 +3,7 @@
 import asyncio
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
@@ -222,6 +223,14 @@ def test_passages_are_found(serving: Serving) -> None:
     told = httpx.post(f"{serving.url}/v1/retrieve", json=asked).json()["data"]
     assert [each["passages"][0]["key"] for each in told] == ["p0", "p1"]
     assert told[0]["passages"][0]["text"] == "Anna Smith was born in Oslo in 1900."
+    assert "gates" not in told[0]
+
+
+def test_what_is_found_comes_with_its_mixture(serving: Serving) -> None:
+    asked = {"query": "Where was Anna Smith born?", "gates": True}
+    (told,) = httpx.post(f"{serving.url}/v1/retrieve", json=asked).json()["data"]
+    gates = serving.engine.ask("Where was Anna Smith born?", mode="poly").gates
+    assert gates is not None and np.allclose(np.array(told["gates"]), gates, atol=1e-6)
 
 
 def test_many_ask_at_once_in_all_modes(serving: Serving) -> None:

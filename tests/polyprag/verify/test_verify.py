@@ -167,6 +167,18 @@ def test_tensors_that_do_not_fit_their_manifest_or_the_corpus_are_named(run: Pat
     assert f"{name} has shape" in text
 
 
+def test_an_adapter_of_other_experts_is_told(run: Path) -> None:
+    """A stop came between the manifest and what peft loads."""
+    adapter = run / "encoding" / "adapter_model.safetensors"
+    adapter.unlink()
+    assert messages(run) == [], "an encoding of before had none"
+    shutil.copyfile(run / "encoding" / "experts.safetensors", adapter)
+    assert messages(run) == []
+    adapter.write_bytes(adapter.read_bytes()[:-1] + b"x")
+    (told,) = messages(run)
+    assert "adapter_model.safetensors: these aren't the encoding's experts" in told
+
+
 def test_parts_of_another_corpus_are_told(run: Path) -> None:
     corpus = CorpusManifest.load(run / "corpus")
     shutil.rmtree(run / "corpus")
