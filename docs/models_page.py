@@ -19,9 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.errors import ConfigError
 from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.linears import layer_of
 from polyprag.method.support.check import check_experts
 from polyprag.method.support.coverage import coverage
-from polyprag.method.support.linears import layer_of
 
 PAGE = Path(__file__).parent / "models.md"
 _INTRODUCTION = """# Which models can carry experts

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyprag.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from polyprag.answering.engine import Engine
     from polyprag.answering.modes import Mode
-
-__version__ = "0.1.0"
 
 
 def load(

@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from polyprag.method.row_kernel import compiled
-from polyprag.method.row_optimizer import RowAdam
+from polyprag.method.rows.kernel import compiled
+from polyprag.method.rows.optimizer import RowAdam
 from routing_table.cold import forget
 from routing_table.stream import Ids, Step, Stream
 from sharding.corpus.manifest import Partition

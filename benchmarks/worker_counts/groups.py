@@ -49,7 +49,7 @@ def _worker(
     from cluster.training import rows, start
     from cluster.training.train_encoding import train_encoding
     from polyprag.config.files import load_config
-    from polyprag.method.row_optimizer import RowAdam
+    from polyprag.method.rows.optimizer import RowAdam
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")

@@ -9,7 +9,7 @@ from cluster.checkpoints.manifest import CheckpointManifest, RowsFile, load_prev
 from cluster.training.load import LoadedRun
 from polyprag.encoding.reader import encoding_dir
 from polyprag.errors import FileError, RunError, StorageError
-from polyprag.method.row_optimizer import RowAdam
+from polyprag.method.rows.optimizer import RowAdam
 from sharding.rows.file import load_rows
 from sharding.rows.part import RowPartition, init_rows
 from sharding.rows.table import RowTable

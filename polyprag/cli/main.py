@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import click
 
-from polyprag import __version__
 from polyprag.cli.groups import SuggestingGroup
 from polyprag.cli.output import echo
 from polyprag.errors import OF_THE_MACHINE, PolypragError, Terminated
@@ -17,6 +16,7 @@ from polyprag.garbage import collect_seldom
 from polyprag.sigterm import on_sigterm
 from polyprag.streams import outlive_readers
 from polyprag.threads import share_cores
+from polyprag.version import __version__
 from sharding.printable import printable
 
 _SECTIONS = {  # in the order of a run

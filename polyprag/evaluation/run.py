@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from polyprag import __version__
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.given import hits_of
 from polyprag.answering.modes import MODES, Mode
@@ -29,6 +28,7 @@ from polyprag.evaluation.kept_answers import KeptAnswer, KeptAnswers, ingredient
 from polyprag.evaluation.metrics import Scores, bootstrap_interval, score
 from polyprag.evaluation.questions import read_questions
 from polyprag.evaluation.risk_coverage import trust_scores
+from polyprag.version import __version__
 from sharding.shown_progress import ShowProgress, show_nothing
 from sharding.storage.files import atomic_write, join, sha256_of, write_json
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from polyprag import __version__
 from polyprag.export.lora import Lora
 from polyprag.method.prompts import PromptTokenizer, one_line, qa_prompt
+from polyprag.version import __version__
 from sharding.corpus.passages import Passage
 
 Form = Literal["peft", "gguf", "merged"]

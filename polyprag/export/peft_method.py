@@ -23,8 +23,8 @@ from polyprag.encoding.manifest import MANIFEST_NAME
 from polyprag.encoding.mixtures import Mixed, Mixtures
 from polyprag.errors import ConfigError, RunError
 from polyprag.method.experts import ExpertLinear, initialise
+from polyprag.method.linears import layer_of, sites_of, targeted_linears
 from polyprag.method.pass_gates import GateContext
-from polyprag.method.support.linears import layer_of, sites_of, targeted_linears
 
 
 @dataclass

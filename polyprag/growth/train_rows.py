@@ -32,7 +32,7 @@ from polyprag.method.loss import (
     training_loss_sum,
 )
 from polyprag.method.router import gates as gates_of
-from polyprag.method.row_optimizer import RowAdam
+from polyprag.method.rows.optimizer import RowAdam
 from polyprag.method.teacher.targets import AnswerSource, join_targets
 from sharding.corpus.passages import Record
 from sharding.rows.part import RowPartition, second_moment_shape

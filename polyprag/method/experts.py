@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.errors import ConfigError, RunError
+from polyprag.method.linears import sites_of, targeted_linears
 from polyprag.method.pass_gates import GateContext
-from polyprag.method.support.linears import sites_of, targeted_linears
 
 
 class ExpertLinear(nn.Linear):

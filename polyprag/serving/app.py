@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from polyprag import __version__
 from polyprag.serving.failures import answer_failures
 from polyprag.serving.keys import Gate
 from polyprag.serving.routes.chat import chat_routes
@@ -16,6 +15,7 @@ from polyprag.serving.routes.completions import completion_routes
 from polyprag.serving.routes.search import search_routes
 from polyprag.serving.routes.state import state_routes
 from polyprag.serving.service import Service
+from polyprag.version import __version__
 
 _PAGE = Path(__file__).with_name("page")
 _OWN_FILES_ALONE = (

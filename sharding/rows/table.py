@@ -30,7 +30,7 @@ MAX_WRITES = 8  # partitions on their way to a file that nobody reads any more
 
 
 class RowOptimizer(Protocol):
-    """What updates rows in place; see `polyprag.method.row_optimizer.RowAdam.update`."""
+    """What updates rows in place; see `polyprag.method.rows.optimizer.RowAdam.update`."""
 
     def update(
         self,

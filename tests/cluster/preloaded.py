@@ -8,7 +8,7 @@ import transformers.models.llama.modeling_llama
 import transformers.models.opt.modeling_opt
 
 import cluster.training.train_encoding
-from polyprag.method.row_kernel import compiled
+from polyprag.method.rows.kernel import compiled
 
 __all__ = ["cluster", "deepspeed", "numba", "torch", "transformers"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from polyprag.method.experts import ExpertPool, GatedLoRALinear
-from polyprag.method.support.linears import layer_of
+from polyprag.method.linears import layer_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.distributions import RelaxedBernoulli
 
 from polyprag.config import RouterConfig
+from polyprag.method.linears import sites_of
 from polyprag.method.router import gates
-from polyprag.method.support.linears import sites_of
 
 GATES = ("linear", "tanh", "softmax", "sigmoid")
 finite = st.floats(-80, 80, width=32)

@@ -19,7 +19,7 @@ PARTITIONS, SIZE, SHAPE, ROOM = 300, 256, (16, 20), 80 << 20
 SCRIPT = """
 import resource, sys, threading
 import numpy as np
-from polyprag.method.row_optimizer import RowAdam
+from polyprag.method.rows.optimizer import RowAdam
 from sharding.corpus.manifest import Partition
 from sharding.rows.table import RowTable
 from sharding.rows.file import load_rows, save_rows

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyprag.method.row_kernel import compiled
-from polyprag.method.row_optimizer import RowAdam
+from polyprag.method.rows.kernel import compiled
+from polyprag.method.rows.optimizer import RowAdam
 
 N = 6
 
@@ -231,5 +231,5 @@ def test_no_directory_for_the_machine_code_means_compiling_without_one(
 
 
 def test_numba_is_not_imported_before_the_first_update() -> None:
-    check = "import polyprag.method.row_optimizer, sys; sys.exit('numba' in sys.modules)"
+    check = "import polyprag.method.rows.optimizer, sys; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0

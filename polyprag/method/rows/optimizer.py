@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from polyprag.method.row_kernel import OUTSIDE, SHAPES, TWICE, compiled
+from polyprag.method.rows.kernel import OUTSIDE, SHAPES, TWICE, compiled
 
 FloatRows = Tensor | npt.NDArray[np.float32]
 IntRows = Tensor | npt.NDArray[np.integer]

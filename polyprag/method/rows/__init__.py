@@ -1,0 +1,1 @@
+"""The routing rows' Adam: lazy, in place, compiled."""
