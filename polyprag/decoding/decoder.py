@@ -21,6 +21,7 @@ from polyprag.decoding.sampling import choose, logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
 from polyprag.decoding.waiting import WaitingPrompts
 from polyprag.method.experts import ExpertPool
+from polyprag.method.pass_gates import WideGates
 from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 
 
@@ -31,13 +32,13 @@ class _Prompts:
     Attributes:
         cache: what the model remembers of them.
         alike: of each prompt its continuations.
-        gates: (R, S, K); None where nobody has any.
+        gates: of each row; None where nobody has any.
         done: columns that were read.
     """
 
     cache: SlotCache
     alike: list[list[Continuation]]
-    gates: Tensor | None
+    gates: WideGates | None
     done: int = 0
 
     @property
@@ -52,7 +53,7 @@ class _Running:
 
     cache: SlotCache
     members: list[Continuation] = field(default_factory=list)
-    gates: Tensor | None = None
+    gates: WideGates | None = None
 
 
 class Decoder:
@@ -72,12 +73,15 @@ class Decoder:
         Args:
             model: a causal LM in eval mode that `SlotCache.fits`.
             tokenizer: the model's.
-            pool: the experts that were put into the model, where it has some.
+            pool: the experts that were put into the model, where it has some; they are cast to
+                its dtype.
             most: sequences that are continued at a time.
             prefill_tokens: of prompts, padding included, that are read between two tokens of the
                 others.
         """
         self._model, self._pool = model, pool
+        if pool is not None:
+            pool.cast_to_base()
         self._end_ids = frozenset(end_token_ids(model, tokenizer))
         self._pad_id = pad_token_id(model, tokenizer)
         self._most, self._prefill_tokens = most, prefill_tokens
@@ -225,20 +229,20 @@ class Decoder:
         running.cache.keep(rows, width=width)
         running.gates = self._gates_of(running.members)
 
-    def _gates_of(self, members: Sequence[Continuation]) -> Tensor | None:
-        """Returns (R, S, K) gates; zeros, which add nothing, for those that have none."""
+    def _gates_of(self, members: Sequence[Continuation]) -> WideGates | None:
+        """Returns R sequences' gates; zeros, which add nothing, for those that have none."""
         if self._pool is None or all(each.gates is None for each in members):
             return None
         nothing = torch.zeros(self._pool.num_sites, self._pool.num_experts)
         gates = [nothing if each.gates is None else each.gates for each in members]
-        return torch.stack(gates).to(self._model.device)
+        return self._pool.widened(torch.stack(gates).to(self._model.device))
 
     def _pass(
         self,
         cache: SlotCache,
         ids_RT: Tensor,
         first: Tensor,
-        gates: Tensor | None,
+        gates: WideGates | None,
         *,
         keeps_all: bool = False,
     ) -> Tensor:
@@ -248,12 +252,14 @@ class Decoder:
             cache: of the tokens before.
             ids_RT: R rows of T tokens.
             first: (R,) the column of each row's first token; those before are padding.
-            gates: (R, S, K).
+            gates: of each row.
             keeps_all: whether the logits after each token are wanted: (R, T, V).
         """
         device, more = self._model.device, ids_RT.shape[1]
         columns = torch.arange(cache.width + more)
-        inputs = {"attention_mask": (columns >= first[:, None]).long().to(device)}
+        inputs: dict[str, Tensor] = {}
+        if int(first.max()):  # else there is no padding, and nothing to mask
+            inputs["attention_mask"] = (columns >= first[:, None]).long().to(device)
         if self._takes_positions:
             positions = (columns[-more:] - first[:, None]).clamp(min=0)
             inputs["position_ids"] = positions.to(device)

@@ -212,7 +212,7 @@ class PolypragModel(BaseTuner):
                 f"gates have shape {tuple(gates.shape)}; adapter {name!r} needs (B, {num_sites}, "
                 f"{num_experts})"
             )
-        with context.holding(gates.to(self.device), token_rows):
+        with context.holding(context.widened(gates.to(self.device)), token_rows):
             yield
 
     @contextmanager

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.errors import ConfigError, RunError
 from polyprag.method.linears import sites_of, targeted_linears
-from polyprag.method.pass_gates import GateContext
+from polyprag.method.pass_gates import GateContext, WideGates
 
 
 class ExpertLinear(nn.Linear):
@@ -58,6 +58,12 @@ class GatedLoRALinear(nn.Module):
         y: Tensor = self.base(x)
         gates = self.context.current()
         if gates is None:
+            return y
+        if torch.is_inference_mode_enabled() and self.A_cat.weight.dtype == y.dtype:
+            # Nobody trains: weights are whole, and y is nobody else's. Half as many calls.
+            inner = gates.weigh(self.site, F.linear(x, self.A_cat.weight))
+            flat = y.view(-1, y.shape[-1])
+            flat.addmm_(inner.view(-1, inner.shape[-1]), self.B_cat.weight.T)
             return y
         added: Tensor = self.B_cat(gates.weigh(self.site, self.A_cat(x)))
         return y + added
@@ -121,16 +127,11 @@ class ExpertPool:
                 shapes[f"{name}.{letter}"] = (linear.out_features, linear.in_features)
         return shapes
 
-    @contextmanager
-    def gated(self, gates: Tensor, token_rows: Tensor | None = None) -> Iterator[None]:
-        """Runs the model inside the `with` block with these gates; outside it is closed-book.
-
-        Only this thread's passes have them, so threads with one model can't meet.
+    def widened(self, gates: Tensor) -> WideGates:
+        """Returns gates for several blocks of `gated`, which make them once.
 
         Args:
-            gates: (B, S, K), one mixture a sequence, B that of every forward in the block (1 fits
-                any batch); or (R, S, K) rows for `token_rows`. Gradients flow to them.
-            token_rows: (B, T) int64, the row of `gates` that each token uses (packed sequences).
+            gates: see `gated`, on the model's device.
 
         Raises:
             ValueError: the gates don't have the pool's sites and experts.
@@ -140,7 +141,25 @@ class ExpertPool:
                 f"gates have shape {tuple(gates.shape)}; this pool needs (B, "
                 f"{self.num_sites}, {self.num_experts})"
             )
-        with self._context.holding(gates, token_rows):
+        return self._context.widened(gates)
+
+    @contextmanager
+    def gated(self, gates: Tensor | WideGates, token_rows: Tensor | None = None) -> Iterator[None]:
+        """Runs the model inside the `with` block with these gates; outside it is closed-book.
+
+        Only this thread's passes have them, so threads with one model can't meet.
+
+        Args:
+            gates: (B, S, K), one mixture a sequence, B that of every forward in the block (1 fits
+                any batch); or (R, S, K) rows for `token_rows`. Gradients flow to them. Or what
+                `widened` made of them.
+            token_rows: (B, T) int64, the row of `gates` that each token uses (packed sequences).
+
+        Raises:
+            ValueError: the gates don't have the pool's sites and experts.
+        """
+        wide = gates if isinstance(gates, WideGates) else self.widened(gates)
+        with self._context.holding(wide, token_rows):
             yield
 
     def mixed(
@@ -163,6 +182,15 @@ class ExpertPool:
             )
             for name, layer in self._layers.items()
         }
+
+    def cast_to_base(self) -> None:
+        """Takes the experts into the base's dtype for good, which passes do anew each time else.
+
+        What passes compute stays the same; training and export need the experts as they were.
+        """
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+            parameter.data = parameter.data.to(self._context.dtype)
 
     def take_out(self, model: nn.Module) -> dict[str, nn.Linear]:
         """Puts the base's own Linears back into the model, and returns them by name."""

@@ -30,6 +30,17 @@ class _Block:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WideGates:
+    """Gates as the layers use them, so that passes with the same gates make them once.
+
+    Attributes:
+        sites: per site (R, KR), gates times scale, in the base's dtype.
+    """
+
+    sites: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PassGates:
     """What the expert layers of a forward pass weigh their experts by.
 
@@ -101,14 +112,18 @@ class GateContext:
         """Takes the pool's `rank` and `scale`, and the base's `dtype`."""
         self._rank = rank
         self.scale = scale
-        self._dtype = dtype
+        self.dtype = dtype
 
-    @contextmanager
-    def holding(self, gates_RSK: Tensor, token_rows_BT: Tensor | None) -> Iterator[None]:
-        """Gives these gates to the passes inside the `with` block, in its thread."""
+    def widened(self, gates_RSK: Tensor) -> WideGates:
+        """Returns gates for `holding`."""
         wide = (gates_RSK.float() * self.scale).repeat_interleave(self._rank, dim=-1)
         # All sites at once: one cast, and a backward that is one stack, not S full-size gradients.
-        held = PassGates(wide.to(self._dtype).unbind(1), token_rows_BT)
+        return WideGates(wide.to(self.dtype).unbind(1))
+
+    @contextmanager
+    def holding(self, gates: WideGates, token_rows_BT: Tensor | None) -> Iterator[None]:
+        """Gives these gates to the passes inside the `with` block, in its thread."""
+        held = PassGates(gates.sites, token_rows_BT)
         token = self._hold(held)
         try:
             yield

@@ -85,3 +85,26 @@ def test_a_stop_is_found_wherever_tokens_meet(make_byte_tokenizer: Tokenizers) -
         found = [stop for stop in stops if first is not None and text[:first].endswith(stop)]
         expected = text if first is None else text[: first - max(map(len, found))]
         assert given == expected
+
+
+@pytest.mark.parametrize("is_cleaned", [False, True])
+def test_text_is_what_the_tokenizer_makes_of_it(is_cleaned: bool) -> None:
+    """Tokenizers that clean spaces up, or decode in a way of their own, are asked themselves."""
+
+    class Shouting(PreTrainedTokenizerFast):
+        def _decode(self, *arguments: object, **options: object) -> str:
+            return str(super()._decode(*arguments, **options)).upper()
+
+    words = Tokenizer(models.WordLevel({"is": 0, "old": 1, ".": 2, "<eos>": 3}, unk_token="is"))
+    words.decoder = decoders.WordPiece(cleanup=False)
+    for kind in (PreTrainedTokenizerFast, Shouting):
+        tokenizer = kind(
+            tokenizer_object=words, eos_token="<eos>", clean_up_tokenization_spaces=is_cleaned
+        )
+        ids = [0, 1, 2]
+        expected = tokenizer.decode(ids, skip_special_tokens=True)
+        stream = TextStream(tokenizer)
+        for token in ids:
+            stream.put(token)
+        stream.end()
+        assert stream.text == expected

@@ -270,6 +270,30 @@ def test_bf16_activations_with_fp32_experts_give_fp32_gradients() -> None:
         assert parameter.grad is not None and parameter.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_inference_computes_what_training_does(dtype: torch.dtype) -> None:
+    _, _, filled = tiny_pool(RouterConfig())
+    model = tiny_llama().to(dtype)
+    pool = inject(model, ExpertsConfig(num=K, rank=RANK, alpha=ALPHA), RouterConfig(), seed=0)
+    pool.load_state_dict(filled.state_dict())
+    ids = torch.randint(0, 60, (3, 7), generator=torch.Generator().manual_seed(0))
+    gates = torch.randn(3, pool.num_sites, pool.num_experts)
+    with torch.no_grad(), pool.gated(gates):
+        expected = model(ids).logits
+    pool.cast_to_base()
+    wide = pool.widened(gates)
+    with torch.inference_mode():
+        for _ in range(2):  # the gates are made once
+            with pool.gated(wide):
+                got = model(ids).logits
+        with pool.gated(gates):
+            assert torch.equal(model(ids).logits, got)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.1
+    torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+    with pytest.raises(ValueError, match="this pool needs"):
+        pool.widened(gates[:, :1])
+
+
 def test_initial_experts_follow_from_the_seed_alone() -> None:
     def state(seed: int) -> dict[str, Tensor]:
         model = tiny_llama()
