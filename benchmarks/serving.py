@@ -3,7 +3,7 @@
     python benchmarks/serving.py [--quick] [--json FILE] [--only PARTS]
 
 Encodes a few passages of examples/popqa for one epoch, and asks of them on loopback. `alone`: one
-client, whole answers and streams, beside the same questions to an engine in this process. `many`:
+client, by plain HTTP and by OpenAI's package, beside an engine in this process. `many`:
 64 clients that stream in all modes at once, with others that read slowly and others that leave in
 the middle of an answer; what steady clients get must be what the engine says to the same question
 alone. `replicas`: two replicas behind Ray Serve, one of which is killed while clients ask; they
@@ -11,11 +11,13 @@ try again as OpenAI's client does by default.
 """
 
 import asyncio
+import json
 import statistics
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ PARTS = ("alone", "many", "replicas")
 CLIENTS, SLOW, LEAVING = 64, 8, 8
 MODES: tuple[Mode, ...] = ("closed", "rag", "poly", "combine")
 ADDED_MS = 5.0
+JSON = {"Content-Type": "application/json"}
 
 Found = dict[str, Any]
 
@@ -64,8 +67,10 @@ def main() -> int:
 
 def alone(engine: Engine, run: Path, questions: Questions, *, rounds: int) -> Found:
     """One client: the median of a question's milliseconds, in turns with the engine's."""
-    times: dict[str, list[float]] = {"engine": [], "server": [], "server, streamed": []}
+    sides = ("engine", "server", "server, OpenAI's client", "server, that client streaming")
+    times: dict[str, list[float]] = {side: [] for side in sides}
     with serving(run) as (url, _), OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        plain = HTTPConnection(url.removeprefix("http://"))
         for at in range(rounds + 5):
             question = questions[at % len(questions)]
             given: Any = {
@@ -77,11 +82,15 @@ def alone(engine: Engine, run: Path, questions: Questions, *, rounds: int) -> Fo
                 if side == "engine":
                     engine.ask(question)
                 elif side == "server":
+                    plain.request("POST", "/v1/chat/completions", json.dumps(given), JSON)
+                    assert json.load(plain.getresponse())["choices"]
+                elif side == sides[2]:
                     client.chat.completions.create(**given)
                 else:
                     list(client.chat.completions.create(**given, stream=True))
                 if at >= 5:
                     each.append((time.perf_counter() - started) * 1000)
+        plain.close()
     return {f"{side}, p50 ms": statistics.median(each) for side, each in times.items()}
 
 
