@@ -1,6 +1,6 @@
 """What an answer costs with a mixture of its own, beside none, PRAG's procedure and peft's ways.
 
-    python benchmarks/answering.py [--quick] [--json FILE] [--shapes tiny,135M]
+    python benchmarks/answering.py [--quick] [--json FILE] [--shapes tiny,135M] [--rounds N]
 
 Random models, one with the sizes of examples/tiny-base and one with those of SmolLM2-135M, continue
 random prompts by as many tokens as each request wants, so that all sides do the same work: the
@@ -50,13 +50,14 @@ def main() -> int:
     """Runs the benchmark."""
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--shapes", default="tiny,135M", metavar="NAME,NAME")
+    parser.add_argument("--rounds", type=int, metavar="N", help="default: 7 of tiny, else 3")
     args = parser.parse_args()
     shapes = ["tiny"] if args.quick else args.shapes.split(",")
     batches = (1, 16) if args.quick else (1, 4, 16, 64)
     found: dict[str, list[Figures]] = {}
     goals: list[Goal] = []
     for shape in shapes:
-        rounds = 3 if args.quick or shape != "tiny" else 7
+        rounds = args.rounds or (3 if args.quick or shape != "tiny" else 7)
         with tempfile.TemporaryDirectory(prefix="answering-") as directory:
             found[shape] = measured(shape, Path(directory), batches=batches, rounds=rounds)
         rows = [[figures[name] for name in COLUMNS] for figures in found[shape]]
@@ -102,6 +103,7 @@ def measured(shape: str, directory: Path, *, batches: Sequence[int], rounds: int
             and (number > 1 or side.split(", ")[-1].split()[0] not in MIXTURES[1:])
         }
         found += timed(sides, alike, label=str(number), rounds=rounds)
+        print(f"{shape}: {number} at a time is timed", flush=True)
     number = max(batches)
     names = ("engine, no experts", "engine, distinct mixtures", "one generate")
     mixed = {side: asked(side, number, MIXED_LENGTHS) for side in names}
