@@ -28,7 +28,7 @@ class Times:
     total: float = 0.0
 
 
-_BLOCKS, _BATCH_TOKENS = 256, 2048
+_BLOCKS, _BATCH_TOKENS, _MOST_REQUESTS = 256, 2048, 64
 Method = Callable[[Sequence[Asked]], Times]
 
 
@@ -80,7 +80,12 @@ def continuous_generate(shape: str) -> Method:
     """transformers' continuous batching, which knows no adapters; its manager is kept."""
     model = plain_model(shape)
     # It would take most of the machine's memory for its cache, and its time to do so.
-    room = ContinuousBatchingConfig(num_blocks=_BLOCKS, max_batch_tokens=_BATCH_TOKENS)
+    room = ContinuousBatchingConfig(
+        num_blocks=_BLOCKS,
+        max_batch_tokens=_BATCH_TOKENS,
+        max_requests_per_batch=_MOST_REQUESTS,
+        max_memory_percent=0.95,  # of what it counts as free, which may be a part of the machine
+    )
     config = GenerationConfig(max_new_tokens=64, do_sample=False, eos_token_id=-1)
 
     def answer(asked: Sequence[Asked]) -> Times:
@@ -98,7 +103,9 @@ def continuous_generate(shape: str) -> Method:
             for each in asked:
                 manager.add_request(each.prompt, max_new_tokens=each.new_tokens)
             for _ in asked:
-                manager.get_result()
+                while manager.get_result(timeout=1.0) is None:
+                    if not manager.is_running():
+                        raise RuntimeError("transformers' continuous batching has ended; see above")
                 times.last.append(time.perf_counter() - started)
         times.first, times.total = list(times.last), times.last[-1]
         return times
