@@ -22,6 +22,7 @@ from cluster.ray.task_pool import RayGpuPool, RayPool, num_gpus
 from cluster.ray.trainer import train_on_ray
 from cluster.ray.waiting import await_machines
 from cluster.record.events import record, remove_unfinished
+from cluster.record.learning import learning_of
 from cluster.record.metrics import METRICS_FILE, last_metrics
 from cluster.record.run_id import run_id_of
 from cluster.record.sinks.chosen import check_sinks
@@ -210,7 +211,10 @@ def _shown_progress(run_dir: str, plan: EncodePlan, *, start: int) -> Iterator[N
     stop = threading.Event()
     with progress(plan.last_step, "encoding", unit="steps", start=start) as advance:
         thread = threading.Thread(
-            target=_follow, args=(url, stop, advance), kwargs={"start": start}, daemon=True
+            target=_follow,
+            args=(url, stop, advance),
+            kwargs={"start": start},
+            daemon=True,
         )
         thread.start()
         try:
@@ -218,12 +222,13 @@ def _shown_progress(run_dir: str, plan: EncodePlan, *, start: int) -> Iterator[N
         finally:
             stop.set()
             thread.join()
+    _tell_if_worse(url, has_ended=True)
 
 
 def _follow(url: str, stop: threading.Event, advance: Callable[..., None], *, start: int) -> None:
     seconds = 1.0 if is_local(url) else 15.0
-    shown = start
-    ended = False
+    shown, epoch = start, 0
+    ended = told = False
     while not ended:
         ended = stop.wait(seconds)
         try:
@@ -239,3 +244,18 @@ def _follow(url: str, stop: threading.Event, advance: Callable[..., None], *, st
             f"{last.tokens_per_second:,.0f} tokens/s",
         )
         shown = last.step
+        if last.epoch > max(epoch, 1) and not told:
+            told = _tell_if_worse(url, has_ended=False)
+        epoch = last.epoch
+
+
+def _tell_if_worse(url: str, *, has_ended: bool) -> bool:
+    """Says that a training has learnt nothing so far, where that is so."""
+    try:
+        learning = learning_of(url, has_ended=has_ended)
+    except (PolypragError, OSError):
+        return False
+    if learning is None or not learning.is_worse:
+        return False
+    say(f"warning: {learning.advice}")
+    return True

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from cluster.checkpoints.manifest import MANIFEST_NAME as CHECKPOINT
 from cluster.checkpoints.manifest import CheckpointManifest
 from cluster.record.events import EVENTS_DIRECTORY, Event, groups_of_workers, read_events
+from cluster.record.learning import Learning, learning_of
 from cluster.record.metrics import METRICS_FILE, StepMetrics, last_metrics
 from polyprag.encoding.manifest import MANIFEST_NAME as ENCODING
 from polyprag.errors import RunError
 from sharding.corpus.manifest import MANIFEST_NAME, CorpusManifest
-from sharding.storage.files import changed_at, exists, join, newest_change
+from sharding.storage.files import changed_at, exists, join, newest_change, size_of
 from sharding.storage.lease import LEASE_DIRECTORY, Holder, read
 
 _RATE_OVER_STEPS = 100
+_MOST_READ = 1 << 26  # bytes of a metrics file; a step has some 500
 _TRAINING = ("encode", "train-more")  # commands that train
 
 
@@ -53,6 +55,7 @@ class TrainingStatus:
         rows_wait: the same for routing rows.
         checkpoint_wait: the same for checkpoints.
         age_s: seconds since the last step was written down; None where the storage doesn't tell.
+        learning: its loss by epoch; None where nothing can be said, or for length isn't read.
         quiet_s: seconds in which a command that trains has shown no sign of progress: no step, and
             no start of workers or other event; None where none trains, or the storage doesn't tell.
     """
@@ -68,6 +71,7 @@ class TrainingStatus:
     data_wait: float
     rows_wait: float
     checkpoint_wait: float
+    learning: Learning | None
     age_s: float | None
     quiet_s: float | None
 
@@ -222,6 +226,9 @@ def _training(
         data_wait=share([step.data_wait for step in steps]),
         rows_wait=share([step.rows_wait for step in steps]),
         checkpoint_wait=share([step.checkpoint_wait for step in steps]),
+        learning=learning_of(url, has_ended=last.step == last_step)
+        if size_of(url) <= _MOST_READ
+        else None,
         age_s=age_s,
         quiet_s=quiet_s,
     )

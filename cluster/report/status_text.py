@@ -65,6 +65,8 @@ def _training(of: TrainingStatus, found: Status) -> list[str]:
             f"  restarts    {found.restarts}, after which {counted(found.repeated, 'step')} "
             "had to be done again"
         )
+    if of.learning is not None and of.learning.is_worse:
+        lines.append(f"  warning     {of.learning.advice}")
     quiet = max(_STALLED_SECONDS, _STALLED_STEPS * of.step_seconds)
     if of.quiet_s is not None and not of.is_done and of.quiet_s > quiet:
         lines.append(
