@@ -28,9 +28,15 @@ def printable(text: str, *, lines: bool = False) -> str:
     return without_passwords(_UNSAFE.sub(lambda found: _written_out(found[0], lines=lines), text))
 
 
-def printable_line(text: str) -> str:
-    """Returns a text as one printable line, white space as single spaces."""
-    return printable(" ".join(text.split()))
+def printable_line(text: str, most: int | None = None) -> str:
+    """Returns a text as one printable line, white space as single spaces.
+
+    Args:
+        text: any.
+        most: characters; a longer line ends in "...".
+    """
+    line = printable(" ".join(text.split()))
+    return line if most is None or len(line) <= most else f"{line[: most - 3]}..."
 
 
 def printable_json(text: str) -> str:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from polyprag.answering.modes import Mode
 from polyprag.answering.trust.confidence import Evidence, Trust
 from polyprag.decoding.sampling import TokenLogprobs
-from polyprag.method.prompts import one_line
 from polyprag.retrieval.results import Hits
+from sharding.printable import printable_line
 
 _SHOWN_CHARACTERS = 72  # of a passage
 
@@ -106,6 +106,6 @@ class Answer:
         passages = () if self.hits is None else self.hits.passages
         for at, passage in enumerate(passages):
             share = "" if self.weights is None else f"{self.weights[at]:6.2f}"
-            shown = one_line(f"{passage.title}: {passage.text}")[:_SHOWN_CHARACTERS]
+            shown = printable_line(f"{passage.title}: {passage.text}", _SHOWN_CHARACTERS)
             lines.append(f"  [{passage.key}]{share}  {shown}")
         return "\n".join(lines)

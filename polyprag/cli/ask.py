@@ -170,9 +170,7 @@ def print_answer(
         lines.append(Text(f"  {what}: {answer.reason}", style="yellow"))
     if answer.hits is not None:
         for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-            line = printable_line(f"{passage.title}: {passage.text}")
-            if len(line) > _SHOWN_CHARACTERS:
-                line = line[: _SHOWN_CHARACTERS - 3] + "..."
+            line = printable_line(f"{passage.title}: {passage.text}", _SHOWN_CHARACTERS)
             lines.append(Text(f"  {float(score):9.3f}  {line}"))
         if not answer.hits.passages:
             lines.append(Text("  no passage was found"))

@@ -124,9 +124,8 @@ def sources_of(answer: "Answer") -> Iterator[str]:
     passages = () if answer.hits is None else answer.hits.passages
     for at, passage in enumerate(passages):
         weight = "" if answer.weights is None else f"{answer.weights[at]:5.2f} "
-        line = printable_line(f"{weight}[{passage.key}] {passage.title}: {passage.text}")
-        is_long = len(line) > _SHOWN_CHARACTERS
-        yield f"  {line[: _SHOWN_CHARACTERS - 3]}..." if is_long else f"  {line}"
+        line = f"{weight}[{passage.key}] {passage.title}: {passage.text}"
+        yield f"  {printable_line(line, _SHOWN_CHARACTERS)}"
 
 
 def typed_lines(ask: Callable[[str], str] = input) -> Iterator[str]:

@@ -185,9 +185,7 @@ def print_samples(samples: Sequence[ShownQuestion], console: Console) -> None:
         console.print(_indented(Text(f"{'expected':<9}{expected}", style="dim")))
         if answer.hits is not None:
             for passage, score in zip(answer.hits.passages, answer.hits.scores, strict=True):
-                line = printable_line(f"{passage.title}: {passage.text}")
-                if len(line) > _SHOWN_CHARACTERS:
-                    line = line[: _SHOWN_CHARACTERS - 3] + "..."
+                line = printable_line(f"{passage.title}: {passage.text}", _SHOWN_CHARACTERS)
                 console.print(_indented(Text(f"{float(score):8.2f}  {line}")))
         if answer.gates is not None:
             for bars in mixture_bars(answer.gates):

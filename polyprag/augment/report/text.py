@@ -6,7 +6,7 @@ from typing import Any
 from polyprag.augment.bare import MOST_BARE
 from polyprag.augment.report.coverage import Covered
 from polyprag.augment.work.partition import Came
-from sharding.printable import printable
+from sharding.printable import printable, printable_line
 
 _WORDS = 3  # kinds of failure and samples of dropped items that are shown
 _LONG = 100  # characters of a sample
@@ -118,5 +118,4 @@ def _advice(run: str, coverage: Covered) -> list[str]:
 
 
 def _short(text: str) -> str:
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= _LONG else line[: _LONG - 3] + "..."
+    return printable_line(text, _LONG)

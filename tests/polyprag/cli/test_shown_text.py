@@ -192,3 +192,9 @@ def test_progress_shows_notes_and_names_as_they_are(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().err
     assert "\x1b" not in shown and "\u202e" not in shown and len(shown.splitlines()) == 1
     assert "a[red]" in shown
+
+
+def test_a_long_line_is_cut_and_says_so() -> None:
+    assert printable_line("a  b\nc", 5) == "a b c"
+    assert printable_line("a  b\nc d", 6) == "a b..."
+    assert len(printable_line(HOSTILE, 10)) == 10
