@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cluster.plan.model_shape import ModelShape
 
 GOOD_SHARE = 0.95  # of what a pool with room has
+LAW_RATE = 1e-2  # of the experts, at which the law was measured
 MOST_ADVISED = 1_000  # experts; far more than were measured
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cluster.plan.capacity import GOOD_SHARE, MOST_ADVISED
+from cluster.plan.capacity import GOOD_SHARE, LAW_RATE, MOST_ADVISED
 from polyprag.config import Config
 from sharding.counted import counted
 
@@ -141,6 +141,11 @@ def _capacity(plan: "RunPlan") -> list[str]:
         lines.append(f"           experts.num={found.enough:,} would come to {GOOD_SHARE:.0%}")
     elif found.enough is not None:
         lines.append("           no number of experts that anybody has tried would come near that")
+    if found.enough is not None:
+        lines.append(
+            f"           at a train.experts_lr below the law's {LAW_RATE:g} the same pool holds more "
+            "(docs/quality.md)"
+        )
     if not found.is_measured:
         lines.append(
             "           (that is beyond what was measured: encode a part first, and ask it)"

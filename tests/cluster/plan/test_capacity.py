@@ -105,6 +105,9 @@ def test_a_plan_says_what_its_pool_can_hold(workplace: Any) -> None:
     few = replace(plan, capacity=replace(plan.capacity, enough=77))
     assert "too few experts" in plan_text(few, config, run_dir="runs/w")
     assert "experts.num=77 would come to 95%" in plan_text(few, config, run_dir="runs/w")
+    assert "below the law's 0.01 the same pool holds more" in plan_text(
+        few, config, run_dir="runs/w"
+    )
     none = replace(plan, capacity=replace(plan.capacity, enough=7_777_777, is_measured=False))
     said = plan_text(none, config, run_dir="runs/w")
     assert "no number of experts that anybody has tried" in said and "7,777,777" not in said
