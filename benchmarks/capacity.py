@@ -1,7 +1,7 @@
 """How many passages a pool of experts can hold, and what a plan should take for N of them.
 
     python benchmarks/capacity.py [--quick] [--json FILE] [--work DIR] [--passages FILE]
-                                  [--sizes N,N] [--pools POOL,POOL]
+                                  [--sizes N,N] [--pools POOL,POOL] [--rate RATE]
 
 Trains pools of several sizes and rows of several granularities on growing corpora, each for the
 same number of epochs, and asks questions in wordings that no training used with each passage's own
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.plan.capacity import LAW_RATE
 from harness.cells import Cells
 from harness.examples import PASSAGES, ROOT
 from harness.plain_workers import encode_here
@@ -60,6 +61,7 @@ def main() -> int:
     parser.add_argument(
         "--pools", metavar="POOL,POOL", help="such as 32/2/module: experts, rank, granularity"
     )
+    parser.add_argument("--rate", type=float, default=LAW_RATE, help="train.experts_lr  [1e-2]")
     args = parser.parse_args()
     passages = args.passages.resolve()
     os.chdir(ROOT)  # the model's path is relative to it
@@ -72,6 +74,7 @@ def main() -> int:
             f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}"
         )
     pools = ((8, 2, "module"), (8, 8, "module"), (32, 2, "layer")) if args.quick else POOLS
+    rate = {} if args.rate == LAW_RATE else {"rate": args.rate}
     if args.pools:
         parts = [pool.split("/") for pool in args.pools.split(",")]
         pools = tuple((int(num), int(rank), granularity) for num, rank, granularity in parts)
@@ -87,7 +90,7 @@ def main() -> int:
                     "experts": experts,
                     "rank": rank,
                     "granularity": granularity,
-                }
+                } | rate
                 measured = cells.measured(
                     settings, lambda s=settings: measure(Path(temporary), lines, **s)
                 )
@@ -105,7 +108,14 @@ def main() -> int:
 
 
 def measure(
-    place: Path, lines: list[str], *, passages: int, experts: int, rank: int, granularity: str
+    place: Path,
+    lines: list[str],
+    *,
+    passages: int,
+    experts: int,
+    rank: int,
+    granularity: str,
+    rate: float = LAW_RATE,
 ) -> dict[str, Any]:
     """Trains one pool on the first passages, and asks about them."""
     changed = [
@@ -113,6 +123,7 @@ def measure(
         f"experts.rank={rank}",
         f"experts.alpha={16 * rank}",
         f"router.granularity={granularity}",
+        f"train.experts_lr={rate}",
         "cluster.workers=1",
         "index.lsa_dims=8",
         f"data.partition_size={max(8, min(64, passages // 8))}",

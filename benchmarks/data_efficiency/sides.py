@@ -31,6 +31,7 @@ def ours(
         name: of the questions to score, `tuning` or `testing`.
     """
     changed = ["data.partition_size=8", "index.lsa_dims=8", "cluster.workers=1"]
+    changed.append("train.experts_lr=1e-2")  # of some hundred passages (docs/experiments.md)
     config = load_config(["quickstart"], [*settings, *changed])
     run = material.run(place / "ours", config, num_passages=num_passages)
     seconds = encode_here(run, config)
