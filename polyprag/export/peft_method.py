@@ -138,12 +138,14 @@ class PolypragModel(BaseTuner):
         """Says which site gates which Linear, before they are replaced."""
         peft_config = _ours(peft_config)
         linears = targeted_linears(self.model, peft_config.target_modules, is_linear=_has_widths)
-        self._sites, self._num_sites = sites_of(linears, peft_config.granularity)
+        self._sites, num_sites = sites_of(linears, peft_config.granularity)
         weight = getattr(next(iter(linears.values())), "weight", None)  # GPTQ's have none
         dtype = torch.float32  # quantised weights are bytes
         if isinstance(weight, Tensor) and weight.is_floating_point():
             dtype = weight.dtype
         self._context = GateContext(
+            sites=num_sites,
+            experts=peft_config.num_experts,
             rank=peft_config.rank,
             scale=peft_config.alpha / peft_config.rank,
             dtype=dtype,
@@ -181,10 +183,10 @@ class PolypragModel(BaseTuner):
     ) -> None:
         """Puts an adapter's experts into the model, and has its passes noted."""
         super().inject_adapter(model, adapter_name, *args, **kwargs)
-        if "_pools" not in self.__dict__:
-            self._pools: dict[str, tuple[GateContext, int]] = {}
+        if "_contexts" not in self.__dict__:
+            self._contexts: dict[str, GateContext] = {}
             self._mixtures: dict[str, Mixtures] = {}
-        self._pools[adapter_name] = self._context, self._num_sites
+        self._contexts[adapter_name] = self._context
         self._mixtures.pop(adapter_name, None)
         model.register_forward_pre_hook(self._context.begin_pass, with_kwargs=True)
         model.register_forward_hook(self._context.end_pass, always_call=True)
@@ -204,14 +206,7 @@ class PolypragModel(BaseTuner):
         Raises:
             ValueError: the gates don't have the pool's sites and experts.
         """
-        name = adapter or self.active_adapters[0]
-        context, num_sites = self._pools[name]
-        num_experts = _ours(self.peft_config[name]).num_experts
-        if gates.dim() != 3 or gates.shape[1:] != (num_sites, num_experts):
-            raise ValueError(
-                f"gates have shape {tuple(gates.shape)}; adapter {name!r} needs (B, {num_sites}, "
-                f"{num_experts})"
-            )
+        context = self._contexts[adapter or self.active_adapters[0]]
         with context.holding(context.widened(gates.to(self.device)), token_rows):
             yield
 

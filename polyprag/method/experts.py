@@ -136,11 +136,6 @@ class ExpertPool:
         Raises:
             ValueError: the gates don't have the pool's sites and experts.
         """
-        if gates.dim() != 3 or gates.shape[1:] != (self.num_sites, self.num_experts):
-            raise ValueError(
-                f"gates have shape {tuple(gates.shape)}; this pool needs (B, "
-                f"{self.num_sites}, {self.num_experts})"
-            )
         return self._context.widened(gates)
 
     @contextmanager
@@ -268,14 +263,16 @@ def inject(
     targeted = targeted_linears(model, experts.targets)
     model.requires_grad_(False).eval()
     first = next(iter(targeted.values())).get_parameter("weight").dtype
+    sites, num_of_sites = sites_of(targeted, router.granularity)
     context = GateContext(
+        sites=num_of_sites,
+        experts=experts.num,
         rank=experts.rank,
         scale=experts.alpha / experts.rank,
         dtype=first if first.is_floating_point else torch.float32,  # quantised weights are bytes
     )
     generator = torch.Generator().manual_seed(seed)
     layers = {}
-    sites, num_of_sites = sites_of(targeted, router.granularity)
     for name, base in targeted.items():
         assert isinstance(base, nn.Linear)  # no others are targeted here
         gated = GatedLoRALinear(base, experts=experts, site=sites[name], context=context)

@@ -108,14 +108,27 @@ _HELD: ContextVar[Mapping["GateContext", PassGates]] = ContextVar("gates of the 
 class GateContext:
     """Names one pool's gates in the context of the running code; holds none itself."""
 
-    def __init__(self, *, rank: int, scale: float, dtype: torch.dtype) -> None:
-        """Takes the pool's `rank` and `scale`, and the base's `dtype`."""
+    def __init__(
+        self, *, sites: int, experts: int, rank: int, scale: float, dtype: torch.dtype
+    ) -> None:
+        """Takes the pool's sizes and `scale`, and the base's `dtype`."""
+        self._shape = sites, experts
         self._rank = rank
         self.scale = scale
         self.dtype = dtype
 
     def widened(self, gates_RSK: Tensor) -> WideGates:
-        """Returns gates for `holding`."""
+        """Returns gates for `holding`.
+
+        Raises:
+            ValueError: they don't have the pool's sites and experts.
+        """
+        if gates_RSK.dim() != 3 or gates_RSK.shape[1:] != self._shape:
+            sites, experts = self._shape
+            raise ValueError(
+                f"gates have shape {tuple(gates_RSK.shape)}; this pool needs (B, {sites}, "
+                f"{experts})"
+            )
         wide = (gates_RSK.float() * self.scale).repeat_interleave(self._rank, dim=-1)
         # All sites at once: one cast, and a backward that is one stack, not S full-size gradients.
         return WideGates(wide.to(self.dtype).unbind(1))
