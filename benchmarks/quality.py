@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.encoded import encoding_bytes
 from harness.examples import PASSAGES, QUESTIONS, ROOT, first_questions
 from harness.plain_workers import encode_here
 from harness.prag import Prag, Recipe
@@ -122,12 +123,11 @@ def report(
     ][:: 2 if args.quick else 4][: 8 if args.quick else 60]
     sample = {q.id for record in records for q in by_text[record.passage.text]}
     rival = prag(records, by_text, config)
-    poly_bytes = sum(path.stat().st_size for path in (run / "encoding").rglob("*.safetensors"))
     ours = {
         "f1": poly_on(directory / "lead" / "predictions-poly.jsonl", sample),
         "n": len(sample),
         "seconds_a_passage": seconds / corpus.manifest.num_passages,
-        "bytes_a_passage": poly_bytes / corpus.manifest.num_passages,
+        "bytes_a_passage": encoding_bytes(run) / corpus.manifest.num_passages,
     }
     for title, table in (
         ("PopQA, retrieved passages", results),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_efficiency.material import Material, by_text
+from harness.encoded import encoding_bytes
 from harness.plain_workers import encode_here
 from harness.prag import Prag, Recipe
 from polyprag.config.files import load_config
@@ -47,7 +48,7 @@ def ours(
     )
     lines = (place / "results" / "predictions-poly.jsonl").read_text(encoding="utf-8").splitlines()
     examples = sum(count["qa"] for count in counts)
-    num_bytes = sum(path.stat().st_size for path in (run / "encoding").rglob("*.safetensors"))
+    num_bytes = encoding_bytes(run)
     shutil.rmtree(run)
     shutil.rmtree(place / "results")
     return {

@@ -1,4 +1,4 @@
-"""A run that benchmarks ask, encoded in this process."""
+"""A run that benchmarks ask, encoded in this process, and what it takes."""
 
 from pathlib import Path
 
@@ -19,3 +19,9 @@ def encoded_run(directory: Path, passages: Path, config: Config) -> Path:
     encode_here(run, config)
     build_index(run, config)
     return run
+
+
+def encoding_bytes(run: Path) -> int:
+    """Returns what an encoding's experts and rows take, a file of two names once."""
+    files = [path.stat() for path in (run / "encoding").rglob("*.safetensors")]
+    return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values())
