@@ -13,7 +13,7 @@ from polyprag.answering.generation import decode_greedily
 from polyprag.config import Config
 from polyprag.evaluation.questions import Question
 from polyprag.method.base_model import load_base
-from polyprag.method.batching import pad_batch
+from polyprag.method.batches.padded import pad_batch
 from polyprag.method.examples import examples_of
 from polyprag.method.loss import causal_loss_sum, training_logits
 from polyprag.method.prompts import PromptTokenizer, qa_prompt

@@ -22,7 +22,7 @@ from cluster.plan.token_sample import TokenSample
 from harness.examples import PASSAGES, TINY_BASE
 from polyprag.config import Config
 from polyprag.config.files import load_config
-from polyprag.method.batching import length_groups
+from polyprag.method.batches.padded import length_groups
 from scaling.model import Compute, Network
 from scaling.plan import synthetic_manifest
 from sharding.stream.plan import lanes_of_worker

@@ -12,9 +12,9 @@ from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.parallel.deepspeed_config import deepspeed_config
 from polyprag.config import Config
 from polyprag.errors import RunError
+from polyprag.method.batches.training import Batcher, TrainingBatch
 from polyprag.method.experts import ExpertPool
-from polyprag.method.loss import teacher_weight, training_logits, training_loss_sum
-from polyprag.method.teacher.targets import TargetBatch
+from polyprag.method.loss import teacher_weight
 
 
 class GatedLanguageModel(nn.Module):
@@ -26,34 +26,14 @@ class GatedLanguageModel(nn.Module):
         self.model = model
         self._pool, self._distill_weight = pool, distill_weight
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        labels: Tensor,
-        gates: Tensor,
-        targets: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
-        positions: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, batch: TrainingBatch, gates: Tensor) -> Tensor:
         """Returns the summed loss of a batch, a float32 scalar.
 
         Args:
-            input_ids: (B, T).
-            attention_mask: (B, T).
-            labels: (B, T).
-            gates: (B, S, K).
-            targets: the fields of a `TargetBatch`; None where nothing is learnt of a teacher.
-            positions: (n,) where something is learnt; see `learnt_positions`.
+            batch: on the model's device.
+            gates: (B, S, K) of its examples.
         """
-        with self._pool.gated(gates):
-            logits = training_logits(self.model, input_ids, attention_mask, positions)
-        return training_loss_sum(
-            logits,
-            labels,
-            None if targets is None else TargetBatch(*targets),
-            distill_weight=self._distill_weight,
-            positions=positions,
-        )
+        return batch.loss_sum(self.model, self._pool, gates, distill_weight=self._distill_weight)
 
     def train(self, mode: bool = True) -> "GatedLanguageModel":
         """Leaves the frozen base in eval mode: its dropout would be unseeded noise."""
@@ -85,10 +65,10 @@ class ExpertEngine:
         )
         self._engine.train()
 
-    def loss_sum(self, *, is_last: bool, **batch: Any) -> Tensor:
+    def loss_sum(self, batch: TrainingBatch, gates: Tensor, *, is_last: bool) -> Tensor:
         """Runs a physical batch forward; `is_last` tells whether the global step ends with it."""
         self._engine.set_gradient_accumulation_boundary(is_last)
-        loss: Tensor = self._engine(**batch)
+        loss: Tensor = self._engine(batch=batch, gates=gates)
         return loss
 
     def backward(self, loss: Tensor) -> None:
@@ -157,14 +137,9 @@ class ExpertEngine:
 
     def _make_optimizer_state(self) -> None:
         """Takes a step that changes nothing: moments exist only after the first."""
-        token = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
-        loss = self.loss_sum(
-            is_last=True,
-            input_ids=token,
-            attention_mask=torch.ones_like(token),
-            labels=token,
-            gates=torch.zeros((1, self._pool.num_sites, self._pool.num_experts)).to(self.device),
-        )
+        token = Batcher(pad_id=0, max_tokens=1, packs=False).join([]).to(self.device)
+        gates = torch.zeros((1, self._pool.num_sites, self._pool.num_experts)).to(self.device)
+        loss = self.loss_sum(token, gates, is_last=True)
         self.backward(loss)
         if not self.step(rate=0.0):
             raise RunError(

@@ -24,10 +24,12 @@ from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import DIVERGED, encoding_dir
 from polyprag.errors import RunError, WorkersFailedError
 from polyprag.method.base_model import load_base, vocab_size_of
+from polyprag.method.batches.training import Batcher
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.finite import names_not_finite
 from polyprag.method.support.check import check_experts
 from polyprag.method.support.coverage import coverage
+from polyprag.method.support.packing import batcher_for
 from polyprag.method.teacher.targets import AnswerSource
 from polyprag.teaching.reader import open_taught
 from sharding.corpus.reader import Corpus
@@ -54,6 +56,7 @@ class LoadedRun:
         tokenizer: the base model's.
         base_model: what tells it from others.
         pool: the experts.
+        batcher: makes physical batches.
         taught: what the teacher says; None where nothing is learnt of one.
         added: rows of partitions that joined a finished encoding, which no checkpoint has.
     """
@@ -70,6 +73,7 @@ class LoadedRun:
     tokenizer: PreTrainedTokenizerBase
     base_model: BaseModel
     pool: ExpertPool
+    batcher: Batcher
     taught: AnswerSource | None
     added: dict[int, RowsPart]
 
@@ -184,6 +188,7 @@ def _load(
         tokenizer=tokenizer,
         base_model=base_model,
         pool=pool,
+        batcher=batcher_for(model, pool, config.train, pad_id=int(tokenizer.pad_token_id)),
         taught=taught,
         added=_added_rows(run_dir) if checkpoint is not None else {},
     )

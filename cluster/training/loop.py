@@ -96,7 +96,7 @@ def _train_one_step(
         plan=run.plan,
         config=run.config,
         step=step,
-        pad_id=run.tokenizer.pad_token_id,
+        batcher=run.batcher,
         stalled=checkpoints.take_waited(),
         before_error=checkpoints.close,
         key_of=partial(_key_of, run.corpus),

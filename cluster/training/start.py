@@ -19,6 +19,7 @@ from cluster.record.sinks.chosen import open_sinks
 from cluster.record.sinks.sink import Sink, Tolerated
 from cluster.training.load import LoadedRun
 from cluster.training.rows import open_row_table
+from polyprag.method.batches.attention import attending_packed
 from sharding.rows.table import RowTable
 from sharding.storage.files import join
 
@@ -69,6 +70,8 @@ def start_training(
     beat("the engine")
     engine = _start_engine(run)
     with ExitStack() as stack:
+        if run.batcher.packs:
+            stack.enter_context(attending_packed(run.model))
         table, log, requests = run_on_all_or_raise(lambda: _open(run, stack))
         checkpoints = Checkpointer(
             run.checkpoints_dir,

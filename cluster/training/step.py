@@ -1,10 +1,10 @@
 """One global step of the joint training, as each worker runs it in a process group.
 
-A global step takes one microbatch from each lane. A worker joins its lanes' examples into physical
-batches of like length; all workers run equally many of them (an empty one weighs nothing), so that
-no collective waits for ever. The loss is normalised by the tokens of the whole global batch, so
-losses and weights depend on the number of workers by the rounding of their sums alone. A step whose
-loss or gradients aren't finite is refused by all workers, before anything has changed.
+A global step takes one microbatch from each lane. A worker joins its lanes' examples into as few
+physical batches as hold them; all workers run equally many of them (an empty one weighs nothing),
+so that no collective waits for ever. The loss is normalised by the tokens of the whole global
+batch, so losses and weights depend on the number of workers by the rounding of their sums alone. A
+step whose loss or gradients aren't finite is refused by all workers, before anything has changed.
 
 Shapes: B examples, M passages of a step on this worker, S sites, K experts.
 """
@@ -12,7 +12,6 @@ Shapes: B examples, M passages of a step on this worker, S sites, K experts.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +27,10 @@ from cluster.record.metrics import StepMetrics
 from cluster.training.refusal import refuse_gradients, refuse_step
 from cluster.training.schedule import rate_factor
 from polyprag.config import Config
-from polyprag.method.batching import length_groups, pad_batch
-from polyprag.method.examples import IGNORED, Example
+from polyprag.method.batches.training import Batcher
+from polyprag.method.examples import Example
 from polyprag.method.finite import is_finite
-from polyprag.method.loss import learnt_positions
 from polyprag.method.router import gates as gates_of
-from polyprag.method.teacher.targets import join_targets
 from sharding.rows.table import RowTable
 from sharding.stream.epoch import StepBatch
 from sharding.stream.lane import LaneBatch
@@ -47,7 +44,7 @@ def train_step(
     plan: EncodePlan,
     config: Config,
     step: int,
-    pad_id: int,
+    batcher: Batcher,
     stalled: float = 0.0,
     before_error: Callable[[], None] = lambda: None,
     key_of: Callable[[int], str] = str,
@@ -62,7 +59,7 @@ def train_step(
         plan: of the run.
         config: of the run.
         step: global steps done before this one.
-        pad_id: token id on padding.
+        batcher: makes physical batches.
         stalled: seconds that this worker waited for checkpoints since the step before.
         before_error: called on every worker before an error of one of them is raised on all.
         key_of: the key of a passage, for errors.
@@ -83,7 +80,7 @@ def train_step(
     ids = np.unique(np.array([example.passage_id for example in examples], np.int64))
     rows_MSK, rows_error = _gather(table, ids)
     error = error or rows_error
-    groups = length_groups([len(example) for example in examples], config.train.max_tokens)
+    groups = batcher.groups([len(example) for example in examples])
     counted = sum(example.num_counted for example in examples)
     tokens = sum(len(example) for example in examples)
     everyone = gather_numbers([counted, tokens, len(examples), len(groups), error is not None])
@@ -102,10 +99,10 @@ def train_step(
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
     losses: list[Tensor] = []
     for index in range(num_batches):
-        batch = _batch(
-            batches_of[index] if index < len(groups) else [], ids, used_MSK, pad_id=pad_id
-        )
-        loss = engine.loss_sum(is_last=index == num_batches - 1, **batch)
+        group = batches_of[index] if index < len(groups) else []
+        batch = batcher.join(group).to(engine.device)
+        gates_BSK = _gates_of(group, ids, used_MSK)
+        loss = engine.loss_sum(batch, gates_BSK, is_last=index == num_batches - 1)
         # DeepSpeed averages over workers; the sum over all workers is what is wanted.
         engine.backward(loss * (world_size / total_counted))
         losses.append(loss.detach())
@@ -209,30 +206,9 @@ def _gates(
     return gates_MSK
 
 
-def _batch(
-    group: list[Example], ids: npt.NDArray[np.int64], gates_MSK: Tensor, *, pad_id: int
-) -> dict[str, Any]:
-    """Returns a physical batch on the gates' device.
-
-    An empty group gives one token without a loss.
-    """
-    device = gates_MSK.device
+def _gates_of(group: list[Example], ids: npt.NDArray[np.int64], gates_MSK: Tensor) -> Tensor:
+    """Returns the gates of each example, (B, S, K); for no examples one mixture of nothing."""
     if not group:
-        token = torch.full((1, 1), pad_id, dtype=torch.int64, device=device)
-        return {
-            "input_ids": token,
-            "attention_mask": torch.ones_like(token),
-            "labels": torch.full_like(token, IGNORED),
-            "gates": gates_MSK.new_zeros((1, *gates_MSK.shape[1:])),
-        }
-    padded, targets = pad_batch(group, pad_id), join_targets(group)
+        return gates_MSK.new_zeros((1, *gates_MSK.shape[1:]))
     at = np.searchsorted(ids, [example.passage_id for example in group])
-    return {
-        "input_ids": padded.input_ids.to(device),
-        "attention_mask": padded.attention_mask.to(device),
-        "labels": padded.labels.to(device),
-        "gates": gates_MSK[torch.from_numpy(at).to(device)],
-        "positions": learnt_positions(padded.labels, targets).to(device),
-        # Plain, as DeepSpeed may make another of every tuple that it finds.
-        "targets": None if targets is None else tuple(targets.to(device)),
-    }
+    return gates_MSK[torch.from_numpy(at).to(gates_MSK.device)]

@@ -29,6 +29,7 @@ class TrainConfig:
     teacher_top_k: int = 16  # tokens whose probability is kept of each of the teacher's
     teacher_answers: str = "missing"  # missing | all: which answers the teacher writes
     max_tokens: int = 8192  # of one physical batch, padding included
+    packing: bool = True  # several examples in a row, where the model can; else padded
 
     def __post_init__(self) -> None:
         require_numbers(
@@ -101,7 +102,7 @@ class CheckpointConfig:
 class DeepSpeedConfig:
     """ZeRO over the experts (and, at stage 3, the frozen base)."""
 
-    stage: int = 2
+    stage: int = 1
     config: str | None = None  # a YAML file of further DeepSpeed keys, merged over ours
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ Shapes: n passages of a partition, M of them in a step, S sites, K experts.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -21,19 +22,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.config import Config
 from polyprag.errors import RunError
-from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.batches.attention import attending_packed
 from polyprag.method.examples import Example, ExampleMaker
 from polyprag.method.experts import ExpertPool
 from polyprag.method.finite import is_finite, rows_not_finite
-from polyprag.method.loss import (
-    learnt_positions,
-    teacher_weight,
-    training_logits,
-    training_loss_sum,
-)
+from polyprag.method.loss import teacher_weight
 from polyprag.method.router import gates as gates_of
 from polyprag.method.rows.optimizer import RowAdam
-from polyprag.method.teacher.targets import AnswerSource, join_targets
+from polyprag.method.support.packing import batcher_for
+from polyprag.method.teacher.targets import AnswerSource
 from sharding.corpus.passages import Record
 from sharding.rows.part import RowPartition, second_moment_shape
 
@@ -79,7 +76,7 @@ class RowTrainer:
         for parameter in pool.parameters():
             parameter.requires_grad_(False)
         self._model, self._pool, self._config = model, pool, config
-        self._pad_id = int(tokenizer.pad_token_id)
+        self._batcher = batcher_for(model, pool, config.train, pad_id=int(tokenizer.pad_token_id))
         self._maker = ExampleMaker(
             tokenizer,
             config.data,
@@ -132,7 +129,10 @@ class RowTrainer:
             steps=np.zeros(len(records), np.int32),
         )
         keys = [record.passage.key for record in records]
-        return TrainedRows(part, self._fit(part, self._examples(records), keys, seed, progress))
+        examples = self._examples(records)
+        with attending_packed(self._model) if self._batcher.packs else nullcontext():
+            loss = self._fit(part, examples, keys, seed, progress)
+        return TrainedRows(part, loss)
 
     def _examples(self, records: Sequence[Record]) -> list[list[Example]]:
         """Returns each passage's examples."""
@@ -218,28 +218,21 @@ class RowTrainer:
         used_MSK = gates_MSK.detach().to(device).requires_grad_()
         tokens_M = torch.zeros(len(rows_MSK), dtype=torch.int64)
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        lengths = [len(example) for _, example in chosen]
-        for group in length_groups(lengths, self._config.train.max_tokens):
+        for group in self._batcher.groups([len(example) for _, example in chosen]):
             examples = [chosen[i][1] for i in group]
-            batch, targets = pad_batch(examples, self._pad_id), join_targets(examples)
-            positions = learnt_positions(batch.labels, targets).to(device)
             at = torch.tensor([chosen[i][0] for i in group])
             tokens_M.index_add_(0, at, torch.tensor([each.num_counted for each in examples]))
-            with self._pool.gated(used_MSK[at.to(device)]):
-                logits = training_logits(
+            loss = (
+                self._batcher.join(examples)
+                .to(device)
+                .loss_sum(
                     self._model,
-                    batch.input_ids.to(device),
-                    batch.attention_mask.to(device),
-                    positions,
-                )
-                loss = training_loss_sum(
-                    logits,
-                    batch.labels.to(device),
-                    None if targets is None else targets.to(device),
+                    self._pool,
+                    used_MSK[at.to(device)],
                     distill_weight=teacher_weight(self._config.train),
-                    positions=positions,
                 )
-                torch.autograd.backward(loss)
+            )
+            torch.autograd.backward(loss)
             loss_sum += loss.detach()
         torch.autograd.backward(gates_MSK, _gradient(used_MSK).to(gates_MSK.device))
         return loss_sum, tokens_M

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.errors import ConfigError, RunError
-from polyprag.method.linears import sites_of, targeted_linears
+from polyprag.method.linears import last_feed_forward, sites_of, targeted_linears
 from polyprag.method.pass_gates import GateContext, WideGates
 
 
@@ -139,7 +139,13 @@ class ExpertPool:
         return self._context.widened(gates)
 
     @contextmanager
-    def gated(self, gates: Tensor | WideGates, token_rows: Tensor | None = None) -> Iterator[None]:
+    def gated(
+        self,
+        gates: Tensor | WideGates,
+        token_rows: Tensor | None = None,
+        *,
+        needed: Tensor | None = None,
+    ) -> Iterator[None]:
         """Runs the model inside the `with` block with these gates; outside it is closed-book.
 
         Only this thread's passes have them, so threads with one model can't meet.
@@ -149,12 +155,14 @@ class ExpertPool:
                 any batch); or (R, S, K) rows for `token_rows`. Gradients flow to them. Or what
                 `widened` made of them.
             token_rows: (B, T) int64, the row of `gates` that each token uses (packed sequences).
+            needed: (n,) int64, the tokens of a packed row whose logits will be read: the last
+                feed-forward is left out for the others.
 
         Raises:
             ValueError: the gates don't have the pool's sites and experts.
         """
         wide = gates if isinstance(gates, WideGates) else self.widened(gates)
-        with self._context.holding(wide, token_rows):
+        with self._context.holding(wide, token_rows, needed):
             yield
 
     def mixed(
@@ -282,6 +290,9 @@ def inject(
         layers[name] = gated
     model.register_forward_pre_hook(context.begin_pass, with_kwargs=True)
     model.register_forward_hook(context.end_pass, always_call=True)
+    if (feed_forward := last_feed_forward(model)) is not None:
+        feed_forward.register_forward_pre_hook(context.choose_needed)
+        feed_forward.register_forward_hook(context.put_needed)
     return ExpertPool(layers, experts=experts, sites=num_of_sites)
 
 

@@ -54,3 +54,20 @@ def sites_of(names: Collection[str], granularity: str) -> tuple[dict[str, int], 
 def layer_of(module_name: str) -> int | None:
     """Returns a module's decoder layer: the first number of its name, as in `layers.3.mlp`."""
     return next((int(part) for part in module_name.split(".") if part.isdecimal()), None)
+
+
+def last_feed_forward(model: nn.Module) -> nn.Module | None:
+    """Returns the feed-forward of the last decoder layer; None where it isn't one module.
+
+    It is the only part of the layer, besides its attention, that has Linears.
+    """
+    numbered = [name for name, _ in model.named_modules() if name.rpartition(".")[2].isdecimal()]
+    layers = [name for name in numbered if layer_of(name.rpartition(".")[0]) is None]
+    if not layers:
+        return None
+    parts = [
+        part
+        for name, part in model.get_submodule(layers[-1]).named_children()
+        if "att" not in name and any(isinstance(module, nn.Linear) for module in part.modules())
+    ]
+    return parts[0] if len(parts) == 1 and not isinstance(parts[0], nn.Linear) else None

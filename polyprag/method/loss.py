@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from polyprag.config import TrainConfig
+from polyprag.method.batches.packed import Packing
 from polyprag.method.examples import IGNORED
 from polyprag.method.teacher.divergence import distill_loss_sum
 from polyprag.method.teacher.targets import TargetBatch
@@ -38,8 +40,9 @@ def learnt_positions(labels: Tensor, targets: TargetBatch | None) -> Tensor:
 def training_logits(
     model: PreTrainedModel,
     input_ids: Tensor,
-    attention_mask: Tensor,
+    attention_mask: Tensor | None,
     positions: Tensor | None = None,
+    packing: Packing | None = None,
 ) -> Tensor:
     """Returns (B, n, V) logits of a training batch; (B, T, V) without `positions`.
 
@@ -53,19 +56,24 @@ def training_logits(
     Args:
         model: the base with its experts, within `ExpertPool.gated`.
         input_ids: (B, T) int64.
-        attention_mask: (B, T).
+        attention_mask: (B, T); none with `packing`.
         positions: (n,) int64, those of the batch whose logits are wanted.
+        packing: of a packed row, within `attending_packed`.
     """
-    chosen = {}
+    chosen: dict[str, Any] = {}
     if positions is not None and _keeps_logits(type(model).forward):
         chosen["logits_to_keep"] = positions
     is_slow = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    is_plain = is_slow and input_ids.shape[1] <= SHORT_SEQUENCE
+    longest = input_ids.shape[1]
+    if packing is not None:
+        chosen |= {"position_ids": packing.position_ids, "packing": packing}
+        longest = packing.longest
+    is_plain = is_slow and longest <= SHORT_SEQUENCE
     with sdpa_kernel(SDPBackend.MATH) if is_plain else nullcontext():
         logits: Tensor = model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **chosen
         ).logits
-    return logits if positions is None or chosen else logits[:, positions]
+    return logits if positions is None or "logits_to_keep" in chosen else logits[:, positions]
 
 
 @functools.cache

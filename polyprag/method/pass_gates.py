@@ -47,6 +47,7 @@ class PassGates:
     Attributes:
         sites: per site (R, KR), gates times scale; none: the pass is closed-book.
         token_rows: (B, T) int64, the row of each token; None: row i is that of sequence i.
+        needed: (n,) int64, the tokens of a packed row whose outputs are wanted; None: all.
         batch: (B, T) of the pass; None outside of one.
         recomputes: a backward pass runs the layers again, with the gates of their forward pass.
         outer: what the surrounding block holds.
@@ -54,6 +55,7 @@ class PassGates:
 
     sites: tuple[Tensor, ...] = ()
     token_rows: Tensor | None = None
+    needed: Tensor | None = None
     batch: tuple[int, int] | None = None
     recomputes: bool = False
     outer: "PassGates | None" = None
@@ -134,9 +136,11 @@ class GateContext:
         return WideGates(wide.to(self.dtype).unbind(1))
 
     @contextmanager
-    def holding(self, gates: WideGates, token_rows_BT: Tensor | None) -> Iterator[None]:
+    def holding(
+        self, gates: WideGates, token_rows_BT: Tensor | None, needed_n: Tensor | None = None
+    ) -> Iterator[None]:
         """Gives these gates to the passes inside the `with` block, in its thread."""
-        held = PassGates(gates.sites, token_rows_BT)
+        held = PassGates(gates.sites, token_rows_BT, needed_n)
         token = self._hold(held)
         try:
             yield
@@ -183,6 +187,31 @@ class GateContext:
         held = _HELD.get({}).get(self)
         if held is not None and held.outer is not None:
             self._hold(held.outer)
+
+    def choose_needed(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Hands only the needed tokens on to the last feed-forward (its forward pre-hook).
+
+        Nothing attends to what it says of the others, and nobody reads it.
+        """
+        held = _HELD.get({}).get(self)
+        if held is None or held.needed is None or held.token_rows is None:
+            return None
+        whole_1Nd, *others = args
+        rows_1n, needed_n = held.token_rows[:, held.needed], held.needed
+        few = replace(held, token_rows=rows_1n, batch=(1, len(needed_n)), needed=None, outer=held)
+        self._hold(few)
+        return whole_1Nd.index_select(1, needed_n), *others
+
+    def put_needed(self, _: nn.Module, args: tuple[Any, ...], few_1nd: Tensor) -> Tensor | None:
+        """Puts them back in their places, the others being zero (a forward hook of the same)."""
+        held = _HELD.get({}).get(self)
+        outer = None if held is None else held.outer
+        if outer is None or outer.needed is None or held is None or held.needed is not None:
+            return None
+        self._hold(outer)
+        assert outer.token_rows is not None
+        whole_1Nd = few_1nd.new_zeros((1, outer.token_rows.shape[1], few_1nd.shape[-1]))
+        return whole_1Nd.index_copy(1, outer.needed, few_1nd)
 
     def recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Returns the contexts of a checkpointed layer's forward and of its recomputation."""

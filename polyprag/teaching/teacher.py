@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.generation import decode_greedily
 from polyprag.config import Config
-from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.batches.padded import length_groups, pad_batch
 from polyprag.method.examples import Example
 from polyprag.method.prompts import PromptTokenizer
 from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets, join_targets, likeliest

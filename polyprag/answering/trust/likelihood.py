@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.batches.padded import length_groups, pad_batch
 from polyprag.method.examples import IGNORED
 
 _MAX_LOGITS = 1 << 26  # (B, T, V) numbers of a pass: 256 MiB of float32

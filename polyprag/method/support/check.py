@@ -18,7 +18,6 @@ from polyprag.method.support.trial import Trial
 from polyprag.method.support.trial_experts import random_experts
 
 _LOG = logging.getLogger(__name__)
-# A machine's failure says nothing of the model.
 _OF_MACHINES = re.compile(
     "AcceleratorError|OutOfMemory|CUDA|NVML|HIP error|out of memory|allocate memory", re.IGNORECASE
 )
@@ -37,7 +36,7 @@ def check_experts(model: PreTrainedModel, pool: ExpertPool) -> None:
     Raises:
         UnsupportedModelError: experts would be passed by, or meet other sequences' tokens.
     """
-    trial = Trial(model, pool, _layers(model, pool))
+    trial = Trial(model, pool, expert_layers(model, pool))
     with ExitStack() as stack:
         stack.enter_context(random_experts(trial.layers))
         stack.enter_context(trial.watching())
@@ -47,12 +46,17 @@ def check_experts(model: PreTrainedModel, pool: ExpertPool) -> None:
         except GateShapeError as error:
             raise trial.reordered() from error
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if _OF_MACHINES.search(f"{type(error).__name__}: {error}"):
+            if is_of_machine(error):
                 raise
             reason = " ".join(str(error).split())[:300]
             raise trial.refusal(
                 f"a trial on two short sequences failed [{type(error).__name__}: {reason}]"
             ) from error
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether a machine failed, which says nothing of the model."""
+    return _OF_MACHINES.search(f"{type(error).__name__}: {error}") is not None
 
 
 def check_skeleton(model: PreTrainedModel, pool: ExpertPool) -> None:
@@ -65,7 +69,7 @@ def check_skeleton(model: PreTrainedModel, pool: ExpertPool) -> None:
     Raises:
         UnsupportedModelError: experts would be passed by, or tokens are reordered.
     """
-    trial = Trial(model, pool, _layers(model, pool))
+    trial = Trial(model, pool, expert_layers(model, pool))
     with trial.watching():
         try:
             trial.run_layers()
@@ -79,7 +83,8 @@ def check_skeleton(model: PreTrainedModel, pool: ExpertPool) -> None:
             trial.check_reads()
 
 
-def _layers(model: PreTrainedModel, pool: ExpertPool) -> dict[str, GatedLoRALinear]:
+def expert_layers(model: PreTrainedModel, pool: ExpertPool) -> dict[str, GatedLoRALinear]:
+    """Returns a pool's layers in the model, by name."""
     return {
         name: module
         for name in pool.module_names

@@ -13,7 +13,10 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from polyprag.errors import ConfigError
+from polyprag.method.batches.attention import attending_packed
+from polyprag.method.batches.packed import packing_of
 from polyprag.method.experts import ExpertPool, GatedLoRALinear
+from polyprag.method.loss import training_logits
 from polyprag.method.support.weight_reads import WeightReads
 
 _decoding: Callable[..., GenerationConfig] = GenerationConfig  # whose own has no types
@@ -114,6 +117,31 @@ class Trial:
                     other=swapped_BTV[i, :length],
                     where="in a batch",
                 )
+
+    def pack(self) -> None:
+        """Runs both sequences in one row, and compares what is needed of it with each alone."""
+        ids_BT, _ = self._batch(left=False)
+        gates_BSK = self._gates()
+        of_length = dict(zip(LENGTHS, range(len(LENGTHS)), strict=True))
+        shortest_first = sorted(of_length)
+        packing = packing_of(shortest_first).to(ids_BT.device)
+        order = [of_length[length] for length in shortest_first]
+        ids_1N = torch.cat([ids_BT[i, : LENGTHS[i]] for i in order])[None]
+        starts = packing.starts.tolist()
+        needed_n = torch.arange(1, starts[-1], 2, device=ids_1N.device)
+        found = []
+        for gates in (gates_BSK[order], gates_BSK.flip(0)[order]):
+            with (
+                torch.no_grad(),
+                self.pool.gated(gates, packing.token_rows, needed=needed_n),
+                attending_packed(self.model),
+            ):
+                found.append(training_logits(self.model, ids_1N, None, needed_n, packing)[0])
+        with torch.no_grad():
+            alone_NV = torch.cat(
+                [self._alone(ids_BT[i, : LENGTHS[i]], gates_BSK[i]) for i in order]
+            )
+        self._compare(found[0], alone_NV[needed_n], other=found[1], where="packed in one row")
 
     def _check_layers(self) -> None:
         """Refuses layers that are passed by."""

@@ -17,7 +17,7 @@ from polyprag.errors import (
     WorkerBugError,
     WorkersFailedError,
 )
-from polyprag.method.batching import pad_batch
+from polyprag.method.batches.padded import pad_batch
 
 
 def raised(code: str) -> Exception:

@@ -17,7 +17,7 @@ from polyprag.config import Config
 from polyprag.config.files import load_config
 from polyprag.encoding.reader import Encoding
 from polyprag.method.base_model import load_base
-from polyprag.method.batching import pad_batch
+from polyprag.method.batches.padded import pad_batch
 from polyprag.method.examples import Example, examples_of
 from polyprag.method.experts import inject
 from polyprag.method.loss import causal_loss_sum

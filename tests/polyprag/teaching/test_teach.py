@@ -25,7 +25,7 @@ from polyprag.config.files import save_config
 from polyprag.encoding.base import describe_base
 from polyprag.errors import FileError, RunError
 from polyprag.method.base_model import load_base, load_tokenizer, vocab_size_of
-from polyprag.method.batching import pad_batch
+from polyprag.method.batches.padded import pad_batch
 from polyprag.method.examples import UNANSWERED, ExampleMaker
 from polyprag.method.experts import inject
 from polyprag.method.loss import training_loss_sum

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyprag.method.batching import length_groups, pad_batch
+from polyprag.method.batches.padded import length_groups, pad_batch
 from polyprag.method.examples import Example
 
 

@@ -1,0 +1,1 @@
+"""Physical batches: examples padded to one length, or packed into one row."""
