@@ -12,9 +12,9 @@ from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.parallel.deepspeed_config import deepspeed_config
 from polyprag.config import Config
 from polyprag.errors import RunError
-from polyprag.method.batches.training import Batcher, TrainingBatch
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import teacher_weight
+from polyprag.method.training_batch import Batcher, TrainingBatch
 
 
 class GatedLanguageModel(nn.Module):

@@ -24,13 +24,13 @@ from polyprag.encoding.manifest import MANIFEST_NAME, EncodingManifest, RowsPart
 from polyprag.encoding.reader import DIVERGED, encoding_dir
 from polyprag.errors import RunError, WorkersFailedError
 from polyprag.method.base_model import load_base, vocab_size_of
-from polyprag.method.batches.training import Batcher
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.finite import names_not_finite
 from polyprag.method.support.check import check_experts
 from polyprag.method.support.coverage import coverage
 from polyprag.method.support.packing import batcher_for
 from polyprag.method.teacher.targets import AnswerSource
+from polyprag.method.training_batch import Batcher
 from polyprag.teaching.reader import open_taught
 from sharding.corpus.reader import Corpus
 from sharding.storage.cache import cache_for

@@ -27,10 +27,10 @@ from cluster.record.metrics import StepMetrics
 from cluster.training.refusal import refuse_gradients, refuse_step
 from cluster.training.schedule import rate_factor
 from polyprag.config import Config
-from polyprag.method.batches.training import Batcher
 from polyprag.method.examples import Example
 from polyprag.method.finite import is_finite
 from polyprag.method.router import gates as gates_of
+from polyprag.method.training_batch import Batcher
 from sharding.rows.table import RowTable
 from sharding.stream.epoch import StepBatch
 from sharding.stream.lane import LaneBatch

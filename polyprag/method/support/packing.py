@@ -5,11 +5,11 @@ import logging
 from transformers import PreTrainedModel
 
 from polyprag.config import TrainConfig
-from polyprag.method.batches.training import Batcher
 from polyprag.method.experts import ExpertPool
 from polyprag.method.support.check import expert_layers, is_of_machine
 from polyprag.method.support.trial import Trial, UnsupportedModelError
 from polyprag.method.support.trial_experts import random_experts
+from polyprag.method.training_batch import Batcher
 
 _LOG = logging.getLogger(__name__)
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}

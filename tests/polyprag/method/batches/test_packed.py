@@ -19,12 +19,12 @@ from transformers import (
 from polyprag.config import ExpertsConfig, RouterConfig, TrainConfig
 from polyprag.method.batches.attention import attending_packed
 from polyprag.method.batches.packed import packing_of, row_groups
-from polyprag.method.batches.training import Batcher, TrainingBatch
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.linears import last_feed_forward
 from polyprag.method.support.packing import batcher_for, cannot_pack
 from polyprag.method.teacher.targets import TeacherTargets
+from polyprag.method.training_batch import Batcher, TrainingBatch
 
 SIZES = {
     "vocab_size": 96,
