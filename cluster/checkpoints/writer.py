@@ -35,6 +35,7 @@ from cluster.parallel.collectives import (
     run_on_all_or_raise,
 )
 from cluster.parallel.engine import ExpertEngine
+from cluster.parallel.exact_engine import ExactEngine
 from cluster.plan.phases import Phase
 from polyprag.errors import RunError
 from sharding.rows.table import RowTable
@@ -92,7 +93,7 @@ class Checkpointer:
         self,
         directory: str,
         *,
-        engine: ExpertEngine,
+        engine: ExpertEngine | ExactEngine,
         table: RowTable[RowsFile],
         identity: dict[str, Any],
         phases: tuple[Phase, ...],

@@ -71,7 +71,12 @@ class ExpertEngine:
         loss: Tensor = self._engine(batch=batch, gates=gates)
         return loss
 
-    def backward(self, loss: Tensor) -> None:
+    @property
+    def averaged_over(self) -> int:
+        """Workers by whose number gradients are divided when they are summed."""
+        return torch.distributed.get_world_size()
+
+    def backward(self, loss: Tensor, *, lane: int | None = None) -> None:
         """Accumulates gradients of a loss that is already normalised."""
         self._engine.backward(loss, scale_wrt_gas=False)
 

@@ -39,6 +39,8 @@ class StepMetrics:
         checkpoint_step: of the last checkpoint that is durable; 0 where there is none.
         checkpoint_seconds: from its beginning until it was; 0 where another group of workers made
             it.
+        mfu: model-FLOP utilisation, of all workers (`cluster.training.utilisation`); 0 where it
+            isn't known, as in files of before.
     """
 
     step: Natural
@@ -57,6 +59,7 @@ class StepMetrics:
     rows_saved_bytes: Natural = 0
     checkpoint_step: Natural = 0
     checkpoint_seconds: _Seconds = 0.0
+    mfu: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     @property
     def tokens_per_second(self) -> float:

@@ -54,6 +54,7 @@ class TrainingStatus:
         data_wait: share of the time in which steps waited for examples.
         rows_wait: the same for routing rows.
         checkpoint_wait: the same for checkpoints.
+        mfu: model-FLOP utilisation over the same steps; 0 where it isn't known.
         age_s: seconds since the last step was written down; None where the storage doesn't tell.
         learning: its loss by epoch; None where nothing can be said, or for length isn't read.
         quiet_s: seconds in which a command that trains has shown no sign of progress: no step, and
@@ -71,6 +72,7 @@ class TrainingStatus:
     data_wait: float
     rows_wait: float
     checkpoint_wait: float
+    mfu: float
     learning: Learning | None
     age_s: float | None
     quiet_s: float | None
@@ -211,8 +213,8 @@ def _training(
         event_s = _age_of(newest_change(join(run_dir, EVENTS_DIRECTORY)))
         quiet_s = min(age_s, started_s, age_s if event_s is None else event_s)
 
-    def share(waits: list[float]) -> float:
-        return sum(waits) / seconds
+    def share(parts: list[float]) -> float:
+        return sum(parts) / seconds
 
     return TrainingStatus(
         step=last.step,
@@ -226,6 +228,7 @@ def _training(
         data_wait=share([step.data_wait for step in steps]),
         rows_wait=share([step.rows_wait for step in steps]),
         checkpoint_wait=share([step.checkpoint_wait for step in steps]),
+        mfu=share([step.mfu * step.seconds for step in steps]),
         learning=learning_of(url, has_ended=last.step == last_step)
         if size_of(url) <= _MOST_READ
         else None,

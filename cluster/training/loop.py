@@ -97,6 +97,8 @@ def _train_one_step(
         config=run.config,
         step=step,
         batcher=run.batcher,
+        work=training.work,
+        peak=training.peak,
         stalled=checkpoints.take_waited(),
         before_error=checkpoints.close,
         key_of=partial(_key_of, run.corpus),

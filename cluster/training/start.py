@@ -12,6 +12,7 @@ from cluster.checkpoints.request import RequestReader
 from cluster.checkpoints.writer import Checkpointer
 from cluster.parallel.collectives import run_on_all_or_raise
 from cluster.parallel.engine import ExpertEngine
+from cluster.parallel.exact_engine import ExactEngine
 from cluster.plan.phases import phases_up_to
 from cluster.record.events import record
 from cluster.record.metrics_log import MetricsLog
@@ -19,6 +20,7 @@ from cluster.record.sinks.chosen import open_sinks
 from cluster.record.sinks.sink import Sink, Tolerated
 from cluster.training.load import LoadedRun
 from cluster.training.rows import open_row_table
+from cluster.training.utilisation import StepWork, peak_flops, step_work
 from polyprag.method.batches.attention import attending_packed
 from sharding.rows.table import RowTable
 from sharding.storage.files import join
@@ -39,16 +41,20 @@ class Training:
         requests: for checkpoints, on worker 0.
         sinks: get every step on this worker.
         beat: is called with what comes next, whenever there was progress.
+        work: the arithmetic of an example.
+        peak: operations a second that this worker's device could do.
     """
 
     run: LoadedRun
-    engine: ExpertEngine
+    engine: ExpertEngine | ExactEngine
     table: RowTable[RowsFile]
     checkpoints: Checkpointer
     log: MetricsLog | None
     requests: RequestReader | None
     sinks: Sequence[Tolerated]
     beat: Callable[[str], None]
+    work: StepWork
+    peak: float
 
 
 @contextmanager
@@ -68,6 +74,7 @@ def start_training(
         What training needs; log and rows are closed with the block.
     """
     beat("the engine")
+    work = step_work(run.model, run.pool)
     engine = _start_engine(run)
     with ExitStack() as stack:
         if run.batcher.packs:
@@ -91,6 +98,8 @@ def start_training(
             requests=requests,
             sinks=[Tolerated(sink) for sink in sinks],
             beat=beat,
+            work=work,
+            peak=peak_flops(engine.device, run.model.dtype),
         )
 
 
@@ -115,8 +124,12 @@ def _open(
     return table, log, requests
 
 
-def _start_engine(run: LoadedRun) -> ExpertEngine:
-    engine = ExpertEngine(run.model, run.pool, run.config)
+def _start_engine(run: LoadedRun) -> ExpertEngine | ExactEngine:
+    engine: ExpertEngine | ExactEngine
+    if run.config.train.exact:
+        engine = ExactEngine(run.model, run.pool, run.config)
+    else:
+        engine = ExpertEngine(run.model, run.pool, run.config)
     if run.expert_state is None:
         engine.set_optimizer_step(0)
     else:

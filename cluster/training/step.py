@@ -22,10 +22,12 @@ from cluster.checkpoints.manifest import RowsFile
 from cluster.checkpoints.request import TrainingRequest
 from cluster.parallel.collectives import gather_numbers, raise_together
 from cluster.parallel.engine import ExpertEngine
+from cluster.parallel.exact_engine import ExactEngine
 from cluster.plan.steps import EncodePlan
 from cluster.record.metrics import StepMetrics
 from cluster.training.refusal import refuse_gradients, refuse_step
 from cluster.training.schedule import rate_factor
+from cluster.training.utilisation import StepWork
 from polyprag.config import Config
 from polyprag.method.examples import Example
 from polyprag.method.finite import is_finite
@@ -37,7 +39,7 @@ from sharding.stream.lane import LaneBatch
 
 
 def train_step(
-    engine: ExpertEngine,
+    engine: ExpertEngine | ExactEngine,
     table: RowTable[RowsFile],
     batches: Iterator[StepBatch[Example]],
     *,
@@ -45,6 +47,8 @@ def train_step(
     config: Config,
     step: int,
     batcher: Batcher,
+    work: StepWork,
+    peak: float,
     stalled: float = 0.0,
     before_error: Callable[[], None] = lambda: None,
     key_of: Callable[[int], str] = str,
@@ -60,6 +64,8 @@ def train_step(
         config: of the run.
         step: global steps done before this one.
         batcher: makes physical batches.
+        work: the arithmetic of an example.
+        peak: operations a second that this worker's device could do.
         stalled: seconds that this worker waited for checkpoints since the step before.
         before_error: called on every worker before an error of one of them is raised on all.
         key_of: the key of a passage, for errors.
@@ -80,14 +86,15 @@ def train_step(
     ids = np.unique(np.array([example.passage_id for example in examples], np.int64))
     rows_MSK, rows_error = _gather(table, ids)
     error = error or rows_error
-    groups = batcher.groups([len(example) for example in examples])
+    groups, lane_of = _groups(lanes, batcher, by_lane=config.train.exact)
     counted = sum(example.num_counted for example in examples)
     tokens = sum(len(example) for example in examples)
     everyone = gather_numbers([counted, tokens, len(examples), len(groups), error is not None])
     if everyone[:, 4].any():
         before_error()
         raise_together(error)
-    world_size, num_batches = len(everyone), int(everyone[:, 3].max())
+    # An engine that averages talks with the others in every physical batch.
+    num_batches = len(groups) if config.train.exact else int(everyone[:, 3].max())
     total_counted = max(float(everyone[:, 0].sum()), 1.0)
 
     leaf_MSK = torch.from_numpy(rows_MSK).requires_grad_()
@@ -104,19 +111,23 @@ def train_step(
         gates_BSK = _gates_of(group, ids, used_MSK)
         loss = engine.loss_sum(batch, gates_BSK, is_last=index == num_batches - 1)
         # DeepSpeed averages over workers; the sum over all workers is what is wanted.
-        engine.backward(loss * (world_size / total_counted))
+        scaled = loss * (engine.averaged_over / total_counted)
+        engine.backward(scaled, lane=lane_of[index] if lane_of else None)
         losses.append(loss.detach())
         loss_sum += losses[-1]
     if used_MSK.grad is not None:
-        torch.autograd.backward(gates_MSK, used_MSK.grad.to(gates_MSK.device) / world_size)
+        torch.autograd.backward(
+            gates_MSK, used_MSK.grad.to(gates_MSK.device) / engine.averaged_over
+        )
     grad_MSK = leaf_MSK.grad
     rows_are_finite = grad_MSK is None or is_finite(grad_MSK)
     # Before anything has changed: all workers decide by the same numbers whether it may.
     waits = [read_at - started, table.take_waited(), stalled]
     ended = gather_numbers(
-        [*waits, request, *table.take_moved(), rows_are_finite], measured=loss_sum
+        [*waits, request, *table.take_moved(), rows_are_finite, work.of(examples), peak],
+        measured=loss_sum,
     )
-    loss_mean = float(ended[:, 7].sum()) / total_counted
+    loss_mean = float(ended[:, 9].sum()) / total_counted
     if not (math.isfinite(loss_mean) and ended[:, 6].all()):
         before_error()
         refuse_step(
@@ -143,14 +154,15 @@ def train_step(
         table.update(ids, grad_MSK, rate=config.train.rows_lr * factor)
     for lane in lanes:
         table.advance(lane.lane, lane.cursor.position, step=step + 1)
+    seconds = time.monotonic() - started
     metrics = StepMetrics(
         step=step + 1,
         epoch=plan.epoch_of(step),
         loss=loss_mean,
         examples=int(everyone[:, 2].sum()),
         tokens=int(everyone[:, 1].sum()),
-        seconds=round(time.monotonic() - started, 4),
-        world_size=world_size,
+        seconds=round(seconds, 4),
+        world_size=len(everyone),
         experts_lr=config.train.experts_lr * factor,
         rows_lr=config.train.rows_lr * factor,
         data_wait=round(float(ended[:, 0].max()), 4),
@@ -158,8 +170,35 @@ def train_step(
         checkpoint_wait=round(float(ended[:, 2].max()), 4),
         rows_loaded_bytes=int(ended[:, 4].sum()),
         rows_saved_bytes=int(ended[:, 5].sum()),
+        mfu=round(float(ended[:, 7].sum() / (ended[:, 8].sum() * seconds)), 4),
     )
     return metrics, TrainingRequest(int(ended[:, 3].max()))
+
+
+def _groups(
+    lanes: Sequence[LaneBatch[Example]], batcher: Batcher, *, by_lane: bool
+) -> tuple[list[list[int]], list[int]]:
+    """Returns the examples of each physical batch, by their place among all of this worker's.
+
+    Args:
+        lanes: of this worker.
+        batcher: makes physical batches.
+        by_lane: none has examples of two lanes.
+
+    Returns:
+        The groups and, with `by_lane`, the lane of each.
+    """
+    if not by_lane:
+        return batcher.groups([len(each) for lane in lanes for each in lane.items]), []
+    groups: list[list[int]] = []
+    lane_of: list[int] = []
+    first = 0
+    for lane in lanes:
+        own = batcher.groups([len(example) for example in lane.items])
+        groups += [[first + index for index in group] for group in own]
+        lane_of += [lane.lane] * len(own)
+        first += len(lane.items)
+    return groups, lane_of
 
 
 def _gather(

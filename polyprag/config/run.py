@@ -46,3 +46,10 @@ class Config:
             f"at most data.lanes={self.data.lanes}, as every worker needs a lane: use fewer "
             "workers, or more lanes (chosen before the first checkpoint)",
         )
+        require(
+            not self.train.exact or (self.deepspeed.stage < 3 and self.deepspeed.config is None),
+            "train.exact",
+            self.train.exact,
+            "false with deepspeed.stage=3 or deepspeed.config: exact training keeps the experts "
+            "whole on every worker and takes no DeepSpeed; set deepspeed.stage=1 and no config",
+        )

@@ -30,6 +30,7 @@ class TrainConfig:
     teacher_answers: str = "missing"  # missing | all: which answers the teacher writes
     max_tokens: int = 8192  # of one physical batch, padding included
     packing: bool = True  # several examples in a row, where the model can; else padded
+    exact: bool = False  # the same bits on any number of workers, without DeepSpeed
 
     def __post_init__(self) -> None:
         require_numbers(

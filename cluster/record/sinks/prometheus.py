@@ -13,6 +13,7 @@ _GAUGES = {
     "epoch": "passes over the corpus before this one",
     "loss": "mean over the last step's tokens, in nats",
     "world_size": "workers that took part in the last step",
+    "mfu": "model-FLOP utilisation of the last step, 0 to 1",
     "checkpoint_step": "global steps behind the last durable checkpoint",
     "checkpoint_seconds": "from that checkpoint's beginning until it was durable",
 }

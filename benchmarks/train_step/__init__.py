@@ -1,0 +1,1 @@
+"""The sides of train_step.py."""
