@@ -3,21 +3,23 @@
     python benchmarks/train_step.py [--quick] [--json FILE] [--shapes SHAPE,SHAPE] [--rounds N]
                                     [--examples N]
 
-Forward and backward of the same examples, of the quickstart's lengths, in turns; the median of
-each, and the most memory that a process had which took that step alone. SHAPE is tiny (the base
+Forward and backward of the same examples, of the quickstart's lengths, in turns: the base's forward
+pass alone; one LoRA of PEFT for all, and its Poly layer, in one padded batch; a LoRA for each
+passage, whose examples are run in turn, as PRAG trains; and polyprag with 32 experts of rank 2,
+in the LoRA's batch, padded in groups of like length, and packed. The median of
+each, and what memory it took of a process that did nothing else. SHAPE is tiny (the base
 model that ships here), 135M, 350M or 1B; all but the first are random weights. In bf16 where the
 processor computes in it. One process, as many threads as OMP_NUM_THREADS says (1 by default).
 """
 
 import argparse
-import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,14 +31,14 @@ from train_step import sides
 from train_step.shapes import SHAPES, quickstart_examples
 
 EXPERTS = 32
-PACKED, PADDED = "polyprag, packed", "polyprag, padded in groups"
-LORA, POLY = "PEFT, one LoRA for all", "PEFT Poly, padded"
-SAME_BATCH = "polyprag, the LoRA's padded batch"
-MORE, FEWER = "polyprag, packed, 64 experts", "polyprag, packed, 8 experts"
+PACKED, PADDED = "packed", "padded in groups"
+LORA, POLY = "PEFT LoRA, one", "PEFT Poly"
+SAME_BATCH = "the LoRA's batch"
+MORE, FEWER = "packed, K = 64", "packed, K = 8"
 WAYS: dict[str, Callable[[str, list[Example]], sides.Step]] = {
-    "base, forward alone": sides.base,
+    "base forward": sides.base,
     LORA: sides.lora,
-    "a LoRA a passage, in turn (PRAG)": sides.lora_each,
+    "PRAG, in turn": sides.lora_each,
     POLY: lambda shape, some: sides.poly(shape, some, experts=EXPERTS),
     SAME_BATCH: lambda shape, some: sides.ours(
         shape, some, experts=EXPERTS, packs=False, one_batch=True
@@ -46,7 +48,7 @@ WAYS: dict[str, Callable[[str, list[Example]], sides.Step]] = {
     FEWER: lambda shape, some: sides.ours(shape, some, experts=8, packs=True),
     MORE: lambda shape, some: sides.ours(shape, some, experts=64, packs=True),
 }
-BF16 = "polyprag, packed, bf16"
+BF16 = "packed, bf16"
 if torch.cpu._is_avx512_bf16_supported():
     WAYS[BF16] = lambda shape, some: sides.ours(
         shape, some, experts=EXPERTS, packs=True, dtype=torch.bfloat16
@@ -69,8 +71,10 @@ def main() -> int:
         is_small = shape == "tiny"
         examples[shape] = args.examples or (24 if args.quick else 64 if is_small else 16)
     if args.memory_of:
-        WAYS[args.memory_of](shapes[0], quickstart_examples(examples[shapes[0]]))()
-        print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        step = WAYS[args.memory_of](shapes[0], quickstart_examples(examples[shapes[0]]))
+        before = memory("VmRSS")
+        step()
+        print(memory("VmHWM") - before)
         return 0
     found, goals = {}, []
     for shape in shapes:
@@ -105,7 +109,7 @@ def measured(shape: str, some: list[Example], *, rounds: int) -> dict[str, dict[
     show(
         f"{shape}: {len(some)} examples of {len({e.passage_id for e in some})} passages, "
         f"{tokens} tokens, the longest {max(map(len, some))}",
-        ("forward and backward", "ms", "useful tokens/s", "x packed", "most memory, MiB"),
+        ("step", "ms", "useful tokens/s", "x packed", "MiB"),
         [
             (
                 way,
@@ -120,8 +124,14 @@ def measured(shape: str, some: list[Example], *, rounds: int) -> dict[str, dict[
     return rows
 
 
+def memory(name: str) -> int:
+    """Returns what this process has in memory, or had at most, in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
 def memory_of(shape: str, way: str, number: int) -> float:
-    """Returns the most bytes that a process had in memory which took one step."""
+    """Returns the bytes that one step takes at most, in a process of its own."""
     command = [sys.executable, __file__, "--shapes", shape, "--examples", str(number)]
     said = subprocess.run(
         [*command, "--memory-of", way], check=True, capture_output=True, text=True, timeout=600

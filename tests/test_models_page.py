@@ -1,17 +1,22 @@
 """docs/models.md is what trials give, and what it says works equals merged weights."""
 
 import importlib.util
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from polyprag.config import ExpertsConfig
+from polyprag.method.batches.attention import attending_packed
+from polyprag.method.examples import IGNORED, Example
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import training_logits
+from polyprag.method.training_batch import Batcher
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -34,15 +39,38 @@ def test_the_page_is_what_trials_give() -> None:
     assert PAGE.PAGE.read_text(encoding="utf-8") == PAGE.page()
 
 
-def rows() -> dict[str, list[str]]:
-    """The architectures of the page, with the Linears that it says can carry experts."""
+def table() -> list[list[str]]:
+    """The rows of the page that are of architectures which can carry experts."""
     lines = [line for line in PAGE.PAGE.read_text(encoding="utf-8").splitlines() if "| `" in line]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {
-        row[0].strip("`"): [name.strip("` ") for name in row[2].split(",")]
-        for row in cells
-        if row[2].startswith("`") and row[0] != "`model_type`"
-    }
+    return [row for row in cells if row[2].startswith("`") and row[0] != "`model_type`"]
+
+
+def rows() -> dict[str, list[str]]:
+    """The architectures of the page, with the Linears that it says can carry experts."""
+    return {row[0].strip("`"): [name.strip("` ") for name in row[2].split(",")] for row in table()}
+
+
+@pytest.mark.parametrize("model_type", [row[0].strip("`") for row in table() if row[5] == "packed"])
+def test_what_can_be_packed_learns_what_it_learns_padded(model_type: str) -> None:
+    model = PAGE.small(model_type)
+    pool = PAGE.with_experts(model, rows()[model_type])
+    generator = torch.Generator().manual_seed(5)
+    for parameter in pool.parameters():
+        parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+    gates = torch.randn(3, pool.num_sites, K, generator=generator)
+    ids = [(40 + torch.randperm(50, generator=generator)[:n]).int().numpy() for n in (3, 5, 9)]
+    examples = [Example(0, each, np.concatenate(([IGNORED] * 2, each[2:]))) for each in ids]
+    found = []
+    for packs in (False, True):
+        leaf = gates.clone().requires_grad_()
+        batch = Batcher(0, 1000, packs=packs).join(examples)
+        with attending_packed(model) if packs else nullcontext():
+            loss = batch.loss_sum(model, pool, leaf, distill_weight=1.0)
+        found.append([loss, *torch.autograd.grad(loss, [leaf, *pool.parameters()])])
+    padded, packed = found
+    for left, right in zip(packed, padded, strict=True):
+        assert (left - right).norm() <= 1e-4 * (1e-3 + right.norm())
 
 
 def merged(base: nn.Module, pool: ExpertPool, gates_SK: Tensor) -> dict[str, Tensor]:

@@ -55,7 +55,7 @@ def cannot_pack(model: PreTrainedModel, pool: ExpertPool) -> str | None:
         try:
             trial.pack()
         except UnsupportedModelError as error:
-            return str(error)
+            return error.reason
         except Exception as error:  # of whatever code a model has
             if is_of_machine(error):
                 raise

@@ -26,7 +26,16 @@ NEW_TOKENS = 2
 
 
 class UnsupportedModelError(ConfigError):
-    """A model's code can't carry experts where they are asked for; says why."""
+    """A model's code can't carry experts where they are asked for; says why.
+
+    Attributes:
+        reason: that alone.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        """Takes the whole message, and what of it is the reason."""
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -49,7 +58,8 @@ class Trial:
         return UnsupportedModelError(
             f"model.path={path!r} can't carry experts on {targets} "
             f"({type(self.model).__name__}): {reason}; choose other experts.targets or another "
-            "model (docs/models.md has a table)"
+            "model (docs/models.md has a table)",
+            reason=reason,
         )
 
     def reordered(self) -> UnsupportedModelError:
