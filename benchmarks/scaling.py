@@ -55,7 +55,8 @@ def main() -> int:
             results["bytes"], of_bytes = traffic(cases)
             goals += of_bytes
     if "paper" in args.only:
-        results["paper"] = paper(quick=args.quick)
+        results["paper"], of_paper = paper(quick=args.quick)
+        goals += of_paper
     if "dry" in args.only:
         started = time.monotonic()
         size, partition_sizes = (QUICK, [256]) if args.quick else (WHOLE, [8192, 256])

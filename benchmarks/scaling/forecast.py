@@ -7,6 +7,7 @@ The model gives the speed of the busiest worker; lanes, steps and hours are thos
 import statistics
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cluster.plan.token_sample import TokenSample
 from harness.examples import PASSAGES, TINY_BASE
 from polyprag.config import Config
 from polyprag.config.files import load_config
+from polyprag.method.batches.packed import row_groups
 from polyprag.method.batches.padded import length_groups
 from scaling.model import Compute, Network
 from scaling.plan import synthetic_manifest
@@ -65,6 +67,7 @@ class Variant:
     Attributes:
         name: for the table.
         stage: of ZeRO.
+        packs: whether examples are packed into rows, and logits computed where labels are.
         overhead: tokens that another physical batch is taken to cost, see `length_groups`.
         partition_size: passages.
         microbatch: examples of a lane.
@@ -73,6 +76,7 @@ class Variant:
 
     name: str
     stage: int = 2
+    packs: bool = False
     overhead: int = 64
     partition_size: int = 8192
     microbatch: int = 4
@@ -103,8 +107,12 @@ def wikipedia() -> tuple[Config, ModelShape]:
         return config, model_shape(config)
 
 
-def lengths_of_examples(config: Config, *, passages: int = 200) -> list[int]:
-    """Tokens of examples as the config makes them, from passages of examples/popqa."""
+def lengths_of_examples(config: Config, *, passages: int = 200) -> tuple[list[int], float]:
+    """Tokens of examples as the config makes them, from passages of examples/popqa.
+
+    Returns:
+        The tokens of each, and the share of all of them that has a loss.
+    """
     from polyprag.augment.corpus import augment_corpus
     from polyprag.config import ModelConfig
     from polyprag.method.base_model import load_tokenizer
@@ -121,21 +129,26 @@ def lengths_of_examples(config: Config, *, passages: int = 200) -> list[int]:
         prepare([str(source)], run / "corpus", partition_size=256)
         rules = replace(config.augment, backend="rules", model=None, base_url=None)
         augment_corpus(run, replace(config, augment=rules))
-        return [
-            round(TOKENS_A_WORD * len(tokenizer.decode(example.input_ids.tolist()).split()))
+        examples = [
+            example
             for record in Corpus.open(run / "corpus").iterate()
-            for example in examples_of(record, tokenizer, config.data)
+            for example in examples_of(record, tokenizer, config.data, loss_on=config.train.loss_on)
         ]
+        learnt = sum(example.num_counted for example in examples) / sum(map(len, examples))
+        words = [len(tokenizer.decode(example.input_ids.tolist()).split()) for example in examples]
+        return [round(TOKENS_A_WORD * number) for number in words], learnt
 
 
-def operations(config: Config) -> int:
+def operations(config: Config, *, packs: bool) -> int:
     """Operations that a physical batch launches, forward and backward, counted on a small model."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cluster.parallel.engine import GatedLanguageModel
+    from polyprag.method.batches.attention import attending_packed
+    from polyprag.method.examples import IGNORED, Example
     from polyprag.method.experts import inject
+    from polyprag.method.training_batch import Batcher
 
     class Counting(TorchDispatchMode):
         def __init__(self) -> None:
@@ -152,19 +165,26 @@ def operations(config: Config) -> int:
     small = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 64, "head_dim": 2}
     model = LlamaForCausalLM(LlamaConfig(**_LLAMA_1B | small))
     pool = inject(model, replace(config.experts, num=2, rank=1), config.router, seed=0)
-    whole = GatedLanguageModel(model, pool)
-    ids = torch.ones((2, 8), dtype=torch.int64)
+    labels = np.array([IGNORED] * 6 + [1, 1], np.int32)
+    examples = [Example(i, np.ones(8, np.int32), labels) for i in range(2)]
+    batch = Batcher(0, config.train.max_tokens, packs=packs).join(examples)
     gates = torch.ones((2, pool.num_sites, 2), requires_grad=True)
-    with Counting() as counting:
-        whole(
-            input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, gates=gates
-        ).backward()
+    with Counting() as counting, attending_packed(model) if packs else nullcontext():
+        torch.autograd.backward(batch.loss_sum(model, pool, gates, distill_weight=1.0))
     return counting.number
 
 
-def compute_of(shape: ModelShape, operations: int) -> Compute:
-    """A GPU's: 4 operations for each weight and token, and 6 for each of the experts'."""
-    token = (4 * shape.base_parameters + 6 * shape.expert_parameters) / (FLOPS * UTILISATION)
+def compute_of(shape: ModelShape, operations: int, *, learnt: float = 1.0) -> Compute:
+    """A GPU's: 4 operations for each weight and token, and 6 for each of the experts'.
+
+    Args:
+        shape: of the model, whose embedding is its output layer, too.
+        operations: that a physical batch launches.
+        learnt: share of the tokens whose logits are computed.
+    """
+    head = shape.vocabulary * shape.hidden
+    weights = shape.base_parameters - (1 - learnt) * head
+    token = (4 * weights + 6 * shape.expert_parameters) / (FLOPS * UTILISATION)
     return Compute(STEP, 0.0, token, floor=operations * LAUNCH)
 
 
@@ -195,10 +215,7 @@ def predict(
             deepspeed=replace(config.deepspeed, stage=variant.stage, config=None),
             cluster=replace(config.cluster, workers=number),
         )
-        taken = [
-            _step(of_step, changed, compute, network, experts, overhead=variant.overhead)
-            for of_step in drawn
-        ]
+        taken = [_step(of_step, changed, compute, network, experts, variant) for of_step in drawn]
         compute_s, busiest, communication, batches = (
             statistics.mean(column) for column in zip(*taken, strict=True)
         )
@@ -239,8 +256,7 @@ def _step(
     compute: Compute,
     network: Network,
     experts: int,
-    *,
-    overhead: int,
+    variant: Variant,
 ) -> tuple[float, float, float, int]:
     """Mean and busiest worker's compute, communication, and physical batches of a step."""
     workers, max_tokens = config.cluster.workers, config.train.max_tokens
@@ -248,7 +264,11 @@ def _step(
     for rank in range(workers):
         lanes = lanes_of_worker(rank, world_size=workers, num_lanes=config.data.lanes)
         lengths = lengths_of_lanes[lanes].ravel()
-        groups = length_groups(lengths.tolist(), max_tokens, overhead=overhead)
+        if variant.packs:
+            rows = row_groups(lengths.tolist(), max_tokens)
+            padded.append([int(lengths[row].sum()) for row in rows])
+            continue
+        groups = length_groups(lengths.tolist(), max_tokens, overhead=variant.overhead)
         padded.append([len(group) * int(lengths[group].max()) for group in groups])
     num = max(map(len, padded))
     seconds = [compute.seconds(of, num_batches=num) for of in padded]

@@ -150,18 +150,18 @@ def _worker(rank: int, workers: int, port: int, tasks: list[Task], out: str) -> 
 
 def _train(run: str, task: Task, calls: list[Call]) -> list[StepRecord]:
     import cluster.training.loop
-    import cluster.training.step
     from cluster.training.train_encoding import train_encoding
     from polyprag.config.files import load_config
+    from polyprag.method.training_batch import Batcher
 
-    real_step, real_batch = cluster.training.loop.train_step, cluster.training.step._batch
+    real_step, real_join = cluster.training.loop.train_step, Batcher.join
     steps = task.warm_up + task.steps
     records: list[StepRecord] = []
     padded: list[int] = []
 
-    def batch(group: list[Any], *args: Any, **kwargs: Any) -> Any:
-        made = real_batch(group, *args, **kwargs)
-        padded.append(int(made["input_ids"].numel()) if group else 0)
+    def join(batcher: Batcher, examples: list[Any]) -> Any:
+        made = real_join(batcher, examples)
+        padded.append(made.input_ids.numel() if examples else 0)
         return made
 
     def step(*args: Any, **kwargs: Any) -> Any:
@@ -191,7 +191,7 @@ def _train(run: str, task: Task, calls: list[Call]) -> list[StepRecord]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(cluster.training.loop, "train_step", step))
-        stack.enter_context(patch.object(cluster.training.step, "_batch", batch))
+        stack.enter_context(patch.object(Batcher, "join", join))
         try:
             train_encoding(run, load_config([], list(task.overrides)))
         except _EnoughError:

@@ -230,6 +230,25 @@ def test_paper_needs_fewer_hours_with_more_gpus_and_never_scales_above_one() -> 
 
 
 @pytest.mark.slow
+def test_a_packed_batch_launches_hardly_more_than_a_padded_one_and_a_step_needs_one() -> None:
+    forecast = module("forecast")
+    config, shape = forecast.wikipedia()
+    padded, packed = (forecast.operations(config, packs=packs) for packs in (False, True))
+    assert 1000 < padded < packed < 1.2 * padded
+    compute = forecast.compute_of(shape, packed, learnt=0.2)
+    (row,) = forecast.predict(
+        config,
+        shape,
+        [20, 90, 300],
+        compute,
+        forecast.Variant("x", packs=True),
+        workers=(64,),
+        steps=2,
+    )
+    assert row.batches == 1 and compute.token < forecast.compute_of(shape, padded).token
+
+
+@pytest.mark.slow
 def test_workers_send_the_same_bytes_whatever_the_corpus_and_the_rows(tmp_path: Path) -> None:
     runs, workers, report = module("runs"), module("workers"), module("report_bytes")
     runs.save_small_base(tmp_path / "base")
