@@ -48,10 +48,10 @@ WAYS: dict[str, Callable[[str, list[Example]], sides.Step]] = {
     FEWER: lambda shape, some: sides.ours(shape, some, experts=8, packs=True),
     MORE: lambda shape, some: sides.ours(shape, some, experts=64, packs=True),
 }
-BF16 = "packed, bf16"
 if torch.cpu._is_avx512_bf16_supported():
-    WAYS[BF16] = lambda shape, some: sides.ours(
-        shape, some, experts=EXPERTS, packs=True, dtype=torch.bfloat16
+    _BF16 = sides.Place(sides.CPU.device, torch.bfloat16)
+    WAYS["packed, bf16"] = lambda shape, some: sides.ours(
+        shape, some, experts=EXPERTS, packs=True, place=_BF16
     )
 
 

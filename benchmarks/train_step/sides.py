@@ -6,7 +6,7 @@ positions, would cost the rivals more.
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PolyConfig, get_peft_model
@@ -26,6 +26,16 @@ RANK, MAX_TOKENS = 2, 8192
 Step = Callable[[], None]
 
 
+class Place(NamedTuple):
+    """Where a model is, and what it computes in."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+CPU = Place(torch.device("cpu"), torch.float32)
+
+
 def ours(
     shape: str,
     examples: Sequence[Example],
@@ -33,13 +43,17 @@ def ours(
     experts: int,
     packs: bool,
     one_batch: bool = False,
-    dtype: torch.dtype = torch.float32,
+    place: Place = CPU,
+    compiled: bool = False,
 ) -> Step:
     """Returns polyprag's step: every example with a mixture of its own."""
-    model = llama(shape).to(dtype)
+    model = llama(shape).to(place.device, place.dtype)
     pool = inject(model, ExpertsConfig(num=experts, rank=RANK), RouterConfig(), seed=0)
     _fill(pool.parameters())
-    gates = torch.randn(len(examples), pool.num_sites, experts, requires_grad=True)
+    if compiled:
+        model.compile(dynamic=True)
+    gates = torch.randn(len(examples), pool.num_sites, experts, device=place.device)
+    gates.requires_grad_()
     batcher = Batcher(0, MAX_TOKENS, packs=packs)
 
     def step() -> None:
@@ -48,7 +62,7 @@ def ours(
             groups = [list(range(len(examples)))]
         with attending_packed(model) if packs else nullcontext():
             for group in groups:
-                batch = batcher.join([examples[i] for i in group])
+                batch = batcher.join([examples[i] for i in group]).to(place.device)
                 loss = batch.loss_sum(model, pool, gates[group], distill_weight=1.0)
                 torch.autograd.backward(loss / 100)
         _forget([*pool.parameters(), gates])
@@ -69,9 +83,10 @@ def base(shape: str, examples: Sequence[Example]) -> Step:
     return step
 
 
-def lora(shape: str, examples: Sequence[Example]) -> Step:
+def lora(shape: str, examples: Sequence[Example], *, place: Place = CPU) -> Step:
     """Returns PEFT's step with one LoRA for all, in one padded batch: less than is needed here."""
-    model = get_peft_model(llama(shape), LoraConfig(r=RANK, lora_alpha=32, target_modules=TARGETS))
+    settings = LoraConfig(r=RANK, lora_alpha=32, target_modules=TARGETS)
+    model = get_peft_model(llama(shape).to(place.device, place.dtype), settings)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     _fill(weights)
 
@@ -123,6 +138,7 @@ def poly(shape: str, examples: Sequence[Example], *, experts: int) -> Step:
 def _loss(model: Any, examples: Sequence[Example], **inputs: Any) -> Tensor:
     ids, mask, labels = pad_batch(examples, 0)
     positions = learnt_positions(labels, None)
+    ids, mask, labels, positions = (x.to(model.device) for x in (ids, mask, labels, positions))
     logits = model(
         input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=positions, **inputs
     ).logits
@@ -133,7 +149,7 @@ def _fill(weights: Sequence[nn.Parameter]) -> None:
     """Gives adapters numbers: an untrained B is zero, and so would be A's gradient."""
     generator = torch.Generator().manual_seed(1)
     for weight in weights:
-        weight.data = torch.randn(weight.shape, generator=generator) * 0.01
+        weight.data = (torch.randn(weight.shape, generator=generator) * 0.01).to(weight)
 
 
 def _forget(leaves: Sequence[Tensor]) -> None:
