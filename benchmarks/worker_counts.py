@@ -7,10 +7,13 @@ order differ in their last bits; Adam divides by the size of a gradient, so it m
 what is rounding where a gradient is nearly zero, and the difference grows from step to step.
 f1: encodes some of the quickstart's passages with each recipe, one worker, and asks the questions
 of `polyprag questions` (lead facts in wordings that no training saw) with the passage's own row.
+exact: steps with train.exact, whose losses are to be the same to the last bit, and what they cost.
 """
 
+import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,9 +29,9 @@ from polyprag.evaluation.run import evaluate, parse_methods
 from polyprag.retrieval.building.index import build_index
 from sharding.ingest.prepare import prepare
 from worker_counts.groups import train
-from worker_counts.recipes import RECIPES, Recipe
+from worker_counts.recipes import EXACT, RECIPES, Recipe
 
-PARTS = ("curve", "f1")
+PARTS = ("curve", "exact", "f1")
 WORKERS = (1, 2, 4)
 SHOWN = (1, 2, 3, 4, 5, 8, 12, 16, 20, 24, 31, 40, 60, 80)  # steps in the table
 
@@ -49,6 +52,9 @@ def main() -> int:
             recipes = RECIPES[:1] if args.quick else RECIPES
             results["curve"] = measure_curves(place, recipes, steps=steps)
             goals += show_curves(results["curve"])
+        if "exact" in args.only:
+            results["exact"] = measure_exact(place, steps=6 if args.quick else 40)
+            goals += show_exact(results["exact"])
         if "f1" in args.only:
             passages = args.passages or (48 if args.quick else 256)
             recipes = RECIPES[:2] if args.quick else RECIPES
@@ -92,6 +98,40 @@ def show_curves(losses: dict[str, dict[str, list[float]]]) -> list[Goal]:
     begun = max(differences[0] for differences in apart.values())
     name = "the first step's loss, 1 to 4 workers: differ by"
     return [Goal(name, begun, "<= 1e-5", begun <= 1e-5)]
+
+
+def measure_exact(place: Path, *, steps: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """The losses and the median seconds of a step, exact and not, on 1, 2 and 4 workers."""
+    made = place / "exact"
+    _prepare(made, num_passages=240)
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for recipe in (RECIPES[0], EXACT):
+        for workers in WORKERS:
+            run = _copied(made, place / "trained")
+            losses = train(run, recipe, workers=workers, steps=steps)
+            lines = (run / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            seconds = statistics.median(json.loads(line)["seconds"] for line in lines[2:])
+            of_recipe = found.setdefault(recipe.name, {})
+            of_recipe[str(workers)] = {"losses": losses, "seconds": seconds}
+    return found
+
+
+def show_exact(found: dict[str, dict[str, dict[str, Any]]]) -> list[Goal]:
+    """Prints how far losses come apart and what a step takes; the goal is that none does."""
+
+    def apart(of: dict[str, dict[str, Any]], workers: str) -> float:
+        pairs = zip(of["1"]["losses"], of[workers]["losses"], strict=True)
+        return max(abs(left - right) for left, right in pairs)
+
+    rows = [
+        (name, workers, each["seconds"], f"{apart(of, workers):.1e}")
+        for name, of in found.items()
+        for workers, each in of.items()
+    ]
+    columns = ("recipe", "workers", "s a step", "|loss - of 1 worker|, most")
+    show("the same bits on any number of workers", columns, rows)
+    exact = max(apart(found[EXACT.name], workers) for workers in found[EXACT.name])
+    return [Goal("exact: losses of 1, 2 and 4 workers differ by", exact, "0", exact == 0)]
 
 
 def measure_f1(

@@ -56,10 +56,10 @@ def _worker(
     join_group(rank, workers, port)
 
     class Engine(start.ExpertEngine):
-        def step(self, *, rate: float) -> None:
+        def step(self, *, rate: float) -> bool:
             for group in self._engine.optimizer.param_groups:
                 group["eps"] = recipe.epsilon
-            super().step(rate=rate)
+            return super().step(rate=rate)
 
     def adam(**settings: float | tuple[float, float]) -> RowAdam:
         return RowAdam(**settings, eps=recipe.epsilon)  # type: ignore[arg-type]

@@ -25,3 +25,4 @@ RECIPES = (
     Recipe("epsilon 1e-4", epsilon=1e-4),
     Recipe("warm-up and epsilon 1e-6", ("train.warmup_ratio=0.05",), epsilon=1e-6),
 )
+EXACT = Recipe("exact", ("train.exact=true",))
