@@ -1,13 +1,14 @@
 """How many passages a pool of experts can hold, and what a plan should take for N of them.
 
     python benchmarks/capacity.py [--quick] [--json FILE] [--work DIR] [--passages FILE]
-                                  [--sizes N,N] [--pools POOL,POOL] [--rate RATE]
+                                  [--sizes N,N] [--pools POOL,POOL] [--rate RATE] [--kept]
 
 Trains pools of several sizes and rows of several granularities on growing corpora, each for the
 same number of epochs, and asks questions in wordings that no training used with each passage's own
 row. Then fits how own-row F1 falls with the facts an expert's parameter has to hold. FILE has JSON
 lines with id, title and text; by default the 915 passages of examples/popqa. With --work, what is
-measured is kept there, and the same command goes on. One seed; the question rules are those that
+measured is kept there, and the same command goes on; --kept fits what is there of those sizes and
+that rate, and trains nothing. One seed; the question rules are those that
 wrote the training questions, so the figures compare pools with each other, not with other systems.
 """
 
@@ -62,14 +63,17 @@ def main() -> int:
         "--pools", metavar="POOL,POOL", help="such as 32/2/module: experts, rank, granularity"
     )
     parser.add_argument("--rate", type=float, default=LAW_RATE, help="train.experts_lr  [1e-2]")
+    parser.add_argument("--kept", action="store_true", help="fit what --work has, train nothing")
     args = parser.parse_args()
+    if args.kept and args.work is None:
+        parser.error("--kept: of which --work?")
     passages = args.passages.resolve()
     os.chdir(ROOT)  # the model's path is relative to it
     lines = passages.read_text(encoding="utf-8").splitlines(keepends=True)
     sizes = (8, 24) if args.quick else [n for n in NUM_PASSAGES if n < len(lines)] + [len(lines)]
     if args.sizes:
         sizes = sorted({int(size) for size in args.sizes.split(",")})
-    if sizes[-1] > len(lines):
+    if sizes[-1] > len(lines) and not args.kept:
         parser.error(
             f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}"
         )
@@ -83,6 +87,14 @@ def main() -> int:
         work = args.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         cells = Cells(work / "cells.jsonl")
+        if args.kept:
+            kept = [settings | measured for settings, measured in cells.all()]
+            found = [
+                row
+                for row in kept
+                if row["passages"] in sizes and row.get("rate") == rate.get("rate")
+            ]
+            pools = ()
         for size in sizes:  # the small ones first: a stopped run has whole columns
             for experts, rank, granularity in pools:
                 settings = {

@@ -32,6 +32,10 @@ class Cells:
             print("measured:", ", ".join(f"{name} {value}" for name, value in settings.items()))
         return self._found[key]
 
+    def all(self) -> list[tuple[dict[str, Any], Any]]:
+        """Returns all settings that were measured, and what was found."""
+        return [(json.loads(key), found) for key, found in self._found.items()]
+
 
 def _key(settings: dict[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
