@@ -146,17 +146,13 @@ class ExpertPool:
         *,
         needed: Tensor | None = None,
     ) -> Iterator[None]:
-        """Runs the model inside the `with` block with these gates; outside it is closed-book.
-
-        Only this thread's passes have them, so threads with one model can't meet.
+        """Runs this thread's passes inside the block with these gates; others are closed-book.
 
         Args:
-            gates: (B, S, K), one mixture a sequence, B that of every forward in the block (1 fits
-                any batch); or (R, S, K) rows for `token_rows`. Gradients flow to them. Or what
-                `widened` made of them.
+            gates: (B, S, K), one mixture a sequence (1 fits any batch), or (R, S, K) rows for
+                `token_rows`. Gradients flow to them. Or what `widened` made of them.
             token_rows: (B, T) int64, the row of `gates` that each token uses (packed sequences).
-            needed: (n,) int64, the tokens of a packed row whose logits will be read: the last
-                feed-forward is left out for the others.
+            needed: (n,) int64, the tokens of a packed row that the last feed-forward is run for.
 
         Raises:
             ValueError: the gates don't have the pool's sites and experts.
@@ -288,11 +284,7 @@ def inject(
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, gated.eval())
         layers[name] = gated
-    model.register_forward_pre_hook(context.begin_pass, with_kwargs=True)
-    model.register_forward_hook(context.end_pass, always_call=True)
-    if (feed_forward := last_feed_forward(model)) is not None:
-        feed_forward.register_forward_pre_hook(context.choose_needed)
-        feed_forward.register_forward_hook(context.put_needed)
+    context.watch(model, last_feed_forward(model))
     return ExpertPool(layers, experts=experts, sites=num_of_sites)
 
 

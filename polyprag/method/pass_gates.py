@@ -171,6 +171,14 @@ class GateContext:
             )
         return held
 
+    def watch(self, model: nn.Module, feed_forward: nn.Module | None) -> None:
+        """Follows a model's passes, and those of its last feed-forward where that is one module."""
+        model.register_forward_pre_hook(self.begin_pass, with_kwargs=True)
+        model.register_forward_hook(self.end_pass, always_call=True)
+        if feed_forward is not None:
+            feed_forward.register_forward_pre_hook(self.choose_needed)
+            feed_forward.register_forward_hook(self.put_needed)
+
     def begin_pass(self, _: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
         """Notes the batch and length of a pass that begins (a forward pre-hook of the model)."""
         held = _HELD.get({}).get(self)
