@@ -37,7 +37,7 @@ from polyprag.retrieval.building.index import build_index
 from sharding.corpus.reader import Corpus
 from sharding.ingest.prepare import prepare
 
-NUM_PASSAGES = (180, 540, 1_080, 3_000, 10_000)  # fewer make too few steps to learn from
+NUM_PASSAGES = (540, 1_080, 3_000, 10_000)  # fewer make too few steps to learn from
 POOLS = (  # experts, rank, granularity
     (32, 2, "module"),
     (8, 2, "module"),
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument(
         "--pools", metavar="POOL,POOL", help="such as 32/2/module: experts, rank, granularity"
     )
-    parser.add_argument("--rate", type=float, default=LAW_RATE, help="train.experts_lr  [1e-2]")
+    parser.add_argument("--rate", type=float, default=LAW_RATE, help="train.experts_lr  [3e-3]")
     parser.add_argument("--kept", action="store_true", help="fit what --work has, train nothing")
     args = parser.parse_args()
     if args.kept and args.work is None:
@@ -78,7 +78,6 @@ def main() -> int:
             f"--sizes: {sizes[-1]:,} passages are asked for; {passages} has {len(lines):,}"
         )
     pools = ((8, 2, "module"), (8, 8, "module"), (32, 2, "layer")) if args.quick else POOLS
-    rate = {} if args.rate == LAW_RATE else {"rate": args.rate}
     if args.pools:
         parts = [pool.split("/") for pool in args.pools.split(",")]
         pools = tuple((int(num), int(rank), granularity) for num, rank, granularity in parts)
@@ -89,11 +88,8 @@ def main() -> int:
         cells = Cells(work / "cells.jsonl")
         if args.kept:
             kept = [settings | measured for settings, measured in cells.all()]
-            found = [
-                row
-                for row in kept
-                if row["passages"] in sizes and row.get("rate") == rate.get("rate")
-            ]
+            of_rate = [row for row in kept if row["rate"] == args.rate]
+            found = [row for row in of_rate if row["passages"] in sizes]
             pools = ()
         for size in sizes:  # the small ones first: a stopped run has whole columns
             for experts, rank, granularity in pools:
@@ -102,7 +98,8 @@ def main() -> int:
                     "experts": experts,
                     "rank": rank,
                     "granularity": granularity,
-                } | rate
+                    "rate": args.rate,
+                }
                 measured = cells.measured(
                     settings, lambda s=settings: measure(Path(temporary), lines, **s)
                 )
@@ -127,7 +124,7 @@ def measure(
     experts: int,
     rank: int,
     granularity: str,
-    rate: float = LAW_RATE,
+    rate: float,
 ) -> dict[str, Any]:
     """Trains one pool on the first passages, and asks about them."""
     changed = [

@@ -19,6 +19,7 @@ _RUNTIME_BYTES = 1_000_000_000
 # A record as Python objects takes about this many times its bytes in the shard.
 _PARSED = 3
 _EXAMPLE_BYTES_PER_TOKEN = 8  # ids and labels, int32
+_EXACT_BUCKET_BYTES = 64_000_000  # that `train.exact` gathers of all workers at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,14 @@ def worker_memory(
         "experts' optimiser": _optimizer_bytes(share, stage=stage),
         "experts' gradients": share + (experts if stage == 1 else share),
         "reduction buckets": _bucket_bytes(experts, zero, stage=stage, on_gpu=on_gpu),
+    }
+    if config.train.exact:  # every worker has all of it, and its lanes' gradients one by one
+        model |= {
+            "experts' optimiser": 2 * experts,
+            "experts' gradients": (2 + rows.lanes) * experts,
+            "reduction buckets": min(_EXACT_BUCKET_BYTES, workers * experts),
+        }
+    model |= {
         "gathered layers": _gathered_bytes(shape, zero) if stage == 3 else 0,
         "activations": activation_bytes(shape, config, lanes=rows.lanes),
         "runtime": _RUNTIME_BYTES if on_gpu else 0,

@@ -19,7 +19,7 @@ from polyprag.method.linears import layer_of
 
 # Dense bf16, of NVIDIA's datasheets: H200 and H100 SXM, A100, L40S.
 _DATASHEETS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
-_CPU_SIDE, _GPU_SIDE = 768, 8192  # of the square matrices that others multiply
+_CPU_SIDE, _GPU_SIDE = 512, 8192  # of the square matrices that others multiply
 _TRIES = 4
 
 
