@@ -57,7 +57,7 @@ def _training(of: TrainingStatus, found: Status) -> list[str]:
         f"  {when:<11} epoch {of.epoch}, loss {of.loss:.3f}, "
         f"{counted(of.world_size, 'worker')}: {of.step_seconds:.3g} s a step, "
         f"{of.examples_per_second:,.0f} examples/s, {of.tokens_per_second:,.0f} tokens/s"
-        + (f", {of.mfu:.0%} of the devices' arithmetic (MFU)" if of.mfu else ""),
+        + (f", MFU {of.mfu:.0%}" if of.mfu else ""),
         f"  waiting     for data {of.data_wait:.1%}, rows {of.rows_wait:.1%}, "
         f"checkpoints {of.checkpoint_wait:.1%} of the time",
     ]

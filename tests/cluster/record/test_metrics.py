@@ -60,6 +60,7 @@ def test_longest_line_is_within_what_the_tail_reads(tmp_path: Path) -> None:
         rows_saved_bytes=big,
         checkpoint_step=10**9,
         checkpoint_seconds=12345.1234,
+        mfu=0.1234,
     )
     with MetricsLog(str(tmp_path), resumed_step=0) as log:
         for _ in range(3):
