@@ -20,7 +20,7 @@ def test_further_keys_are_merged(tmp_path: Path) -> None:
         tmp_path, "zero_optimization: {overlap_comm: true}\nprescale_gradients: true"
     )
     merged = deepspeed_config(config, world_size=3)
-    assert merged["zero_optimization"] == {"stage": 2, "overlap_comm": True}
+    assert merged["zero_optimization"] == {"stage": 1, "overlap_comm": True}
     assert merged["prescale_gradients"] and merged["train_batch_size"] == 3
 
 

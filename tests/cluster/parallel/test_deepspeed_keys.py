@@ -44,7 +44,7 @@ def test_what_it_knows_is_taken(tmp_path: Path) -> None:
     config = load_config(overrides=[f"deepspeed.config={file}"])
     made = deepspeed_config(config, world_size=2)
     assert made["wall_clock_breakdown"] is True
-    assert made["zero_optimization"] == {"stage": 2, "offload_optimizer": {"device": "cpu"}}
+    assert made["zero_optimization"] == {"stage": 1, "offload_optimizer": {"device": "cpu"}}
     assert made["train_batch_size"] == 2
 
 

@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalL
 from cluster.parallel.engine import GatedLanguageModel, _deepspeed
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.method.experts import inject
+from polyprag.method.loss import learnt_positions
+from polyprag.method.training_batch import TrainingBatch
 
 SIZES: dict[str, Any] = dict(
     vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4
@@ -31,7 +33,7 @@ def test_the_base_has_no_dropout_while_its_experts_train(make: Any, target: str)
     torch.manual_seed(0)
     base = make()
     ids = torch.randint(3, 61, (2, 9))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    batch = TrainingBatch(ids, torch.ones_like(ids), ids, learnt_positions(ids, None))
     with torch.no_grad():
         # B is zero at first, so the loss is that of the base.
         logits = base.eval()(ids).logits[:, :-1].flatten(0, 1)
@@ -42,7 +44,7 @@ def test_the_base_has_no_dropout_while_its_experts_train(make: Any, target: str)
         module = GatedLanguageModel(base, pool, distill_weight=0.0).train()
         assert module.training  # as DeepSpeed asks for
         for _ in range(3):
-            torch.testing.assert_close(module(**batch, gates=gates), expected)
+            torch.testing.assert_close(module(batch, gates), expected)
 
 
 def test_deepspeed_is_imported_without_what_its_autotuner_logs_to(

@@ -99,4 +99,4 @@ def test_a_bug_is_told_with_its_worker_place_and_log() -> None:
         pad_batch([], 0)
     said = told(raised_here.value, rank=3)
     assert said.startswith("worker 3: ValueError: ") and "logs/worker-3.log" in said
-    assert "(polyprag/method/batching.py, line " in said
+    assert "(polyprag/method/batches/padded.py, line " in said

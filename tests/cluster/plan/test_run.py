@@ -148,7 +148,7 @@ def test_plan_command_prints_refuses_and_speaks_json(
     before = sorted(workplace.run.rglob("*"))
     shown = polyprag("--workers", 3, "--tokens-per-second", 50)
     assert shown.exit_code == 0, shown.output
-    assert f"{workplace.run} on 3 workers: 3 lanes of 2 examples, ZeRO 2" in shown.output
+    assert f"{workplace.run} on 3 workers: 3 lanes of 2 examples, ZeRO 1" in shown.output
     assert "tokens/s a worker (as given)" in shown.output
 
     told = polyprag("--workers", 3, "--tokens-per-second", 50, "--json")
