@@ -107,9 +107,9 @@ def main() -> int:
     show("own row, unseen wordings", COLUMNS, [[row[name] for name in COLUMNS] for row in found])
     law = fit(found)
     print(
-        f"F1 = {law['ceiling']:.2f} sigmoid({law['start']:.2f} + {law['experts']:.2f} ln(experts / "
-        f"facts) + {law['size']:.2f} ln(parameters an expert) + {law['sites']:.2f} ln(sites)), "
-        f"mean error {law['error']:.3f}"
+        f"F1 = {law['ceiling']:.2f} sigmoid({law['start']:.2f} + {law['experts']:.2f} ln(experts) "
+        f"{law['facts']:+.2f} ln(facts) {law['size']:+.2f} ln(parameters an expert) "
+        f"{law['sites']:+.2f} ln(sites)), mean error {law['error']:.3f}"
     )
     goals = [Goal("the law's mean error of F1", law["error"], "<= .05", law["error"] <= 0.05)]
     finish({"quick": args.quick, "cells": found, "law": law}, goals, args.json)
@@ -191,7 +191,8 @@ def fit(found: list[dict[str, Any]]) -> dict[str, float]:
         [
             [
                 1.0,
-                math.log(row["experts"] / row["facts"]),
+                math.log(row["experts"]),
+                math.log(row["facts"]),
                 math.log(row["parameters"] / row["experts"]),
                 math.log(row["numbers a row"] / row["experts"]),
             ]
@@ -200,7 +201,7 @@ def fit(found: list[dict[str, Any]]) -> dict[str, float]:
     )
     weights, *_ = np.linalg.lstsq(columns, np.log(share / (1 - share)), rcond=None)
     predicted = ceiling / (1 + np.exp(-columns @ weights))
-    names = ("start", "experts", "size", "sites")
+    names = ("start", "experts", "facts", "size", "sites")
     law = {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
     return law | {"ceiling": ceiling, "error": float(np.abs(predicted - f1).mean())}
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cluster.plan.model_shape import ModelShape
 
 GOOD_SHARE = 0.95  # of what a pool with room has
-LAW_RATE = 1e-2  # of the experts, at which the law was measured
+LAW_RATE = 3e-3  # of the experts, at which the law was measured
 MOST_ADVISED = 1_000  # experts; far more than were measured
 
 
@@ -19,23 +19,27 @@ MOST_ADVISED = 1_000  # experts; far more than were measured
 class CapacityLaw:
     """The share of its best F1 that a pool has, on passages' own rows, by what it is made of.
 
-    sigmoid(start + experts ln(experts a fact) + size ln(parameters an expert) + sites ln(S)).
+    sigmoid(start + experts ln(K) + facts ln(facts) + size ln(parameters an expert) + sites ln(S)).
 
     Attributes:
         start: of the log odds.
-        experts: for the logarithm of experts for each fact, which decides most.
+        experts: for the logarithm of the number of experts.
+        facts: for the logarithm of the number of facts; negative.
         size: for the logarithm of an expert's parameters.
         sites: for the logarithm of a routing row's sites.
-        measured: experts a fact, least and most that it rests on.
-        num_experts: likewise.
+        most_facts: that it rests on.
+        num_experts: least and most that it rests on.
+        expert_sizes: parameters of an expert, likewise; larger ones are taken to be no better.
     """
 
     start: float
     experts: float
+    facts: float
     size: float
     sites: float
-    measured: tuple[float, float]
+    most_facts: int
     num_experts: tuple[int, int]
+    expert_sizes: tuple[int, int]
 
     def share(self, shape: ModelShape, facts: int) -> float:
         """Returns the expected share, from 0 to 1."""
@@ -48,26 +52,34 @@ class CapacityLaw:
 
     def rests_on(self, shape: ModelShape, facts: int) -> bool:
         """Whether such a pool was among those that were measured."""
-        least, most = self.measured
         fewest, largest = self.num_experts
-        return least <= shape.experts / facts <= most and fewest <= shape.experts <= largest
+        smallest, widest = self.expert_sizes
+        return (
+            facts <= self.most_facts
+            and fewest <= shape.experts <= largest
+            and smallest <= shape.expert_parameters / shape.experts <= widest
+        )
 
     def _odds(self, shape: ModelShape, facts: int) -> float:
         return (
             self.start
-            + self.experts * math.log(shape.experts / facts)
-            + self.size * math.log(shape.expert_parameters / shape.experts)
+            + self.experts * math.log(shape.experts)
+            + self.facts * math.log(facts)
+            + self.size
+            * math.log(min(shape.expert_parameters / shape.experts, self.expert_sizes[1]))
             + self.sites * math.log(shape.sites)
         )
 
 
 MEASURED_LAW = CapacityLaw(  # docs/results/capacity.json
-    start=4.394,
-    experts=1.1315,
-    size=0.2933,
-    sites=-0.0646,
-    measured=(0.0017, 0.1693),
+    start=-13.5742,
+    experts=1.3771,
+    facts=-0.6297,
+    size=1.6354,
+    sites=0.2378,
+    most_facts=12_899,
     num_experts=(8, 128),
+    expert_sizes=(16_896, 67_584),
 )
 
 
@@ -81,7 +93,7 @@ class PoolCapacity:
         num_experts: K of the pool.
         share: expected, of the F1 that a pool with room has on what it learnt, from 0 to 1.
         enough: how many experts would come to .95; None where the pool does.
-        is_measured: whether a pool with as many experts a fact was measured.
+        is_measured: whether what was measured has as many experts, of such a size, and facts.
     """
 
     facts: int

@@ -143,8 +143,8 @@ def _capacity(plan: "RunPlan") -> list[str]:
         lines.append("           no number of experts that anybody has tried would come near that")
     if found.enough is not None:
         lines.append(
-            f"           at a train.experts_lr below the law's {LAW_RATE:g} the same pool "
-            "holds more (docs/quality.md)"
+            f"           at train.experts_lr={LAW_RATE:g}, by which this was measured; a higher "
+            "rate holds less (docs/quality.md)"
         )
     if not found.is_measured:
         lines.append(

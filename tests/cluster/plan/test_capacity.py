@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.plan.capacity import GOOD_SHARE, MEASURED_LAW, PoolCapacity, pool_capacity
+from cluster.plan.capacity import GOOD_SHARE, LAW_RATE, MEASURED_LAW, PoolCapacity, pool_capacity
 from cluster.plan.model_shape import ModelShape
 from cluster.plan.run import plan_run
 from cluster.plan.token_sample import sample_corpus
@@ -50,12 +50,14 @@ def test_the_law_is_the_one_that_was_measured() -> None:
     measured = json.loads(RESULTS.read_text(encoding="utf-8"))
     law, cells = measured["law"], measured["cells"]
     assert not measured["quick"]
-    for name in ("start", "experts", "size", "sites"):
+    for name in ("start", "experts", "facts", "size", "sites"):
         assert getattr(MEASURED_LAW, name) == law[name]
-    shares = [cell["experts"] / cell["facts"] for cell in cells]
-    assert MEASURED_LAW.measured == pytest.approx((min(shares), max(shares)), rel=0.02)
+    assert {cell["rate"] for cell in cells} == {LAW_RATE}
+    assert MEASURED_LAW.most_facts == max(cell["facts"] for cell in cells)
     numbers = [cell["experts"] for cell in cells]
     assert MEASURED_LAW.num_experts == (min(numbers), max(numbers))
+    sizes = [cell["parameters"] // cell["experts"] for cell in cells]
+    assert MEASURED_LAW.expert_sizes == (min(sizes), max(sizes))
     errors = []
     for cell in cells:
         shape = replace(
@@ -86,6 +88,9 @@ def test_what_was_never_measured_is_said() -> None:
     assert held(500).is_measured
     assert not held(21_000_000).is_measured
     assert not held(500, times(SHAPE, 100)).is_measured
+    larger = replace(SHAPE, expert_parameters=SHAPE.expert_parameters * 1000)
+    assert not held(500, larger).is_measured
+    assert held(500, larger).share == held(500, replace(SHAPE, expert_parameters=67_584 * 32)).share
     assert pool_capacity(SHAPE, num_passages=100, facts_per_passage=0.0) is None
 
 
@@ -105,7 +110,7 @@ def test_a_plan_says_what_its_pool_can_hold(workplace: Any) -> None:
     few = replace(plan, capacity=replace(plan.capacity, enough=77))
     assert "too few experts" in plan_text(few, config, run_dir="runs/w")
     assert "experts.num=77 would come to 95%" in plan_text(few, config, run_dir="runs/w")
-    assert "below the law's 0.01 the same pool holds more" in plan_text(
+    assert "at train.experts_lr=0.003, by which this was measured" in plan_text(
         few, config, run_dir="runs/w"
     )
     none = replace(plan, capacity=replace(plan.capacity, enough=7_777_777, is_measured=False))

@@ -84,6 +84,7 @@ def test_page_shows_what_workers_write(page: str, step_metrics: Callable[..., St
         rows_saved_bytes=2**40,
         checkpoint_step=1,
         checkpoint_seconds=4.5,
+        mfu=0.5,
     )
     workers = [Worker.remote(rank) for rank in (0, 1)]  # type: ignore[attr-defined]
     ray.get([workers[0].write.remote([first, second]), workers[1].write.remote([first])])
@@ -94,6 +95,7 @@ def test_page_shows_what_workers_write(page: str, step_metrics: Callable[..., St
         "polyprag_epoch": 1,
         "polyprag_loss": 0.75,
         "polyprag_world_size": 2,
+        "polyprag_mfu": 0.5,
         "polyprag_checkpoint_step": 1,
         "polyprag_checkpoint_seconds": 4.5,
         "polyprag_restarts": 3,
