@@ -8,6 +8,8 @@ keeps them and their moments whole, and takes the same step of the same optimise
 Shapes: E numbers of all experts, L lanes, W workers.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, distributed
 from transformers import PreTrainedModel
@@ -104,29 +106,28 @@ class ExactEngine:
 
     def export_state(self) -> dict[str, Tensor]:
         """Returns the experts with their Adam moments; see `ExpertEngine.export_state`."""
-        state: dict[str, Tensor] = {}
-        whole = {"": self._flat, ".exp_avg": self._state["exp_avg"]}
-        whole[".exp_avg_sq"] = self._state["exp_avg_sq"]
-        for ending, flat in whole.items():
-            parts = zip(self._pool.named_parameters(), self._parts(flat), strict=True)
-            for (name, parameter), part in parts:
-                copied = part.detach().to("cpu", torch.float32, copy=True)
-                state[f"{name}{ending}"] = copied.view(parameter.shape)
-        return state
+        return {
+            name: part.detach().to("cpu", torch.float32, copy=True)
+            for name, part in self._named_parts()
+        }
 
     def import_state(self, state: dict[str, Tensor], *, step: int) -> None:
         """Puts an exported state in, bit for bit; see `ExpertEngine.import_state`."""
-        whole = {"": self._flat, ".exp_avg": self._state["exp_avg"]}
-        whole[".exp_avg_sq"] = self._state["exp_avg_sq"]
-        for ending, flat in whole.items():
-            parts = zip(self._pool.named_parameters(), self._parts(flat), strict=True)
-            for (name, _), part in parts:
-                part.copy_(state[f"{name}{ending}"].flatten())
+        for name, part in self._named_parts():
+            part.copy_(state[name])
         self.set_optimizer_step(step)
 
     def set_optimizer_step(self, step: int) -> None:
         """Sets Adam's step count."""
         self._state["step"].fill_(step)
+
+    def _named_parts(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields what a checkpoint has, by its name there: weights and moments, in place."""
+        moments = {f".{moment}": self._state[moment] for moment in ("exp_avg", "exp_avg_sq")}
+        for ending, flat in ({"": self._flat} | moments).items():
+            parts = zip(self._pool.named_parameters(), self._parts(flat), strict=True)
+            for (name, parameter), part in parts:
+                yield f"{name}{ending}", part.view(parameter.shape)
 
     def _parts(self, flat: Tensor) -> list[Tensor]:
         """Returns each parameter's part of (E,) numbers."""
