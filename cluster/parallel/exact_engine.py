@@ -20,7 +20,7 @@ from polyprag.method.loss import teacher_weight
 from polyprag.method.training_batch import TrainingBatch
 from sharding.stream.plan import lanes_of_worker
 
-_BUCKET_NUMBERS = 16_000_000  # of all workers together, gathered at once
+BUCKET_NUMBERS = 16_000_000  # of all workers together, gathered at once
 
 
 class ExactEngine:
@@ -138,7 +138,7 @@ class ExactEngine:
         world_size = distributed.get_world_size()
         total = torch.zeros_like(self._flat)
         rest = torch.zeros_like(self._flat)
-        size = max(1, _BUCKET_NUMBERS // world_size)
+        size = max(1, BUCKET_NUMBERS // world_size)
         # Lanes are dealt out in turn: those of one round follow each other by rank.
         for number, first in enumerate(range(0, self._num_lanes, world_size)):
             mine = rest

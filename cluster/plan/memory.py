@@ -9,6 +9,7 @@ E stands for the experts' bytes in float32, W for the workers.
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.parallel.exact_engine import BUCKET_NUMBERS
 from cluster.plan.model_shape import ModelShape
 from polyprag.config import Config
 from sharding.rows.table import LOOKAHEAD, MAX_WRITES
@@ -19,7 +20,6 @@ _RUNTIME_BYTES = 1_000_000_000
 # A record as Python objects takes about this many times its bytes in the shard.
 _PARSED = 3
 _EXAMPLE_BYTES_PER_TOKEN = 8  # ids and labels, int32
-_EXACT_BUCKET_BYTES = 64_000_000  # that `train.exact` gathers of all workers at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def worker_memory(
         model |= {
             "experts' optimiser": 2 * experts,
             "experts' gradients": (2 + rows.lanes) * experts,
-            "reduction buckets": min(_EXACT_BUCKET_BYTES, workers * experts),
+            "reduction buckets": min(4 * BUCKET_NUMBERS, workers * experts),
         }
     model |= {
         "gathered layers": _gathered_bytes(shape, zero) if stage == 3 else 0,
