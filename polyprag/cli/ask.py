@@ -159,8 +159,6 @@ def print_answer(
     from rich.console import Console
     from rich.text import Text
 
-    from polyprag.evaluation.report import mixture_bars
-
     console = Console(highlight=False)
     lines = [Text(printable_line(question), style="bold")]
     if not (refuses and answer.trusted is False):
@@ -175,6 +173,8 @@ def print_answer(
         if not answer.hits.passages:
             lines.append(Text("  no passage was found"))
     if verbose and answer.gates is not None:
+        from polyprag.evaluation.report import mixture_bars  # with scipy, half a second
+
         lines.append(Text(f"  {_LEGEND}", style="dim"))
         lines += [Text("  ") + bars for bars in mixture_bars(answer.gates)]
     about = f"{answer.mode}, {answer.latency.total_ms:.0f} ms"

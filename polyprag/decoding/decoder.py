@@ -1,15 +1,17 @@
 """Continuous batching: sequences join and leave between any two tokens, each with its own mixture.
 
 A step reads waiting prompts (some at a time, long ones in pieces, so that those who are being
-answered don't wait long) and then says one more token of every sequence. Gates are the batch's: a
-pass over many mixtures costs what a pass with one costs.
+answered don't wait long; those of similar length together, so that little is padding) and then says
+one more token of every sequence. Gates are the batch's: a pass over many mixtures costs what a pass
+with one costs.
 
 R rows of a batch, C columns, T tokens of a pass, S sites, K experts, V tokens of the vocabulary.
 """
 
 import inspect
+from collections import deque
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -24,10 +26,15 @@ from polyprag.method.experts import ExpertPool
 from polyprag.method.pass_gates import WideGates
 from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 
+# Tokens that take as long as a pass takes at least. Elsewhere than on a CPU a guess: a pass of some
+# 30 layers is launched in 20 ms, in which such a device reads about as many.
+_PASS_OVERHEAD, _LAUNCHES_OVERHEAD = 64, 1024
+_NO_GATES = WideGates(())
+
 
 @dataclass(slots=True)
 class _Prompts:
-    """Prompts that are being read, one row each.
+    """Prompts that are being read together, one row each.
 
     Attributes:
         cache: what the model remembers of them.
@@ -76,8 +83,7 @@ class Decoder:
             pool: the experts that were put into the model, where it has some; they are cast to
                 its dtype.
             most: sequences that are continued at a time.
-            prefill_tokens: of prompts, padding included, that are read between two tokens of the
-                others.
+            prefill_tokens: of prompts that are read between two tokens of the others.
         """
         self._model, self._pool = model, pool
         if pool is not None:
@@ -89,7 +95,7 @@ class Decoder:
         self._takes_positions = "position_ids" in accepted
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self._waiting = WaitingPrompts()
-        self._prompts: _Prompts | None = None
+        self._prompts: deque[_Prompts] = deque()
         self._running = _Running(SlotCache(model))
 
     @property
@@ -130,10 +136,11 @@ class Decoder:
     def step(self) -> bool:
         """Reads some prompts, says a token of each sequence; tells whether anything is left."""
         self._drop_ended()
-        if self._prompts is None:
-            self._prompts = self._admitted()
-        if self._prompts is not None:
-            self._read(self._prompts)
+        if not self._prompts:
+            self._admit()
+        tokens = self._prefill_tokens
+        while self._prompts and tokens > 0:
+            tokens -= self._read(self._prompts[0], tokens)
         if self._running.members:
             self._say()
             self._drop_ended()
@@ -148,27 +155,36 @@ class Decoder:
         """Ends everything after a step that failed, so that others can be continued."""
         begun = [*self._running.members, *(each for alike in self._reading() for each in alike)]
         waiting = self._waiting.take_all()
-        self._prompts, self._running = None, _Running(SlotCache(self._model))
+        self._prompts.clear()
+        self._running = _Running(SlotCache(self._model))
         for each in (*begun, *waiting):
             each.fail(error)
 
     def _reading(self) -> list[list[Continuation]]:
-        return self._prompts.alike if self._prompts is not None else []
+        return [alike for prompts in self._prompts for alike in prompts.alike]
 
-    def _admitted(self) -> _Prompts | None:
-        """Returns the prompts that are read next; None where there is none, or no room for it."""
-        room = self._most - len(self._running.members)
-        chosen = self._waiting.take(room=room, most_tokens=self._prefill_tokens)
-        if not chosen:
-            return None
-        cache = SlotCache(self._model)
-        cache.open_rows(len(chosen))
-        return _Prompts(cache, chosen, self._gates_of([each for each, *_ in chosen]))
+    def _admit(self) -> None:
+        """Takes the prompts that are read next, as far as there is room for them."""
+        on_cpu = self._model.device.type == "cpu"
+        groups = self._waiting.take(
+            room=self._most - len(self._running.members),
+            most_tokens=self._prefill_tokens,
+            overhead=_PASS_OVERHEAD if on_cpu else _LAUNCHES_OVERHEAD,
+        )
+        for chosen in groups:
+            cache = SlotCache(self._model)
+            cache.open_rows(len(chosen))
+            gates = self._gates_of([each for each, *_ in chosen])
+            self._prompts.append(_Prompts(cache, chosen, gates))
 
-    def _read(self, prompts: _Prompts) -> None:
-        """Reads a piece of the prompts; those that are read join the running ones."""
+    def _read(self, prompts: _Prompts, tokens: int) -> int:
+        """Reads a piece of the first prompts; those that are read join the running ones.
+
+        Returns:
+            How many tokens were read, padding included: about `tokens` at most.
+        """
         width, start = prompts.width, prompts.done
-        end = min(width, start + max(1, self._prefill_tokens // len(prompts.alike)))
+        end = min(width, start + max(1, tokens // len(prompts.alike)))
         ids_RC = torch.full((len(prompts.alike), width), self._pad_id)
         for row, (each, *_) in enumerate(prompts.alike):
             ids_RC[row, width - len(each.prompt) :] = torch.tensor(each.prompt)
@@ -184,8 +200,9 @@ class Decoder:
                 _score(alike, logits_RTV[row, begin - start :], done=begin - padding)
         prompts.done = end
         if end == width:
-            self._prompts = None
+            self._prompts.popleft()
             self._begin(prompts, logits_RTV[:, -1])
+        return len(prompts.alike) * (end - start)
 
     def _begin(self, prompts: _Prompts, logits_RV: Tensor) -> None:
         """Says the first token after each prompt."""
@@ -263,7 +280,10 @@ class Decoder:
         if self._takes_positions:
             positions = (columns[-more:] - first[:, None]).clamp(min=0)
             inputs["position_ids"] = positions.to(device)
-        gated = nullcontext() if self._pool is None or gates is None else self._pool.gated(gates)
+        gated: AbstractContextManager[None] = nullcontext()
+        if self._pool is not None:
+            last = None if keeps_all or more == 1 else torch.tensor([more - 1], device=device)
+            gated = self._pool.gated(gates or _NO_GATES, needed=last)
         with gated:
             logits: Tensor = self._model(
                 input_ids=ids_RT.to(device),

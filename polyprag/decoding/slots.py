@@ -8,6 +8,7 @@ itself: buffers are made with room and grow by doubling.
 R rows, H heads, C columns, q tokens of a step.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,8 @@ class SlotCache(Cache):
     @staticmethod
     def fits(model: PreTrainedModel) -> bool:
         """Tells whether all that a model remembers of a sequence are keys and values."""
+        if "past_key_values" not in inspect.signature(type(model).forward).parameters:
+            return False
         layers = DynamicCache(config=model.config).layers
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
         return (

@@ -4,10 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from polyprag.decoding.continuation import Continuation
-
-# What is read together is padded to the longest: prompts of similar length go together.
-_ALIKE, _FEW = 1.5, 48
-_MOST_PASSED = 256  # that others overtake at a time; the first is never overtaken
+from polyprag.method.batches.padded import length_groups
 
 
 class WaitingPrompts:
@@ -29,32 +26,33 @@ class WaitingPrompts:
         """Adds continuations of one prompt."""
         self._queue.append(list(alike))
 
-    def take(self, *, room: int, most_tokens: int) -> list[list[Continuation]]:
-        """Takes the first prompt, and those of similar length behind it.
+    def take(
+        self, *, room: int, most_tokens: int, overhead: int = 64
+    ) -> list[list[list[Continuation]]]:
+        """Takes the first prompts, in groups of similar length: a group is padded to its longest.
 
         Args:
             room: continuations at most; one for which there is none holds up those behind it.
-            most_tokens: of all, padding included; one prompt may have more.
+            most_tokens: of all prompts; the first may have more.
+            overhead: see `length_groups`.
+
+        Returns:
+            Groups of prompts, the longest first.
         """
         chosen: list[list[Continuation]] = []
-        passed: list[list[Continuation]] = []
-        least = most = 0
-        while self._queue and len(passed) < _MOST_PASSED:
+        tokens = 0
+        while self._queue:
             alike = [each for each in self._queue[0] if not each.end_if_cancelled()]
             if alike:
-                length = len(alike[0].prompt)
-                low, high = (min(least, length), max(most, length)) if chosen else (length, length)
-                is_much = bool(chosen) and high * (len(chosen) + 1) > most_tokens
-                if len(alike) > room or is_much:
+                tokens += len(alike[0].prompt)
+                if len(alike) > room or (chosen and tokens > most_tokens):
                     break
-                if high > max(_ALIKE * low, low + _FEW):
-                    passed.append(alike)
-                else:
-                    chosen.append(alike)
-                    least, most, room = low, high, room - len(alike)
+                chosen.append(alike)
+                room -= len(alike)
             self._queue.popleft()
-        self._queue.extendleft(reversed(passed))
-        return chosen
+        lengths = [len(each.prompt) for each, *_ in chosen]
+        groups = length_groups(lengths, most_tokens, overhead=overhead)
+        return [[chosen[i] for i in group] for group in reversed(groups)]
 
     def take_all(self) -> list[Continuation]:
         """Takes all continuations."""

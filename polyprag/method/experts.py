@@ -152,7 +152,7 @@ class ExpertPool:
             gates: (B, S, K), one mixture a sequence (1 fits any batch), or (R, S, K) rows for
                 `token_rows`. Gradients flow to them. Or what `widened` made of them.
             token_rows: (B, T) int64, the row of `gates` that each token uses (packed sequences).
-            needed: (n,) int64, the tokens of a packed row that the last feed-forward is run for.
+            needed: (n,) int64, the columns of the batch that the last feed-forward is run for.
 
         Raises:
             ValueError: the gates don't have the pool's sites and experts.

@@ -47,7 +47,7 @@ class PassGates:
     Attributes:
         sites: per site (R, KR), gates times scale; none: the pass is closed-book.
         token_rows: (B, T) int64, the row of each token; None: row i is that of sequence i.
-        needed: (n,) int64, the tokens of a packed row whose outputs are wanted; None: all.
+        needed: (n,) int64, the columns of the batch whose outputs are wanted; None: all.
         batch: (B, T) of the pass; None outside of one.
         recomputes: a backward pass runs the layers again, with the gates of their forward pass.
         outer: what the surrounding block holds.
@@ -202,24 +202,32 @@ class GateContext:
         Nothing attends to what it says of the others, and nobody reads it.
         """
         held = _HELD.get({}).get(self)
-        if held is None or held.needed is None or held.token_rows is None:
+        if held is None or held.needed is None or held.batch is None or not args:
             return None
-        whole_1Nd, *others = args
-        rows_1n, needed_n = held.token_rows[:, held.needed], held.needed
-        few = replace(held, token_rows=rows_1n, batch=(1, len(needed_n)), needed=None, outer=held)
+        whole_BTd, *others = args
+        if held.batch != whole_BTd.shape[:-1] or any(isinstance(one, Tensor) for one in others):
+            return None  # a residual of all tokens is added in there
+        needed_n, rows = held.needed, held.token_rows
+        few = replace(
+            held,
+            token_rows=None if rows is None else rows[:, needed_n],
+            batch=(held.batch[0], len(needed_n)),
+            needed=None,
+            outer=held,
+        )
         self._hold(few)
-        return whole_1Nd.index_select(1, needed_n), *others
+        return whole_BTd.index_select(1, needed_n), *others
 
-    def put_needed(self, _: nn.Module, args: tuple[Any, ...], few_1nd: Tensor) -> Tensor | None:
+    def put_needed(self, _: nn.Module, args: tuple[Any, ...], few_Bnd: Tensor) -> Tensor | None:
         """Puts them back in their places, the others being zero (a forward hook of the same)."""
         held = _HELD.get({}).get(self)
         outer = None if held is None else held.outer
         if outer is None or outer.needed is None or held is None or held.needed is not None:
             return None
         self._hold(outer)
-        assert outer.token_rows is not None
-        whole_1Nd = few_1nd.new_zeros((1, outer.token_rows.shape[1], few_1nd.shape[-1]))
-        return whole_1Nd.index_copy(1, outer.needed, few_1nd)
+        assert outer.batch is not None
+        whole_BTd = few_Bnd.new_zeros((*outer.batch, few_Bnd.shape[-1]))
+        return whole_BTd.index_copy(1, outer.needed, few_Bnd)
 
     def recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Returns the contexts of a checkpointed layer's forward and of its recomputation."""

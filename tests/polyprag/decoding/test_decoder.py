@@ -17,11 +17,14 @@ from transformers import (
     MambaConfig,
     MistralConfig,
     MixtralConfig,
+    MptConfig,
     OPTConfig,
     Phi3Config,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen3Config,
+    RwkvConfig,
 )
 
 from polyprag.config import ExpertsConfig, RouterConfig
@@ -143,7 +146,10 @@ MODELS = {
     "opt": OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32, max_position_embeddings=256),
     "neox": GPTNeoXConfig(**WIDE),
     "bloom": BloomConfig(**SIZES),
+    "mpt": MptConfig(vocab_size=258, d_model=32, n_heads=4, n_layers=4, eos_token_id=EOS),
 }
+TARGETS = {"neox": "dense_h_to_4h", "opt": "fc1", "bloom": "dense_h_to_4h"}
+TARGETS |= {"mpt": "up_proj", "mixtral": "o_proj", "gpt2": ""}  # which has no Linears
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -155,19 +161,51 @@ def test_every_kind_of_attention_and_of_positions(
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     assert SlotCache.fits(model)
     tokenizer = make_byte_tokenizer()
-    decoder = Decoder(model, tokenizer, most=3, prefill_tokens=20)
     prompts = prompts_of(7, number=6, longest=24)
-    made = [continuation(tokenizer, prompt, max_new_tokens=12) for prompt in prompts]
+    pool, mixtures = None, [None] * len(prompts)
+    if target := TARGETS.get(name, "down_proj"):
+        pool = inject(model, ExpertsConfig(num=3, targets=[target]), RouterConfig(), seed=0)
+        for parameter in pool.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        mixtures = [torch.randn(pool.num_sites, 3) if i % 3 else None for i in range(len(prompts))]
+    decoder = Decoder(model, tokenizer, pool=pool, most=3, prefill_tokens=20)
+    made = [
+        continuation(tokenizer, prompt, gates, max_new_tokens=12)
+        for prompt, gates in zip(prompts, mixtures, strict=True)
+    ]
     for each in made:
         decoder.submit([each])
         decoder.step()
     decoder.run()
-    assert [each.ids for each in made] == [reference(model, p, most=12) for p in prompts]
+    assert [each.ids for each in made] == [
+        reference(model, prompt, most=12, pool=pool, gates=gates)
+        for prompt, gates in zip(prompts, mixtures, strict=True)
+    ]
 
 
-def test_models_with_another_memory_are_told_apart() -> None:
-    mamba = MambaConfig(vocab_size=258, hidden_size=32, num_hidden_layers=2, state_size=4)
-    assert not SlotCache.fits(AutoModelForCausalLM.from_config(mamba))
+def test_of_a_prompt_the_last_feed_forward_reads_the_last_token_alone(
+    make_random_llama: Llamas, make_byte_tokenizer: Tokenizers
+) -> None:
+    model, pool = gated_llama(make_random_llama)
+    read: list[torch.Size] = []
+    for layer in model.model.layers:
+        layer.mlp.up_proj.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2]))
+    decoder = Decoder(model, make_byte_tokenizer(), pool=pool, most=3)
+    for length in (9, 9, 7):
+        decoder.submit([continuation(make_byte_tokenizer(), [65] * length, max_new_tokens=1)])
+    decoder.run()
+    assert read == [(3, 9), (3, 1)]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MambaConfig(vocab_size=258, hidden_size=32, num_hidden_layers=2, state_size=4),
+        RwkvConfig(vocab_size=258, hidden_size=32, num_hidden_layers=2),
+    ],
+)
+def test_models_with_another_memory_are_told_apart(config: PreTrainedConfig) -> None:
+    assert not SlotCache.fits(AutoModelForCausalLM.from_config(config))
 
 
 def test_what_a_sequence_draws_depends_on_its_seed_alone(
