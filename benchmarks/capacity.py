@@ -88,7 +88,7 @@ def main() -> int:
         cells = Cells(work / "cells.jsonl")
         if args.kept:
             kept = [settings | measured for settings, measured in cells.all()]
-            of_rate = [row for row in kept if row["rate"] == args.rate]
+            of_rate = [row for row in kept if row.get("rate") == args.rate]
             found = [row for row in of_rate if row["passages"] in sizes]
             pools = ()
         for size in sizes:  # the small ones first: a stopped run has whole columns

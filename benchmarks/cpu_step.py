@@ -102,7 +102,7 @@ def seconds_a_step(model: Path, *, is_plain: bool) -> list[float]:
     for _ in range(5):
         started = time.perf_counter()
         with pool.gated(gates_BSK):
-            logits_BTV = loss.training_logits(base, ids_BT, mask_BT)
+            logits_BTV = loss.logits_at(base, ids_BT, mask_BT)
             total, _ = loss.causal_loss_sum(logits_BTV, labels_BT)
         torch.autograd.backward(total)
         seconds.append(time.perf_counter() - started)

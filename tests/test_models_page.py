@@ -15,7 +15,7 @@ from polyprag.config import ExpertsConfig
 from polyprag.method.batches.attention import attending_packed
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.experts import ExpertPool
-from polyprag.method.loss import training_logits
+from polyprag.method.loss import logits_at
 from polyprag.method.training_batch import Batcher
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,7 @@ def test_what_works_equals_merged_weights_and_trains_all_experts(model_type: str
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
     with pool.gated(gates):
         got = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        some = training_logits(model, ids, mask, torch.tensor([1, 3]))
+        some = logits_at(model, ids, mask, torch.tensor([1, 3]))
     torch.testing.assert_close(some, got[:, [1, 3]])
     loss = got[0].square().sum() + got[1, :4].square().sum()
     for name, grad in zip(

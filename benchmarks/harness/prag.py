@@ -15,7 +15,7 @@ from polyprag.evaluation.questions import Question
 from polyprag.method.base_model import load_base
 from polyprag.method.batches.padded import pad_batch
 from polyprag.method.examples import examples_of
-from polyprag.method.loss import causal_loss_sum, training_logits
+from polyprag.method.loss import causal_loss_sum, logits_at
 from polyprag.method.prompts import PromptTokenizer, qa_prompt
 from sharding.corpus.passages import Record
 
@@ -102,7 +102,7 @@ class Prag:
             drawn = order.sample(examples, len(examples))
             for start in range(0, len(drawn), size):
                 batch = pad_batch(drawn[start : start + size], pad_id)
-                logits = training_logits(self._model, batch.input_ids, batch.attention_mask)
+                logits = logits_at(self._model, batch.input_ids, batch.attention_mask)
                 total, count = causal_loss_sum(logits, batch.labels)
                 loss = total / count
                 loss.backward()

@@ -37,14 +37,14 @@ def learnt_positions(labels: Tensor, targets: TargetBatch | None) -> Tensor:
     return found if len(found) else torch.zeros(1, dtype=torch.int64, device=labels.device)
 
 
-def training_logits(
+def logits_at(
     model: PreTrainedModel,
     input_ids: Tensor,
     attention_mask: Tensor | None,
     positions: Tensor | None = None,
     packing: Packing | None = None,
 ) -> Tensor:
-    """Returns (B, n, V) logits of a training batch; (B, T, V) without `positions`.
+    """Returns (B, n, V) logits of a batch at some positions; (B, T, V) without `positions`.
 
     Where the model can, only these are computed: SmolLM2's output layer, over all positions, is a
     fifth of its work.

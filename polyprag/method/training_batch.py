@@ -14,7 +14,7 @@ from polyprag.method.batches.packed import Packing, pack_batch, row_groups
 from polyprag.method.batches.padded import length_groups, pad_batch
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.experts import ExpertPool
-from polyprag.method.loss import learnt_positions, training_logits, training_loss_sum
+from polyprag.method.loss import learnt_positions, logits_at, training_loss_sum
 from polyprag.method.teacher.targets import TargetBatch, join_targets
 
 _FEW = 0.75  # of a row's tokens: leaving out the others is worth the copies
@@ -67,7 +67,7 @@ class TrainingBatch:
         rows = None if self.packing is None else self.packing.token_rows
         has_others = rows is not None and len(self.positions) < _FEW * rows.numel()
         with pool.gated(gates, rows, needed=self.positions if has_others else None):
-            logits = training_logits(
+            logits = logits_at(
                 model, self.input_ids, self.attention_mask, self.positions, self.packing
             )
         return training_loss_sum(

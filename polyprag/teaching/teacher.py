@@ -15,6 +15,7 @@ from polyprag.answering.generation import decode_greedily
 from polyprag.config import Config
 from polyprag.method.batches.padded import length_groups, pad_batch
 from polyprag.method.examples import Example
+from polyprag.method.loss import logits_at
 from polyprag.method.prompts import PromptTokenizer
 from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets, join_targets, likeliest
 from polyprag.method.window import QuestionTooLongError, fit_prompt, prompt_tokens
@@ -122,20 +123,21 @@ class Teacher:
         return Example(asked.passage.id, sequence, sequence, places)
 
     def _say(self, examples: Sequence[Example]) -> list[TeacherTargets]:
-        batch, places = (
-            pad_batch(examples, int(self._tokenizer.pad_token_id)),
-            join_targets(examples),
-        )
-        device = self._model.device
-        logits = self._model(
-            input_ids=batch.input_ids.to(device),
-            attention_mask=batch.attention_mask.to(device),
-            use_cache=False,
-        ).logits
-        if places is None:
+        targets = join_targets(examples)
+        if targets is None:
             return []
-        rows, at = places.rows.to(device), places.places.to(device)
-        kept = likeliest(logits[rows, at], top_k=self._config.train.teacher_top_k)
+        batch = pad_batch(examples, int(self._tokenizer.pad_token_id))
+        device, positions = self._model.device, targets.places.unique()
+        logits = logits_at(
+            self._model,
+            batch.input_ids.to(device),
+            batch.attention_mask.to(device),
+            positions.to(device),
+        )
+        rows, at = targets.rows, torch.searchsorted(positions, targets.places)
+        kept = likeliest(
+            logits[rows.to(device), at.to(device)], top_k=self._config.train.teacher_top_k
+        )
         ends = np.cumsum([len(example.targets or ()) for example in examples])
         return [
             TeacherTargets(kept.ids[start:end], kept.log_probs[start:end])

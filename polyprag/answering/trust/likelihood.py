@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from polyprag.method.batches.padded import length_groups, pad_batch
 from polyprag.method.examples import IGNORED
+from polyprag.method.loss import learnt_positions, logits_at
 
 _MAX_LOGITS = 1 << 26  # (B, T, V) numbers of a pass: 256 MiB of float32
 
@@ -57,14 +58,17 @@ def logprobs_of(
     for group in length_groups(lengths, max_tokens=max(1, _MAX_LOGITS // vocabulary)):
         places = [asked[i] for i in group]
         batch = pad_batch([forced[i] for i in places], pad_id)
-        logits_BTV = model(
-            input_ids=batch.input_ids.to(model.device),
-            attention_mask=batch.attention_mask.to(model.device),
-            use_cache=False,
-        ).logits
-        for i, logits_TV in zip(places, logits_BTV, strict=True):
-            start, end = len(prompts[i]), len(forced[i].input_ids)
-            scores_nV = logits_TV[start - 1 : end - 1].float().log_softmax(dim=-1)
+        positions = learnt_positions(batch.labels, None)
+        logits_BnV = logits_at(
+            model,
+            batch.input_ids.to(model.device),
+            batch.attention_mask.to(model.device),
+            positions.to(model.device),
+        )
+        for i, logits_nV in zip(places, logits_BnV, strict=True):
+            before = torch.tensor([len(prompts[i]) - 1, len(forced[i].input_ids) - 1])
+            start, end = torch.searchsorted(positions, before).tolist()
+            scores_nV = logits_nV[start:end].float().log_softmax(dim=-1)
             taken = torch.tensor(answers[i], device=scores_nV.device)
             found[i] = tuple(scores_nV.gather(1, taken[:, None])[:, 0].tolist())
     return [found[i] for i in range(len(forced))]

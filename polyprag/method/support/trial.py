@@ -16,7 +16,7 @@ from polyprag.errors import ConfigError
 from polyprag.method.batches.attention import attending_packed
 from polyprag.method.batches.packed import packing_of
 from polyprag.method.experts import ExpertPool, GatedLoRALinear
-from polyprag.method.loss import training_logits
+from polyprag.method.loss import logits_at
 from polyprag.method.support.weight_reads import WeightReads
 
 _decoding: Callable[..., GenerationConfig] = GenerationConfig  # whose own has no types
@@ -146,7 +146,7 @@ class Trial:
                 self.pool.gated(gates, packing.token_rows, needed=needed_n),
                 attending_packed(self.model),
             ):
-                found.append(training_logits(self.model, ids_1N, None, needed_n, packing)[0])
+                found.append(logits_at(self.model, ids_1N, None, needed_n, packing)[0])
         with torch.no_grad():
             alone_NV = torch.cat(
                 [self._alone(ids_BT[i, : LENGTHS[i]], gates_BSK[i]) for i in order]

@@ -14,7 +14,7 @@ from polyprag.method.base_model import load_base
 from polyprag.method.loss import (
     causal_loss_sum,
     learnt_positions,
-    training_logits,
+    logits_at,
     training_loss_sum,
 )
 from polyprag.method.teacher.divergence import distill_loss_sum
@@ -181,8 +181,8 @@ def test_logits_of_some_positions(monkeypatch: pytest.MonkeyPatch, keeps: bool) 
     mask_BT, positions = torch.ones_like(ids_BT), torch.tensor([2, 3, 7])
     computed = []
     model.get_output_embeddings().register_forward_hook(lambda *of: computed.append(of[2].shape[1]))
-    some = training_logits(model, ids_BT, mask_BT, positions)
-    every = training_logits(model, ids_BT, mask_BT)
+    some = logits_at(model, ids_BT, mask_BT, positions)
+    every = logits_at(model, ids_BT, mask_BT)
     assert computed == [3 if keeps else 9, 9]
     torch.testing.assert_close(some, every[:, positions])
 
@@ -205,7 +205,7 @@ def test_short_sequences_in_bf16_are_attended_to_by_plain_products(
         return sdpa_kernel(backend)
 
     monkeypatch.setattr("polyprag.method.loss.sdpa_kernel", recorded)
-    found = training_logits(model, ids_BT, mask_BT)
+    found = logits_at(model, ids_BT, mask_BT)
     assert used == ([SDPBackend.MATH] if is_plain else [])
     expected = model(input_ids=ids_BT, attention_mask=mask_BT).logits
     is_there = mask_BT.bool()

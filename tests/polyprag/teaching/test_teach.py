@@ -599,6 +599,20 @@ def test_a_long_passage_is_cut_as_the_mode_rag_cuts_it(
     assert len(seen[0]) == 80 and len(said.ids) == 4
 
 
+def test_the_vocabulary_is_gone_through_at_answers_alone(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    config: Config,
+) -> None:
+    model, tokenizer = make_random_llama(), make_byte_tokenizer()
+    seen: list[tuple[int, ...]] = []
+    model.lm_head.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+    passages = [Passage(i, str(i), "Ada", "A text" + "s" * i) for i in range(2)]
+    asked = [PassageQuestion(passage, "Who?", "no") for passage in passages]
+    Teacher(model, tokenizer, config).answer(asked)
+    assert seen == [(2, 5)]  # a space, two letters and EOS, of two prompts that end a token apart
+
+
 def test_the_date_in_a_chat_template_is_the_runs_and_not_todays(
     make_random_llama: Callable[..., LlamaForCausalLM],
     make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],

@@ -56,3 +56,13 @@ def test_the_base_model_is_alone_though_it_has_experts(
 def test_nothing_is_asked_for_no_answer(make_random_llama: Callable[..., LlamaForCausalLM]) -> None:
     assert logprobs_of(make_random_llama(), [[1], [2]], [[], []], pad_id=256) == [(), ()]
     assert logprobs_of(make_random_llama(), [], [], pad_id=256) == []
+
+
+def test_the_vocabulary_is_gone_through_at_answers_alone(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+) -> None:
+    model = make_random_llama()
+    seen: list[tuple[int, ...]] = []
+    model.lm_head.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+    logprobs_of(model, [[1] * 40, [2] * 41], [[3, 4], [5, 6]], pad_id=256)
+    assert seen == [(2, 3)]
