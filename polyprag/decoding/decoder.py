@@ -12,17 +12,18 @@ import inspect
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polyprag.decoding.batch_rows import PromptRows, RunningRows
 from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.sampling import choose, logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
 from polyprag.decoding.waiting import WaitingPrompts
 from polyprag.method.experts import ExpertPool
+from polyprag.method.loss import keeps_logits
 from polyprag.method.pass_gates import WideGates
 from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 
@@ -30,37 +31,6 @@ from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 # 30 layers is launched in 20 ms, in which such a device reads about as many.
 _PASS_OVERHEAD, _LAUNCHES_OVERHEAD = 64, 1024
 _NO_GATES = WideGates(())
-
-
-@dataclass(slots=True)
-class _Prompts:
-    """Prompts that are being read together, one row each.
-
-    Attributes:
-        cache: what the model remembers of them.
-        alike: of each prompt its continuations.
-        gates: of each row; None where nobody has any.
-        done: columns that were read.
-    """
-
-    cache: SlotCache
-    alike: list[list[Continuation]]
-    gates: WideGates | None
-    done: int = 0
-
-    @property
-    def width(self) -> int:
-        """Tokens of the longest."""
-        return max(len(each.prompt) for each, *_ in self.alike)
-
-
-@dataclass(slots=True)
-class _Running:
-    """Sequences that are being continued, one row each; the last token of each isn't read yet."""
-
-    cache: SlotCache
-    members: list[Continuation] = field(default_factory=list)
-    gates: WideGates | None = None
 
 
 class Decoder:
@@ -93,10 +63,9 @@ class Decoder:
         self._most, self._prefill_tokens = most, prefill_tokens
         accepted = inspect.signature(type(model).forward).parameters
         self._takes_positions = "position_ids" in accepted
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self._waiting = WaitingPrompts()
-        self._prompts: deque[_Prompts] = deque()
-        self._running = _Running(SlotCache(model))
+        self._prompts: deque[PromptRows] = deque()
+        self._running = RunningRows(SlotCache(model))
 
     @property
     def num_waiting(self) -> int:
@@ -156,7 +125,7 @@ class Decoder:
         begun = [*self._running.members, *(each for alike in self._reading() for each in alike)]
         waiting = self._waiting.take_all()
         self._prompts.clear()
-        self._running = _Running(SlotCache(self._model))
+        self._running = RunningRows(SlotCache(self._model))
         for each in (*begun, *waiting):
             each.fail(error)
 
@@ -175,9 +144,9 @@ class Decoder:
             cache = SlotCache(self._model)
             cache.open_rows(len(chosen))
             gates = self._gates_of([each for each, *_ in chosen])
-            self._prompts.append(_Prompts(cache, chosen, gates))
+            self._prompts.append(PromptRows(cache, chosen, gates))
 
-    def _read(self, prompts: _Prompts, tokens: int) -> int:
+    def _read(self, prompts: PromptRows, tokens: int) -> int:
         """Reads a piece of the first prompts; those that are read join the running ones.
 
         Returns:
@@ -185,26 +154,23 @@ class Decoder:
         """
         width, start = prompts.width, prompts.done
         end = min(width, start + max(1, tokens // len(prompts.alike)))
-        ids_RC = torch.full((len(prompts.alike), width), self._pad_id)
-        for row, (each, *_) in enumerate(prompts.alike):
-            ids_RC[row, width - len(each.prompt) :] = torch.tensor(each.prompt)
-        first = torch.tensor([width - len(each.prompt) for each, *_ in prompts.alike])
-        scored = any(each.sampling.prompt_logprobs is not None for each, *_ in prompts.alike)
+        ids_RC, first = prompts.tokens(self._pad_id)
         logits_RTV = self._pass(
-            prompts.cache, ids_RC[:, start:end], first, prompts.gates, keeps_all=scored
+            prompts.cache,
+            ids_RC[:, start:end],
+            first,
+            prompts.gates,
+            keeps_all=prompts.is_scored,
         )
-        for row, alike in enumerate(prompts.alike if scored else ()):
-            padding = width - len(alike[0].prompt)
-            begin = max(start, padding)
-            if begin < end:
-                _score(alike, logits_RTV[row, begin - start :], done=begin - padding)
+        if prompts.is_scored:
+            prompts.score(logits_RTV)
         prompts.done = end
         if end == width:
             self._prompts.popleft()
             self._begin(prompts, logits_RTV[:, -1])
         return len(prompts.alike) * (end - start)
 
-    def _begin(self, prompts: _Prompts, logits_RV: Tensor) -> None:
+    def _begin(self, prompts: PromptRows, logits_RV: Tensor) -> None:
         """Says the first token after each prompt."""
         rows = [row for row, alike in enumerate(prompts.alike) for _ in alike]
         begun = [each for alike in prompts.alike for each in alike]
@@ -275,6 +241,11 @@ class Decoder:
         device, more = self._model.device, ids_RT.shape[1]
         columns = torch.arange(cache.width + more)
         inputs: dict[str, Tensor] = {}
+        # By a tensor: the last column as a slice isn't contiguous, and torch would multiply each
+        # row by the whole vocabulary by itself.
+        last = None if keeps_all or more == 1 else torch.tensor([more - 1], device=device)
+        if last is not None and keeps_logits(type(self._model)):
+            inputs["logits_to_keep"] = last
         if int(first.max()):  # else there is no padding, and nothing to mask
             inputs["attention_mask"] = (columns >= first[:, None]).long().to(device)
         if self._takes_positions:
@@ -282,7 +253,6 @@ class Decoder:
             inputs["position_ids"] = positions.to(device)
         gated: AbstractContextManager[None] = nullcontext()
         if self._pool is not None:
-            last = None if keeps_all or more == 1 else torch.tensor([more - 1], device=device)
             gated = self._pool.gated(gates or _NO_GATES, needed=last)
         with gated:
             logits: Tensor = self._model(
@@ -290,24 +260,6 @@ class Decoder:
                 past_key_values=cache,
                 use_cache=True,
                 **inputs,
-                **({} if keeps_all else self._last_only),
             ).logits
         cache.advance(more)
         return logits
-
-
-def _score(continuations: Sequence[Continuation], logits_TV: Tensor, *, done: int) -> None:
-    """Notes how likely the prompt's tokens after those of a piece were.
-
-    Args:
-        continuations: of one prompt.
-        logits_TV: after each of the piece's tokens.
-        done: tokens before the piece.
-    """
-    prompt, tell = continuations[0].prompt, continuations[0].sampling.prompt_logprobs
-    tokens = prompt[done + 1 : done + 1 + len(logits_TV)]
-    if tell is None or not tokens:
-        return
-    found = logprobs_of_tokens(logits_TV[: len(tokens)], tokens, [tell] * len(tokens))
-    for each in continuations:
-        each.prompt_logprobs += [noted for noted in found if noted is not None]

@@ -183,18 +183,23 @@ def test_every_kind_of_attention_and_of_positions(
     ]
 
 
-def test_of_a_prompt_the_last_feed_forward_reads_the_last_token_alone(
+def test_of_a_prompt_the_last_feed_forward_and_the_head_read_the_last_token_alone(
     make_random_llama: Llamas, make_byte_tokenizer: Tokenizers
 ) -> None:
     model, pool = gated_llama(make_random_llama)
     read: list[torch.Size] = []
     for layer in model.model.layers:
         layer.mlp.up_proj.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2]))
+    heads: list[tuple[torch.Size, bool]] = []
+    model.lm_head.register_forward_pre_hook(
+        lambda _, args: heads.append((args[0].shape[:2], args[0].is_contiguous()))
+    )
     decoder = Decoder(model, make_byte_tokenizer(), pool=pool, most=3)
     for length in (9, 9, 7):
         decoder.submit([continuation(make_byte_tokenizer(), [65] * length, max_new_tokens=1)])
     decoder.run()
     assert read == [(3, 9), (3, 1)]
+    assert heads == [((3, 1), True)]  # else torch multiplies row by row
 
 
 @pytest.mark.parametrize(

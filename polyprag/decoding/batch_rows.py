@@ -1,0 +1,90 @@
+"""The rows of a decoder's passes: prompts that are being read, sequences that are being continued.
+
+R rows of a batch, C columns, T tokens of a pass, V tokens of the vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from polyprag.decoding.continuation import Continuation
+from polyprag.decoding.sampling import logprobs_of_tokens
+from polyprag.decoding.slots import SlotCache
+from polyprag.method.pass_gates import WideGates
+
+
+@dataclass(slots=True)
+class PromptRows:
+    """Prompts that are being read together, one row each.
+
+    Attributes:
+        cache: what the model remembers of them.
+        alike: of each prompt its continuations.
+        gates: of each row; None where nobody has any.
+        done: columns that were read.
+    """
+
+    cache: SlotCache
+    alike: list[list[Continuation]]
+    gates: WideGates | None
+    done: int = 0
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest."""
+        return max(len(each.prompt) for each, *_ in self.alike)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether anybody wants to know how likely a prompt's tokens were."""
+        return any(each.sampling.prompt_logprobs is not None for each, *_ in self.alike)
+
+    def tokens(self, pad_id: int) -> tuple[Tensor, Tensor]:
+        """Returns (R, C) ids, padded on the left, and (R,) the column of each row's first token."""
+        width = self.width
+        first = torch.tensor([width - len(each.prompt) for each, *_ in self.alike])
+        ids_RC = torch.full((len(self.alike), width), pad_id)
+        for row, (each, *_) in enumerate(self.alike):
+            ids_RC[row, first[row] :] = torch.tensor(each.prompt)
+        return ids_RC, first
+
+    def score(self, logits_RTV: Tensor) -> None:
+        """Notes how likely the prompts' tokens after those of a piece were.
+
+        Args:
+            logits_RTV: after each of the next T columns.
+        """
+        end = self.done + logits_RTV.shape[1]
+        for alike, logits_TV in zip(self.alike, logits_RTV, strict=True):
+            padding = self.width - len(alike[0].prompt)
+            begin = max(self.done, padding)
+            if begin < end:
+                _score(alike, logits_TV[begin - self.done :], done=begin - padding)
+
+
+@dataclass(slots=True)
+class RunningRows:
+    """Sequences that are being continued, one row each; the last token of each isn't read yet."""
+
+    cache: SlotCache
+    members: list[Continuation] = field(default_factory=list)
+    gates: WideGates | None = None
+
+
+def _score(continuations: Sequence[Continuation], logits_TV: Tensor, *, done: int) -> None:
+    """Scores a piece of one prompt.
+
+    Args:
+        continuations: of the prompt.
+        logits_TV: after each of the piece's tokens.
+        done: tokens before the piece.
+    """
+    prompt, tell = continuations[0].prompt, continuations[0].sampling.prompt_logprobs
+    tokens = prompt[done + 1 : done + 1 + len(logits_TV)]
+    if tell is None or not tokens:
+        return
+    found = logprobs_of_tokens(logits_TV[: len(tokens)], tokens, [tell] * len(tokens))
+    for each in continuations:
+        each.prompt_logprobs += [noted for noted in found if noted is not None]
