@@ -1,7 +1,7 @@
 """What a training step costs: packed, padded, beside one LoRA, PEFT's Poly and a LoRA a passage.
 
     python benchmarks/train_step.py [--quick] [--json FILE] [--shapes SHAPE,SHAPE] [--rounds N]
-                                    [--examples N]
+                                    [--examples N] [--also WAY,WAY]
 
 Forward and backward of the same examples, of the quickstart's lengths, in turns: the base's forward
 pass alone; one LoRA of PEFT for all, and its Poly layer, in one padded batch; a LoRA for each
@@ -9,7 +9,8 @@ passage, whose examples are run in turn, as PRAG trains; and polyprag with 32 ex
 in the LoRA's batch, padded in groups of like length, and packed. The median of
 each, and what memory it took of a process that did nothing else. SHAPE is tiny (the base
 model that ships here), 135M, 350M or 1B; all but the first are random weights. In bf16 where the
-processor computes in it. One process, as many threads as OMP_NUM_THREADS says (1 by default).
+processor computes in it. WAY is compiled (by torch.compile) or int8 (a base in int8, by torchao,
+which has to be installed). One process, as many threads as OMP_NUM_THREADS says (1 by default).
 """
 
 import argparse
@@ -18,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,7 +36,8 @@ PACKED, PADDED = "packed", "padded in groups"
 LORA, POLY = "PEFT LoRA, one", "PEFT Poly"
 SAME_BATCH = "the LoRA's batch"
 MORE, FEWER = "packed, K = 64", "packed, K = 8"
-WAYS: dict[str, Callable[[str, list[Example]], sides.Step]] = {
+Way = Callable[[str, list[Example]], sides.Step]
+WAYS: dict[str, Way] = {
     "base forward": sides.base,
     LORA: sides.lora,
     "PRAG, in turn": sides.lora_each,
@@ -47,6 +49,12 @@ WAYS: dict[str, Callable[[str, list[Example]], sides.Step]] = {
     PACKED: lambda shape, some: sides.ours(shape, some, experts=EXPERTS, packs=True),
     FEWER: lambda shape, some: sides.ours(shape, some, experts=8, packs=True),
     MORE: lambda shape, some: sides.ours(shape, some, experts=64, packs=True),
+}
+MORE_WAYS: dict[str, Way] = {
+    "compiled": lambda shape, some: sides.ours(
+        shape, some, experts=EXPERTS, packs=True, compiled=True
+    ),
+    "int8": lambda shape, some: sides.ours(shape, some, experts=EXPERTS, packs=True, int8=True),
 }
 if torch.cpu._is_avx512_bf16_supported():
     _BF16 = sides.Place(sides.CPU.device, torch.bfloat16)
@@ -61,17 +69,22 @@ def main() -> int:
     parser.add_argument("--shapes", default="", metavar="SHAPE,SHAPE", help="[tiny,135M]")
     parser.add_argument("--rounds", type=int, metavar="N", help="[9; 3 of a large shape]")
     parser.add_argument("--examples", type=int, metavar="N", help="of a step  [64; 16 of a large]")
+    parser.add_argument("--also", default="", metavar="WAY,WAY", help="compiled, int8")
     parser.add_argument("--memory-of", metavar="WAY", help=argparse.SUPPRESS)
     args = parser.parse_args()
     shapes = args.shapes.split(",") if args.shapes else ["tiny"] if args.quick else ["tiny", "135M"]
     if unknown := sorted(set(shapes) - {"tiny", *SHAPES}):
         parser.error(f"--shapes: {unknown[0]!r} is none of tiny, {', '.join(SHAPES)}")
+    also = [way for way in args.also.split(",") if way]
+    if unknown := sorted(set(also) - MORE_WAYS.keys()):
+        parser.error(f"--also: {unknown[0]!r} is none of {', '.join(MORE_WAYS)}")
+    ways = WAYS | {f"packed, {way}": MORE_WAYS[way] for way in also}
     examples = {}
     for shape in shapes:
         is_small = shape == "tiny"
         examples[shape] = args.examples or (24 if args.quick else 64 if is_small else 16)
     if args.memory_of:
-        step = WAYS[args.memory_of](shapes[0], quickstart_examples(examples[shapes[0]]))
+        step = ways[args.memory_of](shapes[0], quickstart_examples(examples[shapes[0]]))
         before = memory("VmRSS")
         step()
         print(memory("VmHWM") - before)
@@ -80,15 +93,17 @@ def main() -> int:
     for shape in shapes:
         some = quickstart_examples(examples[shape])
         rounds = args.rounds or (3 if args.quick or shape != "tiny" else 9)
-        found[shape] = measured(shape, some, rounds=rounds)
+        found[shape] = measured(shape, some, ways, also=also, rounds=rounds)
         goals += goals_of(shape, {way: row["seconds"] for way, row in found[shape].items()})
     finish({"quick": args.quick, "shapes": found}, goals, args.json)
     return 0
 
 
-def measured(shape: str, some: list[Example], *, rounds: int) -> dict[str, dict[str, float]]:
+def measured(
+    shape: str, some: list[Example], ways: Mapping[str, Way], *, also: list[str], rounds: int
+) -> dict[str, dict[str, float]]:
     """Returns seconds, useful tokens a second and bytes of each way."""
-    steps = {way: make(shape, some) for way, make in WAYS.items()}
+    steps = {way: make(shape, some) for way, make in ways.items()}
     seconds: dict[str, list[float]] = {way: [] for way in steps}
     for turn in range(rounds + 1):
         for way, step in steps.items():
@@ -102,7 +117,7 @@ def measured(shape: str, some: list[Example], *, rounds: int) -> dict[str, dict[
         way: {
             "seconds": statistics.median(times),
             "tokens_per_second": tokens / statistics.median(times),
-            "bytes": memory_of(shape, way, len(some)),
+            "bytes": memory_of(shape, way, len(some), also),
         }
         for way, times in seconds.items()
     }
@@ -130,11 +145,12 @@ def memory(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def memory_of(shape: str, way: str, number: int) -> float:
+def memory_of(shape: str, way: str, number: int, also: list[str]) -> float:
     """Returns the bytes that one step takes at most, in a process of its own."""
     command = [sys.executable, __file__, "--shapes", shape, "--examples", str(number)]
+    command += ["--also", ",".join(also)]
     said = subprocess.run(
-        [*command, "--memory-of", way], check=True, capture_output=True, text=True, timeout=600
+        [*command, "--memory-of", way], check=True, capture_output=True, text=True, timeout=900
     )
     return float(said.stdout.splitlines()[-1])
 

@@ -1,5 +1,7 @@
 """Random Llamas of several shapes, and examples of the quickstart's lengths."""
 
+import copy
+import functools
 import tempfile
 from pathlib import Path
 
@@ -25,7 +27,16 @@ _NUM_PASSAGES = 60
 
 
 def llama(shape: str) -> LlamaForCausalLM:
-    """Returns a model of a shape with random weights, in eval mode; `tiny` is what ships here."""
+    """Returns a model of a shape with random weights, in eval mode; `tiny` is what ships here.
+
+    Models of one shape share their weights, which nobody trains: the large ones fit once.
+    """
+    weights = {id(weight): weight for weight in _whole(shape).parameters()}
+    return copy.deepcopy(_whole(shape), memo=weights)
+
+
+@functools.cache
+def _whole(shape: str) -> LlamaForCausalLM:
     if shape == "tiny":
         config = AutoConfig.from_pretrained(TINY_BASE)
     else:

@@ -4,6 +4,7 @@ All are given the same loss, whose logits are computed where labels are: the mod
 positions, would cost the rivals more.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from peft import LoraConfig, PolyConfig, get_peft_model
 from torch import Tensor, nn
+from transformers import LlamaForCausalLM
 
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.method.batches.attention import attending_packed
@@ -45,9 +47,14 @@ def ours(
     one_batch: bool = False,
     place: Place = CPU,
     compiled: bool = False,
+    int8: bool = False,
 ) -> Step:
     """Returns polyprag's step: every example with a mixture of its own."""
-    model = llama(shape).to(place.device, place.dtype)
+    model = _placed(shape, place)
+    if int8:
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+        quantize_(model.model, Int8WeightOnlyConfig())  # the layers: the head shares embeddings
     pool = inject(model, ExpertsConfig(num=experts, rank=RANK), RouterConfig(), seed=0)
     _fill(pool.parameters())
     if compiled:
@@ -86,7 +93,7 @@ def base(shape: str, examples: Sequence[Example]) -> Step:
 def lora(shape: str, examples: Sequence[Example], *, place: Place = CPU) -> Step:
     """Returns PEFT's step with one LoRA for all, in one padded batch: less than is needed here."""
     settings = LoraConfig(r=RANK, lora_alpha=32, target_modules=TARGETS)
-    model = get_peft_model(llama(shape).to(place.device, place.dtype), settings)
+    model = get_peft_model(_placed(shape, place), settings)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     _fill(weights)
 
@@ -133,6 +140,14 @@ def poly(shape: str, examples: Sequence[Example], *, experts: int) -> Step:
         _forget(weights)
 
     return step
+
+
+def _placed(shape: str, place: Place) -> LlamaForCausalLM:
+    """Returns a model of a shape at its place; a copy of the weights where it is another's."""
+    model = llama(shape)
+    if place != CPU:
+        model = copy.deepcopy(model).to(place.device, place.dtype)
+    return model
 
 
 def _loss(model: Any, examples: Sequence[Example], **inputs: Any) -> Tensor:
