@@ -42,23 +42,24 @@ def engine(
     def answer(asked: Sequence[Asked]) -> Times:
         times = Times([0.0] * len(asked), [0.0] * len(asked))
         started = time.perf_counter()
-
-        def note(at: int, _: Continuation, __: str) -> None:
-            now = time.perf_counter() - started
-            times.first[at] = times.first[at] or now
-            times.last[at] = now
-
+        left = {}
         for at, each in enumerate(asked):
             prompt = [*each.passages, *each.prompt] if in_context else each.prompt
-            continuation = Continuation(
+            left[at] = Continuation(
                 prompt,
                 sampling=Sampling(max_new_tokens=each.new_tokens, ends=False),
                 text=TextStream(words),
                 gates=each.gates if routed else None,
-                on_change=lambda c, piece, at=at: note(at, c, piece),
             )
-            decoder.submit([continuation])
-        decoder.run()
+            decoder.submit([left[at]])
+        while left:
+            decoder.step()
+            now = time.perf_counter() - started
+            for at, continuation in list(left.items()):
+                times.first[at] = times.first[at] or (now if continuation.ids else 0.0)
+                if continuation.finish is not None:
+                    times.last[at] = now
+                    del left[at]
         times.total = time.perf_counter() - started
         return times
 
