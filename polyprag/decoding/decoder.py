@@ -107,9 +107,8 @@ class Decoder:
         self._drop_ended()
         if not self._prompts:
             self._admit()
-        tokens = self._prefill_tokens
-        while self._prompts and tokens > 0:
-            tokens -= self._read(self._prompts[0], tokens)
+        while self._prompts and self._read(self._prompts[0]):
+            self._prompts.popleft()
         if self._running.members:
             self._say()
             self._drop_ended()
@@ -146,14 +145,14 @@ class Decoder:
             gates = self._gates_of([each for each, *_ in chosen])
             self._prompts.append(PromptRows(cache, chosen, gates))
 
-    def _read(self, prompts: PromptRows, tokens: int) -> int:
-        """Reads a piece of the first prompts; those that are read join the running ones.
+    def _read(self, prompts: PromptRows) -> bool:
+        """Reads a piece of the prompts; those that are read join the running ones.
 
         Returns:
-            How many tokens were read, padding included: about `tokens` at most.
+            Whether that was the last piece.
         """
         width, start = prompts.width, prompts.done
-        end = min(width, start + max(1, tokens // len(prompts.alike)))
+        end = min(width, start + max(1, self._prefill_tokens // len(prompts.alike)))
         ids_RC, first = prompts.tokens(self._pad_id)
         logits_RTV = self._pass(
             prompts.cache,
@@ -165,10 +164,10 @@ class Decoder:
         if prompts.is_scored:
             prompts.score(logits_RTV)
         prompts.done = end
-        if end == width:
-            self._prompts.popleft()
+        is_last = end == width
+        if is_last:
             self._begin(prompts, logits_RTV[:, -1])
-        return len(prompts.alike) * (end - start)
+        return is_last
 
     def _begin(self, prompts: PromptRows, logits_RV: Tensor) -> None:
         """Says the first token after each prompt."""
