@@ -243,7 +243,7 @@ class Decoder:
         # By a tensor: the last column as a slice isn't contiguous, and torch would multiply each
         # row by the whole vocabulary by itself.
         last = None if keeps_all or more == 1 else torch.tensor([more - 1], device=device)
-        if last is not None and keeps_logits(type(self._model)):
+        if last is not None and keeps_logits(type(self._model).forward):
             inputs["logits_to_keep"] = last
         if int(first.max()):  # else there is no padding, and nothing to mask
             inputs["attention_mask"] = (columns >= first[:, None]).long().to(device)

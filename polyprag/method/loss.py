@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -60,7 +61,7 @@ def logits_at(
         packing: of a packed row, within `attending_packed`.
     """
     chosen: dict[str, Any] = {}
-    if positions is not None and keeps_logits(type(model)):
+    if positions is not None and keeps_logits(type(model).forward):
         chosen["logits_to_keep"] = positions
     is_slow = model.device.type == "cpu" and model.dtype == torch.bfloat16
     longest = input_ids.shape[1]
@@ -76,9 +77,9 @@ def logits_at(
 
 
 @functools.cache
-def keeps_logits(kind: type[PreTrainedModel]) -> bool:
-    """Whether a class computes the logits of chosen positions only; most of transformers' do."""
-    parameter = inspect.signature(kind.forward).parameters.get("logits_to_keep")
+def keeps_logits(forward: Callable[..., object]) -> bool:
+    """Whether a model's class can compute the logits of chosen positions alone; most can."""
+    parameter = inspect.signature(forward).parameters.get("logits_to_keep")
     return parameter is not None and "Tensor" in str(parameter.annotation)
 
 

@@ -127,7 +127,7 @@ class Teacher:
         if targets is None:
             return []
         batch = pad_batch(examples, int(self._tokenizer.pad_token_id))
-        device, positions = self._model.device, targets.places.unique()
+        device, positions = self._model.device, torch.unique(targets.places)
         logits = logits_at(
             self._model,
             batch.input_ids.to(device),

@@ -175,8 +175,8 @@ def test_the_loss_of_learnt_positions_is_that_of_all() -> None:
 @pytest.mark.parametrize("keeps", [True, False])
 def test_logits_of_some_positions(monkeypatch: pytest.MonkeyPatch, keeps: bool) -> None:
     model, _ = load_base(ModelConfig(path="polyprag:tiny-base", dtype="fp32"), device="cpu")
-    assert losses.keeps_logits(type(model))
-    monkeypatch.setattr("polyprag.method.loss.keeps_logits", lambda kind: keeps)
+    assert losses.keeps_logits(type(model).forward)
+    monkeypatch.setattr("polyprag.method.loss.keeps_logits", lambda forward: keeps)
     ids_BT = torch.randint(0, 999, (2, 9), generator=torch.Generator().manual_seed(0))
     mask_BT, positions = torch.ones_like(ids_BT), torch.tensor([2, 3, 7])
     computed = []
