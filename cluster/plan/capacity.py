@@ -72,12 +72,12 @@ class CapacityLaw:
 
 
 MEASURED_LAW = CapacityLaw(  # docs/results/capacity.json
-    start=-13.5742,
-    experts=1.3771,
-    facts=-0.6297,
-    size=1.6354,
-    sites=0.2378,
-    most_facts=12_899,
+    start=-11.5576,
+    experts=1.3615,
+    facts=-0.8081,
+    size=1.5756,
+    sites=0.2624,
+    most_facts=43_193,
     num_experts=(8, 128),
     expert_sizes=(16_896, 67_584),
 )
