@@ -7,9 +7,10 @@ Trains pools of several sizes and rows of several granularities on growing corpo
 same number of epochs, and asks questions in wordings that no training used with each passage's own
 row. Then fits how own-row F1 falls with the facts an expert's parameter has to hold. FILE has JSON
 lines with id, title and text; by default the 915 passages of examples/popqa. With --work, what is
-measured is kept there, and the same command goes on; --kept fits what is there of those sizes and
-that rate, and trains nothing. One seed; the question rules are those that
-wrote the training questions, so the figures compare pools with each other, not with other systems.
+measured is kept there, a training's checkpoints too, and the same command goes on; --kept fits what
+is there of those sizes and that rate, and trains nothing. One seed; the question rules are those
+that wrote the training questions, so the figures compare pools with each other, not with other
+systems.
 """
 
 import json
@@ -100,8 +101,9 @@ def main() -> int:
                     "granularity": granularity,
                     "rate": args.rate,
                 }
+                place = work / "-".join(map(str, settings.values()))
                 measured = cells.measured(
-                    settings, lambda s=settings: measure(Path(temporary), lines, **s)
+                    settings, lambda p=place, s=settings: measure(p, lines, **s)
                 )
                 found.append(settings | measured)
     show("own row, unseen wordings", COLUMNS, [[row[name] for name in COLUMNS] for row in found])
@@ -126,7 +128,7 @@ def measure(
     granularity: str,
     rate: float,
 ) -> dict[str, Any]:
-    """Trains one pool on the first passages, and asks about them."""
+    """Trains one pool on the first passages, and asks about them; `place` is there meanwhile."""
     changed = [
         f"experts.num={experts}",
         f"experts.rank={rank}",
@@ -139,13 +141,15 @@ def measure(
     ]
     config = load_config(["quickstart"], changed)
     run = place / "run"
-    run.mkdir()
-    source = run / "passages.jsonl"
-    source.write_text("".join(lines[:passages]), encoding="utf-8")
-    prepare([str(source)], run / "corpus", partition_size=config.data.partition_size)
-    augment_corpus(run, config)
-    save_config(config, run)
-    seconds = encode_here(run, config)
+    if not (run / "config.yaml").exists():  # which is written when the corpus is whole
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(parents=True)
+        source = run / "passages.jsonl"
+        source.write_text("".join(lines[:passages]), encoding="utf-8")
+        prepare([str(source)], run / "corpus", partition_size=config.data.partition_size)
+        augment_corpus(run, config)
+        save_config(config, run)
+    encode_here(run, config)
     build_index(run, config)
     questions = place / "questions.jsonl"
     write_lead_questions(run, questions, limit=QUESTIONS)
@@ -165,9 +169,9 @@ def measure(
         if record.augmentation
         for qa in record.augmentation.qas
     ]
-    last = (run / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    shutil.rmtree(run)
-    shutil.rmtree(place / "results")
+    logged = (run / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [json.loads(line) for line in logged]
+    shutil.rmtree(place)
     return {
         "f1": results["f1"],
         "ci95": results["ci95"],
@@ -177,8 +181,8 @@ def measure(
         "parameters": parameters,
         "parameters a fact": round(parameters / len(set(pairs)), 1),
         "numbers a row": encoding.manifest.num_sites * experts,
-        "last_loss": json.loads(last)["loss"],
-        "seconds": seconds,
+        "last_loss": steps[-1]["loss"],
+        "seconds": sum(step["seconds"] for step in steps),
     }
 
 
