@@ -56,9 +56,9 @@ class PromptRows:
         Args:
             logits_RTV: after each of the next T columns.
         """
-        end = self.done + logits_RTV.shape[1]
+        width, end = self.width, self.done + logits_RTV.shape[1]
         for alike, logits_TV in zip(self.alike, logits_RTV, strict=True):
-            padding = self.width - len(alike[0].prompt)
+            padding = width - len(alike[0].prompt)
             begin = max(self.done, padding)
             if begin < end:
                 _score(alike, logits_TV[begin - self.done :], done=begin - padding)

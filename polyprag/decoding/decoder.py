@@ -22,14 +22,15 @@ from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.sampling import choose, logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
 from polyprag.decoding.waiting import WaitingPrompts
+from polyprag.method.batches.padded import PASS_OVERHEAD
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import keeps_logits
 from polyprag.method.pass_gates import WideGates
 from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 
-# Tokens that take as long as a pass takes at least. Elsewhere than on a CPU a guess: a pass of some
-# 30 layers is launched in 20 ms, in which such a device reads about as many.
-_PASS_OVERHEAD, _LAUNCHES_OVERHEAD = 64, 1024
+# As `PASS_OVERHEAD`, elsewhere than on a CPU. A guess: a pass of some 30 layers is launched in
+# 20 ms, in which such a device reads about as many tokens.
+_LAUNCHES_OVERHEAD = 1024
 _NO_GATES = WideGates(())
 
 
@@ -137,7 +138,7 @@ class Decoder:
         groups = self._waiting.take(
             room=self._most - len(self._running.members),
             most_tokens=self._prefill_tokens,
-            overhead=_PASS_OVERHEAD if on_cpu else _LAUNCHES_OVERHEAD,
+            overhead=PASS_OVERHEAD if on_cpu else _LAUNCHES_OVERHEAD,
         )
         for chosen in groups:
             cache = SlotCache(self._model)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from polyprag.decoding.continuation import Continuation
-from polyprag.method.batches.padded import length_groups
+from polyprag.method.batches.padded import PASS_OVERHEAD, length_groups
 
 
 class WaitingPrompts:
@@ -27,7 +27,7 @@ class WaitingPrompts:
         self._queue.append(list(alike))
 
     def take(
-        self, *, room: int, most_tokens: int, overhead: int = 64
+        self, *, room: int, most_tokens: int, overhead: int = PASS_OVERHEAD
     ) -> list[list[list[Continuation]]]:
         """Takes the first prompts, in groups of similar length: a group is padded to its longest.
 

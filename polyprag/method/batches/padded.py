@@ -10,6 +10,8 @@ from torch import Tensor
 
 from polyprag.method.examples import IGNORED
 
+PASS_OVERHEAD = 64  # tokens that take as long as a pass takes at least, on a CPU
+
 
 class TokenSequence(Protocol):
     """What can be batched, such as `polyprag.method.examples.Example`."""
@@ -32,7 +34,7 @@ class PaddedBatch(NamedTuple):
 
 
 def length_groups(
-    lengths: Sequence[int], max_tokens: int, *, overhead: int = 64
+    lengths: Sequence[int], max_tokens: int, *, overhead: int = PASS_OVERHEAD
 ) -> list[list[int]]:
     """Splits examples into groups of similar length at the least total cost, exactly.
 
