@@ -64,7 +64,7 @@ def ours(
     batcher = Batcher(0, MAX_TOKENS, packs=packs)
 
     def step() -> None:
-        groups = batcher.groups([len(example) for example in examples])
+        groups = batcher.groups(examples)
         if one_batch:
             groups = [list(range(len(examples)))]
         with attending_packed(model) if packs else nullcontext():
@@ -84,7 +84,7 @@ def base(shape: str, examples: Sequence[Example]) -> Step:
 
     def step() -> None:
         with torch.inference_mode():
-            for group in batcher.groups([len(example) for example in examples]):
+            for group in batcher.groups(examples):
                 _loss(model, [examples[i] for i in group])
 
     return step

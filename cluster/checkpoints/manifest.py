@@ -34,6 +34,7 @@ _IDENTITY = (
     "experts.rank",
     "experts.alpha",
     "experts.targets",
+    "experts.skip_prefix",
     "router.granularity",
     "router.gate",
     "router.top_k",
@@ -50,6 +51,7 @@ _IDENTITY = (
 )
 # Which earlier checkpoints don't have, but what they were trained with is known.
 _BEFORE = {
+    "experts.skip_prefix": False,
     "train.objective": "answers",
     "train.teacher_answers": "missing",
     "generation.instruction": "",

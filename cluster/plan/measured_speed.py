@@ -18,6 +18,7 @@ _DECISIVE = (
     "experts.num",
     "experts.rank",
     "experts.targets",
+    "experts.skip_prefix",
     "train.max_tokens",
     "deepspeed.stage",
     "cluster.gpus_per_worker",

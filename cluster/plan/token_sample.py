@@ -78,6 +78,7 @@ def sample_corpus(
                 config.data,
                 loss_on=config.train.loss_on,
                 generation=config.generation,
+                skip_prefix=config.experts.skip_prefix,
             )
             tokens.append(sum(len(example) for example in made))
     mean = sum(examples) / len(examples)

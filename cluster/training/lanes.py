@@ -49,6 +49,7 @@ def open_lanes(
             objective=config.train.objective,
             taught=taught,
             generation=config.generation,
+            skip_prefix=config.experts.skip_prefix,
         ),
         num_examples=lambda partition: num_examples(partition.counts, formats),
         cursor=cursor,

@@ -188,7 +188,7 @@ def _load(
         tokenizer=tokenizer,
         base_model=base_model,
         pool=pool,
-        batcher=batcher_for(model, pool, config.train, pad_id=int(tokenizer.pad_token_id)),
+        batcher=batcher_for(model, pool, config, tokenizer),
         taught=taught,
         added=_added_rows(run_dir) if checkpoint is not None else {},
     )

@@ -189,12 +189,12 @@ def _groups(
         The groups and, with `by_lane`, the lane of each.
     """
     if not by_lane:
-        return batcher.groups([len(each) for lane in lanes for each in lane.items]), []
+        return batcher.groups([each for lane in lanes for each in lane.items]), []
     groups: list[list[int]] = []
     lane_of: list[int] = []
     first = 0
     for lane in lanes:
-        own = batcher.groups([len(example) for example in lane.items])
+        own = batcher.groups(lane.items)
         groups += [[first + index for index in group] for group in own]
         lane_of += [lane.lane] * len(own)
         first += len(lane.items)

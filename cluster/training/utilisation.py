@@ -30,7 +30,8 @@ class StepWork:
     Attributes:
         token: of each of its tokens.
         learnt: of each token with a loss, besides.
-        pair: of each pair of its tokens, for attention.
+        pair: of each pair of its tokens, for attention; those of a prefix that is there already
+            are only attended to.
     """
 
     token: int
@@ -41,7 +42,9 @@ class StepWork:
         """Returns the operations of forward and backward passes of examples."""
         return float(
             sum(
-                self.token * len(each) + self.learnt * each.num_counted + self.pair * len(each) ** 2
+                self.token * len(each)
+                + self.learnt * each.num_counted
+                + self.pair * len(each) * (len(each) + 2 * each.skipped)
                 for each in examples
             )
         )

@@ -44,6 +44,7 @@ class Answerer:
         router: RouterConfig | None = None,
         routed: RoutedGates | None = None,
         prompts: GenerationConfig | None = None,
+        skips_prefix: bool = False,
         judge: Judge | None = None,
     ) -> None:
         """Puts loaded parts together; `open` loads them from a run directory.
@@ -57,13 +58,17 @@ class Answerer:
             router: how rows become gates, as the pool was trained; default `config.router`.
             routed: needed by `routed`.
             prompts: how prompts are laid out, as the pool was trained; default `config.generation`.
+            skips_prefix: whether experts leave alone what all prompts begin with, as the pool was
+                trained.
             judge: of the answers; default the rule without a calibration.
         """
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.base = LoadedModel(model, tokenizer, pool)
         self.index, self.pool = index, pool
         self.router, self._routed_gates = router or config.router, routed
-        self.prompts = PromptTokenizer(tokenizer, prompts or config.generation)
+        self.prompts = PromptTokenizer(
+            tokenizer, prompts or config.generation, skip_prefix=skips_prefix
+        )
         self.judge = judge or Judge(config)
 
     @classmethod
@@ -178,6 +183,7 @@ class Answerer:
             config=self.config.generation,
             pool=self.pool,
             gates=mixtures,
+            prefix_ids=self.prompts.skipped_ids,
             chat=self.prompts.chat,
             scored=self.config.answering.abstain != "never",
         )

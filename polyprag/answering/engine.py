@@ -70,7 +70,13 @@ class Engine:
         if before is not None and loaded.model is before.loaded.model:
             loop = before.loop
         else:
-            decoder = Decoder(loaded.model, loaded.tokenizer, pool=loaded.pool, most=self._most)
+            decoder = Decoder(
+                loaded.model,
+                loaded.tokenizer,
+                pool=loaded.pool,
+                prefix_ids=loaded.prompts.skipped_ids,
+                most=self._most,
+            )
             loop = DecodingLoop(decoder)
         return _Ready(loaded, Preparation(loaded, run_dir=self._run_dir), loop)
 

@@ -29,6 +29,7 @@ def decode_greedily(
     config: GenerationConfig,
     pool: ExpertPool | None = None,
     gates: torch.Tensor | None = None,
+    prefix_ids: Sequence[int] = (),
     chat: bool = False,
     scored: bool = False,
 ) -> list[Said]:
@@ -41,6 +42,7 @@ def decode_greedily(
         config: batch size and the number of new tokens at most.
         pool: the injected experts; needed with `gates`.
         gates: (B, S, K) float32, one mixture a prompt; None decodes with the plain base model.
+        prefix_ids: tokens that the experts leave alone where a prompt begins with them.
         chat: the prompts are chat turns; only EOS ends an answer then. A plain answer also ends at
             the first newline.
         scored: whether the log-probabilities of the tokens are noted, which costs a pass over the
@@ -53,14 +55,27 @@ def decode_greedily(
         raise ValueError("gates need the pool whose experts they mix; pass pool=")
     if gates is not None and len(gates) != len(prompts):
         raise ValueError(f"{len(gates)} mixtures for {len(prompts)} prompts; pass one for each")
-    decoded = _decoded_together if SlotCache.fits(model) else decode_in_batches
-    return decoded(
+    if not SlotCache.fits(model):
+        if prefix_ids:  # which training asks more of a model for
+            raise ValueError("a model that keeps more than keys and values can't skip a prefix")
+        return decode_in_batches(
+            model,
+            tokenizer,
+            prompts,
+            config=config,
+            pool=pool,
+            gates=gates,
+            chat=chat,
+            scored=scored,
+        )
+    return _decoded_together(
         model,
         tokenizer,
         prompts,
         config=config,
         pool=pool,
         gates=gates,
+        prefix_ids=prefix_ids,
         chat=chat,
         scored=scored,
     )
@@ -74,6 +89,7 @@ def _decoded_together(
     config: GenerationConfig,
     pool: ExpertPool | None,
     gates: torch.Tensor | None,
+    prefix_ids: Sequence[int],
     chat: bool,
     scored: bool,
 ) -> list[Said]:
@@ -88,7 +104,7 @@ def _decoded_together(
         )
         for i, prompt in enumerate(prompts)
     ]
-    decoder = Decoder(model, tokenizer, pool=pool, most=config.batch_size)
+    decoder = Decoder(model, tokenizer, pool=pool, prefix_ids=prefix_ids, most=config.batch_size)
     for each in sorted(made, key=lambda each: len(each.prompt), reverse=True):
         decoder.submit([each])
     decoder.run()

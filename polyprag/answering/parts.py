@@ -92,6 +92,7 @@ def load_parts(
             "router": encoding.config.router,
             "routed": routed,
             "prompts": config.generation.told_as(encoding.config.generation),
+            "skips_prefix": encoding.config.experts.skip_prefix,
             "judge": Judge(config, calibration=calibration, experts_sha256=earlier.experts_sha256),
         },
     )

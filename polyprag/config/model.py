@@ -29,6 +29,7 @@ class ExpertsConfig:
     rank: int = 2
     alpha: float = 32.0  # the scale is alpha / rank
     targets: list[str] = field(default_factory=lambda: ["gate_proj", "up_proj", "down_proj"])
+    skip_prefix: bool = False  # leave alone the tokens that all chat prompts begin with
 
     def __post_init__(self) -> None:
         bounds = {"num": (1, 100_000), "rank": (1, 100_000), "alpha": (1e-6, 1e6)}

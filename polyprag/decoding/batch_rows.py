@@ -12,6 +12,7 @@ from torch import Tensor
 from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.sampling import logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
+from polyprag.method.batches.prefix import SharedPrefix
 from polyprag.method.pass_gates import WideGates
 
 
@@ -23,13 +24,22 @@ class PromptRows:
         cache: what the model remembers of them.
         alike: of each prompt its continuations.
         gates: of each row; None where nobody has any.
+        prefix: that they all begin with, and that was read before; None where they are read whole.
         done: columns that were read.
     """
 
     cache: SlotCache
     alike: list[list[Continuation]]
     gates: WideGates | None
+    prefix: SharedPrefix | None = None
     done: int = 0
+
+    def __post_init__(self) -> None:
+        self.done = len(self.prefix or ())
+        self.cache.open_rows(len(self.alike), prefix=self.prefix, first=self.first)
+        if self.prefix is not None:
+            for alike in self.alike:
+                _score(alike, self.prefix.logits, done=0)
 
     @property
     def width(self) -> int:
@@ -41,14 +51,18 @@ class PromptRows:
         """Whether anybody wants to know how likely a prompt's tokens were."""
         return any(each.sampling.prompt_logprobs is not None for each, *_ in self.alike)
 
-    def tokens(self, pad_id: int) -> tuple[Tensor, Tensor]:
-        """Returns (R, C) ids, padded on the left, and (R,) the column of each row's first token."""
+    @property
+    def first(self) -> Tensor:
+        """(R,) int64, the column of each row's first token."""
         width = self.width
-        first = torch.tensor([width - len(each.prompt) for each, *_ in self.alike])
-        ids_RC = torch.full((len(self.alike), width), pad_id)
+        return torch.tensor([width - len(each.prompt) for each, *_ in self.alike])
+
+    def tokens(self, pad_id: int) -> Tensor:
+        """Returns (R, C) ids, padded on the left."""
+        ids_RC = torch.full((len(self.alike), self.width), pad_id)
         for row, (each, *_) in enumerate(self.alike):
-            ids_RC[row, first[row] :] = torch.tensor(each.prompt)
-        return ids_RC, first
+            ids_RC[row, self.width - len(each.prompt) :] = torch.tensor(each.prompt)
+        return ids_RC
 
     def score(self, logits_RTV: Tensor) -> None:
         """Notes how likely the prompts' tokens after those of a piece were.
@@ -59,7 +73,7 @@ class PromptRows:
         width, end = self.width, self.done + logits_RTV.shape[1]
         for alike, logits_TV in zip(self.alike, logits_RTV, strict=True):
             padding = width - len(alike[0].prompt)
-            begin = max(self.done, padding)
+            begin = max(self.done, padding + len(self.prefix or ()))
             if begin < end:
                 _score(alike, logits_TV[begin - self.done :], done=begin - padding)
 

@@ -23,6 +23,7 @@ from polyprag.decoding.sampling import choose, logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
 from polyprag.decoding.waiting import WaitingPrompts
 from polyprag.method.batches.padded import PASS_OVERHEAD
+from polyprag.method.batches.prefix import SharedPrefix, read_prefix
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import keeps_logits
 from polyprag.method.pass_gates import WideGates
@@ -43,6 +44,7 @@ class Decoder:
         tokenizer: PreTrainedTokenizerBase,
         *,
         pool: ExpertPool | None = None,
+        prefix_ids: Sequence[int] = (),
         most: int = 32,
         prefill_tokens: int = 2048,
     ) -> None:
@@ -53,6 +55,8 @@ class Decoder:
             tokenizer: the model's.
             pool: the experts that were put into the model, where it has some; they are cast to
                 its dtype.
+            prefix_ids: tokens that experts leave alone where a prompt begins with them; they are
+                read once for all prompts.
             most: sequences that are continued at a time.
             prefill_tokens: of prompts that are read between two tokens of the others.
         """
@@ -64,6 +68,8 @@ class Decoder:
         self._most, self._prefill_tokens = most, prefill_tokens
         accepted = inspect.signature(type(model).forward).parameters
         self._takes_positions = "position_ids" in accepted
+        self._prefix_ids = tuple(prefix_ids)
+        self._prefix: SharedPrefix | None = None
         self._waiting = WaitingPrompts()
         self._prompts: deque[PromptRows] = deque()
         self._running = RunningRows(SlotCache(model))
@@ -134,17 +140,22 @@ class Decoder:
 
     def _admit(self) -> None:
         """Takes the prompts that are read next, as far as there is room for them."""
+        if self._prefix_ids and self._prefix is None:
+            self._prefix = read_prefix(self._model, self._prefix_ids)
+        prefix = self._prefix
         on_cpu = self._model.device.type == "cpu"
         groups = self._waiting.take(
             room=self._most - len(self._running.members),
             most_tokens=self._prefill_tokens,
             overhead=PASS_OVERHEAD if on_cpu else _LAUNCHES_OVERHEAD,
+            prefix=prefix,
         )
         for chosen in groups:
-            cache = SlotCache(self._model)
-            cache.open_rows(len(chosen))
             gates = self._gates_of([each for each, *_ in chosen])
-            self._prompts.append(PromptRows(cache, chosen, gates))
+            goes_on = prefix is not None and prefix.begins(chosen[0][0].prompt)
+            self._prompts.append(
+                PromptRows(SlotCache(self._model), chosen, gates, prefix if goes_on else None)
+            )
 
     def _read(self, prompts: PromptRows) -> bool:
         """Reads a piece of the prompts; those that are read join the running ones.
@@ -154,11 +165,10 @@ class Decoder:
         """
         width, start = prompts.width, prompts.done
         end = min(width, start + max(1, self._prefill_tokens // len(prompts.alike)))
-        ids_RC, first = prompts.tokens(self._pad_id)
         logits_RTV = self._pass(
             prompts.cache,
-            ids_RC[:, start:end],
-            first,
+            prompts.tokens(self._pad_id)[:, start:end],
+            prompts.first,
             prompts.gates,
             keeps_all=prompts.is_scored,
         )

@@ -3,9 +3,10 @@
 All sequences end at one column, so that a step writes one column whatever their lengths, and the
 model sees an ordinary batch that was padded on the left. A sequence joins with what its prompt left
 here, moved to that column; one that has ended gives its row to another. Nothing is copied in a step
-itself: buffers are made with room and grow by doubling.
+itself: buffers are made with room and grow by doubling. Where prompts go on from a prefix that was
+read before, its keys and values are put before the rest of each, wherever in its row that begins.
 
-R rows, H heads, C columns, q tokens of a step.
+R rows, H heads, C columns, P tokens of a prefix, q tokens of a step.
 """
 
 import inspect
@@ -18,6 +19,8 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from polyprag.method.batches.prefix import SharedPrefix
+
 _LEAST_COLUMNS = 64
 
 
@@ -28,6 +31,9 @@ class _Place:
     rows: int = 0
     start: int = 0
     end: int = 0
+    prefix_columns: Tensor | None = (
+        None  # the columns of a prefix in each row, while prompts are read
+    )
 
     @property
     def width(self) -> int:
@@ -41,6 +47,7 @@ class _SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_s
         super().__init__()  # type: ignore[no-untyped-call]
         self._place = place
         self.buffers: list[Tensor] = []  # keys, values
+        self.prefix: tuple[Tensor, Tensor] | None = None  # each (1, H, P, head size)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
@@ -56,8 +63,20 @@ class _SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_s
         for i, states in enumerate(new):
             self.buffers[i] = _with_room(self.buffers[i], rows=place.rows, columns=end)
             self.buffers[i][: place.rows, :, place.end : end] = states
+            if self.prefix is not None:
+                self._put_prefix(i, self.prefix[i])
             found.append(self.buffers[i][: place.rows, :, place.start : end])
         return found[0], found[1]
+
+    def _put_prefix(self, i: int, kept_1HPD: Tensor) -> None:
+        """Puts the prefix at its columns, where a step may have written what is padding."""
+        columns_RP = self._place.prefix_columns
+        assert columns_RP is not None
+        columns_RP = columns_RP.to(kept_1HPD.device)
+        rows_R1 = torch.arange(len(columns_RP), device=columns_RP.device)[:, None]
+        room = int(columns_RP.max()) + 1
+        self.buffers[i] = _with_room(self.buffers[i], rows=len(columns_RP), columns=room)
+        self.buffers[i][rows_R1, :, columns_RP] = kept_1HPD[0].transpose(0, 1)
 
     def begin(self, states: Sequence[Tensor]) -> None:
         """Makes empty buffers for such keys and values, where there are none."""
@@ -128,10 +147,24 @@ class SlotCache(Cache):
         """What the buffers take."""
         return sum(buffer.nbytes for layer in self._slots for buffer in layer.buffers)
 
-    def open_rows(self, number: int) -> None:
-        """Makes an empty cache one of `number` sequences without any token."""
-        assert self._place.rows == 0
-        self._place.rows, self._place.start, self._place.end = number, 0, 0
+    def open_rows(
+        self, number: int, *, prefix: SharedPrefix | None = None, first: Tensor | None = None
+    ) -> None:
+        """Makes an empty cache one of `number` sequences without any token but a prefix.
+
+        Args:
+            number: of the rows.
+            prefix: that they begin with. The next tokens go into column P and those after it.
+            first: (R,) int64 on the CPU, the column of each row's first token, with a prefix.
+        """
+        place = self._place
+        assert place.rows == 0
+        place.rows, place.start, place.end = number, 0, 0
+        if prefix is not None and first is not None:
+            place.end = len(prefix)
+            place.prefix_columns = first[:, None] + torch.arange(len(prefix))
+            for layer, kept in zip(self._slots, prefix.layers, strict=True):
+                layer.prefix = kept
 
     def advance(self, tokens: int) -> None:
         """Takes in what a pass of the model has written."""

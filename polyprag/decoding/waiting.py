@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from polyprag.decoding.continuation import Continuation
 from polyprag.method.batches.padded import PASS_OVERHEAD, length_groups
+from polyprag.method.batches.prefix import SharedPrefix
 
 
 class WaitingPrompts:
@@ -27,7 +28,12 @@ class WaitingPrompts:
         self._queue.append(list(alike))
 
     def take(
-        self, *, room: int, most_tokens: int, overhead: int = PASS_OVERHEAD
+        self,
+        *,
+        room: int,
+        most_tokens: int,
+        overhead: int = PASS_OVERHEAD,
+        prefix: SharedPrefix | None = None,
     ) -> list[list[list[Continuation]]]:
         """Takes the first prompts, in groups of similar length: a group is padded to its longest.
 
@@ -35,24 +41,37 @@ class WaitingPrompts:
             room: continuations at most; one for which there is none holds up those behind it.
             most_tokens: of all prompts; the first may have more.
             overhead: see `length_groups`.
+            prefix: of which nothing is read again. In a group all prompts begin with it, or none.
 
         Returns:
             Groups of prompts, the longest first.
         """
         chosen: list[list[Continuation]] = []
+        unread: list[int] = []
         tokens = 0
         while self._queue:
             alike = [each for each in self._queue[0] if not each.end_if_cancelled()]
             if alike:
-                tokens += len(alike[0].prompt)
-                if len(alike) > room or (chosen and tokens > most_tokens):
+                prompt = alike[0].prompt
+                goes_on = prefix is not None and prefix.begins(prompt)
+                more = len(prompt) - (len(prefix) if prefix and goes_on else 0)
+                if len(alike) > room or (chosen and tokens + more > most_tokens):
                     break
+                tokens += more
                 chosen.append(alike)
+                unread.append(more)
                 room -= len(alike)
             self._queue.popleft()
-        lengths = [len(each.prompt) for each, *_ in chosen]
-        groups = length_groups(lengths, most_tokens, overhead=overhead)
-        return [[chosen[i] for i in group] for group in reversed(groups)]
+        kinds: tuple[list[int], list[int]] = ([], [])  # whole, and after the prefix
+        for i, (each, *_) in enumerate(chosen):
+            kinds[unread[i] < len(each.prompt)].append(i)
+        groups = [
+            [kind[i] for i in group]
+            for kind in kinds
+            for group in length_groups([unread[i] for i in kind], most_tokens, overhead=overhead)
+        ]
+        groups.sort(key=lambda group: unread[group[-1]], reverse=True)
+        return [[chosen[i] for i in group] for group in groups]
 
     def take_all(self) -> list[Continuation]:
         """Takes all continuations."""

@@ -68,6 +68,13 @@ def model_card(
     layout = "as plain text"
     if prompts.chat:
         layout = f"as a user's message, after the system message {prompts.instruction!r}"
+    if prompts.skipped_ids:
+        lines += [
+            f"In polyprag its experts leave alone the first {len(prompts.skipped_ids)} tokens of "
+            "a prompt, which are the same in all prompts; here they act on these, too, so answers "
+            "may differ.",
+            "",
+        ]
     lines += [
         f"It was trained on questions laid out {layout}, and answers best so:",
         "",

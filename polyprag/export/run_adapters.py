@@ -30,7 +30,9 @@ class RunAdapters:
         trained = encoding.config
         self._pool = inject(base_skeleton(self._model), trained.experts, trained.router, seed=0)
         tokenizer = load_tokenizer(self._model)
-        self._prompts = PromptTokenizer(tokenizer, encoding.config.generation)
+        self._prompts = PromptTokenizer(
+            tokenizer, trained.generation, skip_prefix=trained.experts.skip_prefix
+        )
 
     @property
     def experts_sha256(self) -> str:

@@ -76,7 +76,7 @@ class RowTrainer:
         for parameter in pool.parameters():
             parameter.requires_grad_(False)
         self._model, self._pool, self._config = model, pool, config
-        self._batcher = batcher_for(model, pool, config.train, pad_id=int(tokenizer.pad_token_id))
+        self._batcher = batcher_for(model, pool, config, tokenizer)
         self._maker = ExampleMaker(
             tokenizer,
             config.data,
@@ -84,6 +84,7 @@ class RowTrainer:
             objective=config.train.objective,
             taught=taught,
             generation=config.generation,
+            skip_prefix=config.experts.skip_prefix,
         )
         self._optimizer = RowAdam(
             lr=config.add.rows_lr,
@@ -218,7 +219,7 @@ class RowTrainer:
         used_MSK = gates_MSK.detach().to(device).requires_grad_()
         tokens_M = torch.zeros(len(rows_MSK), dtype=torch.int64)
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        for group in self._batcher.groups([len(example) for _, example in chosen]):
+        for group in self._batcher.groups([example for _, example in chosen]):
             examples = [chosen[i][1] for i in group]
             at = torch.tensor([chosen[i][0] for i in group])
             tokens_M.index_add_(0, at, torch.tensor([each.num_counted for each in examples]))

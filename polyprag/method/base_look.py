@@ -17,6 +17,7 @@ from polyprag.method.base_model import base_skeleton, check_base_size, load_toke
 from polyprag.method.experts import inject
 from polyprag.method.support.check import check_skeleton
 from polyprag.method.support.coverage import coverage
+from polyprag.method.support.packing import check_prefix
 from polyprag.pretrained.unusable import in_one_line
 
 # Tables of learned positions, by the last part of their names; `embed_positions` of OPT and others
@@ -45,6 +46,7 @@ def look_at_base(config: Config, *, say: Callable[[str], None]) -> PreTrainedTok
     check_base_size(config.model, skeleton)
     _check_ids(path, skeleton, tokenizer)
     _check_positions(path, skeleton, config.data.max_length)
+    check_prefix(config, tokenizer)
     pool = inject(skeleton, config.experts, config.router, seed=0)
     check_skeleton(skeleton, pool)
     if (warning := coverage(skeleton, pool).warning()) is not None:

@@ -38,16 +38,25 @@ class Example:
         input_ids: (T,) token ids.
         labels: (T,) the same ids, -100 where their text has no loss; not shifted.
         targets: the teacher's at the last tokens; None where the text alone is learnt.
+        skipped: of the tokens, the first ones that experts leave alone.
     """
 
     passage_id: int
     input_ids: npt.NDArray[np.int32]
     labels: npt.NDArray[np.int32]
     targets: TeacherTargets | None = None
+    skipped: int = 0
 
     def __len__(self) -> int:
-        """Returns the number of tokens."""
-        return len(self.input_ids)
+        """Returns the number of tokens that are read for it alone, which are the others."""
+        return len(self.input_ids) - self.skipped
+
+    def without_prefix(self) -> "Example":
+        """Returns what follows the tokens that experts leave alone."""
+        if not self.skipped:
+            return self
+        ids, labels = self.input_ids[self.skipped :], self.labels[self.skipped :]
+        return replace(self, input_ids=ids, labels=labels, skipped=0)
 
     @property
     def num_counted(self) -> int:
@@ -102,6 +111,7 @@ class ExampleMaker:
         objective: str = "answers",
         taught: AnswerSource | None = None,
         generation: GenerationConfig = _DEFAULTS,
+        skip_prefix: bool = False,
     ) -> None:
         """Makes no example yet.
 
@@ -117,6 +127,8 @@ class ExampleMaker:
             taught: the teacher's answers, which then take the place of the written ones; an
                 objective with a teacher needs them.
             generation: how prompts are laid out, so that training sees what answering will ask.
+            skip_prefix: whether experts leave alone what all prompts begin with. Nothing is learnt
+                there then, nor at the token after it, which experts have no part in.
 
         Raises:
             ConfigError: the chat template is missing, or can't be used.
@@ -126,7 +138,7 @@ class ExampleMaker:
         if objective != "answers" and taught is None:
             raise ValueError(f"train.objective={objective} needs what the teacher says")
         self._formats, self._max_length = config.formats, config.max_length
-        self._prompts = PromptTokenizer(tokenizer, generation)
+        self._prompts = PromptTokenizer(tokenizer, generation, skip_prefix=skip_prefix)
 
     def count(self, record: Record) -> int:
         """Returns how many examples a record has."""
@@ -210,7 +222,12 @@ class ExampleMaker:
         num_ignored = len(ids) - len(answer) if self._loss_on == "answer" else 0
         if self._objective == "distill":
             num_ignored = len(ids)
-        example = _example(part.passage_id, ids, num_ignored=num_ignored)
+        prefix = self._prompts.skipped_ids
+        begins = len(ids) > len(prefix) and tuple(ids[: len(prefix)]) == prefix
+        skipped = len(prefix) if begins else 0
+        if skipped:
+            num_ignored = max(num_ignored, skipped + 1)
+        example = _example(part.passage_id, ids, num_ignored=num_ignored, skipped=skipped)
         return example if targets is None else replace(example, targets=targets.last(len(ids)))
 
     def _cut_prompt(
@@ -251,17 +268,20 @@ def examples_of(
     *,
     loss_on: str = "all",
     generation: GenerationConfig = _DEFAULTS,
+    skip_prefix: bool = False,
 ) -> list[Example]:
     """Returns all of a record's examples, in their order; see `ExampleMaker`."""
-    maker = ExampleMaker(tokenizer, config, loss_on=loss_on, generation=generation)
+    maker = ExampleMaker(
+        tokenizer, config, loss_on=loss_on, generation=generation, skip_prefix=skip_prefix
+    )
     return maker.make([(record, number) for number in range(maker.count(record))])
 
 
-def _example(passage_id: int, ids: list[int], *, num_ignored: int = 0) -> Example:
+def _example(passage_id: int, ids: list[int], *, num_ignored: int = 0, skipped: int = 0) -> Example:
     input_ids = np.asarray(ids, dtype=np.int32)
     labels = input_ids.copy()
     labels[: max(num_ignored, 0)] = IGNORED
-    return Example(passage_id, input_ids, labels)
+    return Example(passage_id, input_ids, labels, skipped=skipped)
 
 
 def _plain_text(passage: Passage) -> str:

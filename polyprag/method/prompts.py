@@ -8,6 +8,7 @@ asked must agree to the token, so nothing else in the project writes prompt text
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ from polyprag.tokens.chat_template import chat_markup, conversation_markup
 from polyprag.tokens.text_tokens import TextTokenizer
 
 _PROMPT_END = "Answer:"
+_BEGINNINGS = ("Question: a", "Passage: b", "c", "7", "(", "é")  # of what a user may say
 _DEFAULTS = GenerationConfig()
 
 
@@ -99,10 +101,19 @@ class PromptTokenizer:
     """Prompts, plain passages and completions as token ids, in the layout of one base model.
 
     Special tokens in questions, passages and answers are text. Several threads may use it at once.
+
+    Attributes:
+        chat: whether prompts are chat turns.
+        instruction: `generation.instruction`.
+        skipped_ids: what all prompts begin with, where experts leave it alone.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, config: GenerationConfig = _DEFAULTS
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: GenerationConfig = _DEFAULTS,
+        *,
+        skip_prefix: bool = False,
     ) -> None:
         """Asks the chat template, where there is one in use, what it writes around a message.
 
@@ -110,6 +121,7 @@ class PromptTokenizer:
             tokenizer: the base model's.
             config: `prompt`, `date`, `thinking` and `instruction`, as the encoding was trained
                 with.
+            skip_prefix: `experts.skip_prefix`, likewise.
 
         Raises:
             ConfigError: there is no chat template where one is asked for, or it can't be used.
@@ -131,6 +143,7 @@ class PromptTokenizer:
         self._tokenizer, self._config = tokenizer, config
         self._conversing = lru_cache(maxsize=64)(self._tokenizer_of)
         self._prompt_end = _PROMPT_END + (markup[-1] if markup else "")
+        self.skipped_ids = self._beginning() if skip_prefix and self.chat else ()
 
     def _refuse_special_tokens(self, instruction: str) -> None:
         """Refuses an instruction that would end its turn or begin another."""
@@ -147,6 +160,13 @@ class PromptTokenizer:
         EOS. A chat template writes its own BOS.
         """
         return self._asking.ids(prompts)
+
+    def _beginning(self) -> tuple[int, ...]:
+        """Returns the ids that every prompt of a chat layout begins with."""
+        shown = self._asking.ids(_BEGINNINGS)
+        return tuple(
+            ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*shown, strict=False))
+        )
 
     def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
         """Returns the ids of a conversation up to where the next answer starts.

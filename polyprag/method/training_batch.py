@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from polyprag.method.batches.packed import Packing, pack_batch, row_groups
 from polyprag.method.batches.padded import length_groups, pad_batch
+from polyprag.method.batches.prefix import SharedPrefix
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import learnt_positions, logits_at, training_loss_sum
@@ -87,32 +88,52 @@ class Batcher:
         pad_id: token id on padding.
         max_tokens: of a batch, padding included.
         packs: whether the model's examples may share a row (`cannot_pack` says).
+        prefix: that experts leave alone, which needs examples that share a row; None: they act on
+            every token.
     """
 
     pad_id: int
     max_tokens: int
     packs: bool
+    prefix: SharedPrefix | None = None
 
-    def groups(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Returns the examples of each batch, in the order in which `join` takes them."""
-        if self.packs:
-            return row_groups(lengths, self.max_tokens)
-        return length_groups(lengths, self.max_tokens)
+    def groups(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Returns the examples of each batch, in the order in which `join` takes them.
+
+        A batch has either examples that go on from the prefix, or others.
+        """
+        grouped = row_groups if self.packs else length_groups
+        kinds: tuple[list[int], list[int]] = ([], [])  # whole, and after the prefix
+        for i, example in enumerate(examples):
+            kinds[example.skipped > 0].append(i)
+        return [
+            [kind[i] for i in group]
+            for kind in kinds
+            for group in grouped([len(examples[i]) for i in kind], self.max_tokens)
+        ]
 
     def join(self, examples: Sequence[Example]) -> TrainingBatch:
-        """Returns the batch of a group; of none, one token without a loss, for one mixture."""
+        """Returns the batch of a group; of none, one token without a loss, for one mixture.
+
+        Raises:
+            ValueError: examples go on from a prefix that isn't here.
+        """
         if not examples:
             token = torch.full((1, 1), self.pad_id, dtype=torch.int64)
             labels = torch.full_like(token, IGNORED)
             return TrainingBatch(
                 token, torch.ones_like(token), labels, learnt_positions(labels, None)
             )
+        prefix = self.prefix if examples[0].skipped else None
+        if examples[0].skipped != len(prefix or ()):
+            raise ValueError(f"{examples[0].skipped} tokens are skipped of an unknown prefix")
+        examples = [example.without_prefix() for example in examples]
         targets = join_targets(examples)
         if not self.packs:
             padded = pad_batch(examples, self.pad_id)
             positions = learnt_positions(padded.labels, targets)
             return TrainingBatch(*padded, positions, targets)
-        packed = pack_batch(examples)
+        packed = pack_batch(examples, prefix)
         if targets is not None:
             places = packed.packing.starts[targets.rows] + targets.places
             targets = targets._replace(rows=torch.zeros_like(targets.rows), places=places)

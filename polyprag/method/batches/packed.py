@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from polyprag.method.batches.padded import TokenSequence, length_groups
+from polyprag.method.batches.prefix import SharedPrefix
 from polyprag.method.examples import IGNORED
 
 _BLOCK_OVERHEAD = 64  # tokens that attending to one block more costs
@@ -28,7 +29,7 @@ class Packing:
     """Which tokens of a packed row belong together.
 
     Attributes:
-        position_ids: (1, N) int64, of each token in its sequence.
+        position_ids: (1, N) int64, of each token in its sequence, after the prefix.
         token_rows: (1, N) int64, the sequence of each token.
         starts: (B + 1,) int32, where each sequence starts, and where the last one ends.
         longest: tokens of the longest sequence.
@@ -36,6 +37,7 @@ class Packing:
         places: (P,) int64, the token at each place of the blocks, one after the other. On padding
             it is the sequence's first.
         tokens: (N,) int64, the place of each token.
+        prefix: that every sequence goes on from; None where they are whole.
     """
 
     position_ids: Tensor
@@ -45,6 +47,7 @@ class Packing:
     blocks: tuple[tuple[int, int], ...]
     places: Tensor
     tokens: Tensor
+    prefix: SharedPrefix | None = None
 
     def to(self, device: torch.device) -> "Packing":
         """Returns the same on a device."""
@@ -84,8 +87,13 @@ def row_groups(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return groups
 
 
-def packing_of(lengths: Sequence[int]) -> Packing:
-    """Returns how sequences of these lengths, in ascending order, lie in one row."""
+def packing_of(lengths: Sequence[int], prefix: SharedPrefix | None = None) -> Packing:
+    """Returns how sequences lie in one row.
+
+    Args:
+        lengths: of each, in ascending order, without the prefix.
+        prefix: that they go on from, on the model's device.
+    """
     of_each = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate(([0], np.cumsum(of_each)))
     places, tokens = [], np.empty(starts[-1], np.int64)
@@ -102,19 +110,27 @@ def packing_of(lengths: Sequence[int]) -> Packing:
         num_places += is_real_BT.size
     rows = np.repeat(np.arange(len(of_each)), of_each)
     return Packing(
-        position_ids=_row(np.arange(starts[-1]) - starts[rows]),
+        position_ids=_row(np.arange(starts[-1]) - starts[rows] + len(prefix or ())),
         token_rows=_row(rows),
         starts=torch.from_numpy(starts.astype(np.int32)),
         longest=int(of_each[-1]),
         blocks=tuple(blocks),
         places=torch.from_numpy(np.concatenate(places)),
         tokens=torch.from_numpy(tokens),
+        prefix=prefix,
     )
 
 
-def pack_batch(examples: Sequence[TokenSequence]) -> PackedBatch:
-    """Joins examples, in ascending order of length and at least one, into one row."""
-    packing = packing_of([len(example.input_ids) for example in examples])
+def pack_batch(
+    examples: Sequence[TokenSequence], prefix: SharedPrefix | None = None
+) -> PackedBatch:
+    """Joins examples, in ascending order of length and at least one, into one row.
+
+    Args:
+        examples: without the prefix.
+        prefix: that they go on from.
+    """
+    packing = packing_of([len(example.input_ids) for example in examples], prefix)
     labels = np.concatenate([example.labels for example in examples])
     labels[packing.starts[:-1].numpy()] = IGNORED
     return PackedBatch(

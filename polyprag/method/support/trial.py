@@ -3,7 +3,7 @@
 Shapes: B = 2 sequences, T tokens, N new ones, S sites, K experts, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from polyprag.errors import ConfigError
 from polyprag.method.batches.attention import attending_packed
 from polyprag.method.batches.packed import packing_of
+from polyprag.method.batches.prefix import read_prefix
 from polyprag.method.experts import ExpertPool, GatedLoRALinear
 from polyprag.method.loss import logits_at
 from polyprag.method.support.weight_reads import WeightReads
@@ -130,11 +131,19 @@ class Trial:
 
     def pack(self) -> None:
         """Runs both sequences in one row, and compares what is needed of it with each alone."""
+        self._pack(prefix=())
+
+    def share_prefix(self) -> None:
+        """The same of sequences that go on from one prefix, which experts leave alone."""
+        self._pack(prefix=self._batch(left=False)[0][1, : LENGTHS[1]].tolist())
+
+    def _pack(self, *, prefix: Sequence[int]) -> None:
         ids_BT, _ = self._batch(left=False)
         gates_BSK = self._gates()
         of_length = dict(zip(LENGTHS, range(len(LENGTHS)), strict=True))
         shortest_first = sorted(of_length)
-        packing = packing_of(shortest_first).to(ids_BT.device)
+        shared = read_prefix(self.model, prefix) if prefix else None
+        packing = packing_of(shortest_first, shared).to(ids_BT.device)
         order = [of_length[length] for length in shortest_first]
         ids_1N = torch.cat([ids_BT[i, : LENGTHS[i]] for i in order])[None]
         starts = packing.starts.tolist()
@@ -149,9 +158,10 @@ class Trial:
                 found.append(logits_at(self.model, ids_1N, None, needed_n, packing)[0])
         with torch.no_grad():
             alone_NV = torch.cat(
-                [self._alone(ids_BT[i, : LENGTHS[i]], gates_BSK[i]) for i in order]
+                [self._alone(ids_BT[i, : LENGTHS[i]], gates_BSK[i], prefix) for i in order]
             )
-        self._compare(found[0], alone_NV[needed_n], other=found[1], where="packed in one row")
+        where = "after a prefix that experts leave alone" if prefix else "packed in one row"
+        self._compare(found[0], alone_NV[needed_n], other=found[1], where=where)
 
     def _check_layers(self) -> None:
         """Refuses layers that are passed by."""
@@ -209,9 +219,16 @@ class Trial:
             made = say(input_ids=ids_BT, attention_mask=mask_BT, generation_config=decoding)
         return made.sequences, torch.stack(made.logits, dim=1)
 
-    def _alone(self, ids_T: Tensor, gates_SK: Tensor) -> Tensor:
-        with self.pool.gated(gates_SK[None]):
-            return self._logits(ids_T[None], torch.ones_like(ids_T)[None])[0]
+    def _alone(self, ids_T: Tensor, gates_SK: Tensor, prefix: Sequence[int] = ()) -> Tensor:
+        """Returns a sequence's logits; the tokens of a prefix before it have no gates."""
+        whole_1T = torch.cat([ids_T.new_tensor(prefix), ids_T])[None]
+        gates_RSK = (
+            torch.stack([gates_SK, torch.zeros_like(gates_SK)]) if prefix else gates_SK[None]
+        )
+        rows_1T = torch.zeros_like(whole_1T)
+        rows_1T[:, : len(prefix)] = 1
+        with self.pool.gated(gates_RSK, rows_1T if prefix else None):
+            return self._logits(whole_1T, torch.ones_like(whole_1T))[0, len(prefix) :]
 
     def _logits(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         output = self.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)

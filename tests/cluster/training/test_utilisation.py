@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cluster.training.utilisation import peak_flops, step_work
+from cluster.training.utilisation import StepWork, peak_flops, step_work
 from polyprag.config import ExpertsConfig, RouterConfig
 from polyprag.method.examples import Example
 from polyprag.method.experts import inject
@@ -43,6 +43,15 @@ def test_the_work_of_a_step_is_what_torch_counts_where_gradients_go_all_the_way(
     assert work.pair == 3 * 2 * 32 * 3  # forward and backward, two products, width, layers; halved
     attention = work.pair * 2 * 40**2
     assert counter.get_total_flops() == work.of(examples) - unneeded - attention
+
+
+def test_what_is_skipped_is_attended_to_and_costs_nothing_else() -> None:
+    work = StepWork(token=1000, learnt=100, pair=3)
+    ids = np.arange(40, dtype=np.int32)
+    labels = np.concatenate([np.full(30, -100, np.int32), ids[30:]])
+    whole, skipping = Example(0, ids, labels), Example(0, ids, labels, skipped=16)
+    prefix = Example(0, ids[:16], np.full(16, -100, np.int32))
+    assert work.of([whole]) == work.of([skipping]) + work.of([prefix])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

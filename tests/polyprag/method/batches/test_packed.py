@@ -1,5 +1,6 @@
 """Packed rows train as padded batches do, on the architectures that transformers packs itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from transformers import (
     FalconMambaConfig,
     FalconMambaForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
-from polyprag.config import ExpertsConfig, RouterConfig, TrainConfig
+from polyprag.config import Config, ExpertsConfig, RouterConfig, TrainConfig
 from polyprag.method.batches.attention import attending_packed
 from polyprag.method.batches.packed import packing_of, row_groups
 from polyprag.method.examples import IGNORED, Example
@@ -26,6 +28,7 @@ from polyprag.method.support.packing import batcher_for, cannot_pack
 from polyprag.method.teacher.targets import TeacherTargets
 from polyprag.method.training_batch import Batcher, TrainingBatch
 
+Tokenizers = Callable[[], PreTrainedTokenizerBase]
 SIZES = {
     "vocab_size": 96,
     "hidden_size": 32,
@@ -110,7 +113,7 @@ def gradients(
     for parameter in pool.parameters():
         parameter.grad = None
     total = 0.0
-    for group in batcher.groups([len(example) for example in some]):
+    for group in batcher.groups(some):
         batch = batcher.join([some[i] for i in group])
         loss = batch.loss_sum(model, pool, gates[group], distill_weight=0.5)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -156,7 +159,7 @@ def test_what_is_not_learnt_is_left_out_of_the_last_feed_forward() -> None:
 
 
 def test_a_model_whose_tokens_pass_on_a_state_is_padded_and_says_so(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, make_byte_tokenizer: Tokenizers
 ) -> None:
     config = FalconMambaConfig(
         vocab_size=96, hidden_size=32, num_hidden_layers=1, state_size=4, pad_token_id=0
@@ -164,13 +167,14 @@ def test_a_model_whose_tokens_pass_on_a_state_is_padded_and_says_so(
     mamba = FalconMambaForCausalLM(config).eval()
     pool = inject(mamba, ExpertsConfig(num=2, rank=1, targets=["in_proj"]), RouterConfig(), seed=0)
     with caplog.at_level("INFO"):
-        batcher = batcher_for(mamba, pool, TrainConfig(), pad_id=0)
+        batcher = batcher_for(mamba, pool, Config(), make_byte_tokenizer())
     assert not batcher.packs and "can't have several in a row" in caplog.text
 
 
-def test_packing_can_be_turned_off() -> None:
+def test_packing_can_be_turned_off(make_byte_tokenizer: Tokenizers) -> None:
     model, pool = made("Llama")
-    assert not batcher_for(model, pool, TrainConfig(packing=False), pad_id=0).packs
+    config = Config(train=TrainConfig(packing=False))
+    assert not batcher_for(model, pool, config, make_byte_tokenizer()).packs
 
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)

@@ -1,0 +1,162 @@
+"""Rows that go on from one prefix train as whole sequences do whose first tokens have no gates."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, FalconMambaConfig, PreTrainedTokenizerBase
+
+from polyprag.config import (
+    Config,
+    ExpertsConfig,
+    GenerationConfig,
+    ModelConfig,
+    RouterConfig,
+    TrainConfig,
+)
+from polyprag.errors import ConfigError
+from polyprag.method.batches.attention import _after_prefix, attending_packed
+from polyprag.method.batches.packed import packing_of
+from polyprag.method.batches.padded import pad_batch
+from polyprag.method.batches.prefix import SharedPrefix, read_prefix
+from polyprag.method.examples import IGNORED, Example
+from polyprag.method.experts import ExpertPool, inject
+from polyprag.method.loss import training_loss_sum
+from polyprag.method.support.packing import batcher_for, cannot_share_prefix
+from polyprag.method.teacher.targets import join_targets
+from polyprag.method.training_batch import Batcher
+from tests.polyprag.method.batches.test_packed import MODELS, examples, gradients, made
+
+PREFIX = [11, 7, 80, 33, 5]
+CHAT = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def going_on(*, taught: bool = False) -> list[Example]:
+    """The examples of packed rows, half of which begin with the prefix."""
+    found = []
+    for number, example in enumerate(examples(taught=taught)):
+        if number % 2:
+            found.append(example)
+            continue
+        ids = np.concatenate([np.array(PREFIX, np.int32), example.input_ids])
+        labels = np.concatenate([np.full(len(PREFIX), IGNORED, np.int32), example.labels])
+        labels[len(PREFIX)] = IGNORED
+        found.append(replace(example, input_ids=ids, labels=labels, skipped=len(PREFIX)))
+    return found
+
+
+def whole(
+    model: torch.nn.Module, pool: ExpertPool, some: list[Example]
+) -> tuple[float, Tensor, list[Tensor]]:
+    """As `gradients`, of a padded batch of whole sequences."""
+    generator = torch.Generator().manual_seed(2)
+    gates = torch.randn(len(some), pool.num_sites, pool.num_experts, generator=generator)
+    gates.requires_grad_()
+    for parameter in pool.parameters():
+        parameter.grad = None
+    padded = pad_batch(some, 0)
+    rows = torch.arange(len(some))[:, None].repeat(1, padded.input_ids.shape[1])
+    for row, example in enumerate(some):
+        rows[row, : example.skipped] = len(some)
+    with pool.gated(torch.cat([gates, torch.zeros_like(gates[:1])]), rows):
+        logits = model(
+            input_ids=padded.input_ids, attention_mask=padded.attention_mask, use_cache=False
+        ).logits
+    loss = training_loss_sum(logits, padded.labels, join_targets(some), distill_weight=0.5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert gates.grad is not None
+    found = [parameter.grad for parameter in pool.parameters()]
+    return loss.item(), gates.grad, [grad for grad in found if grad is not None]
+
+
+@pytest.mark.parametrize("taught", [False, True], ids=["answers", "taught"])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_loss_and_gradients_equal_those_of_whole_sequences(name: str, taught: bool) -> None:
+    model, pool = made(name)
+    some = going_on(taught=taught)
+    expected = whole(model, pool, some)
+    assert cannot_share_prefix(model, pool) is None
+    prefix = read_prefix(model, PREFIX)
+    with attending_packed(model):
+        together = gradients(model, pool, Batcher(0, 1000, packs=True, prefix=prefix), some)
+        in_parts = gradients(model, pool, Batcher(0, 20, packs=True, prefix=prefix), some)
+    for found in (together, in_parts):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_has_no_token_of_the_prefix_and_no_two_kinds_of_examples() -> None:
+    model, _ = made("Llama")
+    some = going_on()
+    batcher = Batcher(0, 1000, packs=True, prefix=read_prefix(model, PREFIX))
+    groups = batcher.groups(some)
+    assert sorted(map(sorted, groups)) == [[0, 2, 4], [1, 3, 5]]
+    for group in groups:
+        batch = batcher.join([some[i] for i in group])
+        assert batch.input_ids.shape[1] == sum(len(some[i]) for i in group)
+        assert batch.packing is not None
+        first = len(PREFIX) if 0 in group else 0
+        assert int(batch.packing.position_ids.min()) == first
+    with pytest.raises(ValueError, match="unknown prefix"):
+        Batcher(0, 1000, packs=True).join([some[0]])
+
+
+def test_where_lengths_are_told_apart_each_sequence_follows_its_own_copy() -> None:
+    kept = torch.arange(1.0, 4.0).view(3, 1, 1)
+    prefix = SharedPrefix((1, 2, 3), (), torch.zeros(3, 2))
+    tokens = torch.tensor([10.0, 20.0, 21.0]).view(3, 1, 1)
+    found = _after_prefix(kept, tokens, packing_of([1, 2], prefix))
+    assert found.flatten().tolist() == [1, 2, 3, 10, 1, 2, 3, 20, 21]
+
+
+def config(**generation: str) -> Config:
+    return Config(
+        model=ModelConfig(path="x"),
+        experts=ExpertsConfig(num=2, rank=1, skip_prefix=True),
+        generation=GenerationConfig(**generation),  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def chat_tokenizer(
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+) -> PreTrainedTokenizerBase:
+    tokenizer = make_byte_tokenizer()
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def test_what_cannot_skip_a_prefix_is_refused(chat_tokenizer: PreTrainedTokenizerBase) -> None:
+    model, pool = made("Llama")
+    wanted = config(prompt="plain")
+    with pytest.raises(ConfigError, match="plain layout begin with nothing"):
+        batcher_for(model, pool, wanted, chat_tokenizer)
+    padding = replace(config(), train=TrainConfig(packing=False))
+    with pytest.raises(ConfigError, match="packing is off; set experts"):
+        batcher_for(model, pool, padding, chat_tokenizer)
+    mamba = AutoModelForCausalLM.from_config(
+        FalconMambaConfig(vocab_size=258, hidden_size=32, num_hidden_layers=1, state_size=4)
+    ).eval()
+    states = inject(
+        mamba, ExpertsConfig(num=2, rank=1, targets=["in_proj"]), RouterConfig(), seed=0
+    )
+    with pytest.raises(ConfigError, match="share a row, and its attention"):
+        batcher_for(mamba, states, config(), chat_tokenizer)
+
+
+def test_the_batcher_knows_what_all_prompts_begin_with(
+    make_random_llama: Callable[..., torch.nn.Module], chat_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = make_random_llama()
+    wanted = config(instruction="Be brief.")
+    pool = inject(model, wanted.experts, RouterConfig(), seed=0)
+    batcher = batcher_for(model, pool, wanted, chat_tokenizer)  # type: ignore[arg-type]
+    assert batcher.packs and batcher.prefix is not None
+    assert chat_tokenizer.decode(batcher.prefix.ids) == "<|system|>Be brief.<|user|>"
+    unskipped = replace(wanted, experts=replace(wanted.experts, skip_prefix=False))
+    assert batcher_for(model, pool, unskipped, chat_tokenizer).prefix is None  # type: ignore[arg-type]
