@@ -16,10 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.examples import PASSAGES, ROOT
 from harness.plain_workers import free_port
@@ -77,23 +79,30 @@ def attention(device: torch.device) -> str:
     """Packed rows by torch's kernel, against blocks of like length, in bf16."""
     from polyprag.method.batches import attention as packed
     from polyprag.method.batches.packed import packing_of
+    from polyprag.method.batches.prefix import SharedPrefix
 
     if device.type != "cuda":
         raise CannotError("torch's kernel for sequences of any length is a GPU's")
-    packing = packing_of([3, 17, 17, 60, 128]).to(device)
+    lengths = [3, 17, 17, 60, 128]
     generator = torch.Generator(device).manual_seed(0)
-    shape = (1, 8, int(packing.starts[-1]), 64)
-    parts = [
-        torch.randn(shape, generator=generator, device=device, dtype=torch.bfloat16)
-        for _ in range(3)
-    ]
+
+    def drawn(tokens: int) -> Tensor:
+        shape = (1, 8, tokens, 64)
+        return torch.randn(shape, generator=generator, device=device, dtype=torch.bfloat16)
+
+    parts = [drawn(sum(lengths)) for _ in range(3)]
+    before = drawn(24), drawn(24)
     worst = 0.0
-    for window in (None, 16):
+    for window, goes_on in product((None, 16), (False, True)):
         found = []
         for dtype in (torch.bfloat16, torch.float32):  # in fp32 it attends in blocks
+            kept = before[0].to(dtype), before[1].to(dtype)
+            prefix = SharedPrefix((0,) * 24, (kept,), torch.empty(0)) if goes_on else None
+            packing = packing_of(lengths, prefix).to(device)
             leaves = [part.to(dtype).requires_grad_() for part in parts]
             module = torch.nn.Module()
             module.is_causal, module.num_key_value_groups = True, 1  # type: ignore[assignment]
+            module.layer_idx = 0  # type: ignore[assignment]
             said, _ = packed.packed_attention(
                 module, *leaves, None, scaling=0.125, sliding_window=window, packing=packing
             )
@@ -103,7 +112,10 @@ def attention(device: torch.device) -> str:
             worst = max(worst, ((ours.float() - exact).norm() / exact.norm()).item())
     if worst > 0.02:
         raise ValueError(f"outputs or gradients are off by {worst:.3f} of their size")
-    return f"off by {worst:.4f} of their size at most, outputs and gradients, window and none"
+    return (
+        f"off by {worst:.4f} of their size at most: outputs and gradients, with and without a "
+        "window, after a prefix and without one"
+    )
 
 
 def training(device: torch.device) -> str:

@@ -256,6 +256,31 @@ class Taught:
         return TaughtAnswer(ids, targets)
 
 
+def test_nothing_is_learnt_where_experts_have_no_part(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    )
+    config = DataConfig(formats=["qa", "passage"])
+    told = GenerationConfig(instruction="Be brief.")
+    whole = examples_of(AUGMENTED, tokenizer, config, generation=told)
+    found = examples_of(AUGMENTED, tokenizer, config, generation=told, skip_prefix=True)
+    beginning = len("<system>Be brief.<user>")
+    for before, example in zip(whole, found, strict=True):
+        assert example.input_ids.tolist() == before.input_ids.tolist()
+        is_chat = tokenizer.decode(example.input_ids.tolist()).startswith("<system>")
+        skipped = beginning if is_chat else 0
+        assert example.skipped == skipped and len(example) == len(before) - skipped
+        # The token after them is foretold by the last of them.
+        assert (example.labels[: skipped + is_chat] == -100).all()
+        assert (example.labels[skipped + is_chat :] == before.labels[skipped + is_chat :]).all()
+        rest = example.without_prefix()
+        assert len(rest) == len(rest.input_ids) == len(example)
+        assert rest.num_counted == example.num_counted
+    cut = replace(config, max_length=30)
+    for example in examples_of(AUGMENTED, tokenizer, cut, generation=told, skip_prefix=True):
+        assert example.skipped == 0, "a sequence that has lost its beginning is all its passage's"
+
+
 @pytest.mark.parametrize("loss_on", ["all", "answer"])
 @pytest.mark.parametrize("objective", ["answers", "distill", "both"])
 def test_a_teachers_answers_take_the_place_of_the_written_ones(

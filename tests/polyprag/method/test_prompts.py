@@ -95,3 +95,31 @@ def test_bos_comes_once_and_a_prompt_never_ends_with_eos(
     assert bos not in chat.prompt_ids([qa_prompt("Who?")])[0], "the template writes its own"
     assert bos not in chat.completion_ids(["Ada"])[0]
     assert chat.plain_ids(["A text."])[0][0] == bos
+
+
+@pytest.mark.parametrize(
+    ("template", "beginning"),
+    [
+        (CHAT_TEMPLATE, "<|system|>Be brief.<|user|>"),
+        (  # without system messages
+            "<s>{% for m in messages %}{% if m['role'] == 'system' %}"
+            "{{ raise_exception('none') }}{% endif %}[{{ m['content'] }}]{% endfor %}",
+            "<s>[Be brief.\n\n",
+        ),
+    ],
+)
+def test_what_every_prompt_begins_with(
+    make_byte_tokenizer: MakeTokenizer, template: str, beginning: str
+) -> None:
+    tokenizer = make_byte_tokenizer()
+    tokenizer.chat_template = template
+    config = GenerationConfig(instruction="Be brief.")
+    prompts = PromptTokenizer(tokenizer, config, skip_prefix=True)
+    skipped = prompts.skipped_ids
+    assert tokenizer.decode(skipped) == beginning
+    for text in (qa_prompt("Who?"), qa_prompt("", [Text("T", "x")]), "zed", "ab"):
+        (ids,) = prompts.prompt_ids([text])
+        assert tuple(ids[: len(skipped)]) == skipped
+    assert PromptTokenizer(tokenizer, config).skipped_ids == (), "where experts act on all"
+    plain = PromptTokenizer(tokenizer, GenerationConfig(prompt="plain"), skip_prefix=True)
+    assert plain.skipped_ids == ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from polyprag.config import (
     TrainConfig,
 )
 from polyprag.errors import ConfigError
-from polyprag.method.batches.attention import _after_prefix, attending_packed
+from polyprag.method.batches.attention import _attend_fused, attending_packed, packed_attention
 from polyprag.method.batches.packed import packing_of
 from polyprag.method.batches.padded import pad_batch
-from polyprag.method.batches.prefix import SharedPrefix, read_prefix
+from polyprag.method.batches.prefix import read_prefix
 from polyprag.method.examples import IGNORED, Example
 from polyprag.method.experts import ExpertPool, inject
 from polyprag.method.loss import training_loss_sum
@@ -106,12 +107,43 @@ def test_a_row_has_no_token_of_the_prefix_and_no_two_kinds_of_examples() -> None
         Batcher(0, 1000, packs=True).join([some[0]])
 
 
-def test_where_lengths_are_told_apart_each_sequence_follows_its_own_copy() -> None:
-    kept = torch.arange(1.0, 4.0).view(3, 1, 1)
-    prefix = SharedPrefix((1, 2, 3), (), torch.zeros(3, 2))
-    tokens = torch.tensor([10.0, 20.0, 21.0]).view(3, 1, 1)
-    found = _after_prefix(kept, tokens, packing_of([1, 2], prefix))
-    assert found.flatten().tolist() == [1, 2, 3, 10, 1, 2, 3, 20, 21]
+def kernel(q: Tensor, k: Tensor, v: Tensor, *starts: Any, **how: Any) -> Tensor:
+    """What the GPU's kernel is documented to do: each sequence's queries are its last tokens."""
+    q_starts, k_starts, _, _ = starts
+    left, right = how["window_size"]
+    assert right == 0
+    said = []
+    for q_at, q_end, k_at, k_end in zip(
+        q_starts[:-1], q_starts[1:], k_starts[:-1], k_starts[1:], strict=True
+    ):
+        keys, values = (
+            part[k_at:k_end].repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v)
+        )
+        scores = torch.einsum("qhd,khd->hqk", q[q_at:q_end], keys) * how["scale"]
+        last = torch.arange(k_end - k_at) - (k_end - k_at - (q_end - q_at))
+        ahead = last[None] - torch.arange(q_end - q_at)[:, None]
+        masked = (ahead > 0) | ((ahead < -left) if left >= 0 else torch.zeros_like(ahead).bool())
+        weights = scores.masked_fill(masked, -torch.inf).softmax(-1)
+        said.append(torch.einsum("hqk,khd->qhd", weights, values))
+    return torch.cat(said)
+
+
+@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_gpus_kernel_is_given_what_blocks_attend_to(
+    monkeypatch: pytest.MonkeyPatch, goes_on: bool, window: int | None
+) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    model, _ = made("Llama")
+    layer = model.get_submodule("model.layers.1.self_attn")
+    prefix = read_prefix(model, PREFIX) if goes_on else None
+    packing = packing_of([1, 4, 4, 9], prefix)
+    query, key, value = (torch.randn(1, heads, 18, 8) for heads in (4, 2, 2))
+    blocks, _ = packed_attention(
+        layer, query, key, value, None, scaling=0.3, sliding_window=window, packing=packing
+    )
+    fused = _attend_fused(layer, query, key, value, packing, window, {"scaling": 0.3})
+    torch.testing.assert_close(fused, blocks)
 
 
 def config(**generation: str) -> Config:
