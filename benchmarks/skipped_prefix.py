@@ -8,33 +8,38 @@ asks held-out questions on the passages' lead facts, in wordings that no trainin
 passage's own row. Of what was trained with it on, also with experts on every token, as adapters in
 other engines act. Then times how long prompts with distinct mixtures take to read, in turns. FILE
 has JSON lines with id, title and text; by default the passages of examples/popqa. With --work, what
-is measured is kept there, and the same command goes on.
+is measured is kept there, and the same command goes on. --quick takes the quickstart's base, with a
+chat template that it has never seen.
 """
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from transformers import AutoTokenizer
 
 from harness.cells import Cells
-from harness.examples import PASSAGES, ROOT
+from harness.examples import PASSAGES, ROOT, TINY_BASE
 from harness.plain_workers import encode_here
 from harness.reporting import Goal, finish, options, show
 from polyprag.answering.answerer import Answerer
-from polyprag.answering.generation import decode_greedily
 from polyprag.augment.corpus import augment_corpus
 from polyprag.config import Config
 from polyprag.config.files import load_config, save_config
+from polyprag.decoding.continuation import Continuation
+from polyprag.decoding.decoder import Decoder
+from polyprag.decoding.sampling import Sampling
+from polyprag.decoding.text_stream import TextStream
 from polyprag.evaluation.held_out_questions import write_lead_questions
 from polyprag.evaluation.run import evaluate, parse_methods
 from polyprag.method.prompts import PromptTokenizer
@@ -64,12 +69,19 @@ def main() -> int:
     args = parser.parse_args()
     lines = args.passages.resolve().read_text(encoding="utf-8").splitlines(keepends=True)
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    number, more = (2, ["train.epochs=1"]) if args.quick else (args.number, [])
+    number = 8 if args.quick else args.number
     os.chdir(ROOT)  # the models' paths are relative to it
     with tempfile.TemporaryDirectory(prefix="skipped-prefix-") as temporary:
         work = args.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         cells = Cells(work / "cells.jsonl")
+        preset, more = "smollm2", []
+        if args.quick:
+            base = chatting_base(Path(temporary))
+            preset, more = (
+                "quickstart",
+                [f"model.path={base}", "generation.prompt=chat", "train.epochs=4"],
+            )
         found = []
         for seed in seeds[:1] if args.quick else seeds:
             for side in SIDES:
@@ -84,12 +96,22 @@ def main() -> int:
                 }
                 chosen = lines[args.first : args.first + number]
                 measured = cells.measured(
-                    settings, lambda c=chosen, o=overrides: measure(c, load_config(["smollm2"], o))
+                    settings, lambda c=chosen, o=overrides: measure(c, load_config([preset], o))
                 )
                 found.append({"side": side, "seed": seed} | measured)
     goals = told(found)
     finish({"quick": args.quick, "passages": number, "trainings": found}, goals, args.json)
     return 0
+
+
+def chatting_base(directory: Path) -> Path:
+    """Makes a copy of the quickstart's base whose tokenizer has a chat template."""
+    base = directory / "base"
+    shutil.copytree(TINY_BASE, base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+    tokenizer.save_pretrained(base)
+    return base
 
 
 def told(found: list[dict[str, Any]]) -> list[Goal]:
@@ -171,22 +193,25 @@ def reading(run: Path, config: Config) -> float:
     """Returns the seconds from prompts with a mixture each to their first tokens."""
     answerer = Answerer.open(run, config, modes=("poly",))
     pool = answerer.experts("poly")
-    prompts = [answerer.prompt_ids(f"Where was person {i} born?", ()) for i in range(PROMPTS)]
+    decoder = Decoder(
+        answerer.model,
+        answerer.tokenizer,
+        pool=pool,
+        prefix_ids=answerer.prompts.skipped_ids,
+        most=PROMPTS,
+    )
+    prompts = [answerer.prompt_ids(f"Where was person {i} born?") for i in range(PROMPTS)]
     gates = torch.randn(PROMPTS, pool.num_sites, pool.num_experts)
-    once = replace(config.generation, max_new_tokens=1, batch_size=PROMPTS)
     seconds = []
     for _ in range(TURNS):
+        for prompt, mixture in zip(prompts, gates, strict=True):
+            text = TextStream(answerer.tokenizer, ())
+            once = Continuation(
+                prompt, sampling=Sampling(max_new_tokens=1), text=text, gates=mixture
+            )
+            decoder.submit([once])
         started = time.perf_counter()
-        decode_greedily(
-            answerer.model,
-            answerer.tokenizer,
-            prompts,
-            config=once,
-            pool=pool,
-            gates=gates,
-            prefix_ids=answerer.prompts.skipped_ids,
-            chat=True,
-        )
+        decoder.run()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 

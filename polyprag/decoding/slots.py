@@ -31,9 +31,8 @@ class _Place:
     rows: int = 0
     start: int = 0
     end: int = 0
-    prefix_columns: Tensor | None = (
-        None  # the columns of a prefix in each row, while prompts are read
-    )
+    prefix_columns: Tensor | None = None  # (R, P), while prompts are read that go on from one
+    prefix_end: int = 0  # the column after the last of them
 
     @property
     def width(self) -> int:
@@ -70,13 +69,12 @@ class _SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_s
 
     def _put_prefix(self, i: int, kept_1HPD: Tensor) -> None:
         """Puts the prefix at its columns, where a step may have written what is padding."""
-        columns_RP = self._place.prefix_columns
+        place, columns_RP = self._place, self._place.prefix_columns
         assert columns_RP is not None
-        columns_RP = columns_RP.to(kept_1HPD.device)
-        rows_R1 = torch.arange(len(columns_RP), device=columns_RP.device)[:, None]
-        room = int(columns_RP.max()) + 1
-        self.buffers[i] = _with_room(self.buffers[i], rows=len(columns_RP), columns=room)
-        self.buffers[i][rows_R1, :, columns_RP] = kept_1HPD[0].transpose(0, 1)
+        rows_R1 = torch.arange(place.rows, device=columns_RP.device)[:, None]
+        buffer = _with_room(self.buffers[i], rows=place.rows, columns=place.prefix_end)
+        buffer[rows_R1, :, columns_RP] = kept_1HPD[0].transpose(0, 1)
+        self.buffers[i] = buffer
 
     def begin(self, states: Sequence[Tensor]) -> None:
         """Makes empty buffers for such keys and values, where there are none."""
@@ -162,9 +160,11 @@ class SlotCache(Cache):
         place.rows, place.start, place.end = number, 0, 0
         if prefix is not None and first is not None:
             place.end = len(prefix)
-            place.prefix_columns = first[:, None] + torch.arange(len(prefix))
-            for layer, kept in zip(self._slots, prefix.layers, strict=True):
-                layer.prefix = kept
+            columns_RP = first[:, None] + torch.arange(len(prefix))
+            place.prefix_columns = columns_RP.to(prefix.logits.device)
+            place.prefix_end = int(first.max()) + len(prefix)
+            for layer, kept in zip(self._slots, prefix.layers, strict=False):
+                layer.prefix = kept  # there are fewer where the last ones keep none of their own
 
     def advance(self, tokens: int) -> None:
         """Takes in what a pass of the model has written."""

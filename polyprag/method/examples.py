@@ -19,7 +19,13 @@ from transformers import PreTrainedTokenizerBase
 
 from polyprag.config import DataConfig, GenerationConfig
 from polyprag.errors import RunError
-from polyprag.method.prompts import PromptTokenizer, one_line, passage_block, qa_prompt
+from polyprag.method.prompts import (
+    PromptTokenizer,
+    goes_on_from,
+    one_line,
+    passage_block,
+    qa_prompt,
+)
 from polyprag.method.teacher.targets import AnswerSource, TeacherTargets
 from polyprag.method.window import first_characters, longest_that_fits
 from sharding.corpus.passages import QA, Passage, Record
@@ -223,8 +229,7 @@ class ExampleMaker:
         if self._objective == "distill":
             num_ignored = len(ids)
         prefix = self._prompts.skipped_ids
-        begins = len(ids) > len(prefix) and tuple(ids[: len(prefix)]) == prefix
-        skipped = len(prefix) if begins else 0
+        skipped = len(prefix) if goes_on_from(prefix, ids) else 0
         if skipped:
             num_ignored = max(num_ignored, skipped + 1)
         example = _example(part.passage_id, ids, num_ignored=num_ignored, skipped=skipped)

@@ -75,6 +75,11 @@ def _plain_conversation(messages: Sequence[Message]) -> str:
     return "".join([*lines, ends])
 
 
+def goes_on_from(prefix: Sequence[int], ids: Sequence[int]) -> bool:
+    """Tells whether tokens begin with a prefix, and go on."""
+    return len(ids) > len(prefix) and list(ids[: len(prefix)]) == list(prefix)
+
+
 def uses_chat(tokenizer: PreTrainedTokenizerBase, style: str) -> bool:
     """Tells whether `generation.prompt=style` means the chat layout for this tokenizer.
 

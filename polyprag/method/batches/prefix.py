@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from polyprag.method.prompts import goes_on_from
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedPrefix:
@@ -35,8 +37,8 @@ class SharedPrefix:
         return len(self.ids)
 
     def begins(self, prompt: Sequence[int]) -> bool:
-        """Tells whether a prompt begins with it, and goes on."""
-        return len(prompt) > len(self) and tuple(prompt[: len(self)]) == self.ids
+        """Tells whether a prompt goes on from it."""
+        return goes_on_from(self.ids, prompt)
 
 
 @torch.no_grad()
