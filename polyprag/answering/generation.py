@@ -42,7 +42,8 @@ def decode_greedily(
         config: batch size and the number of new tokens at most.
         pool: the injected experts; needed with `gates`.
         gates: (B, S, K) float32, one mixture a prompt; None decodes with the plain base model.
-        prefix_ids: tokens that the experts leave alone where a prompt begins with them.
+        prefix_ids: tokens that are read once for all prompts that begin with them; experts leave
+            them alone.
         chat: the prompts are chat turns; only EOS ends an answer then. A plain answer also ends at
             the first newline.
         scored: whether the log-probabilities of the tokens are noted, which costs a pass over the

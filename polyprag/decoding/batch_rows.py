@@ -37,7 +37,7 @@ class PromptRows:
     def __post_init__(self) -> None:
         self.done = len(self.prefix or ())
         self.cache.open_rows(len(self.alike), prefix=self.prefix, first=self.first)
-        if self.prefix is not None:
+        if self.prefix is not None and self.prefix.logits is not None:
             for alike in self.alike:
                 _score(alike, self.prefix.logits, done=0)
 

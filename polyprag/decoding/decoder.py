@@ -55,8 +55,8 @@ class Decoder:
             tokenizer: the model's.
             pool: the experts that were put into the model, where it has some; they are cast to
                 its dtype.
-            prefix_ids: tokens that experts leave alone where a prompt begins with them; they are
-                read once for all prompts.
+            prefix_ids: tokens that are read once for all prompts that begin with them; experts
+                leave them alone.
             most: sequences that are continued at a time.
             prefill_tokens: of prompts that are read between two tokens of the others.
         """
@@ -142,20 +142,27 @@ class Decoder:
         """Takes the prompts that are read next, as far as there is room for them."""
         if self._prefix_ids and self._prefix is None:
             self._prefix = read_prefix(self._model, self._prefix_ids)
-        prefix = self._prefix
         on_cpu = self._model.device.type == "cpu"
         groups = self._waiting.take(
             room=self._most - len(self._running.members),
             most_tokens=self._prefill_tokens,
             overhead=PASS_OVERHEAD if on_cpu else _LAUNCHES_OVERHEAD,
-            prefix=prefix,
+            prefix=self._prefix,
         )
         for chosen in groups:
             gates = self._gates_of([each for each, *_ in chosen])
-            goes_on = prefix is not None and prefix.begins(chosen[0][0].prompt)
-            self._prompts.append(
-                PromptRows(SlotCache(self._model), chosen, gates, prefix if goes_on else None)
-            )
+            prefix = self._prefix_of(chosen)
+            self._prompts.append(PromptRows(SlotCache(self._model), chosen, gates, prefix))
+
+    def _prefix_of(self, chosen: Sequence[Sequence[Continuation]]) -> SharedPrefix | None:
+        """Returns what prompts that are read together go on from."""
+        (first, *_), *_ = chosen
+        if self._prefix is None or not self._prefix.begins(first.prompt):
+            return None
+        is_scored = any(each.sampling.prompt_logprobs is not None for each, *_ in chosen)
+        if is_scored and self._prefix.logits is None:
+            self._prefix = read_prefix(self._model, self._prefix_ids, scored=True)
+        return self._prefix
 
     def _read(self, prompts: PromptRows) -> bool:
         """Reads a piece of the prompts; those that are read join the running ones.

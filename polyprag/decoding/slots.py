@@ -112,7 +112,7 @@ class SlotCache(Cache):
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Makes an empty one; what it takes is allocated when something is written."""
-        self._place = _Place()
+        self._place, self._device = _Place(), model.device
         number = len(DynamicCache(config=model.config).layers)
         self._slots = [_SlotLayer(self._place) for _ in range(number)]
         super().__init__(layers=list(self._slots))
@@ -161,7 +161,7 @@ class SlotCache(Cache):
         if prefix is not None and first is not None:
             place.end = len(prefix)
             columns_RP = first[:, None] + torch.arange(len(prefix))
-            place.prefix_columns = columns_RP.to(prefix.logits.device)
+            place.prefix_columns = columns_RP.to(self._device)
             place.prefix_end = int(first.max()) + len(prefix)
             for layer, kept in zip(self._slots, prefix.layers, strict=False):
                 layer.prefix = kept  # there are fewer where the last ones keep none of their own

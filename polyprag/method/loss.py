@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from polyprag.config import TrainConfig
 from polyprag.method.batches.packed import Packing
+from polyprag.method.batches.prefix import SharedPrefix
 from polyprag.method.examples import IGNORED
 from polyprag.method.teacher.divergence import distill_loss_sum
 from polyprag.method.teacher.targets import TargetBatch
@@ -43,6 +44,7 @@ def logits_at(
     attention_mask: Tensor | None,
     positions: Tensor | None = None,
     packing: Packing | None = None,
+    prefix: SharedPrefix | None = None,
 ) -> Tensor:
     """Returns (B, n, V) logits of a batch at some positions; (B, T, V) without `positions`.
 
@@ -59,6 +61,7 @@ def logits_at(
         attention_mask: (B, T); none with `packing`.
         positions: (n,) int64, those of the batch whose logits are wanted.
         packing: of a packed row, within `attending_packed`.
+        prefix: that every row of a padded batch goes on from.
     """
     chosen: dict[str, Any] = {}
     if positions is not None and keeps_logits(type(model).forward):
@@ -68,10 +71,19 @@ def logits_at(
     if packing is not None:
         chosen |= {"position_ids": packing.position_ids, "packing": packing}
         longest = packing.longest
+    cache = None
+    if prefix is not None and attention_mask is not None:
+        cache = prefix.cache(len(input_ids))
+        before = attention_mask.new_ones((len(input_ids), len(prefix)))
+        attention_mask = torch.cat([before, attention_mask], dim=1)
     is_plain = is_slow and longest <= SHORT_SEQUENCE
     with sdpa_kernel(SDPBackend.MATH) if is_plain else nullcontext():
         logits: Tensor = model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **chosen
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **chosen,
         ).logits
     return logits if positions is None or "logits_to_keep" in chosen else logits[:, positions]
 

@@ -75,6 +75,12 @@ def _plain_conversation(messages: Sequence[Message]) -> str:
     return "".join([*lines, ends])
 
 
+def common_beginning(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """Returns the tokens that all sequences begin with."""
+    columns = zip(*sequences, strict=False)
+    return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, columns)]
+
+
 def goes_on_from(prefix: Sequence[int], ids: Sequence[int]) -> bool:
     """Tells whether tokens begin with a prefix, and go on."""
     return len(ids) > len(prefix) and list(ids[: len(prefix)]) == list(prefix)
@@ -168,10 +174,7 @@ class PromptTokenizer:
 
     def _beginning(self) -> tuple[int, ...]:
         """Returns the ids that every prompt of a chat layout begins with."""
-        shown = self._asking.ids(_BEGINNINGS)
-        return tuple(
-            ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, zip(*shown, strict=False))
-        )
+        return tuple(common_beginning(self._asking.ids(_BEGINNINGS)))
 
     def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
         """Returns the ids of a conversation up to where the next answer starts.

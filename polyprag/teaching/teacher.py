@@ -1,11 +1,12 @@
 """The teacher at work: prompts with their passage, answers where none is written, distributions.
 
 Its prompts are those of the mode `rag` with the one passage, which is cut where the answer wouldn't
-fit the model's window: by the same rules, but no more than a written answer needs.
+fit the model's window: by the same rules, but no more than a written answer needs. A passage of
+which several questions are asked is read once for them all.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprag.answering.generation import decode_greedily
 from polyprag.config import Config
-from polyprag.method.batches.padded import length_groups, pad_batch
+from polyprag.decoding.slots import SlotCache
+from polyprag.method.batches.padded import PASS_OVERHEAD, length_groups, pad_batch
+from polyprag.method.batches.prefix import SharedPrefix, read_prefix
 from polyprag.method.examples import Example
 from polyprag.method.loss import logits_at
-from polyprag.method.prompts import PromptTokenizer
+from polyprag.method.prompts import PromptTokenizer, common_beginning
 from polyprag.method.teacher.targets import TaughtAnswer, TeacherTargets, join_targets, likeliest
 from polyprag.method.window import QuestionTooLongError, fit_prompt, prompt_tokens
 from sharding.corpus.passages import Passage
@@ -70,36 +73,67 @@ class Teacher:
         written = [each.answer for each in asked]
         blank = [i for i, answer in enumerate(written) if answer is None]
         cut: set[int] = set()
-        if blank:
-            prompts = [self._prompt(asked[i], room=generation.max_new_tokens) for i in blank]
+        for group in _by_passage([asked[i].passage.id for i in blank]):
+            of_passage = [blank[i] for i in group]
+            prompts = [self._prompt(asked[i], room=generation.max_new_tokens) for i in of_passage]
             said = decode_greedily(
                 self._model,
                 self._tokenizer,
                 prompts,
                 config=generation,
+                prefix_ids=self._shared(prompts),
                 chat=self._prompts.chat,
             )
-            for i, each in zip(blank, said, strict=True):
+            for i, each in zip(of_passage, said, strict=True):
                 written[i] = each.text
-            cut = {
-                i for i, each in zip(blank, said, strict=True) if each.text and not each.has_ended
-            }
+                if each.text and not each.has_ended:
+                    cut.add(i)
         answers = self._prompts.completion_ids([answer or "" for answer in written])
         answers = [ids[:-1] if i in cut else ids for i, ids in enumerate(answers)]
         examples = [
             self._sequence(each, answer) for each, answer in zip(asked, answers, strict=True)
         ]
-        groups = length_groups(
-            [len(example) for example in examples], self._config.train.max_tokens
-        )
         found: list[TaughtAnswer | None] = [None] * len(asked)
         done = 0
-        for group in groups:
-            for i, targets in zip(group, self._say([examples[i] for i in group]), strict=True):
+        for group, prefix in self._batches(examples, [len(answer) for answer in answers]):
+            said_of_each = self._say([examples[i] for i in group], prefix)
+            for i, targets in zip(group, said_of_each, strict=True):
                 found[i] = TaughtAnswer(np.array(answers[i], np.int32), targets)
             done += len(group)
             progress(done / len(asked))
         return [each for each in found if each is not None]
+
+    def _batches(
+        self, examples: Sequence[Example], answers: Sequence[int]
+    ) -> Iterator[tuple[list[int], SharedPrefix | None]]:
+        """Yields the examples of each batch, by their index, and what they go on from.
+
+        Args:
+            examples: prompts with answers.
+            answers: tokens of each answer.
+        """
+        alone: list[int] = []
+        most = self._config.train.max_tokens
+        for of_passage in _by_passage([example.passage_id for example in examples]):
+            prompts = [
+                examples[i].input_ids[: len(examples[i]) - answers[i]].tolist() for i in of_passage
+            ]
+            shared = self._shared(prompts)
+            if not shared:
+                alone += of_passage
+                continue
+            prefix = read_prefix(self._model, shared)
+            rest = [len(examples[i]) - len(shared) for i in of_passage]
+            for group in length_groups(rest, most):
+                yield [of_passage[i] for i in group], prefix
+        for group in length_groups([len(examples[i]) for i in alone], most):
+            yield [alone[i] for i in group], None
+
+    def _shared(self, prompts: Sequence[list[int]]) -> list[int]:
+        """Returns what a passage's prompts begin with, where reading it once is worth a pass."""
+        shared = common_beginning(prompts)[: min(map(len, prompts)) - 1]
+        is_worth_it = len(shared) * (len(prompts) - 1) >= PASS_OVERHEAD
+        return shared if is_worth_it and SlotCache.fits(self._model) else []
 
     def _prompt(self, asked: PassageQuestion, *, room: int) -> list[int]:
         """Returns the prompt's ids, cut so that `room` more tokens fit the model's window."""
@@ -122,7 +156,11 @@ class Teacher:
         places = TeacherTargets(marks.astype(np.int32), marks.repeat(2, 1).astype(np.float16))
         return Example(asked.passage.id, sequence, sequence, places)
 
-    def _say(self, examples: Sequence[Example]) -> list[TeacherTargets]:
+    def _say(
+        self, examples: Sequence[Example], prefix: SharedPrefix | None
+    ) -> list[TeacherTargets]:
+        if prefix is not None:
+            examples = [replace(each, skipped=len(prefix)).without_prefix() for each in examples]
         targets = join_targets(examples)
         if targets is None:
             return []
@@ -133,6 +171,7 @@ class Teacher:
             batch.input_ids.to(device),
             batch.attention_mask.to(device),
             positions.to(device),
+            prefix=prefix,
         )
         rows, at = targets.rows, torch.searchsorted(positions, targets.places)
         kept = likeliest(
@@ -143,3 +182,11 @@ class Teacher:
             TeacherTargets(kept.ids[start:end], kept.log_probs[start:end])
             for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]
+
+
+def _by_passage(passage_ids: Sequence[int]) -> list[list[int]]:
+    """Returns the places of each passage in a list."""
+    places: dict[int, list[int]] = {}
+    for place, passage_id in enumerate(passage_ids):
+        places.setdefault(passage_id, []).append(place)
+    return list(places.values())

@@ -14,7 +14,12 @@ import torch
 from click.testing import CliRunner
 from safetensors.numpy import save
 from torch.distributions import Categorical, kl_divergence
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+)
 
 from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity_of
 from cluster.plan.phases import Phase
@@ -611,6 +616,58 @@ def test_the_vocabulary_is_gone_through_at_answers_alone(
     asked = [PassageQuestion(passage, "Who?", "no") for passage in passages]
     Teacher(model, tokenizer, config).answer(asked)
     assert seen == [(2, 5)]  # a space, two letters and EOS, of two prompts that end a token apart
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "opt", "mamba"])
+def test_a_passage_is_read_once_for_its_questions_and_what_is_said_stays(
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+) -> None:
+    sizes = {
+        **{"vocab_size": 258, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"intermediate_size": 48, "ffn_dim": 48, "word_embed_proj_dim": 32, "state_size": 4},
+        **{"sliding_window": 20, "max_position_embeddings": 512, "pad_token_id": 256},
+        **{"eos_token_id": 257, "bos_token_id": None, "initializer_range": 0.3, "dropout": 0.0},
+        "num_key_value_heads": 2,
+    }
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **sizes)).eval()
+    tokenizer = make_byte_tokenizer()
+    passages = [Passage(i, str(i), "Ada", "A text of some length, " * (2 + i)) for i in range(3)]
+    asked = [
+        PassageQuestion(passages[at], question, answer)
+        for at, question, answer in (
+            (0, "Who was it?", "Ada"),
+            (1, "Who?", None),
+            (2, "Of what?", "some length"),
+            (0, "What?", "a text, by the way"),
+            (1, "Who was that?", None),
+            (0, "What was it about?", "no"),
+        )
+    ]
+    read: list[int] = []
+    count = model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, args: read.append(args[0].numel())
+    )
+    found = Teacher(model, tokenizer, config).answer(asked)
+    count.remove()
+    with monkeypatch.context() as alone:
+        alone.setattr("polyprag.teaching.teacher.PASS_OVERHEAD", 10**9)
+        seen: list[int] = []
+        model.get_input_embeddings().register_forward_pre_hook(
+            lambda _, args: seen.append(args[0].numel())
+        )
+        expected = Teacher(model, tokenizer, config).answer(asked)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.ids, theirs.ids)
+        np.testing.assert_array_equal(ours.targets.ids, theirs.targets.ids)
+        np.testing.assert_allclose(ours.targets.log_probs, theirs.targets.log_probs, atol=0.02)
+    if architecture == "mamba":  # keeps more than keys and values
+        assert read == seen
+    else:
+        assert sum(read) < 0.75 * sum(seen)
 
 
 def test_the_date_in_a_chat_template_is_the_runs_and_not_todays(
