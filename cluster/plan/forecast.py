@@ -64,12 +64,14 @@ class Tokens:
         per_epoch: all examples.
         source: where the mean is from, for the reader.
         margin: half the 95 % interval as a share, where the mean is from a sample.
+        skippable: share of them that all prompts begin with and experts needn't act on.
     """
 
     per_example: float
     per_epoch: int
     source: str
     margin: float | None
+    skippable: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +240,14 @@ def _times(amount: Amount, factor: int) -> Amount:
 def _tokens(examples: int, sample: TokenSample | None, speed: WorkerSpeed | None) -> Tokens | None:
     if sample is not None and sample.tokens_per_example is not None:
         mean, margin = sample.tokens_per_example, sample.tokens_margin
+        skippable = sample.skippable
         source = counted(sample.passages, "sampled passage")
     elif speed is not None and speed.tokens_per_example is not None:
         mean, margin, source = speed.tokens_per_example, None, speed.source
+        skippable = 0.0
     else:
         return None
-    return Tokens(mean, round(mean * examples), source, margin)
+    return Tokens(mean, round(mean * examples), source, margin, skippable)
 
 
 def _time(

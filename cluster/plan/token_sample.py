@@ -32,6 +32,7 @@ class TokenSample:
         tokens_per_example: mean; None without a tokenizer.
         tokens_margin: half the 95 % interval of that mean, as a share of it.
         facts_per_passage: mean of the distinct answers that a passage's questions have.
+        skippable: share of the tokens that all prompts begin with and experts needn't act on.
     """
 
     passages: int
@@ -39,6 +40,7 @@ class TokenSample:
     tokens_per_example: float | None
     tokens_margin: float | None
     facts_per_passage: float = 0.0
+    skippable: float = 0.0
 
 
 def spread_ids(num_passages: int, size: int = SAMPLE_SIZE) -> list[int]:
@@ -64,7 +66,8 @@ def sample_corpus(
         CorpusError: a shard is missing or damaged.
     """
     augment = _stand_in(config)
-    examples, tokens, facts = [], [], []
+    examples, tokens, facts, skippable = [], [], [], 0
+    skips = config.experts.skip_prefix
     for passage_id in spread_ids(corpus.manifest.num_passages):
         record = corpus.record(passage_id)
         if record.augmentation is None:
@@ -78,14 +81,17 @@ def sample_corpus(
                 config.data,
                 loss_on=config.train.loss_on,
                 generation=config.generation,
-                skip_prefix=config.experts.skip_prefix,
+                skip_prefix=True,
             )
-            tokens.append(sum(len(example) for example in made))
+            skipped = 0 if skips else sum(example.skipped for example in made)
+            tokens.append(sum(len(example) for example in made) + skipped)
+            skippable += skipped
     mean = sum(examples) / len(examples)
     if tokenizer is None or not sum(examples):
         return TokenSample(len(examples), mean, None, None, sum(facts) / len(facts))
     ratio, margin = ratio_estimate(tokens, examples)
-    return TokenSample(len(examples), mean, ratio, margin, sum(facts) / len(facts))
+    share = skippable / sum(tokens)
+    return TokenSample(len(examples), mean, ratio, margin, sum(facts) / len(facts), share)
 
 
 def ratio_estimate(totals: Sequence[int], sizes: Sequence[int]) -> tuple[float, float | None]:

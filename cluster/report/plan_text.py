@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # they import what plans
     from cluster.plan.forecast import Amount
     from cluster.plan.run import RunPlan
 
+_WORTH_SKIPPING = 0.05  # of the tokens
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -164,6 +165,11 @@ def _time(plan: "RunPlan") -> list[str]:
             f"tokens     {tokens.per_epoch:,} an epoch, {tokens.per_example:.1f}{margin} an example"
             f" ({tokens.source})"
         )
+        if tokens.skippable > _WORTH_SKIPPING:
+            lines.append(
+                f"           ({tokens.skippable:.0%} of them are what all prompts begin with: "
+                "experts.skip_prefix=true leaves it out)"
+            )
     if time is None:
         lines.append("time       not estimated")
     else:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from cluster.plan.run import plan_run
+from cluster.report.plan_text import plan_text
 from polyprag.answering.answerer import Answerer
 from polyprag.answering.engine import Engine
 from polyprag.answering.generation import decode_greedily
@@ -110,6 +112,20 @@ def test_answering_skips_it_too(
     with Engine(answerer, run_dir=chat.run) as engine:
         assert engine.ask("Where was Ada born?", mode="poly").text is not None
     assert made == [prefix]
+
+
+def test_a_plan_says_what_needs_no_experts(chat: Any) -> None:
+    everywhere = SKIPPING | {"experts__skip_prefix": False}
+    plans = {}
+    for changed in (everywhere, SKIPPING):
+        config = load_config([], chat.overrides(**changed))
+        plan = plan_run(str(chat.run), config)
+        plans[config.experts.skip_prefix] = plan.forecast.tokens
+        text = plan_text(plan, config, run_dir=str(chat.run))
+        assert ("experts.skip_prefix=true leaves it out" in text) is not config.experts.skip_prefix
+    assert plans[True].skippable == 0 < plans[False].skippable
+    left = plans[False].per_example * (1 - plans[False].skippable)
+    assert left == pytest.approx(plans[True].per_example)
 
 
 def test_a_base_without_a_chat_template_is_refused_before_anything_starts(workplace: Any) -> None:
