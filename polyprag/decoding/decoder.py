@@ -22,16 +22,13 @@ from polyprag.decoding.continuation import Continuation
 from polyprag.decoding.sampling import choose, logprobs_of_tokens
 from polyprag.decoding.slots import SlotCache
 from polyprag.decoding.waiting import WaitingPrompts
-from polyprag.method.batches.padded import PASS_OVERHEAD
+from polyprag.method.batches.padded import pass_overhead
 from polyprag.method.batches.prefix import SharedPrefix, read_prefix
 from polyprag.method.experts import ExpertPool
 from polyprag.method.loss import keeps_logits
 from polyprag.method.pass_gates import WideGates
 from polyprag.pretrained.generation_config import end_token_ids, pad_token_id
 
-# As `PASS_OVERHEAD`, elsewhere than on a CPU. A guess: a pass of some 30 layers is launched in
-# 20 ms, in which such a device reads about as many tokens.
-_LAUNCHES_OVERHEAD = 1024
 _NO_GATES = WideGates(())
 
 
@@ -142,11 +139,10 @@ class Decoder:
         """Takes the prompts that are read next, as far as there is room for them."""
         if self._prefix_ids and self._prefix is None:
             self._prefix = read_prefix(self._model, self._prefix_ids)
-        on_cpu = self._model.device.type == "cpu"
         groups = self._waiting.take(
             room=self._most - len(self._running.members),
             most_tokens=self._prefill_tokens,
-            overhead=PASS_OVERHEAD if on_cpu else _LAUNCHES_OVERHEAD,
+            overhead=pass_overhead(self._model.device),
             prefix=self._prefix,
         )
         for chosen in groups:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from polyprag.answering.generation import decode_greedily
 from polyprag.config import Config
 from polyprag.decoding.slots import SlotCache
-from polyprag.method.batches.padded import PASS_OVERHEAD, length_groups, pad_batch
+from polyprag.method.batches.padded import length_groups, pad_batch, pass_overhead
 from polyprag.method.batches.prefix import SharedPrefix, read_prefix
 from polyprag.method.examples import Example
 from polyprag.method.loss import logits_at
@@ -132,7 +132,9 @@ class Teacher:
     def _shared(self, prompts: Sequence[list[int]]) -> list[int]:
         """Returns what a passage's prompts begin with, where reading it once is worth a pass."""
         shared = common_beginning(prompts)[: min(map(len, prompts)) - 1]
-        is_worth_it = len(shared) * (len(prompts) - 1) >= PASS_OVERHEAD
+        passes = 2  # of its own: the passage, and what is asked about it
+        saved = len(shared) * (len(prompts) - 1)
+        is_worth_it = saved >= passes * pass_overhead(self._model.device)
         return shared if is_worth_it and SlotCache.fits(self._model) else []
 
     def _prompt(self, asked: PassageQuestion, *, room: int) -> list[int]:

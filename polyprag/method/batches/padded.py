@@ -11,6 +11,14 @@ from torch import Tensor
 from polyprag.method.examples import IGNORED
 
 PASS_OVERHEAD = 64  # tokens that take as long as a pass takes at least, on a CPU
+# As that, elsewhere. A guess: a pass of some 30 layers is launched in 20 ms, in which such a device
+# reads about as many tokens.
+_LAUNCHES_OVERHEAD = 1024
+
+
+def pass_overhead(device: torch.device) -> int:
+    """Returns how many tokens take as long as a pass takes at least."""
+    return PASS_OVERHEAD if device.type == "cpu" else _LAUNCHES_OVERHEAD
 
 
 class TokenSequence(Protocol):

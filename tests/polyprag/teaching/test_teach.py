@@ -635,7 +635,7 @@ def test_a_passage_is_read_once_for_its_questions_and_what_is_said_stays(
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **sizes)).eval()
     tokenizer = make_byte_tokenizer()
-    passages = [Passage(i, str(i), "Ada", "A text of some length, " * (2 + i)) for i in range(3)]
+    passages = [Passage(i, str(i), "Ada", "A text of some length, " * (6 + i)) for i in range(3)]
     asked = [
         PassageQuestion(passages[at], question, answer)
         for at, question, answer in (
@@ -654,7 +654,7 @@ def test_a_passage_is_read_once_for_its_questions_and_what_is_said_stays(
     found = Teacher(model, tokenizer, config).answer(asked)
     count.remove()
     with monkeypatch.context() as alone:
-        alone.setattr("polyprag.teaching.teacher.PASS_OVERHEAD", 10**9)
+        alone.setattr("polyprag.teaching.teacher.pass_overhead", lambda _: 10**9)
         seen: list[int] = []
         model.get_input_embeddings().register_forward_pre_hook(
             lambda _, args: seen.append(args[0].numel())
