@@ -72,12 +72,12 @@ class CapacityLaw:
 
 
 MEASURED_LAW = CapacityLaw(  # docs/results/capacity.json
-    start=-11.5576,
-    experts=1.3615,
-    facts=-0.8081,
-    size=1.5756,
-    sites=0.2624,
-    most_facts=43_193,
+    start=-11.0591,
+    experts=1.3585,
+    facts=-0.8511,
+    size=1.5596,
+    sites=0.2697,
+    most_facts=60_638,
     num_experts=(8, 128),
     expert_sizes=(16_896, 67_584),
 )
