@@ -53,3 +53,10 @@ class Config:
             "false with deepspeed.stage=3 or deepspeed.config: exact training keeps the experts "
             "whole on every worker and takes no DeepSpeed; set deepspeed.stage=1 and no config",
         )
+        require(
+            not self.experts.skip_prefix or self.train.packing,
+            "experts.skip_prefix",
+            self.experts.skip_prefix,
+            "false with train.packing=false: rows that are packed go on from the prefix, padded "
+            "ones don't",
+        )

@@ -35,17 +35,20 @@ def batcher_for(
         ConfigError: they are to, and there is no such beginning, or the model can't.
     """
     train = config.train
-    reason = cannot_pack(model, pool) if train.packing else "train.packing is off"
+    pad_id = int(tokenizer.pad_token_id)
+    if not train.packing:  # nor skips a prefix: the config refuses that
+        return Batcher(pad_id, train.max_tokens, packs=False)
+    reason = cannot_pack(model, pool)
     prefix = None
     if config.experts.skip_prefix:
         prefix = _prefix(model, pool, config, tokenizer, reason)
-    elif reason is not None and train.packing:
+    elif reason is not None:
         _LOG.info(
             "examples are padded in groups of like length, as %s can't have several in a row: %s",
             type(model).__name__,
             reason,
         )
-    return Batcher(int(tokenizer.pad_token_id), train.max_tokens, reason is None, prefix)
+    return Batcher(pad_id, train.max_tokens, packs=reason is None, prefix=prefix)
 
 
 def check_prefix(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -168,9 +168,8 @@ def test_what_cannot_skip_a_prefix_is_refused(chat_tokenizer: PreTrainedTokenize
     wanted = config(prompt="plain")
     with pytest.raises(ConfigError, match="plain layout begin with nothing"):
         batcher_for(model, pool, wanted, chat_tokenizer)
-    padding = replace(config(), train=TrainConfig(packing=False))
-    with pytest.raises(ConfigError, match="packing is off; set experts"):
-        batcher_for(model, pool, padding, chat_tokenizer)
+    with pytest.raises(ConfigError, match=r"it must be false with train\.packing=false"):
+        replace(config(), train=TrainConfig(packing=False))
     mamba = AutoModelForCausalLM.from_config(
         FalconMambaConfig(vocab_size=258, hidden_size=32, num_hidden_layers=1, state_size=4)
     ).eval()
