@@ -4,6 +4,7 @@ Long prompts come first, so that little is padded; answers come back in the orde
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,27 +57,17 @@ def decode_greedily(
         raise ValueError("gates need the pool whose experts they mix; pass pool=")
     if gates is not None and len(gates) != len(prompts):
         raise ValueError(f"{len(gates)} mixtures for {len(prompts)} prompts; pass one for each")
-    if not SlotCache.fits(model):
-        if prefix_ids:  # which training asks more of a model for
-            raise ValueError("a model that keeps more than keys and values can't skip a prefix")
-        return decode_in_batches(
-            model,
-            tokenizer,
-            prompts,
-            config=config,
-            pool=pool,
-            gates=gates,
-            chat=chat,
-            scored=scored,
-        )
-    return _decoded_together(
+    fits = SlotCache.fits(model)
+    if prefix_ids and not fits:  # which training asks more of a model for
+        raise ValueError("a model that keeps more than keys and values can't skip a prefix")
+    decoded = partial(_decoded_together, prefix_ids=prefix_ids) if fits else decode_in_batches
+    return decoded(
         model,
         tokenizer,
         prompts,
         config=config,
         pool=pool,
         gates=gates,
-        prefix_ids=prefix_ids,
         chat=chat,
         scored=scored,
     )

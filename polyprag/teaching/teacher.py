@@ -73,18 +73,17 @@ class Teacher:
         written = [each.answer for each in asked]
         blank = [i for i, answer in enumerate(written) if answer is None]
         cut: set[int] = set()
-        for group in _by_passage([asked[i].passage.id for i in blank]):
-            of_passage = [blank[i] for i in group]
-            prompts = [self._prompt(asked[i], room=generation.max_new_tokens) for i in of_passage]
+        prompts = [self._prompt(asked[i], room=generation.max_new_tokens) for i in blank]
+        for group, shared in self._sharing([asked[i].passage.id for i in blank], prompts):
             said = decode_greedily(
                 self._model,
                 self._tokenizer,
-                prompts,
+                [prompts[at] for at in group],
                 config=generation,
-                prefix_ids=self._shared(prompts),
+                prefix_ids=shared,
                 chat=self._prompts.chat,
             )
-            for i, each in zip(of_passage, said, strict=True):
+            for i, each in zip([blank[at] for at in group], said, strict=True):
                 written[i] = each.text
                 if each.text and not each.has_ended:
                     cut.add(i)
@@ -112,22 +111,39 @@ class Teacher:
             examples: prompts with answers.
             answers: tokens of each answer.
         """
+        prompts = [
+            example.input_ids[: len(example) - answer].tolist()
+            for example, answer in zip(examples, answers, strict=True)
+        ]
+        passages = [example.passage_id for example in examples]
+        for alike, shared in self._sharing(passages, prompts):
+            prefix = read_prefix(self._model, shared) if shared else None
+            rest = [len(examples[i]) - len(shared) for i in alike]
+            for group in length_groups(rest, self._config.train.max_tokens):
+                yield [alike[at] for at in group], prefix
+
+    def _sharing(
+        self, passages: Sequence[int], prompts: Sequence[list[int]]
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """Yields prompts that are read together, by their index, and what they begin with.
+
+        Those that share nothing worth a pass come last, all together.
+
+        Args:
+            passages: the id of each prompt's passage.
+            prompts: their tokens.
+        """
+        of_passage: dict[int, list[int]] = {}
+        for index, passage in enumerate(passages):
+            of_passage.setdefault(passage, []).append(index)
         alone: list[int] = []
-        most = self._config.train.max_tokens
-        for of_passage in _by_passage([example.passage_id for example in examples]):
-            prompts = [
-                examples[i].input_ids[: len(examples[i]) - answers[i]].tolist() for i in of_passage
-            ]
-            shared = self._shared(prompts)
-            if not shared:
-                alone += of_passage
-                continue
-            prefix = read_prefix(self._model, shared)
-            rest = [len(examples[i]) - len(shared) for i in of_passage]
-            for group in length_groups(rest, most):
-                yield [of_passage[i] for i in group], prefix
-        for group in length_groups([len(examples[i]) for i in alone], most):
-            yield [alone[i] for i in group], None
+        for alike in of_passage.values():
+            if shared := self._shared([prompts[i] for i in alike]):
+                yield alike, shared
+            else:
+                alone += alike
+        if alone:
+            yield alone, []
 
     def _shared(self, prompts: Sequence[list[int]]) -> list[int]:
         """Returns what a passage's prompts begin with, where reading it once is worth a pass."""
@@ -184,11 +200,3 @@ class Teacher:
             TeacherTargets(kept.ids[start:end], kept.log_probs[start:end])
             for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]
-
-
-def _by_passage(passage_ids: Sequence[int]) -> list[list[int]]:
-    """Returns the places of each passage in a list."""
-    places: dict[int, list[int]] = {}
-    for place, passage_id in enumerate(passage_ids):
-        places.setdefault(passage_id, []).append(place)
-    return list(places.values())

@@ -103,15 +103,20 @@ def examples(*, taught: bool = False) -> list[Example]:
     return found
 
 
+def fresh_gates(pool: ExpertPool, number: int) -> Tensor:
+    """Always the same ones; no gradient is left from before."""
+    for parameter in pool.parameters():
+        parameter.grad = None
+    generator = torch.Generator().manual_seed(2)
+    gates = torch.randn(number, pool.num_sites, pool.num_experts, generator=generator)
+    return gates.requires_grad_()
+
+
 def gradients(
     model: PreTrainedModel, pool: ExpertPool, batcher: Batcher, some: list[Example]
 ) -> tuple[float, Tensor, list[Tensor]]:
     """Of the summed loss: itself, the gates' gradients and the experts'."""
-    generator = torch.Generator().manual_seed(2)
-    gates = torch.randn(len(some), pool.num_sites, pool.num_experts, generator=generator)
-    gates.requires_grad_()
-    for parameter in pool.parameters():
-        parameter.grad = None
+    gates = fresh_gates(pool, len(some))
     total = 0.0
     for group in batcher.groups(some):
         batch = batcher.join([some[i] for i in group])

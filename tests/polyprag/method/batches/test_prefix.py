@@ -29,7 +29,7 @@ from polyprag.method.loss import training_loss_sum
 from polyprag.method.support.packing import batcher_for, cannot_share_prefix
 from polyprag.method.teacher.targets import join_targets
 from polyprag.method.training_batch import Batcher
-from tests.polyprag.method.batches.test_packed import MODELS, examples, gradients, made
+from tests.polyprag.method.batches.test_packed import MODELS, examples, fresh_gates, gradients, made
 
 PREFIX = [11, 7, 80, 33, 5]
 CHAT = (
@@ -56,11 +56,7 @@ def whole(
     model: torch.nn.Module, pool: ExpertPool, some: list[Example]
 ) -> tuple[float, Tensor, list[Tensor]]:
     """As `gradients`, of a padded batch of whole sequences."""
-    generator = torch.Generator().manual_seed(2)
-    gates = torch.randn(len(some), pool.num_sites, pool.num_experts, generator=generator)
-    gates.requires_grad_()
-    for parameter in pool.parameters():
-        parameter.grad = None
+    gates = fresh_gates(pool, len(some))
     padded = pad_batch(some, 0)
     rows = torch.arange(len(some))[:, None].repeat(1, padded.input_ids.shape[1])
     for row, example in enumerate(some):
