@@ -23,6 +23,7 @@ from transformers import (
 
 from cluster.checkpoints.manifest import CheckpointManifest, StateFile, identity_of
 from cluster.plan.phases import Phase
+from polyprag.answering.generation import decode_greedily
 from polyprag.augment.corpus import counts_of
 from polyprag.cli import main
 from polyprag.config import Config, DataConfig, GenerationConfig, ModelConfig, TrainConfig
@@ -668,6 +669,25 @@ def test_a_passage_is_read_once_for_its_questions_and_what_is_said_stays(
         assert read == seen
     else:
         assert sum(read) < 0.75 * sum(seen)
+
+
+def test_prompts_that_share_nothing_are_decoded_together(
+    make_random_llama: Callable[..., LlamaForCausalLM],
+    make_byte_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    def noting(model: Any, tokenizer: Any, prompts: Any, **kwargs: Any) -> Any:
+        sizes.append(len(prompts))
+        return decode_greedily(model, tokenizer, prompts, **kwargs)
+
+    monkeypatch.setattr("polyprag.teaching.teacher.decode_greedily", noting)
+    passages = [Passage(i, str(i), "Ada", "A text" + "s" * i) for i in range(3)]
+    asked = [PassageQuestion(passage, "Who?", None) for passage in passages]
+    found = Teacher(make_random_llama(), make_byte_tokenizer(), config).answer(asked)
+    assert sizes == [3] and len(found) == 3
 
 
 def test_the_date_in_a_chat_template_is_the_runs_and_not_todays(
